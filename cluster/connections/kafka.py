@@ -1,0 +1,286 @@
+"""Clients of the log: appending with acknowledgement, reading assigned partitions, looking at topics."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from configs.contracts.errors import (
+    AppendUnconfirmed,
+    LogUnavailable,
+    PartitionCountMismatch,
+    PositionOutsideLog,
+)
+from configs.contracts.topics import DEAD_LETTER_PARTITIONS, DEAD_LETTER_RETENTION_MS, Topic
+from configs.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record to append: topic, partition, key, value and headers."""
+
+    topic: str
+    partition: int
+    key: str
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def _client(settings: Settings, name: str) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": settings.kafka_brokers,
+        "client.id": name,
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1_000,
+        "log.connection.close": False,
+        "log_level": 0,
+    }
+
+
+class LogAppender:
+    """Appends batches to the log and returns once every record is acknowledged by all in-sync replicas.
+
+    Idempotent producer: the client's own retries never duplicate a record. One polling thread completes deliveries.
+    Use from one event loop. After AppendUnconfirmed the appender is broken for good: the owner must die and replay.
+    """
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._deadline_s = settings.log.append_deadline_ms / 1_000
+        self._generations = settings.log.generations
+        self._producer = Producer(
+            _client(settings, name)
+            | {
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": settings.log.linger_ms,
+                "compression.type": "lz4",
+                "delivery.timeout.ms": settings.log.delivery_timeout_ms,
+                "queue.buffering.max.messages": 200_000,
+                "queue.buffering.max.kbytes": 262_144,
+            },
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pending: set[asyncio.Future[list[int]]] = set()
+        self._fatal: str | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name=f"{name}-deliveries", daemon=True)
+        self._thread.start()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether an earlier batch missed its deadline and is still pending: refuse new work meanwhile."""
+        return any(not future.done() for future in self._pending)
+
+    def generation(self, topic: str) -> int:
+        return self._generations.get(topic, 1)
+
+    def submit(self, records: Sequence[Record]) -> asyncio.Future[list[int]]:
+        """Hands a batch to the producer; the future holds the offsets, in order, once all are acknowledged.
+
+        The future raises AppendUnconfirmed when the batch can no longer be known.
+        """
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        future: asyncio.Future[list[int]] = loop.create_future()
+        if self._fatal is not None:
+            future.set_exception(AppendUnconfirmed("producer is fatal", reason=self._fatal))
+            return future
+        offsets = [-1] * len(records)
+        left = len(records)
+        if not left:
+            future.set_result(offsets)
+            return future
+        failed: list[str] = []
+
+        def complete() -> None:
+            if future.done():
+                return
+            if failed:
+                future.set_exception(AppendUnconfirmed("append was not acknowledged", reason=failed[0]))
+            else:
+                future.set_result(offsets)
+
+        def delivered(index: int, error: KafkaError | None, message: Message) -> None:
+            nonlocal left
+            if error is not None:
+                failed.append(error.name())
+            else:
+                offsets[index] = message.offset() or 0
+            left -= 1
+            if left == 0:
+                loop.call_soon_threadsafe(complete)
+
+        produce = self._producer.produce
+        for index, record in enumerate(records):
+            try:
+                produce(
+                    record.topic,
+                    record.value,
+                    record.key,
+                    record.partition,
+                    on_delivery=lambda error, message, index=index: delivered(index, error, message),
+                    headers=list(record.headers) or None,
+                )
+            except (BufferError, KafkaException) as error:
+                failed.append(type(error).__name__)
+                left -= 1
+        if left == 0:
+            complete()
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
+
+    async def append(self, records: Sequence[Record]) -> list[int]:
+        """Appends a batch; returns the records' offsets in order.
+
+        Raises LogUnavailable: not acknowledged in time, but still pending (it may yet succeed; ``blocked`` is True
+        until it is decided). AppendUnconfirmed: the log may hold it or not.
+        """
+        future = self.submit(records)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), self._deadline_s)
+        except TimeoutError as error:
+            raise LogUnavailable("append not acknowledged in time", deadline_s=self._deadline_s) from error
+
+    def _poll(self) -> None:
+        while not self._stopping.is_set():
+            self._producer.poll(0.1)
+
+    def close(self, timeout_s: float = 5.0) -> int:
+        """Waits for pending deliveries; returns how many records are still unacknowledged."""
+        left = self._producer.flush(timeout_s)
+        self._stopping.set()
+        self._thread.join(1.0)
+        return int(left or 0)
+
+
+def reader(settings: Settings, name: str, *, wait_ms: int = 500) -> Consumer:
+    """A consumer for ``assign``: no group membership, no automatic commits, an error past the log's ends."""
+    return Consumer(
+        _client(settings, name)
+        | {
+            "group.id": name,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "fetch.wait.max.ms": wait_ms,
+            "fetch.min.bytes": 1,
+            "queued.max.messages.kbytes": 32_768,
+            "enable.partition.eof": False,
+            "isolation.level": "read_committed",
+        }
+    )
+
+
+def admin(settings: Settings) -> AdminClient:
+    return AdminClient(_client(settings, "sugar-admin"))
+
+
+def topic_id_text(topic_id: object) -> str:
+    """A topic's id as the broker gave it, in text that can be stored and compared."""
+    return str(topic_id)
+
+
+def ensure_topics(settings: Settings, topics: Sequence[Topic], *, timeout_s: float = 30.0) -> dict[str, str]:
+    """Creates what is missing, checks partition counts; returns topic name -> topic id.
+
+    Raises PartitionCountMismatch: an existing topic has another count. LogUnavailable: the broker does not answer.
+    """
+    client = admin(settings)
+    wanted = {topic.name: (settings.log.partitions, topic.retention_ms) for topic in topics} | {
+        topic.dead_letters: (DEAD_LETTER_PARTITIONS, DEAD_LETTER_RETENTION_MS) for topic in topics
+    }
+    try:
+        existing = client.list_topics(timeout=timeout_s).topics
+        missing = [
+            NewTopic(
+                name,
+                num_partitions=partitions,
+                replication_factor=settings.log.replication_factor,
+                config={
+                    "retention.ms": str(retention_ms),
+                    "min.insync.replicas": str(settings.log.min_insync_replicas),
+                },
+            )
+            for name, (partitions, retention_ms) in wanted.items()
+            if name not in existing
+        ]
+        if missing:
+            for future in client.create_topics(missing, operation_timeout=timeout_s).values():
+                try:
+                    future.result(timeout_s)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                        raise
+        described = client.describe_topics(TopicCollection(list(wanted)), request_timeout=timeout_s)
+        ids: dict[str, str] = {}
+        for name, future in described.items():
+            found = future.result(timeout_s)
+            partitions, _ = wanted[name]
+            if len(found.partitions) != partitions:
+                raise PartitionCountMismatch(
+                    "partition counts are changed by an explicit command only",
+                    topic=name, found=len(found.partitions), configured=partitions,
+                )
+            ids[name] = topic_id_text(found.topic_id)
+        return ids
+    except KafkaException as error:
+        raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error
+
+
+def assign(consumer: Consumer, positions: Mapping[str, Mapping[int, int]], *, timeout_s: float = 10.0) -> None:
+    """Starts reading each partition at its position.
+
+    Raises PositionOutsideLog: a position is before the log's start or after its end as the broker reports it
+    (the embedded broker would skip silently). LogUnavailable: the broker does not answer.
+    """
+    parts: list[TopicPartition] = []
+    for topic, offsets in positions.items():
+        for partition, offset in offsets.items():
+            if offset:
+                low, high = watermarks(consumer, topic, partition, timeout_s=timeout_s)
+                if not low <= offset <= high:
+                    raise PositionOutsideLog(
+                        "stored position is not inside the log",
+                        topic=topic, partition=partition, position=offset, low=low, high=high,
+                    )
+            parts.append(TopicPartition(topic, partition, offset))
+    consumer.assign(parts)
+
+
+def watermarks(consumer: Consumer, topic: str, partition: int, *, timeout_s: float = 10.0) -> tuple[int, int]:
+    """(first, next) offsets of a partition. The embedded broker's end may lag behind acknowledged records."""
+    try:
+        answer = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s, cached=False)
+    except KafkaException as error:
+        raise LogUnavailable("broker does not answer", topic=topic, partition=partition) from error
+    if answer is None:
+        raise LogUnavailable("broker does not answer", topic=topic, partition=partition)
+    return answer
+
+
+def consume(consumer: Consumer, count: int, timeout_s: float, on_error: Callable[[KafkaError], None]) -> list[Message]:
+    """Up to ``count`` good records; transport errors go to ``on_error``, a position outside the log raises."""
+    good: list[Message] = []
+    for message in consumer.consume(count, timeout_s):
+        error = message.error()
+        if error is None:
+            good.append(message)
+        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise PositionOutsideLog("position left the log", topic=message.topic(), partition=message.partition())
+        else:
+            on_error(error)
+    return good
+
+
+def nonce() -> str:
+    """A short random text that tells one barrier from another."""
+    return base64.urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")

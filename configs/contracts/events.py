@@ -1,0 +1,333 @@
+"""Every event: one frozen struct a type, encoded as camelCase JSON inside one envelope.
+
+Adding a type: define the struct, add it to ``EVENTS`` with its topic, give it a sink (writers/sinks) and a golden
+file (tests/contracts/golden); the completeness test names what is missing. Fields are only ever added, with defaults.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from configs.contracts import topics
+from configs.contracts.errors import InvalidEvent
+from configs.contracts.topics import Topic
+
+Role = Literal["sugar_baby", "sugar_daddy"]
+Gender = Literal["woman", "man", "non_binary"]
+SwipeAction = Literal["like", "pass", "super_like"]
+MatchEnd = Literal["unmatched", "blocked", "undone"]
+
+
+class Payload(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """Base of all payloads; unset optional fields are not written."""
+
+    TYPE: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+
+
+class AccountRegistered(Payload, frozen=True, kw_only=True):
+    """The one event of a registration: claim on the address, identity, credential and first session."""
+
+    TYPE: ClassVar[str] = "account_registered"
+    user_id: str
+    email: str
+    email_hash: str
+    password_hash: str | None = None
+    role: Role
+    display_name: str
+    birth_date: str
+    family_id: str | None = None
+    session_expires_at: datetime | None = None
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class PasswordRehashed(Payload, frozen=True, kw_only=True):
+    """The stored hash was renewed with today's parameters after a successful sign-in."""
+
+    TYPE: ClassVar[str] = "password_rehashed"
+    user_id: str
+    email_hash: str
+    password_hash: str
+
+
+class SessionStarted(Payload, frozen=True, kw_only=True):
+    """A token family exists; ``counter`` 0 is its first refresh token."""
+
+    TYPE: ClassVar[str] = "session_started"
+    family_id: str
+    user_id: str
+    token_hash: str
+    expires_at: datetime
+
+
+class SessionRotated(Payload, frozen=True, kw_only=True):
+    """The family's refresh token number ``counter`` replaced its predecessor."""
+
+    TYPE: ClassVar[str] = "session_rotated"
+    family_id: str
+    user_id: str
+    counter: int
+    token_hash: str
+    expires_at: datetime
+
+
+class SessionRevoked(Payload, frozen=True, kw_only=True):
+    """No token of the family is valid any more."""
+
+    TYPE: ClassVar[str] = "session_revoked"
+    family_id: str
+    user_id: str
+    reason: Literal["logout", "reuse", "password_changed", "administrator"]
+
+
+class UserCreated(Payload, frozen=True, kw_only=True):
+    """A person exists; derived from account_registered with id ``derived_id(event_id, "user")``."""
+
+    TYPE: ClassVar[str] = "user_created"
+    user_id: str
+    role: Role
+    display_name: str
+    birth_date: str
+
+
+class ProfileChanged(Payload, frozen=True, kw_only=True):
+    """Only the fields that were sent; an empty text clears the field."""
+
+    TYPE: ClassVar[str] = "profile_changed"
+    user_id: str
+    display_name: str | None = None
+    bio: str | None = None
+    gender: Gender | None = None
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class PreferencesChanged(Payload, frozen=True, kw_only=True):
+    """Only the fields that were sent."""
+
+    TYPE: ClassVar[str] = "preferences_changed"
+    user_id: str
+    age_min: int | None = None
+    age_max: int | None = None
+    max_distance_km: int | None = None
+    roles: tuple[Role, ...] | None = None
+    genders: tuple[Gender, ...] | None = None
+    hide_distance: bool | None = None
+    discoverable: bool | None = None
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class LocationChanged(Payload, frozen=True, kw_only=True):
+    """The centre of the person's H3 resolution-6 cell; the true position is never in an event."""
+
+    TYPE: ClassVar[str] = "location_changed"
+    user_id: str
+    latitude: float
+    longitude: float
+    cell: str
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class WasActive(Payload, frozen=True, kw_only=True):
+    """Coalesced activity: at most one a person in 15 minutes from one API replica."""
+
+    TYPE: ClassVar[str] = "was_active"
+    user_id: str
+    active_at: datetime
+
+
+class UserBlocked(Payload, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "user_blocked"
+    user_id: str
+    blocked_id: str
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class UserUnblocked(Payload, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "user_unblocked"
+    user_id: str
+    blocked_id: str
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class UserReported(Payload, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "user_reported"
+    report_id: str
+    reporter_id: str
+    target_type: Literal["user", "message", "post", "comment", "media"]
+    target_id: str
+    category: Literal["spam", "harassment", "fake", "underage", "nudity", "violence", "scam", "other"]
+    text: str | None = None
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class Swiped(Payload, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "swiped"
+    swiper_id: str
+    swiped_id: str
+    action: SwipeAction
+    idempotency_key: str | None = None
+    impression_id: str | None = None
+
+
+class SwipeUndone(Payload, frozen=True, kw_only=True):
+    """The swiper's last swipe is withdrawn: the pair is as if it had never been swiped from this side."""
+
+    TYPE: ClassVar[str] = "swipe_undone"
+    swiper_id: str
+    swiped_id: str
+    undone_action: SwipeAction
+    idempotency_key: str | None = None
+
+
+class Barrier(Payload, frozen=True, kw_only=True):
+    """Appended by a restoring shard: whoever reads it back has read everything before it. No row follows."""
+
+    TYPE: ClassVar[str] = "barrier"
+    nonce: str
+
+
+class Matched(Payload, frozen=True, kw_only=True):
+    """A mutual like. The event's id is ``derived_id(match_id, f"matched:{generation}")``."""
+
+    TYPE: ClassVar[str] = "matched"
+    match_id: str
+    low_id: str
+    high_id: str
+    generation: int
+
+
+class Unmatched(Payload, frozen=True, kw_only=True):
+    """The pair's match has ended, or (blocked) can never begin. ``generation`` is the one that ended."""
+
+    TYPE: ClassVar[str] = "unmatched"
+    match_id: str
+    low_id: str
+    high_id: str
+    generation: int
+    ended_by: str
+    reason: MatchEnd
+
+
+class NotificationSent(Payload, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "notification_sent"
+    notification_id: str
+    user_id: str
+    kind: str
+    title: str
+    body: str | None = None
+    data: dict[str, str] = {}
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class NotificationRead(Payload, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "notification_read"
+    notification_id: str
+    user_id: str
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
+    (topics.AUTH_ACCOUNTS, AccountRegistered),
+    (topics.AUTH_ACCOUNTS, PasswordRehashed),
+    (topics.AUTH_SESSIONS, SessionStarted),
+    (topics.AUTH_SESSIONS, SessionRotated),
+    (topics.AUTH_SESSIONS, SessionRevoked),
+    (topics.USER_CREATED, UserCreated),
+    (topics.USER_UPDATED, ProfileChanged),
+    (topics.USER_UPDATED, PreferencesChanged),
+    (topics.USER_UPDATED, LocationChanged),
+    (topics.USER_UPDATED, WasActive),
+    (topics.USER_UPDATED, UserBlocked),
+    (topics.USER_UPDATED, UserUnblocked),
+    (topics.USER_REPORTED, UserReported),
+    (topics.MATCHING_SWIPE, Swiped),
+    (topics.MATCHING_SWIPE, SwipeUndone),
+    (topics.MATCHING_MATCHED, Matched),
+    (topics.MATCHING_MATCHED, Unmatched),
+    (topics.NOTIFICATION_SEND, NotificationSent),
+    (topics.NOTIFICATION_SEND, NotificationRead),
+)
+"""Every event with its topic. ``Barrier`` may stand on any topic and is skipped by every reader but its author."""
+
+BY_TYPE: dict[str, type[Payload]] = {payload.TYPE: payload for _, payload in EVENTS} | {Barrier.TYPE: Barrier}
+TOPIC_OF: dict[type[Payload], Topic] = {payload: topic for topic, payload in EVENTS}
+
+
+class Envelope(msgspec.Struct, frozen=True, rename="camel"):
+    """What every record's value holds; ``payload`` stays raw JSON until its type is known."""
+
+    event_id: str
+    type: str
+    version: int
+    occurred_at: datetime
+    key: str
+    payload: msgspec.Raw
+
+
+class _Outgoing(msgspec.Struct, frozen=True, rename="camel"):
+    event_id: str
+    type: str
+    version: int
+    occurred_at: datetime
+    key: str
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A decoded event: its envelope's facts and its payload."""
+
+    event_id: str
+    occurred_at: datetime
+    key: str
+    payload: Any
+    """An instance of one of the classes in ``EVENTS`` or ``Barrier``."""
+
+
+_ENCODER = msgspec.json.Encoder()
+_ENVELOPES = msgspec.json.Decoder(Envelope)
+_PAYLOADS = {name: msgspec.json.Decoder(payload) for name, payload in BY_TYPE.items()}
+
+
+def encode(event: Event) -> bytes:
+    """The record's value: the envelope as JSON."""
+    payload = event.payload
+    return _ENCODER.encode(
+        _Outgoing(event.event_id, payload.TYPE, payload.VERSION, event.occurred_at, event.key, payload)
+    )
+
+
+def decode(value: bytes | None) -> Event:
+    """The event in a record's value.
+
+    Raises InvalidEvent: not an envelope, an unknown type or version, or a payload that does not fit its type.
+    """
+    if value is None:
+        raise InvalidEvent("record without a value")
+    try:
+        envelope = _ENVELOPES.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidEvent("record is not an event envelope", reason=type(error).__name__) from error
+    decoder = _PAYLOADS.get(envelope.type)
+    if decoder is None:
+        raise InvalidEvent("unknown event type", type=envelope.type[:64])
+    if envelope.version > BY_TYPE[envelope.type].VERSION:
+        raise InvalidEvent("event version is newer than this code", type=envelope.type, version=envelope.version)
+    try:
+        payload = decoder.decode(envelope.payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidEvent("payload does not fit its type", type=envelope.type) from error
+    return Event(envelope.event_id, envelope.occurred_at, envelope.key, payload)

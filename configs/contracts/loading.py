@@ -1,0 +1,169 @@
+"""What shards ask of the writers, which alone read PostgreSQL: positions first, then rows.
+
+Both sides exchange these plain values through the ``loader`` actor; neither package imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACTION_CODES = {"undone": 0, "like": 1, "pass": 2, "super_like": 3}
+"""Two bits: what a remembered swipe says now. 0 is withdrawn."""
+ACTION_BITS = 2
+
+PAIR_CODES = {"active": 1, "unmatched": 2, "blocked": 3, "undone": 4}
+"""Three bits: the state of a pair that was ever matched or blocked."""
+PAIR_BITS = 3
+GENERATION_BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SwipeRows:
+    """One person's swipes as the rows hold them; all arrays sorted by key, unsigned 64-bit.
+
+    ``own_keys`` / ``own_facts`` (n,): ``key64`` of each swiped person; ``version << 2 | action code``.
+    ``incoming_keys`` / ``incoming_facts`` (m,): likes (and withdrawn likes) received from people with a *higher* id.
+    ``pair_keys`` / ``pair_facts`` (k,): pairs in which this person is the lower id:
+    ``match generation << 3 | pair code``.
+    """
+
+    own_keys: NDArray[np.uint64]
+    own_facts: NDArray[np.uint64]
+    incoming_keys: NDArray[np.uint64]
+    incoming_facts: NDArray[np.uint64]
+    pair_keys: NDArray[np.uint64]
+    pair_facts: NDArray[np.uint64]
+    last_target: str | None = None
+    """Whom the newest swipe named; None when there is none or it was undone."""
+    last_action: str | None = None
+    last_swiped_at: datetime | None = None
+    last_version: int = 0
+    day: str = ""
+    """UTC date (ISO) that the two counters below are of."""
+    likes_today: int = 0
+    super_likes_today: int = 0
+    idempotency_keys: tuple[str, ...] = ()
+    """The newest 64 keys, oldest first, each as ``target id + " " + key``."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """The claim on one address and its credential."""
+
+    email_hash: str
+    user_id: str
+    password_hash: str | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """One token family."""
+
+    family_id: str
+    user_id: str
+    counter: int
+    token_hash: str
+    rotated_at: datetime
+    expires_at: datetime
+    revoked: bool
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyRow:
+    """One remembered request of an owner."""
+
+    key: str
+    """``route scope + " " + client key``."""
+    body_digest: str
+    event_id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleRows:
+    """A page of people for the card shards; every array has length n, in one order.
+
+    ``birth_days`` are days since 1970-01-01 (may be negative); ``last_active_s`` Unix seconds;
+    ``roles``/``genders`` codes and masks as in ``configs.contracts.people``.
+    """
+
+    user_ids: Sequence[str]
+    latitudes: NDArray[np.float64]
+    longitudes: NDArray[np.float64]
+    cells: NDArray[np.uint64]
+    birth_days: NDArray[np.int32]
+    roles: NDArray[np.uint8]
+    genders: NDArray[np.uint8]
+    age_min: NDArray[np.uint8]
+    age_max: NDArray[np.uint8]
+    max_distance_km: NDArray[np.uint16]
+    role_masks: NDArray[np.uint8]
+    gender_masks: NDArray[np.uint8]
+    discoverable: NDArray[np.bool_]
+    verified: NDArray[np.bool_]
+    last_active_s: NDArray[np.int64]
+    versions: NDArray[np.uint64]
+    """Version of the newest user.updated event in the row (0: none yet)."""
+    next_page: str | None = None
+
+
+Positions = Mapping[str, Mapping[int, int]]
+"""Topic -> partition -> next offset to read, in the log's present generation."""
+
+
+class RowLoader(Protocol):
+    """The writers' side of loading. Every method may raise DependencyUnavailable: retry later.
+
+    Rows are at least as new as any positions returned *before* the call.
+    """
+
+    async def positions(self, topics: Sequence[str]) -> Positions:
+        """The row writers' committed positions; a partition without one is 0."""
+        ...
+
+    async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        """A new epoch for each shard, higher than every one before it."""
+        ...
+
+    async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
+        """One entry for every id asked for, empty arrays for people without swipes."""
+        ...
+
+    async def accounts(self, email_hashes: Sequence[str]) -> Mapping[str, AccountRow]:
+        """Only claimed addresses are in the answer."""
+        ...
+
+    async def sessions(self, family_ids: Sequence[str]) -> Mapping[str, SessionRow]:
+        """Only known families are in the answer."""
+        ...
+
+    async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
+        """The newest 64 of each owner, at most 24 h old, oldest first; owners without any are missing."""
+        ...
+
+    async def people(self, page: str | None, limit: int) -> PeopleRows:
+        """People with a location in order of id, after ``page``."""
+        ...
+
+    async def warm_people(self, user_ids: Sequence[str]) -> Sequence[str]:
+        """Writes all read-model keys of these people; returns the ids that exist."""
+        ...
+
+    async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
+        """Writes the credential keys of these addresses; returns the hashes that exist."""
+        ...
+
+
+LOADER_ACTOR = "loader-0"
+NAMESPACE = "sugar"
+"""Ray namespace of every actor of the platform."""
+
+# The loader actor takes ``call.remote(method, *args)`` with the method names of RowLoader.

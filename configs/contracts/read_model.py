@@ -1,0 +1,272 @@
+"""The read model in Redis: key names, record shapes and the only ways to change them.
+
+A change is an ``Operation`` (a Lua script with keys and arguments), the same from the API's write-through and from the
+writers' projections. Every stored fact carries its version (16 hex digits); an older one never overwrites a newer.
+All keys of one person share the hash tag ``{user id}``, so that each operation is one slot of Redis Cluster.
+
+keys: ``rec:{u}`` JSON ``UserRecord`` · ``fld:{u}`` its fields with versions · ``rel:{u}`` blocks in both directions ·
+``match|conv|note|like:h:{u}`` entries by id and ``…:z:{u}`` their order · ``cred:{address hash}`` ·
+``revoked`` recently revoked token families · ``deck:{u}:filters`` (cache, 300 s) · ``generation`` (present: complete).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+
+from configs.contracts.errors import ReadModelUnknown
+from configs.contracts.events import Gender, MatchEnd, Role
+from configs.contracts.positions import version_text
+
+GENERATION: Final = "generation"
+"""Set, last, by a completed rebuild; absent: answer 503."""
+REVOKED: Final = "revoked"
+DECK_TTL_S: Final = 300
+MARKER: Final = "*"
+"""Hash field that says: this set is known completely (up to its bound)."""
+
+Listing = Literal["match", "conv", "note", "like"]
+LISTING_BOUNDS: Final[Mapping[Listing, int]] = {"match": 5_000, "conv": 5_000, "note": 500, "like": 2_000}
+"""Newest entries kept in Redis; older ones stay in the rows."""
+
+
+class UserRecord(msgspec.Struct, frozen=True, rename="camel"):
+    """One person as the API sees them: own fields, preferences and snapped position. Never sent out whole."""
+
+    user_id: str
+    role: Role | None = None
+    display_name: str = ""
+    birth_date: str = ""
+    bio: str = ""
+    gender: Gender | None = None
+    status: str = "active"
+    verified: bool = False
+    latitude: float | None = None
+    longitude: float | None = None
+    cell: str | None = None
+    age_min: int = 18
+    age_max: int = 99
+    max_distance_km: int = 50
+    roles: tuple[Role, ...] | None = None
+    """None: the opposite role."""
+    genders: tuple[Gender, ...] = ()
+    """Empty: any."""
+    hide_distance: bool = False
+    discoverable: bool = True
+    last_active_at: str | None = None
+    created_at: str | None = None
+    match_version: str = ""
+    """Version of the newest change to what candidate generation uses."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether the person's creation has been seen (updates may come first)."""
+        return self.role is not None and self.status == "active"
+
+
+MATCH_FIELDS: Final = (
+    "role", "birthDate", "gender", "status", "latitude", "longitude", "cell", "ageMin", "ageMax",
+    "maxDistanceKm", "roles", "genders", "discoverable",
+)
+"""Record fields whose change makes a cached deck's entry stale."""
+
+
+class MatchEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """One match in a person's list (``match`` and ``conv`` listings)."""
+
+    match_id: str
+    other_id: str
+    matched_at: str
+    generation: int
+    status: Literal["active"] | MatchEnd = "active"
+
+
+class NotificationEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """One notification in a person's list."""
+
+    notification_id: str
+    kind: str
+    title: str
+    body: str | None
+    data: dict[str, str]
+    created_at: str
+    read: bool = False
+
+
+class LikeEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """Someone who likes the person."""
+
+    liker_id: str
+    action: str
+    liked_at: str
+
+
+class Credential(msgspec.Struct, frozen=True, rename="camel"):
+    """What signing in with a password needs."""
+
+    user_id: str
+    password_hash: str | None
+    status: str = "active"
+
+
+RECORD_LUA: Final = """
+local newest = false
+for i = 3, #ARGV, 2 do
+  local old = redis.call('HGET', KEYS[1], ARGV[i])
+  if not old or string.sub(old, 1, 16) < ARGV[2] then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[2] .. ARGV[i + 1]); newest = true
+  end
+end
+if not newest and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
+local matching = {%s}
+local all = redis.call('HGETALL', KEYS[1])
+local parts = {'{"userId":"' .. ARGV[1] .. '"'}
+local version = '0000000000000000'
+for i = 1, #all, 2 do
+  local stamp = string.sub(all[i + 1], 1, 16)
+  parts[#parts + 1] = '"' .. all[i] .. '":' .. string.sub(all[i + 1], 17)
+  if matching[all[i]] and stamp > version then version = stamp end
+end
+parts[#parts + 1] = '"matchVersion":"' .. version .. '"}'
+redis.call('SET', KEYS[2], table.concat(parts, ','))
+return 1
+""" % ",".join(f"['{name}']=true" for name in MATCH_FIELDS)
+
+FIELD_LUA: Final = """
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if old and string.sub(old, 1, 16) >= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ARGV[3])
+return 1
+"""
+
+STRING_LUA: Final = """
+local old = redis.call('GET', KEYS[1])
+if old and string.sub(old, 1, 16) >= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1] .. ARGV[2])
+return 1
+"""
+
+LISTING_LUA: Final = """
+local old = redis.call('HGET', KEYS[2], ARGV[1])
+if old and string.sub(old, 1, 16) >= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ARGV[3])
+if ARGV[4] == '' then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+else
+  redis.call('ZADD', KEYS[1], ARGV[4], ARGV[1])
+  local over = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[5])
+  if over > 0 then
+    for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, over - 1)) do redis.call('HDEL', KEYS[2], member) end
+    redis.call('ZREMRANGEBYRANK', KEYS[1], 0, over - 1)
+  end
+end
+return 1
+"""
+
+OPEN_LUA: Final = """
+for i = 1, #KEYS do redis.call('HSETNX', KEYS[i], ARGV[1], '1') end
+return 1
+"""
+
+SCRIPTS: Final[Mapping[str, str]] = {
+    "record": RECORD_LUA,
+    "field": FIELD_LUA,
+    "string": STRING_LUA,
+    "listing": LISTING_LUA,
+    "open": OPEN_LUA,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One versioned change: a script of ``SCRIPTS``, its keys (one slot) and its arguments."""
+
+    script: str
+    keys: tuple[str, ...]
+    args: tuple[str | bytes | int, ...]
+
+
+def record_key(user_id: str) -> str:
+    return f"rec:{{{user_id}}}"
+
+
+def relation_key(user_id: str) -> str:
+    return f"rel:{{{user_id}}}"
+
+
+def listing_keys(listing: Listing, user_id: str) -> tuple[str, str]:
+    """(order, entries): a sorted set of ids by time and a hash of id -> versioned JSON."""
+    return f"{listing}:z:{{{user_id}}}", f"{listing}:h:{{{user_id}}}"
+
+
+def credential_key(email_hash: str) -> str:
+    return f"cred:{{{email_hash}}}"
+
+
+def deck_key(user_id: str, filters: str) -> str:
+    return f"deck:{{{user_id}}}:{filters}"
+
+
+def put_record(user_id: str, fields: Mapping[str, object], version: int) -> Operation:
+    """Sets record fields (camelCase, see UserRecord) that are older than ``version``.
+
+    The fields of user_created use version 0: another topic's positions are not comparable, and any later update wins.
+    """
+    args: list[str | bytes] = [user_id, version_text(version)]
+    for name, value in fields.items():
+        args += [name, msgspec.json.encode(value)]
+    return Operation("record", (f"fld:{{{user_id}}}", record_key(user_id)), tuple(args))
+
+
+def put_relation(user_id: str, other_id: str, *, by_other: bool, blocked: bool, version: int) -> Operation:
+    """Records in ``user_id``'s relations that they block ``other_id``, or (``by_other``) are blocked by them."""
+    field = ("by:" if by_other else "b:") + other_id
+    return Operation("field", (relation_key(user_id),), (field, version_text(version), "1" if blocked else "0"))
+
+
+def put_entry(listing: Listing, user_id: str, entry_id: str, entry: msgspec.Struct, *, version: int,
+              at_ms: int | None) -> Operation:
+    """Puts one entry into a person's listing at a time, or (``at_ms`` None) takes it out and remembers that."""
+    score: int | str = "" if at_ms is None else at_ms
+    return Operation(
+        "listing", listing_keys(listing, user_id),
+        (entry_id, version_text(version), msgspec.json.encode(entry), score, LISTING_BOUNDS[listing]),
+    )
+
+
+def put_credential(email_hash: str, credential: Credential, version: int) -> Operation:
+    return Operation("string", (credential_key(email_hash),), (version_text(version), msgspec.json.encode(credential)))
+
+
+def open_person(user_id: str) -> Operation:
+    """Marks all of a person's sets as known completely; for a new person, or after warming everything."""
+    return Operation(
+        "open",
+        (relation_key(user_id), *(listing_keys(listing, user_id)[1] for listing in LISTING_BOUNDS)),
+        (MARKER,),
+    )
+
+
+_RECORDS = msgspec.json.Decoder(UserRecord)
+
+
+def read_record(value: bytes) -> UserRecord:
+    return _RECORDS.decode(value)
+
+
+def read_versioned(value: bytes) -> tuple[int, bytes]:
+    """(version, rest) of a value written by ``field``, ``string`` or ``listing``."""
+    return int(value[:16], 16), value[16:]
+
+
+def read_blocked(marker: bytes | None, *fields: bytes | None) -> bool:
+    """Whether any of the relation fields says blocked.
+
+    Raises ReadModelUnknown: no marker, so absence means nothing.
+    """
+    if marker is None:
+        raise ReadModelUnknown("relations are not warm")
+    return any(field is not None and field[16:] == b"1" for field in fields)

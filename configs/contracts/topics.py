@@ -1,0 +1,46 @@
+"""Every topic, its key and its retention. The partition of a key is ``ids.partition_of``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DAY_MS = 86_400_000
+DEAD_LETTER_SUFFIX = ".dead"
+DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
+DEAD_LETTER_PARTITIONS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. ``restricted`` payloads (password hashes, addresses) are never logged or listed."""
+
+    name: str
+    key: str
+    retention_ms: int = 7 * DAY_MS
+    restricted: bool = False
+
+    @property
+    def dead_letters(self) -> str:
+        return self.name + DEAD_LETTER_SUFFIX
+
+
+AUTH_ACCOUNTS = Topic("auth.accounts", "md5 of the normalised address", restricted=True)
+AUTH_SESSIONS = Topic("auth.sessions", "token family", restricted=True)
+USER_CREATED = Topic("user.created", "user")
+USER_UPDATED = Topic("user.updated", "user")
+USER_REPORTED = Topic("user.reported", "reported user or object")
+MATCHING_SWIPE = Topic("matching.swipe", "swiper")
+MATCHING_MATCHED = Topic("matching.matched", "match")
+NOTIFICATION_SEND = Topic("notification.send", "recipient")
+
+TOPICS = (
+    AUTH_ACCOUNTS,
+    AUTH_SESSIONS,
+    USER_CREATED,
+    USER_UPDATED,
+    USER_REPORTED,
+    MATCHING_SWIPE,
+    MATCHING_MATCHED,
+    NOTIFICATION_SEND,
+)
+BY_NAME = {topic.name: topic for topic in TOPICS}

@@ -1,0 +1,228 @@
+"""All settings, built once at each process's entry point and handed down; nobody else reads the environment.
+
+``launch`` writes the resolved settings of a running platform to ``<data dir>/run/settings.json`` (mode 0600) and
+points ``SUGAR_SETTINGS`` at it, so that every Ray process of the platform loads exactly what ``launch`` resolved.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from configs.contracts.errors import ConfigurationError
+
+SETTINGS_VARIABLE = "SUGAR_SETTINGS"
+PROFILES = Path(__file__).parent
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Plan(_Group):
+    """How much of each process a deployment runs; the code is the same for all."""
+
+    serve_replicas: int = Field(1, ge=1, description="API replicas of each Serve application")
+    serve_max_ongoing_requests: int = Field(512, ge=1, description="requests one replica works on at once")
+    serve_max_queued_requests: int = Field(1024, ge=1, description="requests waiting for a replica; past it 503")
+    swipe_actors: int = Field(1, ge=1, description="actors that host the swipe shards")
+    card_actors: int = Field(1, ge=1, description="actors that host the card shards")
+    identity_actors: int = Field(1, ge=1, description="actors that host account, session and user shards")
+    writer_actors: int = Field(1, ge=1, description="actors that drain the log into PostgreSQL")
+    actor_max_pending: int = Field(4096, ge=1, description="commands queued for one actor in one client; past it 503")
+
+
+class Log(_Group):
+    """The Kafka-protocol broker and the topics."""
+
+    partitions: int = Field(16, ge=1, description="partitions of every topic; fixed at creation, a power of two")
+    replication_factor: int = Field(1, ge=1, description="copies of every partition")
+    min_insync_replicas: int = Field(1, ge=1, description="copies that must acknowledge")
+    append_deadline_ms: int = Field(2_000, ge=50, description="ms an append may wait before the answer is 503")
+    delivery_timeout_ms: int = Field(120_000, ge=1_000, description="ms after which a pending append is unknown")
+    linger_ms: float = Field(1.0, ge=0, description="ms the producer waits to fill a batch")
+    max_memory_bytes: int = Field(2 << 30, description="memory of the embedded broker past which appends answer 503")
+    generations: dict[str, int] = Field(default_factory=dict, description="generation of each topic; set by launch")
+
+
+class Limits(_Group):
+    """Product and safety limits; past each the answer is 429 with Retry-After."""
+
+    likes_a_day: int = Field(200, ge=0, description="likes one person may give in a UTC day")
+    super_likes_a_day: int = Field(5, ge=0, description="super likes one person may give in a UTC day")
+    undo_window_s: int = Field(300, ge=0, description="seconds in which the last swipe can be undone")
+    location_changes_an_hour: int = Field(12, ge=1, description="location changes of one person in an hour")
+    logins_per_account_a_minute: int = Field(10, ge=1, description="sign-in attempts on one address in a minute")
+    logins_per_address_a_minute: int = Field(300, ge=1, description="sign-in attempts from one client address")
+    registrations_per_address_an_hour: int = Field(1_000, ge=1, description="registrations from one client address")
+    requests_per_user_a_second: int = Field(50, ge=1, description="requests of one person in a second, per replica")
+    body_bytes: int = Field(65_536, ge=1_024, description="size of a JSON body")
+    rows_pending: int = Field(5_000_000, ge=1, description="appended records not yet in rows; past it writes answer 503")
+
+
+class Auth(_Group):
+    """Tokens and passwords."""
+
+    issuer: str = Field("sugar", description="iss claim")
+    audience: str = Field("sugar-api", description="aud claim of people's tokens; service tokens have 'internal'")
+    access_ttl_s: int = Field(900, ge=30, le=900, description="seconds an access token lives")
+    refresh_ttl_s: int = Field(30 * 86_400, ge=60, description="seconds a token family lives without use")
+    refresh_grace_s: float = Field(10.0, ge=0, description="seconds in which the predecessor of a refresh token works")
+    argon2_memory_kib: int = Field(19_456, ge=8, description="Argon2id memory (OWASP 2023: 19 MiB, 2 passes, 1 lane)")
+    argon2_passes: int = Field(2, ge=1, description="Argon2id passes")
+    hashing_threads: int = Field(2, ge=1, description="threads that hash passwords in one replica")
+    hashing_queue: int = Field(64, ge=1, description="passwords waiting to be hashed in one replica; past it 503")
+    signing_key_pem: SecretStr = Field(SecretStr(""), description="Ed25519 private key; empty: made by launch (local)")
+    previous_public_keys_pem: tuple[str, ...] = Field((), description="public keys still accepted during rotation")
+    refresh_key: SecretStr = Field(SecretStr(""), description="key of refresh tokens, 32 bytes hex; empty: made by launch")
+    impression_key: SecretStr = Field(SecretStr(""), description="key of impression ids and cursors, 32 bytes hex")
+
+
+class Writing(_Group):
+    """The row writers."""
+
+    batch_rows: int = Field(5_000, ge=1, description="records in one commit at most")
+    batch_wait_ms: int = Field(100, ge=1, description="ms a commit waits to fill")
+    dead_letter_limit: int = Field(100, ge=1, description="dead letters in one minute past which the worker stops")
+    connections: int = Field(4, ge=1, description="PostgreSQL connections of the loader")
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Precedence: arguments, environment, profile file, defaults."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_prefix="SUGAR_", env_nested_delimiter="__", nested_model_default_partial_update=True
+    )
+
+    profile: Literal["local", "test", "production"] = Field("local", description="which configs/*.yaml applies")
+    data_dir: Path = Field(Path(".sugar"), description="directory of embedded servers, keys, logs and run state")
+    port: int = Field(8000, ge=1, le=65_535, description="port of the HTTP API")
+    bind: str = Field("127.0.0.1", description="address that the API binds")
+    dashboard_port: int = Field(0, ge=0, le=65_535, description="port of the Ray dashboard; 0: 8265 or the next free")
+    database_url: SecretStr = Field(SecretStr(""), validation_alias="DATABASE_URL", description="PostgreSQL primary; empty: embedded")
+    database_replica_urls: tuple[SecretStr, ...] = Field((), validation_alias="DATABASE_REPLICA_URLS", description="PostgreSQL replicas for loading and reconciling (JSON list)")
+    redis_url: SecretStr = Field(SecretStr(""), validation_alias="REDIS_URL", description="Redis or Valkey; empty: embedded")
+    kafka_brokers: str = Field("", validation_alias="KAFKA_BROKERS", description="host:port,…; empty: embedded")
+    ray_address: str = Field("", description="GCS address of the running cluster; set by launch")
+    trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For is believed (JSON list)")
+    log_level: str = Field("INFO", description="least level that is logged")
+    trace_sample_ratio: float = Field(0.01, ge=0, le=1, description="share of requests without traceparent that start a sampled trace")
+    plan: Plan = Plan()
+    log: Log = Log()
+    limits: Limits = Limits()
+    auth: Auth = Auth()
+    writing: Writing = Writing()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.log.partitions & (self.log.partitions - 1):
+            raise ValueError("log.partitions must be a power of two")
+        if self.profile == "production":
+            missing = [
+                name
+                for name, value in (
+                    ("DATABASE_URL", self.database_url.get_secret_value()),
+                    ("REDIS_URL", self.redis_url.get_secret_value()),
+                    ("KAFKA_BROKERS", self.kafka_brokers),
+                    ("SUGAR_AUTH__SIGNING_KEY_PEM", self.auth.signing_key_pem.get_secret_value()),
+                    ("SUGAR_AUTH__REFRESH_KEY", self.auth.refresh_key.get_secret_value()),
+                    ("SUGAR_AUTH__IMPRESSION_KEY", self.auth.impression_key.get_secret_value()),
+                )
+                if not value
+            ]
+            if not self.trusted_proxies:
+                missing.append("SUGAR_TRUSTED_PROXIES")
+            if missing:
+                raise ValueError(f"production needs {', '.join(missing)}")
+        return self
+
+    def dump(self) -> str:
+        """The settings with their secrets as JSON, for the 0600 run file only."""
+        def reveal(value: object) -> object:
+            if isinstance(value, SecretStr):
+                return value.get_secret_value()
+            if isinstance(value, BaseModel):
+                return {name: reveal(getattr(value, name)) for name in type(value).model_fields}
+            if isinstance(value, tuple):
+                return [reveal(item) for item in value]
+            if isinstance(value, Path):
+                return str(value)
+            return value
+
+        import json
+
+        return json.dumps(reveal(self), indent=1)
+
+
+def _merge(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:
+    merged = dict(base)
+    for name, value in over.items():
+        known = merged.get(name)
+        merged[name] = _merge(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def load_settings(profile: str | None = None, **overrides: object) -> Settings:
+    """The settings of this process.
+
+    With ``SUGAR_SETTINGS`` set (inside a running platform) exactly that file; else profile file < environment < overrides.
+    Raises ConfigurationError: what is wrong and where.
+    """
+    path = os.environ.get(SETTINGS_VARIABLE)
+    try:
+        if path and profile is None and not overrides:
+            return read_settings(Path(path))
+        name = profile or os.environ.get("SUGAR_PROFILE", "local")
+        file = PROFILES / f"{name}.yaml"
+        if not file.exists():
+            raise ConfigurationError("no such profile", profile=name, known=sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        from_file = yaml.safe_load(file.read_text()) or {}
+        environment = Settings(profile="local").model_dump(exclude_unset=True)
+        environment.pop("profile", None)
+        values = _merge(_merge({"profile": name, **from_file}, environment), dict(overrides))
+        return _frozen(values)
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(f"settings cannot be used: {error}") from error
+
+
+def read_settings(path: Path) -> Settings:
+    """The settings that ``launch`` wrote, untouched by the environment."""
+    return _frozen(yaml.safe_load(path.read_text()))
+
+
+class _FrozenSettings(Settings):
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+def _frozen(values: dict[str, object]) -> Settings:
+    aliases = {
+        name: str(field.validation_alias)
+        for name, field in Settings.model_fields.items()
+        if field.validation_alias is not None
+    }
+    return _FrozenSettings(**{aliases.get(name, name): value for name, value in values.items()})  # type: ignore[arg-type]
