@@ -1,0 +1,68 @@
+"""What a user shard is asked, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actors.idempotency import IdempotencyConflict
+from configs.contracts.events import (
+    LocationChanged,
+    NotificationRead,
+    NotificationSent,
+    PreferencesChanged,
+    ProfileChanged,
+    UserBlocked,
+    UserReported,
+    UserUnblocked,
+    WasActive,
+)
+
+__all__ = ["IdempotencyConflict", "LimitReached", "Record", "RecordPayload", "Recorded"]
+
+RecordPayload = (
+    ProfileChanged
+    | PreferencesChanged
+    | LocationChanged
+    | WasActive
+    | UserBlocked
+    | UserUnblocked
+    | UserReported
+    | NotificationSent
+    | NotificationRead
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Record one fact that ``user_id`` states (or, for notifications, receives), once per Idempotency-Key.
+
+    ``topic_key`` is the record's key where it is not the user (user.reported: the reported object).
+    ``scope`` names the route, so that one client key may serve several routes.
+    """
+
+    user_id: str
+    payload: RecordPayload
+    topic_key: str | None = None
+    scope: str = ""
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The fact is durable. ``payload`` is what was recorded, with the ids the shard filled in.
+
+    ``replayed``: the key names an earlier request; ``event_id`` is that one's, ``payload`` None and ``version`` 0.
+    """
+
+    event_id: str
+    version: int
+    replayed: bool
+    payload: RecordPayload | None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitReached:
+    """Too many location changes; nothing was recorded."""
+
+    retry_after_s: int
