@@ -87,12 +87,20 @@ class IdempotencyRow:
     at: datetime
 
 
+UNKNOWN_ROLE = 255
+"""Role code of a person whose creation is not in the rows yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class PeopleRows:
     """A page of people for the card shards; every array has length n, in one order.
 
-    ``birth_days`` are days since 1970-01-01 (may be negative); ``last_active_s`` Unix seconds;
-    ``roles``/``genders`` codes and masks as in ``configs.contracts.people``.
+    ``birth_days`` are days since 1970-01-01 (may be negative); ``last_active_s`` Unix seconds (0: never);
+    ``roles``/``genders`` codes and masks as in ``configs.contracts.people``. Everybody with a ``users`` row is there:
+    someone without a location has NaN coordinates and cell 0 (only their next location_changed names a place, and it
+    carries nothing else), someone whose user_created has not reached the rows has role ``UNKNOWN_ROLE`` and birth
+    day 0, and someone whose status is not active has ``discoverable`` False. ``role_masks``: the stored roles, or
+    the opposite role when none are stored (0 while the role is unknown).
     """
 
     user_ids: Sequence[str]
@@ -111,7 +119,14 @@ class PeopleRows:
     verified: NDArray[np.bool_]
     last_active_s: NDArray[np.int64]
     versions: NDArray[np.uint64]
-    """Version of the newest user.updated event in the row (0: none yet)."""
+    """Version of the newest user.updated event of any kind in the row (0: none yet)."""
+    match_versions: NDArray[np.uint64]
+    """Version of the newest user.updated event that carried a field of ``read_model.MATCH_FIELDS`` (0: none yet).
+
+    That is gender in profile_changed; ageMin, ageMax, maxDistanceKm, roles, genders or discoverable in
+    preferences_changed; any location_changed. Exactly ``UserRecord.match_version``: a card whose version differs from
+    the record's is stale. So the sink keeps it beside ``version`` (users.match_version bigint not null default 0).
+    """
     next_page: str | None = None
 
 
@@ -150,7 +165,7 @@ class RowLoader(Protocol):
         ...
 
     async def people(self, page: str | None, limit: int) -> PeopleRows:
-        """People with a location in order of id, after ``page``."""
+        """Everybody in order of id, after ``page`` (None: from the start); ``next_page`` None after the last."""
         ...
 
     async def warm_people(self, user_ids: Sequence[str]) -> Sequence[str]:
