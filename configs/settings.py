@@ -35,6 +35,7 @@ class Plan(_Group):
     identity_actors: int = Field(1, ge=1, description="actors that host account, session and user shards")
     writer_actors: int = Field(1, ge=1, description="actors that drain the log into PostgreSQL")
     actor_max_pending: int = Field(4096, ge=1, description="commands queued for one actor in one client; past it 503")
+    keys_in_memory: int = Field(1_000_000, ge=1, description="keys one kind of shard remembers in one actor; past it the least recently used are forgotten")
 
 
 class Log(_Group):

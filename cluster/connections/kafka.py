@@ -259,7 +259,7 @@ def assign(consumer: Consumer, positions: Mapping[str, Mapping[int, int]], *, ti
 def watermarks(consumer: Consumer, topic: str, partition: int, *, timeout_s: float = 10.0) -> tuple[int, int]:
     """(first, next) offsets of a partition. The embedded broker's end may lag behind acknowledged records."""
     try:
-        answer = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s, cached=False)
+        answer: tuple[int, int] | None = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s, cached=False)
     except KafkaException as error:
         raise LogUnavailable("broker does not answer", topic=topic, partition=partition) from error
     if answer is None:

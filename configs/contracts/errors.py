@@ -61,7 +61,7 @@ class PartitionFenced(PlatformError):
     """Another writer owns the partition now: stop."""
 
 
-class EpochFenced(PlatformError):
+class EpochFenced(ShardUnavailable):
     """The answer came from a shard that has been replaced: ask again."""
 
 

@@ -1,0 +1,256 @@
+"""One turn for all shards of a kind in one actor: decide, append, apply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+
+from actors.sharding.memory import Append, Decision, Memory
+from actors.sharding.rows import LoadRows, RowsOnDemand
+from actors.sharding.tracing import headers_of
+from cluster.connections.kafka import Record
+from configs.contracts.errors import (
+    AppendUnconfirmed,
+    InvalidEvent,
+    LogUnavailable,
+    PlatformError,
+    ShardUnavailable,
+)
+from configs.contracts.events import Barrier, decode, encode
+from configs.contracts.ids import partition_of
+from configs.contracts.positions import version_of
+
+C = TypeVar("C")
+A = TypeVar("A")
+log = structlog.get_logger(__name__)
+
+
+class Appender(Protocol):
+    """What a shard needs of the log; ``cluster.connections.kafka.LogAppender`` is the real one."""
+
+    @property
+    def blocked(self) -> bool: ...
+
+    def generation(self, topic: str) -> int: ...
+
+    def submit(self, records: Sequence[Record]) -> asyncio.Future[list[int]]: ...
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ShardGroup(Generic[C, A]):
+    """Makes each command's events durable before they are visible, once each; all shards of a kind in one actor.
+
+    ``die`` is called when an append can no longer be known: the process must end and replay (it does not return in
+    production; in tests it may raise).
+    """
+
+    def __init__(
+        self,
+        memory: Memory[C, A],
+        appender: Appender,
+        load_rows: LoadRows,
+        *,
+        partitions: int,
+        append_deadline_s: float,
+        die: Callable[[str], None],
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.memory = memory
+        self._appender = appender
+        self._rows = RowsOnDemand(load_rows, memory.load)
+        self._partitions = partitions
+        self._deadline_s = append_deadline_s
+        self._die = die
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._unsettled: asyncio.Task[None] | None = None
+        self._own: dict[tuple[str, int], set[int]] = {}
+        self._tailed: dict[tuple[str, int], int] = {}
+        self.appended = 0
+        self.turns = 0
+
+    async def record(self, commands: Sequence[C]) -> list[A | PlatformError]:
+        """The answer to each command, in order, after everything it caused is acknowledged by the log.
+
+        A PlatformError as an answer: that command was not carried out (ShardUnavailable: rows not loaded), or
+        (LogUnavailable) it is not acknowledged yet and may still take effect.
+        """
+        answers: list[A | PlatformError | None] = [None] * len(commands)
+        await self._load(commands, answers)
+        async with self._turn:
+            for indices in self._rounds(commands, answers):
+                if self._unsettled is not None:
+                    self._refuse(indices, answers)
+                    continue
+                await self._round(commands, indices, answers)
+        return answers  # type: ignore[return-value]  # every index was answered by now
+
+    async def ensure_loaded(self, keys: Sequence[str]) -> None:
+        """Brings the rows of these keys into memory. Raises ShardUnavailable."""
+        missing = [key for key in dict.fromkeys(keys) if not self.memory.known(key)]
+        if missing:
+            await self._rows.ensure(missing)
+
+    async def _load(self, commands: Sequence[C], answers: list[A | PlatformError | None]) -> None:
+        known = self.memory.known
+        missing = {
+            index: keys
+            for index, command in enumerate(commands)
+            if (keys := [key for key in self.memory.needs(command) if not known(key)])
+        }
+        if not missing:
+            return
+        try:
+            await self._rows.ensure(list(dict.fromkeys(key for keys in missing.values() for key in keys)))
+        except ShardUnavailable as error:
+            for index, keys in missing.items():
+                if not all(known(key) for key in keys):
+                    answers[index] = ShardUnavailable(error.message, **error.details)
+
+    def _rounds(self, commands: Sequence[C], answers: Sequence[object]) -> list[list[int]]:
+        """Indices of the commands to decide, such that no round holds two of one conflict key."""
+        rounds: list[list[int]] = []
+        depth: dict[str, int] = {}
+        for index, command in enumerate(commands):
+            if answers[index] is not None:
+                continue
+            key = self.memory.conflict_key(command)
+            number = depth.get(key, 0)
+            depth[key] = number + 1
+            if number == len(rounds):
+                rounds.append([])
+            rounds[number].append(index)
+        return rounds
+
+    def _refuse(self, indices: Sequence[int], answers: list[A | PlatformError | None]) -> None:
+        for index in indices:
+            answers[index] = ShardUnavailable("an earlier append is not settled yet")
+
+    async def _round(self, commands: Sequence[C], indices: Sequence[int], answers: list[A | PlatformError | None]) -> None:
+        now = self._clock()
+        memory = self.memory
+        decided: list[tuple[int, Decision[A]]] = []
+        records: list[Record] = []
+        appends: list[Append] = []
+        for index in indices:
+            command = commands[index]
+            if not all(map(memory.known, memory.needs(command))):
+                answers[index] = ShardUnavailable("rows were evicted before the turn")
+                continue
+            try:
+                decision = memory.decide(command, now)
+            except PlatformError as error:
+                answers[index] = error
+                continue
+            decided.append((index, decision))
+            for append in decision.appends:
+                appends.append(append)
+                records.append(self._record(append, headers_of(command)))
+        if not records:
+            for index, decision in decided:
+                answers[index] = decision.answer(())
+            return
+        self.turns += 1
+        future = self._appender.submit(records)
+        try:
+            offsets = await asyncio.wait_for(asyncio.shield(future), self._deadline_s)
+        except TimeoutError:
+            self._unsettled = asyncio.create_task(self._settle(future, records, appends))
+            for index, decision in decided:
+                answers[index] = (
+                    LogUnavailable("append not acknowledged in time", deadline_s=self._deadline_s)
+                    if decision.appends else decision.answer(())
+                )
+            return
+        except AppendUnconfirmed as error:
+            self._die(str(error))
+            for index, _ in decided:
+                answers[index] = AppendUnconfirmed(error.message, **error.details)
+            return
+        versions = self._applied(records, appends, offsets)
+        start = 0
+        for index, decision in decided:
+            end = start + len(decision.appends)
+            answers[index] = decision.answer(tuple(versions[start:end]))
+            start = end
+
+    async def _settle(self, future: asyncio.Future[list[int]], records: list[Record], appends: list[Append]) -> None:
+        """Waits for a late append, however long, and applies it; until then no turn begins."""
+        try:
+            offsets = await future
+        except AppendUnconfirmed as error:
+            self._die(str(error))
+            return
+        self._applied(records, appends, offsets)
+        self._unsettled = None
+
+    def _record(self, append: Append, headers: tuple[tuple[str, bytes], ...]) -> Record:
+        return Record(
+            append.topic.name, partition_of(append.key, self._partitions), append.key, encode(append.event), headers
+        )
+
+    def _applied(self, records: Sequence[Record], appends: Sequence[Append], offsets: Sequence[int]) -> list[int]:
+        versions = []
+        generation = self._appender.generation
+        for record, append, offset in zip(records, appends, offsets, strict=True):
+            version = version_of(generation(record.topic), offset)
+            self.memory.apply(append.event, version)
+            versions.append(version)
+            place = (record.topic, record.partition)
+            if place in self._tailed and offset > self._tailed[place]:
+                self._own.setdefault(place, set()).add(offset)
+        self.appended += len(records)
+        return versions
+
+    def follow(self, topic: str, partition: int, next_offset: int) -> None:
+        """Says that this partition's tail will be handed to ``take`` from this offset on."""
+        self._tailed[(topic, partition)] = next_offset - 1
+
+    def take(self, topic: str, partition: int, records: Sequence[tuple[int, bytes | None]]) -> None:
+        """Takes in records (offset, value) read from the log, in order; those it appended itself are skipped.
+
+        Anything else was acknowledged by a predecessor believed dead, or stands in a foreign partition: it is applied.
+        """
+        place = (topic, partition)
+        own = self._own.get(place)
+        generation = self._appender.generation(topic)
+        for offset, value in records:
+            if own and offset in own:
+                own.discard(offset)
+                continue
+            try:
+                event = decode(value)
+            except InvalidEvent as error:
+                log.warning("tail_record_skipped", topic=topic, partition=partition, offset=offset, reason=error.message)
+                continue
+            if not isinstance(event.payload, Barrier):
+                self.memory.apply(event, version_of(generation, offset))
+        if records and place in self._tailed:
+            self._tailed[place] = max(self._tailed[place], records[-1][0])
+
+    async def evict(self, limit: int, positions: Mapping[int, int], generation: int) -> int:
+        """Forgets least recently used keys beyond the limit; ``positions``: committed next offset by partition."""
+        if self.memory.entries() <= limit:
+            return 0
+
+        def committed(key: str) -> int:
+            return version_of(generation, positions.get(partition_of(key, self._partitions), 0))
+
+        async with self._turn:
+            return self.memory.evict(limit, committed)
+
+    def describe(self) -> dict[str, Any]:
+        """Figures for status and metrics."""
+        return {
+            "entries": self.memory.entries(),
+            "appended": self.appended,
+            "turns": self.turns,
+            "unsettled": self._unsettled is not None,
+        }

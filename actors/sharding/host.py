@@ -1,0 +1,139 @@
+"""The one Ray actor class: a host of services, found by name, restarted without limit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from actors.sharding import tracing
+from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
+from configs.settings import Settings, load_settings
+
+log = structlog.get_logger(__name__)
+
+START_RETRY_S = 0.5
+
+
+class Service(Protocol):
+    """A kind of shard inside a host. ``METHODS`` may be called with a batch and answer one value a command."""
+
+    METHODS: tuple[str, ...]
+    epoch: int
+
+    async def start(self) -> None:
+        """Restores everything; raises DependencyUnavailable while a server it needs does not answer."""
+        ...
+
+    async def close(self) -> None: ...
+
+    def describe(self) -> dict[str, Any]: ...
+
+
+class ShardHost:
+    """Hosts the services of one actor slot. Restores in the background and answers "restoring" until it is done."""
+
+    def __init__(self, name: str, services: Mapping[str, Service]) -> None:
+        self._name = name
+        self._services = services
+        self._starting: asyncio.Task[None] | None = None
+        self._ready = False
+        self._restore_s = 0.0
+        self._calls = 0
+        self._commands = 0
+        self._last_error = ""
+
+    async def _start(self) -> None:
+        began = time.monotonic()
+        for name, service in self._services.items():
+            while True:
+                try:
+                    await service.start()
+                    break
+                except DependencyUnavailable as error:
+                    self._last_error = str(error)
+                    log.warning("restore_waits", actor=self._name, service=name, reason=str(error))
+                    await asyncio.sleep(START_RETRY_S)
+        self._restore_s = time.monotonic() - began
+        self._ready = True
+        log.info("restored", actor=self._name, seconds=round(self._restore_s, 3))
+
+    def _ensure_started(self) -> None:
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(_end_process_on_failure)
+
+    async def call(
+        self, service: str, method: str, commands: list[Any], traces: Mapping[int, str] | None = None
+    ) -> tuple[int, Sequence[Any]]:
+        """(epoch, answers in order). A PlatformError among the answers belongs to that command.
+
+        Epoch 0 with one ShardUnavailable each: not restored yet, nothing was carried out.
+        """
+        self._ensure_started()
+        if not self._ready:
+            return 0, [ShardUnavailable("shard is restoring", actor=self._name)] * len(commands)
+        hosted = self._services[service]
+        if method not in hosted.METHODS:
+            raise PlatformError("no such method", service=service, method=method)
+        self._calls += 1
+        self._commands += len(commands)
+        tracing.bind(commands, traces or {})
+        answers = await getattr(hosted, method)(commands)
+        return hosted.epoch, answers
+
+    async def ping(self) -> dict[str, Any]:
+        """Liveness and figures for the keeper, status and metrics."""
+        self._ensure_started()
+        return {
+            "actor": self._name,
+            "pid": os.getpid(),
+            "ready": self._ready,
+            "restore_s": self._restore_s,
+            "calls": self._calls,
+            "commands": self._commands,
+            "waits_for": "" if self._ready else self._last_error,
+            "services": {name: service.describe() | {"epoch": service.epoch} for name, service in self._services.items()}
+            if self._ready
+            else {},
+        }
+
+    async def close(self) -> None:
+        """Stops tails and flushes producers; the actor is not usable afterwards."""
+        self._ready = False
+        for service in self._services.values():
+            await service.close()
+
+
+def _end_process_on_failure(task: asyncio.Task[None]) -> None:
+    """A restore that fails for any other reason than a missing server cannot go on: die, be restarted, be seen."""
+    if not task.cancelled() and task.exception() is not None:
+        log.error("restore_failed", reason=repr(task.exception()))
+        os._exit(1)
+
+
+def die(reason: str) -> None:
+    """Ends this process at once so that Ray restarts the actor, which replays.
+
+    ``ray.actor.exit_actor()`` would count as intended and not be restarted.
+    """
+    log.error("shard_discarded", reason=reason)
+    os._exit(1)
+
+
+Build = Callable[[Settings, str], Mapping[str, Service]]
+
+
+def remote_host() -> Any:
+    """The Ray actor class; launch gives it name, lifetime and resources."""
+    import ray
+
+    class Host(ShardHost):
+        def __init__(self, name: str, build: Build) -> None:
+            super().__init__(name, build(load_settings(), name))
+
+    return ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=1_000)(Host)

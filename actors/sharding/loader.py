@@ -1,0 +1,74 @@
+"""The writers' loader as shards and routes call it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from configs.contracts.errors import DependencyUnavailable, PlatformError
+from configs.contracts.loading import (
+    LOADER_ACTOR,
+    NAMESPACE,
+    AccountRow,
+    IdempotencyRow,
+    PeopleRows,
+    Positions,
+    SessionRow,
+    SwipeRows,
+)
+
+DEADLINE_S = 10.0
+"""Longest wait for one loader call; a page of 50,000 people takes about 0.3 s."""
+
+
+class LoaderClient:
+    """``RowLoader`` over the named Ray actor; found again after it was replaced."""
+
+    def __init__(self, *, deadline_s: float = DEADLINE_S) -> None:
+        self._deadline_s = deadline_s
+        self._handle: Any = None
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        try:
+            if self._handle is None:
+                self._handle = await asyncio.to_thread(ray.get_actor, LOADER_ACTOR, NAMESPACE)
+            return await asyncio.wait_for(self._handle.call.remote(method, *args), self._deadline_s)
+        except PlatformError as error:
+            raise DependencyUnavailable(error.message, **error.details) from error
+        except (RayError, ValueError, TimeoutError) as error:
+            self._handle = None
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, PlatformError):
+                raise DependencyUnavailable(cause.message, **cause.details) from error
+            raise DependencyUnavailable("loader does not answer", method=method, kind=type(error).__name__) from error
+
+    async def positions(self, topics: Sequence[str]) -> Positions:
+        return await self._call("positions", list(topics))  # type: ignore[no-any-return]
+
+    async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        return await self._call("claim_epochs", kind, list(shards))  # type: ignore[no-any-return]
+
+    async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
+        return await self._call("swipes", list(user_ids))  # type: ignore[no-any-return]
+
+    async def accounts(self, email_hashes: Sequence[str]) -> Mapping[str, AccountRow]:
+        return await self._call("accounts", list(email_hashes))  # type: ignore[no-any-return]
+
+    async def sessions(self, family_ids: Sequence[str]) -> Mapping[str, SessionRow]:
+        return await self._call("sessions", list(family_ids))  # type: ignore[no-any-return]
+
+    async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
+        return await self._call("idempotency", list(owner_ids))  # type: ignore[no-any-return]
+
+    async def people(self, page: str | None, limit: int) -> PeopleRows:
+        return await self._call("people", page, limit)  # type: ignore[no-any-return]
+
+    async def warm_people(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_people", list(user_ids))  # type: ignore[no-any-return]
+
+    async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_addresses", list(email_hashes))  # type: ignore[no-any-return]

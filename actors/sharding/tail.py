@@ -1,0 +1,153 @@
+"""Reading the log into shards: replay from positions up to barriers, then follow."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from confluent_kafka import Consumer
+
+from cluster.connections.kafka import LogAppender, Record, assign, consume, nonce, reader
+from configs.contracts.errors import LogUnavailable, PlatformError
+from configs.contracts.events import Barrier, Event, encode
+from configs.contracts.ids import new_id
+from configs.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+RECORDS_A_READ = 2_000
+
+Take = Callable[[str, int, Sequence[tuple[int, bytes | None]]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A topic to replay from (``replay`` partitions) and then to follow (``follow`` partitions), and who takes it."""
+
+    topic: str
+    replay: tuple[int, ...]
+    follow: tuple[int, ...]
+    take: Take
+
+
+class LogTail:
+    """Feeds log records to shards: ``replay`` once, then ``follow`` in a thread until ``close``."""
+
+    def __init__(self, settings: Settings, name: str, appender: LogAppender, feeds: Sequence[Feed], *,
+                 die: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._name = name
+        self._appender = appender
+        self._feeds = {feed.topic: feed for feed in feeds}
+        self._die = die
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.next_offsets: dict[str, dict[int, int]] = {}
+
+    async def replay(self, positions: Mapping[str, Mapping[int, int]]) -> int:
+        """Hands on everything from the positions up to now, then returns the number of records.
+
+        "Now" is a barrier record appended to each partition: having read it, everything acknowledged before was read.
+        Raises LogUnavailable, PositionOutsideLog.
+        """
+        barriers = [(feed.topic, partition) for feed in self._feeds.values() for partition in feed.replay]
+        offsets = await self._appender.append([self._barrier(topic, partition) for topic, partition in barriers])
+        ends = dict(zip(barriers, offsets, strict=True))
+        starts = {
+            feed.topic: {partition: positions.get(feed.topic, {}).get(partition, 0) for partition in feed.replay}
+            for feed in self._feeds.values()
+        }
+        loop = asyncio.get_running_loop()
+        return await asyncio.to_thread(self._replay, starts, ends, loop)
+
+    def _barrier(self, topic: str, partition: int) -> Record:
+        mark = nonce()
+        return Record(topic, partition, mark, encode(Event(new_id(), datetime.now(UTC), mark, Barrier(nonce=mark))))
+
+    def _replay(self, starts: Mapping[str, Mapping[int, int]], ends: Mapping[tuple[str, int], int],
+                loop: asyncio.AbstractEventLoop) -> int:
+        consumer = reader(self._settings, f"{self._name}-replay")
+        count = 0
+        try:
+            assign(consumer, starts)
+            waiting = {place for place, end in ends.items() if starts[place[0]][place[1]] <= end}
+            while waiting and not self._stopping.is_set():
+                chunks = self._read(consumer)
+                for (topic, partition), records in chunks.items():
+                    end = ends[(topic, partition)]
+                    count += len(records)
+                    self._hand(loop, topic, partition, [record for record in records if record[0] <= end])
+                    if records[-1][0] >= end:
+                        waiting.discard((topic, partition))
+            self.next_offsets = {}
+            for (topic, partition), end in ends.items():
+                self.next_offsets.setdefault(topic, {})[partition] = end + 1
+            return count
+        finally:
+            consumer.close()
+
+    def follow(self) -> None:
+        """Starts the thread that hands on what comes after the replay in the ``follow`` partitions."""
+        loop = asyncio.get_running_loop()
+        starts = {
+            feed.topic: {partition: self.next_offsets[feed.topic][partition] for partition in feed.follow}
+            for feed in self._feeds.values()
+            if feed.follow
+        }
+        if starts:
+            self._thread = threading.Thread(target=self._follow, args=(starts, loop), name=f"{self._name}-tail", daemon=True)
+            self._thread.start()
+
+    def _follow(self, starts: Mapping[str, Mapping[int, int]], loop: asyncio.AbstractEventLoop) -> None:
+        consumer = reader(self._settings, f"{self._name}-tail")
+        try:
+            while not self._stopping.is_set():
+                try:
+                    assign(consumer, starts)
+                    break
+                except LogUnavailable:
+                    self._stopping.wait(0.5)
+            while not self._stopping.is_set():
+                for (topic, partition), records in self._read(consumer).items():
+                    self._hand(loop, topic, partition, records)
+        except PlatformError as error:
+            self._die(f"tail: {error}")
+        finally:
+            consumer.close()
+
+    def _read(self, consumer: Consumer) -> dict[tuple[str, int], list[tuple[int, bytes | None]]]:
+        chunks: dict[tuple[str, int], list[tuple[int, bytes | None]]] = {}
+        for message in consume(consumer, RECORDS_A_READ, 0.5, lambda error: None):
+            chunks.setdefault((message.topic(), message.partition()), []).append((message.offset(), message.value()))
+        return chunks
+
+    def _hand(self, loop: asyncio.AbstractEventLoop, topic: str, partition: int,
+              records: Sequence[tuple[int, bytes | None]]) -> None:
+        """Runs ``take`` on the event loop and waits for it, so that a slow shard slows the reading."""
+        if not records:
+            return
+        done = threading.Event()
+
+        def run() -> None:
+            try:
+                self._feeds[topic].take(topic, partition, records)
+            finally:
+                done.set()
+
+        try:
+            loop.call_soon_threadsafe(run)
+        except RuntimeError:
+            self._stopping.set()
+            return
+        while not done.wait(0.5):
+            if self._stopping.is_set():
+                return
+
+    def close(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
