@@ -1,0 +1,61 @@
+"""Keys that the local profiles make for themselves, once a data directory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pydantic import SecretStr
+
+from configs.contracts.errors import ConfigurationError
+from configs.settings import Settings
+
+
+def _signing_key() -> str:
+    key = Ed25519PrivateKey.generate()
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def _symmetric_key() -> str:
+    return secrets.token_hex(32)
+
+
+MAKERS: tuple[tuple[str, Callable[[], str]], ...] = (
+    ("signing_key_pem", _signing_key),
+    ("refresh_key", _symmetric_key),
+    ("impression_key", _symmetric_key),
+)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file readable by its owner only; a reader sees the old text or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def with_keys(settings: Settings) -> Settings:
+    """The settings with every key filled: configured, found in ``<data dir>/secrets``, or made there now.
+
+    Raises ConfigurationError: a production profile lacks one.
+    """
+    updates: dict[str, SecretStr] = {}
+    for name, make in MAKERS:
+        configured: SecretStr = getattr(settings.auth, name)
+        if configured.get_secret_value():
+            continue
+        if settings.profile == "production":
+            raise ConfigurationError("production makes no keys of its own", setting=f"auth.{name}")
+        path = settings.data_dir / "secrets" / name
+        if not path.exists():
+            write_private(path, make())
+        updates[name] = SecretStr(path.read_text())
+    return settings.model_copy(update={"auth": settings.auth.model_copy(update=updates)})

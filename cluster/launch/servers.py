@@ -1,0 +1,70 @@
+"""The embedded servers of one platform: which of them run, where, and the settings that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from cluster.embedded.broker import EmbeddedBroker
+from cluster.embedded.postgres import EmbeddedPostgres
+from cluster.embedded.valkey import EmbeddedValkey
+from configs.settings import Settings
+
+Server = EmbeddedPostgres | EmbeddedValkey | EmbeddedBroker
+
+
+class EmbeddedServers:
+    """The servers that the settings do not name an address for; start them from the main thread.
+
+    ``ports`` (server name -> port) keeps addresses the same over restarts; 0 or missing: a free one.
+    """
+
+    def __init__(self, settings: Settings, ports: dict[str, int] | None = None) -> None:
+        data, run, ports = settings.data_dir.resolve(), settings.data_dir.resolve() / "run", ports or {}
+        self._configured = settings
+        self.postgres: EmbeddedPostgres | None = None
+        self.valkey: EmbeddedValkey | None = None
+        self.broker: EmbeddedBroker | None = None
+        if not settings.database_url.get_secret_value():
+            self.postgres = EmbeddedPostgres(data / "postgres", run, port=ports.get("postgres", 0))
+        if not settings.redis_url.get_secret_value():
+            self.valkey = EmbeddedValkey(run, port=ports.get("valkey", 0))
+        if not settings.kafka_brokers:
+            self.broker = EmbeddedBroker(run, port=ports.get("broker", 0))
+
+    def __iter__(self) -> Iterator[tuple[str, Server]]:
+        """(name, server) in order of starting."""
+        for name, server in (("postgres", self.postgres), ("valkey", self.valkey), ("broker", self.broker)):
+            if server is not None:
+                yield name, server
+
+    def ports(self) -> dict[str, int]:
+        return {name: server.port for name, server in self}
+
+    def start(self) -> None:
+        """Starts each that does not run. Raises DependencyUnavailable: which one did not, and its log's end."""
+        for _, server in self:
+            server.start()
+
+    def stop(self) -> None:
+        """Stops all, the one with the facts last."""
+        for _, server in reversed(list(self)):
+            server.stop()
+
+    def settings(self) -> Settings:
+        """The configured settings with the addresses of the running servers."""
+        updates: dict[str, object] = {}
+        if self.postgres is not None:
+            updates["database_url"] = SecretStr(self.postgres.url)
+        if self.valkey is not None:
+            updates["redis_url"] = SecretStr(self.valkey.url)
+        if self.broker is not None:
+            updates["kafka_brokers"] = self.broker.url
+        return self._configured.model_copy(update=updates)
+
+
+def run_dir(settings: Settings) -> Path:
+    """Where a platform records what it runs: addresses, pids, logs."""
+    return settings.data_dir.resolve() / "run"
