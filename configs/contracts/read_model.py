@@ -121,7 +121,7 @@ for i = 3, #ARGV, 2 do
   end
 end
 if not newest and redis.call('EXISTS', KEYS[2]) == 1 then return 0 end
-local matching = {%s}
+local matching = {MATCH_FIELDS}
 local all = redis.call('HGETALL', KEYS[1])
 local parts = {'{"userId":"' .. ARGV[1] .. '"'}
 local version = '0000000000000000'
@@ -133,7 +133,7 @@ end
 parts[#parts + 1] = '"matchVersion":"' .. version .. '"}'
 redis.call('SET', KEYS[2], table.concat(parts, ','))
 return 1
-""" % ",".join(f"['{name}']=true" for name in MATCH_FIELDS)
+""".replace("MATCH_FIELDS", ",".join(f"['{name}']=true" for name in MATCH_FIELDS))
 
 FIELD_LUA: Final = """
 local old = redis.call('HGET', KEYS[1], ARGV[1])
