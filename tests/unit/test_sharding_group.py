@@ -1,0 +1,221 @@
+"""What a shard's turn promises: durable before visible, once each, and nothing forgotten while an append is late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from actors.sharding.group import ShardGroup
+from actors.sharding.memory import Append, Decision
+from cluster.connections.kafka import Record
+from configs.contracts.errors import AppendUnconfirmed, DependencyUnavailable, LogUnavailable, ShardUnavailable
+from configs.contracts.events import Barrier, Event, NotificationRead, encode
+from configs.contracts.ids import new_id, partition_of
+from configs.contracts.positions import version_of
+from configs.contracts.topics import NOTIFICATION_SEND
+
+TOPIC = NOTIFICATION_SEND
+PARTITIONS = 4
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Claims a name; the answer says whether this command was the first."""
+
+    name: str
+
+
+class ClaimMemory:
+    """One fact a key: the version at which it was claimed."""
+
+    def __init__(self) -> None:
+        self.claimed: dict[str, int] = {}
+        self.loaded: set[str] = set()
+
+    def needs(self, command: Claim) -> Sequence[str]:
+        return (command.name,)
+
+    def known(self, key: str) -> bool:
+        return key in self.loaded
+
+    def load(self, key: str, row: object | None) -> None:
+        self.loaded.add(key)
+        if isinstance(row, int):
+            self.claimed.setdefault(key, row)
+
+    def conflict_key(self, command: Claim) -> str:
+        return command.name
+
+    def decide(self, command: Claim, now: datetime) -> Decision[str]:
+        if command.name in self.claimed:
+            return Decision((), lambda versions: "taken")
+        event = Event(new_id(), now, command.name, NotificationRead(notification_id=command.name, user_id="u"))
+        return Decision((Append(TOPIC, command.name, event),), lambda versions: f"claimed {versions[0]}")
+
+    def apply(self, event: Event, version: int) -> None:
+        self.claimed[event.key] = max(version, self.claimed.get(event.key, 0))
+
+    def entries(self) -> int:
+        return len(self.loaded)
+
+    def evict(self, limit: int, committed: Callable[[str], int]) -> int:
+        gone = [key for key in self.loaded if self.claimed.get(key, 0) < committed(key)][: len(self.loaded) - limit]
+        for key in gone:
+            self.loaded.discard(key)
+            self.claimed.pop(key, None)
+        return len(gone)
+
+
+class HeldLog:
+    """A log whose acknowledgements a test releases by hand, or at once."""
+
+    def __init__(self, *, held: bool = False) -> None:
+        self.held = held
+        self.records: list[Record] = []
+        self.waiting: list[tuple[asyncio.Future[list[int]], list[int]]] = []
+        self.blocked = False
+
+    def generation(self, topic: str) -> int:
+        return 1
+
+    def submit(self, records: Sequence[Record]) -> asyncio.Future[list[int]]:
+        future: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        offsets = []
+        for record in records:
+            offsets.append(sum(1 for known in self.records if known.partition == record.partition))
+            self.records.append(record)
+        if self.held:
+            self.waiting.append((future, offsets))
+        else:
+            future.set_result(offsets)
+        return future
+
+    def release(self) -> None:
+        for future, offsets in self.waiting:
+            future.set_result(offsets)
+        self.waiting.clear()
+
+
+async def no_rows(keys: Sequence[str]) -> Mapping[str, object]:
+    return {}
+
+
+def group(log: HeldLog, load=no_rows, deaths: list[str] | None = None) -> ShardGroup[Claim, str]:
+    return ShardGroup(
+        ClaimMemory(), log, load, partitions=PARTITIONS, append_deadline_s=0.02,
+        die=(deaths if deaths is not None else []).append,
+    )
+
+
+async def test_two_commands_of_one_key_in_one_batch_see_each_other() -> None:
+    answers = await group(HeldLog()).record([Claim("a"), Claim("a"), Claim("b")])
+    assert answers[0] == f"claimed {version_of(1, 0)}"
+    assert answers[1] == "taken"
+    assert str(answers[2]).startswith("claimed")
+
+
+async def test_fifty_racing_batches_claim_a_name_once() -> None:
+    log = HeldLog()
+    shard = group(log)
+    answers = await asyncio.gather(*(shard.record([Claim("a")]) for _ in range(50)))
+    assert sorted(answer[0] for answer in answers)[:1] == [f"claimed {version_of(1, 0)}"]
+    assert [answer[0] for answer in answers].count("taken") == 49
+    assert len(log.records) == 1
+
+
+async def test_nothing_is_visible_before_the_log_acknowledged() -> None:
+    log = HeldLog(held=True)
+    shard = group(log)
+    task = asyncio.create_task(shard.record([Claim("a")]))
+    while not log.waiting:
+        await asyncio.sleep(0)
+    assert shard.memory.claimed == {}
+    log.release()
+    assert (await task)[0] == f"claimed {version_of(1, 0)}"
+
+
+async def test_a_late_append_refuses_new_work_and_takes_effect_when_it_succeeds() -> None:
+    log = HeldLog(held=True)
+    shard = group(log)
+    late = (await shard.record([Claim("a")]))[0]
+    assert isinstance(late, LogUnavailable)
+    refused = (await shard.record([Claim("a")]))[0]
+    assert isinstance(refused, ShardUnavailable)
+    assert len(log.records) == 1
+    log.release()
+    log.held = False
+    while shard.describe()["unsettled"]:
+        await asyncio.sleep(0)
+    assert (await shard.record([Claim("a")]))[0] == "taken"
+
+
+async def test_an_append_that_can_never_be_known_discards_the_shard() -> None:
+    log, deaths = HeldLog(held=True), []
+    shard = group(log, deaths=deaths)
+    task = asyncio.create_task(shard.record([Claim("a")]))
+    while not log.waiting:
+        await asyncio.sleep(0)
+    log.waiting[0][0].set_exception(AppendUnconfirmed("gone"))
+    assert isinstance((await task)[0], AppendUnconfirmed)
+    assert len(deaths) == 1
+
+
+async def test_rows_decide_what_memory_has_forgotten() -> None:
+    async def rows(keys: Sequence[str]) -> Mapping[str, object]:
+        return {"old": 7}
+
+    assert await group(HeldLog(), rows).record([Claim("old"), Claim("new")]) == ["taken", f"claimed {version_of(1, 0)}"]
+
+
+async def test_a_loader_that_fails_answers_unavailable_and_appends_nothing() -> None:
+    async def rows(keys: Sequence[str]) -> Mapping[str, object]:
+        raise DependencyUnavailable("down")
+
+    log = HeldLog()
+    assert isinstance((await group(log, rows).record([Claim("a")]))[0], ShardUnavailable)
+    assert log.records == []
+
+
+async def test_many_waiting_commands_ask_for_a_row_once() -> None:
+    asked: list[str] = []
+
+    async def rows(keys: Sequence[str]) -> Mapping[str, object]:
+        asked.extend(keys)
+        await asyncio.sleep(0)
+        return {}
+
+    shard = group(HeldLog(), rows)
+    await asyncio.gather(*(shard.record([Claim("a"), Claim(str(number))]) for number in range(10)))
+    assert asked.count("a") == 1
+
+
+async def test_its_own_records_are_skipped_in_the_tail_and_foreign_ones_applied() -> None:
+    log = HeldLog()
+    shard = group(log)
+    partition = partition_of("a", PARTITIONS)
+    shard.follow(TOPIC.name, partition, 0)
+    await shard.record([Claim("a")])
+    foreign = Event(new_id(), datetime.now(UTC), "a", NotificationRead(notification_id="a", user_id="u"))
+    barrier = Event(new_id(), datetime.now(UTC), "x", Barrier(nonce="x"))
+    shard.memory.claimed.clear()
+    shard.take(TOPIC.name, partition, [(0, log.records[0].value), (1, encode(barrier)), (2, b"not an event")])
+    assert shard.memory.claimed == {}, "its own record was applied a second time, or a barrier or poison was"
+    shard.take(TOPIC.name, partition, [(3, encode(foreign))])
+    assert shard.memory.claimed == {"a": version_of(1, 3)}, "a predecessor's acknowledged record was discarded"
+
+
+async def test_only_what_rows_hold_is_forgotten() -> None:
+    shard = group(HeldLog())
+    await shard.record([Claim(str(number)) for number in range(20)])
+    uncommitted = await shard.evict(5, {}, 1)
+    assert uncommitted == 0
+    assert await shard.evict(5, dict.fromkeys(range(PARTITIONS), 100), 1) == 15
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+async def test_an_empty_batch_is_answered(batch: int) -> None:
+    assert len(await group(HeldLog()).record([Claim("a")] * batch)) == batch
