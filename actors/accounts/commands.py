@@ -8,7 +8,9 @@ from datetime import datetime
 from actors.idempotency import IdempotencyConflict
 from configs.contracts.events import Role
 
-__all__ = ["AddressTaken", "IdempotencyConflict", "Register", "Registered", "Rehash", "Rehashed"]
+__all__ = ["SERVICE", "AddressTaken", "IdempotencyConflict", "Register", "Registered", "Rehash", "Rehashed"]
+
+SERVICE = "accounts"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

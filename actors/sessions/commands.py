@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+SERVICE = "sessions"
+
 RevocationReason = Literal["logout", "reuse", "password_changed", "administrator"]
 InvalidReason = Literal["unknown", "expired", "revoked", "reused"]
 

@@ -17,7 +17,9 @@ from configs.contracts.events import (
     WasActive,
 )
 
-__all__ = ["IdempotencyConflict", "LimitReached", "Record", "RecordPayload", "Recorded"]
+__all__ = ["SERVICE", "IdempotencyConflict", "LimitReached", "Record", "RecordPayload", "Recorded"]
+
+SERVICE = "users"
 
 RecordPayload = (
     ProfileChanged

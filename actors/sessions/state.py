@@ -1,0 +1,201 @@
+"""Token families: pure decisions on start, rotation, reuse and revocation, rebuilt from rows and the log.
+
+Merging is commutative (the highest counter wins, a revocation stays), so late, repeated and foreign events are
+harmless. A refresh token is a function of family and counter; the memory needs no token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from actors.entries import Entries
+from actors.sessions.commands import (
+    RevocationReason,
+    Revoked,
+    RevokeSession,
+    Rotated,
+    RotateSession,
+    SessionInvalid,
+    Started,
+    StartSession,
+)
+from actors.sharding.memory import Append, Decision
+from configs.contracts.events import Event, SessionRevoked, SessionRotated, SessionStarted
+from configs.contracts.ids import derived_id, new_id
+from configs.contracts.loading import SessionRow
+from configs.contracts.topics import AUTH_SESSIONS
+
+SessionCommand = StartSession | RotateSession | RevokeSession
+SessionAnswer = Started | Rotated | SessionInvalid | Revoked
+
+UNSTARTED = -1
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def first_start_id(family_id: str) -> str:
+    """The id of the event that starts a family at a sign-in (one after a registration is derived from that)."""
+    return derived_id(family_id, "started")
+
+
+class Family:
+    """One token family; ``counter`` is its present refresh token's number, UNSTARTED while none is known."""
+
+    __slots__ = ("counter", "expires_at", "loaded", "newest", "revoked", "revoked_at_ms", "rotated_at", "user_id")
+
+    def __init__(self) -> None:
+        self.loaded = False
+        self.user_id: str | None = None
+        self.counter = UNSTARTED
+        self.rotated_at = LONG_AGO
+        self.expires_at = LONG_AGO
+        self.revoked = False
+        self.revoked_at_ms: int | None = None
+        self.newest = 0
+
+    def advance(self, user_id: str, counter: int, at: datetime, expires_at: datetime) -> None:
+        """Takes in that the family reached a counter; of two reports of one counter the earlier time counts."""
+        if counter < self.counter:
+            return
+        if counter > self.counter:
+            self.user_id, self.counter, self.rotated_at, self.expires_at = user_id, counter, at, expires_at
+            return
+        self.rotated_at, self.expires_at = min(self.rotated_at, at), max(self.expires_at, expires_at)
+
+
+class SessionMemory:
+    """Families in memory. ``refresh_ttl_s``: life without use; ``grace_s``: how long a predecessor is answered."""
+
+    def __init__(self, *, refresh_ttl_s: float, grace_s: float) -> None:
+        self._families: Entries[Family] = Entries(Family)
+        self._ttl = timedelta(seconds=refresh_ttl_s)
+        self._grace = timedelta(seconds=grace_s)
+
+    def needs(self, command: SessionCommand) -> Sequence[str]:
+        """None for a sign-in: its family is new, and its event id tells a repeated command."""
+        if isinstance(command, StartSession) and command.parent_event_id is None:
+            return ()
+        return (command.family_id,)
+
+    def known(self, key: str) -> bool:
+        family = self._families.get(key)
+        return family is not None and family.loaded
+
+    def load(self, key: str, row: object | None) -> None:
+        """Merges a ``SessionRow``; None: no row knows the family."""
+        family = self._families.use(key)
+        family.loaded = True
+        if not isinstance(row, SessionRow):
+            return
+        family.newest = max(family.newest, row.version)
+        family.user_id = family.user_id or row.user_id
+        family.revoked = family.revoked or row.revoked
+        family.advance(row.user_id, row.counter, row.rotated_at, row.expires_at)
+
+    def conflict_key(self, command: SessionCommand) -> str:
+        return command.family_id
+
+    def decide(self, command: SessionCommand, now: datetime) -> Decision[SessionAnswer]:
+        family = self._families.get(command.family_id) or Family()
+        if isinstance(command, StartSession):
+            return self._start(command, family, now)
+        if isinstance(command, RotateSession):
+            return self._rotate(command, family, now)
+        return self._revoke(command, family, now)
+
+    def _start(self, command: StartSession, family: Family, now: datetime) -> Decision[SessionAnswer]:
+        if family.counter > UNSTARTED or family.revoked:
+            return _answer(Started(family.newest))
+        parent = command.parent_event_id
+        event_id = first_start_id(command.family_id) if parent is None else derived_id(parent, "session")
+        payload = SessionStarted(
+            family_id=command.family_id,
+            user_id=command.user_id,
+            token_hash=command.token_hash,
+            expires_at=command.expires_at,
+        )
+        return _decision(Event(event_id, now, command.family_id, payload), Started)
+
+    def _rotate(self, command: RotateSession, family: Family, now: datetime) -> Decision[SessionAnswer]:
+        user_id = family.user_id
+        if user_id is None or (family.counter == UNSTARTED and not family.revoked):
+            return _answer(SessionInvalid("unknown"))
+        if family.revoked:
+            return _answer(SessionInvalid("revoked", user_id))
+        if now >= family.expires_at:
+            return _answer(SessionInvalid("expired", user_id))
+        if command.counter > family.counter:
+            # A rotation that a memory-only broker lost with its log; not the holder's fault, so nothing is revoked.
+            return _answer(SessionInvalid("unknown", user_id))
+        if command.counter == family.counter:
+            counter, expires_at = family.counter + 1, now + self._ttl
+            payload = SessionRotated(
+                family_id=command.family_id,
+                user_id=user_id,
+                counter=counter,
+                token_hash=command.next_token_hash,
+                expires_at=expires_at,
+            )
+            return _decision(
+                Event(new_id(), now, command.family_id, payload),
+                lambda version: Rotated(user_id, counter, expires_at, version),
+            )
+        if command.counter == family.counter - 1 and now - family.rotated_at <= self._grace:
+            return _answer(Rotated(user_id, family.counter, family.expires_at, family.newest))
+        return _decision(
+            _revocation(command.family_id, user_id, "reuse", now),
+            lambda version: SessionInvalid("reused", user_id, revoked_now=True),
+        )
+
+    def _revoke(self, command: RevokeSession, family: Family, now: datetime) -> Decision[SessionAnswer]:
+        user_id = family.user_id or command.user_id
+        at_ms = _milliseconds(now)
+        if family.revoked:
+            held = family.revoked_at_ms
+            return _answer(Revoked(user_id, at_ms if held is None else held, family.newest))
+        return _decision(
+            _revocation(command.family_id, user_id, command.reason, now),
+            lambda version: Revoked(user_id, at_ms, version),
+        )
+
+    def apply(self, event: Event, version: int) -> None:
+        payload = event.payload
+        if not isinstance(payload, SessionStarted | SessionRotated | SessionRevoked):
+            return
+        family = self._families.use(payload.family_id)
+        family.newest = max(family.newest, version)
+        if isinstance(payload, SessionRevoked):
+            at_ms = _milliseconds(event.occurred_at)
+            family.revoked = True
+            family.revoked_at_ms = at_ms if family.revoked_at_ms is None else min(family.revoked_at_ms, at_ms)
+            family.user_id = family.user_id or payload.user_id
+        elif isinstance(payload, SessionRotated):
+            family.advance(payload.user_id, payload.counter, event.occurred_at, payload.expires_at)
+        else:
+            family.advance(payload.user_id, 0, event.occurred_at, payload.expires_at)
+            # Nothing can precede the start of a family that is made at a sign-in: no row needs to be loaded.
+            family.loaded = family.loaded or event.event_id == first_start_id(payload.family_id)
+
+    def entries(self) -> int:
+        return len(self._families)
+
+    def evict(self, limit: int, committed: Callable[[str], int]) -> int:
+        return self._families.evict(limit, lambda key, family: family.newest < committed(key))
+
+
+def _revocation(family_id: str, user_id: str, reason: RevocationReason, now: datetime) -> Event:
+    # The id is derived so that two shards that believe to own the family revoke it with one event.
+    payload = SessionRevoked(family_id=family_id, user_id=user_id, reason=reason)
+    return Event(derived_id(family_id, "revoked"), now, family_id, payload)
+
+
+def _answer(answer: SessionAnswer) -> Decision[SessionAnswer]:
+    return Decision((), lambda versions: answer)
+
+
+def _decision(event: Event, answer: Callable[[int], SessionAnswer]) -> Decision[SessionAnswer]:
+    return Decision((Append(AUTH_SESSIONS, event.key, event),), lambda versions: answer(versions[0]))
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1_000)

@@ -1,0 +1,87 @@
+"""The service of user shards: what people state, made durable in user.updated, user.reported, notification.send."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from actors.sharding.service import HOUSEKEEPING_S, LogService
+from actors.sharding.tail import Feed, LogTail
+from actors.users.commands import SERVICE, Record
+from actors.users.state import UserAnswer, UserMemory
+from cluster.connections.kafka import LogAppender
+from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.ids import partition_of
+from configs.contracts.loading import RowLoader
+from configs.contracts.positions import version_of
+from configs.contracts.topics import NOTIFICATION_SEND, USER_REPORTED, USER_UPDATED
+from configs.settings import Settings
+
+TOPICS = (USER_UPDATED.name, NOTIFICATION_SEND.name, USER_REPORTED.name)
+
+
+class UserService(LogService[Record, UserAnswer]):
+    """Records each request once and in order; user.reported is followed whole, since its key is the reported object."""
+
+    METHODS = ("record",)
+
+    def __init__(
+        self, *, settings: Settings, shards: Sequence[int], appender: LogAppender, loader: RowLoader,
+        die: Callable[[str], None],
+    ) -> None:
+        async def load_rows(keys: Sequence[str]) -> Mapping[str, object]:
+            return await loader.idempotency(keys)
+
+        partitions, own = settings.log.partitions, frozenset(shards)
+        self._people = UserMemory(
+            location_changes_an_hour=settings.limits.location_changes_an_hour,
+            owns=lambda user_id: partition_of(user_id, partitions) in own,
+        )
+        super().__init__(
+            SERVICE, USER_UPDATED, self._people, load_rows,
+            settings=settings, shards=shards, appender=appender, loader=loader, die=die,
+        )
+        self._partitions = partitions
+        take, everywhere = self.group.take, tuple(range(partitions))
+        self._tail = LogTail(
+            settings, f"{SERVICE}-{self._shards[0] if self._shards else 'none'}", appender,
+            [
+                Feed(USER_UPDATED.name, self._shards, self._shards, take),
+                Feed(NOTIFICATION_SEND.name, self._shards, self._shards, take),
+                Feed(USER_REPORTED.name, everywhere, everywhere, take),
+            ],
+            die=die,
+        )
+
+    async def start(self) -> None:
+        """Raises DependencyUnavailable: the loader or the broker does not answer; call again."""
+        began = time.monotonic()
+        epochs = await self._loader.claim_epochs(SERVICE, self._shards)
+        self._replayed = await self._tail.replay(await self._loader.positions(TOPICS))
+        for topic, offsets in self._tail.next_offsets.items():
+            for partition, offset in offsets.items():
+                self.group.follow(topic, partition, offset)
+        self._tail.follow()
+        self.epoch = max(epochs.values(), default=1)
+        self._restore_s = time.monotonic() - began
+        self._housekeeping = asyncio.create_task(self._keep_house())
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            await self.keep_house()
+
+    async def keep_house(self) -> None:
+        """Takes note of what the rows hold by now and forgets people beyond the limit; does nothing without answer."""
+        try:
+            positions = await self._loader.positions(TOPICS)
+        except DependencyUnavailable:
+            return
+
+        def committed(topic: str, key: str) -> int:
+            next_offset = positions.get(topic, {}).get(partition_of(key, self._partitions), 0)
+            return version_of(self._appender.generation(topic), next_offset)
+
+        self._people.settle(committed)
+        await self.group.evict(self._limit, {}, 0)
