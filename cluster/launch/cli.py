@@ -1,0 +1,177 @@
+"""The `sugar` command: one sub-command a task; all but `up` work on the platform that runs on the data directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cluster.launch import walk
+from cluster.launch.state import read_state, running_settings, settings_path, state_path
+from configs.contracts.errors import PlatformError
+from configs.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="sugar", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
+    help="Runs and operates one platform. Start with `sugar up`, look with `sugar status`, end with `sugar down`.",
+)
+console = Console(highlight=False)
+DataDir = Annotated[
+    Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Directory of the platform's servers, keys and logs.")
+]
+DEFAULT_DATA_DIR = Path(".sugar")
+READY_WAIT_S = 300.0
+DOWN_WAIT_S = 120.0
+PROFILES = ("local", "test", "production")
+
+
+@app.command()
+def up(
+    profile: Annotated[str, typer.Option(help=f"Settings profile: {', '.join(PROFILES)}.")] = "local",
+    port: Annotated[int, typer.Option(help="Port of the HTTP API; 0: 8000, or as configured.")] = 0,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    demo_users: Annotated[int, typer.Option(help="People to load into an empty platform.", min=0)] = 0,
+    detach: Annotated[bool, typer.Option("--detach", help="Run in the background.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="With --detach: return once everything answers.")] = False,
+) -> None:
+    """Start a platform and keep it running; Ctrl-C drains and stops it."""
+    if detach:
+        _up_detached(profile, port, data_dir, demo_users, wait=wait)
+        return
+    from cluster.launch.supervisor import Supervisor
+
+    overrides: dict[str, object] = {"data_dir": data_dir}
+    if port:
+        overrides["port"] = port
+    settings = load_settings(profile, **overrides)
+    began = time.monotonic()
+
+    def announce(step: str) -> None:
+        console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {step}")
+
+    Supervisor(settings, announce, demo_users=demo_users).run(lambda running: walk.show(console, running))
+    console.print("stopped; nothing is left running")
+
+
+def _up_detached(profile: str, port: int, data_dir: Path, demo_users: int, *, wait: bool) -> None:
+    log = state_path(data_dir).with_name("supervisor.log")
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    command = [sys.executable, "-m", "cluster.launch.cli", "up", "--profile", profile, "--data-dir", str(data_dir.resolve())]
+    command += ["--port", str(port)] if port else []
+    command += ["--demo-users", str(demo_users)] if demo_users else []
+    with log.open("w") as output:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    shown = ""
+    deadline = time.monotonic() + READY_WAIT_S
+    while wait:
+        state = read_state(data_dir)
+        if child.poll() is not None:
+            console.print(log.read_text(), markup=False)
+            raise typer.Exit(1)
+        if state.supervisor_pid == child.pid:
+            if state.phase == "ready":
+                console.print(f"ready: http://127.0.0.1:{state.ports['api']}/docs")
+                return
+            if state.step != shown:
+                shown = state.step
+                console.print(shown)
+        if time.monotonic() > deadline:
+            console.print(f"not ready after {READY_WAIT_S:.0f} s; see {log}")
+            raise typer.Exit(1)
+        time.sleep(0.2)
+
+
+@app.command()
+def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Drain and stop the platform; returns when nothing of it is left."""
+    import signal
+
+    from cluster.launch.ray_head import end_leftovers
+
+    state = read_state(data_dir)
+    if not state.running():
+        left = end_leftovers(data_dir)
+        console.print(f"no platform runs on {data_dir}" + (f"; ended {left} leftover processes" if left else ""))
+        return
+    os.kill(state.supervisor_pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_WAIT_S
+    while state.running():
+        if time.monotonic() > deadline:
+            console.print(f"pid {state.supervisor_pid} still runs after {DOWN_WAIT_S:.0f} s")
+            raise typer.Exit(1)
+        time.sleep(0.1)
+    console.print("stopped; nothing is left running")
+
+
+@app.command()
+def status(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON document.")] = False,
+) -> None:
+    """Show servers, shards, replicas, consumer lag and dead letters. Exit code 1 when something is not well."""
+    from cluster.launch import status as looking
+
+    found = looking.collect(data_dir)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        looking.show(console, found)
+    if not found.well:
+        raise typer.Exit(1)
+
+
+@app.command()
+def migrate(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    profile: Annotated[str, typer.Option(help="Profile whose DATABASE_URL is migrated when no platform runs.")] = "local",
+) -> None:
+    """Bring the database's schema up to date (also done by every `up`)."""
+    from writers.migrations import migrate as run
+
+    settings = running_settings(data_dir) if read_state(data_dir).running() else load_settings(profile)
+    if not settings.database_url.get_secret_value():
+        console.print("no platform runs here and DATABASE_URL is not set: there is no database to migrate")
+        raise typer.Exit(1)
+    console.print(f"migrated: {run(settings)}")
+
+
+@app.command()
+def seed(
+    users: Annotated[int, typer.Option(help="How many people.", min=1, max=1_000_000)] = 2_000,
+    near: Annotated[str, typer.Option(help="City they live around; empty: spread over all known cities.")] = "",
+    seed: Annotated[int, typer.Option("--seed", help="The same seed makes the same people.")] = 1,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Load a made-up population through the log, as registrations would."""
+    from cluster.launch.seeding import load_population
+
+    load_population(running_settings(data_dir), users=users, near=near or None, seed=seed, console=console)
+
+
+def _running(data_dir: Path) -> Settings:
+    """The running platform's settings; this process then reads them as every other process of it does."""
+    settings = running_settings(data_dir)
+    os.environ["SUGAR_SETTINGS"] = str(settings_path(data_dir))
+    return settings
+
+
+def main() -> None:
+    """Entry point: errors of the platform end with their message and exit code 1, not with a traceback."""
+    try:
+        app()
+    except PlatformError as error:
+        console.print(f"[red]{type(error).__name__}[/red] ", end="")
+        console.print(str(error), markup=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Starts HAProxy in place of Ray Serve's call of it; run as a file with ``python -IS``: standard library only.
+
+``haproxy_wrapper.py REAL_BINARY PAGES_DIR PORT,PORT haproxy-arguments…``
+
+Ray Serve writes HAProxy's configuration itself and has no option for what is changed here: the helper ports
+(statistics, metrics) listen on loopback, clients can neither send Serve's control headers nor list its routes, an
+unavailable backend answers 503 with Retry-After instead of a bare 500, nothing is sent to a syslog that nobody runs,
+and the process dies with its manager instead of keeping the port as an orphan that answers 500.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+
+UNAVAILABLE = """\
+HTTP/1.1 503 Service Unavailable\r
+Content-Type: application/problem+json\r
+Retry-After: 1\r
+Cache-Control: no-store\r
+Content-Length: {length}\r
+\r
+{body}"""
+UNAVAILABLE_BODY = (
+    '{"type":"about:blank","title":"Service Unavailable","status":503,"code":"unavailable",'
+    '"detail":"No replica could answer; send the request again with its Idempotency-Key."}'
+)
+FRONTEND_RULES = """\
+    http-request del-header x-request-timeout-seconds
+    http-request del-header x-request-disconnect-disabled
+    http-request return status 404 content-type text/plain string "not found" if { path -i /-/routes }
+"""
+PR_SET_PDEATHSIG = 1
+
+
+def rewrite(text: str, *, unavailable_page: str, helper_ports: tuple[str, ...]) -> str:
+    """HAProxy's configuration as it should be; applying it twice changes nothing more."""
+    for port in helper_ports:
+        text = re.sub(rf"(?m)^(\s*bind) \*?:{port}$", rf"\1 127.0.0.1:{port}", text)
+    text = re.sub(r"(?m)^(\s*errorfile 50[234]) \S+$", rf"\1 {unavailable_page}", text)
+    text = re.sub(r"(?m)^\s*log \S+ local0 info\n", "", text)
+    if FRONTEND_RULES not in text:
+        text = re.sub(r"(?m)^(frontend http_frontend\n[^\n]*\n)", lambda found: found.group(1) + FRONTEND_RULES, text)
+    return text
+
+
+def main() -> None:
+    binary, pages, ports, *arguments = sys.argv[1:]
+    if "-f" in arguments:
+        configuration = arguments[arguments.index("-f") + 1]
+        page = os.path.join(pages, "503.http")
+        with open(page, "w", newline="") as file:
+            file.write(UNAVAILABLE.format(length=len(UNAVAILABLE_BODY), body=UNAVAILABLE_BODY))
+        with open(configuration, newline="") as file:
+            text = file.read()
+        with open(configuration, "w", newline="") as file:
+            file.write(rewrite(text, unavailable_page=page, helper_ports=tuple(ports.split(","))))
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(1)
+    os.execv(binary, [binary, *arguments])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Loopback ports of one platform, kept in its state so that two platforms and every restart agree."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Mapping
+
+from cluster.embedded.process import LOOPBACK, free_port
+from configs.contracts.errors import ConfigurationError
+from configs.settings import Settings
+
+SINGLE = (
+    "postgres", "valkey", "broker", "gcs", "node_manager", "object_manager", "runtime_env_agent", "dashboard_agent",
+    "dashboard_agent_grpc", "metrics_export", "haproxy_stats", "haproxy_metrics", "fallback_http", "fallback_grpc",
+)
+REPLICA_PORTS = 64
+"""Ports of the replicas' own HTTP servers: one each, and a retired one rests before it is used again."""
+_DASHBOARD = 8265
+_RANGE = range(20_000, 32_000, REPLICA_PORTS)
+"""Below the kernel's usual ephemeral ports (32768 and up), so that outgoing connections do not take them."""
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether the port can be bound now, also beside connections that are only waiting to end."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def choose_ports(settings: Settings, known: Mapping[str, int]) -> dict[str, int]:
+    """A port for everything: the known one while it is free, else another.
+
+    Raises ConfigurationError: the API's own port is taken; it is the caller's choice and never moved.
+    """
+    if not is_free(settings.port, settings.bind):
+        raise ConfigurationError("the API's port is in use; choose another with --port", port=settings.port)
+    chosen = {"api": settings.port}
+    for name in SINGLE:
+        chosen[name] = _next(known.get(name, 0), chosen)
+    wanted = settings.dashboard_port or known.get("dashboard", _DASHBOARD)
+    chosen["dashboard"] = _next(wanted, chosen)
+    if settings.dashboard_port and chosen["dashboard"] != settings.dashboard_port:
+        raise ConfigurationError("the dashboard's port is in use", port=settings.dashboard_port)
+    chosen["replicas"] = _block(known.get("replicas", 0))
+    return chosen
+
+
+def _next(preferred: int, chosen: Mapping[str, int]) -> int:
+    while True:
+        port = free_port(preferred)
+        if port not in chosen.values():
+            return port
+        preferred = 0
+
+
+def _block(preferred: int) -> int:
+    """The first of REPLICA_PORTS free ports in a row."""
+    starts = list(_RANGE)
+    random.shuffle(starts)
+    for start in [preferred, *starts]:
+        if start and all(is_free(port) for port in range(start, start + REPLICA_PORTS)):
+            return start
+    raise ConfigurationError("no free range of ports for API replicas", size=REPLICA_PORTS)

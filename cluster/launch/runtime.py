@@ -1,0 +1,138 @@
+"""The Ray driver of a platform: ``python -m cluster.launch.runtime``, started and restarted by the supervisor.
+
+Creates the named actors, deploys the API, probes all of them, reports; on SIGTERM drains. Detached actors outlive it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import ray
+import structlog
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from cluster.launch import serving
+from cluster.launch.actors import specs
+from cluster.launch.drain import Drain
+from cluster.launch.keeper import PROBE_EVERY_S, Keeper
+from cluster.launch.report import Report, write_report
+from configs.contracts.errors import PlatformError
+from configs.contracts.loading import NAMESPACE
+from configs.settings import Settings, load_settings
+
+log = structlog.get_logger(__name__)
+
+FIGURES_EVERY_S = 5.0
+SERVE_SILENT_LIMIT_S = 30.0
+"""Ray restarts Serve's controller by itself; when it stays away this long, a new runtime deploys again."""
+STOP_SERVING_S = 20.0
+
+
+class Runtime:
+    """One run of the driver, on one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keeper = Keeper(specs(settings))
+        self._drain = Drain(settings, lambda: self._keeper.watched)
+        self._report = Report(runtime_pid=os.getpid())
+        self._stopping = asyncio.Event()
+        self._serving = False
+        self._serve_answered_s = time.monotonic()
+
+    async def run(self) -> None:
+        """Returns after SIGTERM, drained. Raises RayError: the cluster is gone."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        self._say("creating actors")
+        await asyncio.to_thread(self._keeper.create_all)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self._deploy()), tasks.create_task(self._keep()), tasks.create_task(self._look())]
+            await self._stopping.wait()
+            for task in running:
+                task.cancel()
+        self._say("draining", ready=False)
+        await self._finish()
+
+    async def _deploy(self) -> None:
+        await asyncio.to_thread(serving.start, self._settings)
+        self._serving = True
+
+    async def _keep(self) -> None:
+        while True:
+            began = time.monotonic()
+            await self._keeper.probe_all()
+            self._publish()
+            await asyncio.sleep(max(0.0, PROBE_EVERY_S - (time.monotonic() - began)))
+
+    async def _look(self) -> None:
+        """Slower figures: replicas, lag, dead letters."""
+        while True:
+            if self._serving:
+                await self._look_at_serve()
+            try:
+                self._report.lag, self._report.dead_letters = await self._drain.figures()
+            except (RayError, PlatformError, TimeoutError) as error:
+                log.warning("figures_missing", kind=type(error).__name__)
+            await asyncio.sleep(FIGURES_EVERY_S if self._report.ready else PROBE_EVERY_S / 2)
+
+    async def _look_at_serve(self) -> None:
+        try:
+            self._report.replicas = await asyncio.to_thread(serving.replicas)
+            up = await asyncio.to_thread(serving.running)
+        except (RayError, RayServeException) as error:
+            log.warning("serve_silent", kind=type(error).__name__)
+            if time.monotonic() - self._serve_answered_s > SERVE_SILENT_LIMIT_S:
+                raise
+            return
+        self._serve_answered_s = time.monotonic()
+        if up and self._keeper.ready:
+            self._report.ready = True
+
+    def _publish(self) -> None:
+        actors = self._keeper.reports()
+        if not self._report.ready:
+            waiting = [actor.name for actor in actors if not actor.ready]
+            self._report.step = f"waiting for {', '.join(waiting)}" if waiting else "waiting for the API"
+        self._report = self._report.model_copy(update={"actors": actors, "at_s": time.time()})
+        write_report(self._settings.data_dir, self._report)
+
+    def _say(self, step: str, *, ready: bool | None = None) -> None:
+        self._report.step = step
+        if ready is not None:
+            self._report.ready = ready
+        write_report(self._settings.data_dir, self._report)
+        log.info("runtime_step", step=step)
+
+    async def _finish(self) -> None:
+        try:
+            await asyncio.wait_for(asyncio.to_thread(serving.stop), STOP_SERVING_S)
+        except (RayError, RayServeException, TimeoutError) as error:
+            log.warning("serve_not_stopped", kind=type(error).__name__)
+        drained = await self._drain.wait()
+        log.info("drained", complete=drained)
+        self._say("drained" if drained else "not drained in time")
+
+
+def main() -> None:
+    settings = load_settings()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ]
+    )
+    ray.init(address=settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+    asyncio.run(Runtime(settings).run())
+    # Threads that still wait for a cluster which is about to end must not hold the exit up.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

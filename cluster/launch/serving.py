@@ -1,0 +1,68 @@
+"""The Serve application, deployed declaratively: a change of replicas or user_config restarts none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.launch.report import ReplicaReport
+from configs.settings import Settings
+
+APPLICATION = "api"
+IMPORT_PATH = "serve_apps.application:build"
+
+
+def deployment_config(settings: Settings) -> dict[str, Any]:
+    """The config that `serve deploy` takes, as a ServeDeploySchema."""
+    return {
+        "proxy_location": "HeadOnly" if settings.profile != "production" else "EveryNode",
+        "http_options": {
+            "host": settings.bind, "port": settings.port, "keep_alive_timeout_s": 75, "request_timeout_s": 30.0,
+        },
+        "logging_config": {"log_level": "WARNING", "encoding": "JSON", "enable_access_log": False},
+        "applications": [{"name": APPLICATION, "route_prefix": "/", "import_path": IMPORT_PATH, "args": {}}],
+    }
+
+
+def start(settings: Settings) -> None:
+    """Starts Serve and hands it the config; replicas start in the background.
+
+    Blocks for seconds while the proxies start. Finds a Serve that already runs.
+    """
+    from ray import serve
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    config = ServeDeploySchema.model_validate(deployment_config(settings))
+    serve.start(proxy_location=config.proxy_location, http_options=config.http_options.model_dump())
+    _get_global_client().deploy_apps(config)
+
+
+def replicas() -> list[ReplicaReport]:
+    """Every replica that Serve knows now. Raises RayServeException, RayError: the controller does not answer."""
+    from ray.serve.context import _get_global_client
+
+    details = _get_global_client().get_serve_details()
+    return [
+        ReplicaReport(
+            deployment=deployment, replica=replica["replica_id"], state=str(replica["state"]), pid=replica["pid"] or 0
+        )
+        for application in details["applications"].values()
+        for deployment, facts in application["deployments"].items()
+        for replica in facts["replicas"]
+    ]
+
+
+def running() -> bool:
+    """Whether the application serves with all its replicas."""
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    application = serve.status().applications.get(APPLICATION)
+    return application is not None and application.status == ApplicationStatus.RUNNING
+
+
+def stop() -> None:
+    """Takes no new request, lets those in flight finish, ends Serve."""
+    from ray import serve
+
+    serve.shutdown()

@@ -1,0 +1,84 @@
+"""What a running platform records about itself in ``<data dir>/run``, and how others find it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field
+
+from cluster.launch.secrets import write_private
+from configs.contracts.errors import ConfigurationError
+from configs.settings import Settings, read_settings
+
+Phase = Literal["starting", "ready", "stopping"]
+
+
+class State(BaseModel):
+    """``run/state.json``; ports keep their values over restarts of anything."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    supervisor_pid: int = Field(0, description="pid of `sugar up`")
+    created_s: float = Field(0.0, description="its start, Unix seconds, to tell it from a recycled pid")
+    phase: Phase = "starting"
+    step: str = Field("", description="what the start is doing now")
+    started_s: float = Field(0.0, description="Unix seconds of the start")
+    ready_s: float = Field(0.0, description="Unix seconds when it was last ready")
+    ports: dict[str, int] = Field(default_factory=dict)
+    pids: dict[str, int] = Field(default_factory=dict, description="processes that the supervisor started")
+    restarts: dict[str, int] = Field(default_factory=dict, description="how often each was restarted")
+    problem: str = Field("", description="why the last start failed")
+
+    def running(self) -> bool:
+        """Whether the recorded supervisor lives."""
+        try:
+            process = psutil.Process(self.supervisor_pid)
+            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.created_s) < 1
+        except (psutil.Error, ValueError):
+            return False
+
+
+def state_path(data_dir: Path) -> Path:
+    return data_dir.resolve() / "run" / "state.json"
+
+
+def settings_path(data_dir: Path) -> Path:
+    """The resolved settings, with secrets, of the platform that runs on this directory (mode 0600)."""
+    return data_dir.resolve() / "run" / "settings.json"
+
+
+def read_state(data_dir: Path) -> State:
+    """The recorded state; an empty one where nothing was recorded or the file cannot be read."""
+    try:
+        return State.model_validate(json.loads(state_path(data_dir).read_text()))
+    except (OSError, ValueError):
+        return State.model_validate({})
+
+
+def write_state(data_dir: Path, state: State) -> None:
+    write_private(state_path(data_dir), state.model_dump_json(indent=1))
+
+
+def own_state(previous: State) -> State:
+    """A fresh state of this process that keeps the previous one's ports."""
+    return State(
+        supervisor_pid=os.getpid(), created_s=psutil.Process().create_time(), phase="starting", step="", ready_s=0.0,
+        started_s=time.time(), ports=previous.ports, problem="",
+    )
+
+
+def running_settings(data_dir: Path) -> Settings:
+    """The settings of the platform that runs on ``data_dir``.
+
+    Raises ConfigurationError: none runs there; the message says how to start one.
+    """
+    if not read_state(data_dir).running():
+        raise ConfigurationError(
+            "no platform runs on this data directory; start one with `sugar up --detach --wait`", data_dir=str(data_dir)
+        )
+    return read_settings(settings_path(data_dir))
