@@ -1,0 +1,66 @@
+"""Calling the swipe shards: the swiper's shard for swipes, the pair's authority for its end."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from actors.sharding.client import ActorPool
+from actors.swipes.commands import (
+    EndPair,
+    IdempotencyConflict,
+    LimitReached,
+    PairEnded,
+    Seen,
+    SeenSet,
+    Swipe,
+    SwipeAnswer,
+    Undo,
+    Undone,
+    UndoRefused,
+)
+from configs.contracts.ids import pair
+
+SERVICE = "swipes"
+
+
+class SwipesClient:
+    """Every method raises ShardUnavailable or LogUnavailable: it may have taken effect; repeat it with its key."""
+
+    def __init__(self, pool: ActorPool) -> None:
+        self._pool = pool
+
+    async def swipe(
+        self, command: Swipe, *, traceparent: str | None = None
+    ) -> SwipeAnswer | LimitReached | IdempotencyConflict:
+        """Records the swipe durably, once; IdempotencyConflict: its key already named a swipe on somebody else."""
+        return cast(
+            SwipeAnswer | LimitReached | IdempotencyConflict,
+            await self._pool.ask(SERVICE, self._shard(command.swiper_id), "swipe", command, traceparent=traceparent),
+        )
+
+    async def undo(self, command: Undo, *, traceparent: str | None = None) -> Undone | UndoRefused:
+        """Withdraws the last swipe once per key; answered after the pair's authority has recorded it."""
+        return cast(
+            Undone | UndoRefused,
+            await self._pool.ask(SERVICE, self._shard(command.swiper_id), "undo", command, traceparent=traceparent),
+        )
+
+    async def end(self, command: EndPair, *, traceparent: str | None = None) -> PairEnded:
+        """Ends the pair's match for both; repeating it changes nothing."""
+        low, _ = pair(command.user_id, command.other_id)
+        return cast(
+            PairEnded, await self._pool.ask(SERVICE, self._shard(low), "end", command, traceparent=traceparent)
+        )
+
+    async def seen(self, viewer_id: str, keys: list[int]) -> list[bool]:
+        """For each ``key64``: whether the viewer has swiped that person (and not undone it) or their pair has ended."""
+        return cast(
+            list[bool], await self._pool.ask(SERVICE, self._shard(viewer_id), "seen", Seen(viewer_id, keys))
+        )
+
+    async def seen_set(self, viewer_id: str) -> bytes:
+        """Everybody for whom ``seen`` is true, as sorted little-endian uint64."""
+        return cast(bytes, await self._pool.ask(SERVICE, self._shard(viewer_id), "seen_set", SeenSet(viewer_id)))
+
+    def _shard(self, user_id: str) -> int:
+        return self._pool.shard_of(user_id)

@@ -1,0 +1,141 @@
+"""What a swipe shard is asked, and what it answers."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from actors.idempotency import IdempotencyConflict
+from configs.contracts.events import SwipeAction
+
+__all__ = [
+    "Delivery",
+    "EndPair",
+    "IdempotencyConflict",
+    "LimitReached",
+    "PairEnded",
+    "Seen",
+    "SeenSet",
+    "Swipe",
+    "SwipeAnswer",
+    "Undo",
+    "UndoRefused",
+    "Undone",
+    "Verdict",
+]
+
+
+class _Message(msgspec.Struct, frozen=True, gc=False):
+    """Base of all messages. Structs: they are pickled several times faster than dataclasses."""
+
+
+class Swipe(_Message, frozen=True, gc=False):
+    """One swipe. The route has checked that the target exists, is active, not blocked and not the swiper."""
+
+    swiper_id: str
+    target_id: str
+    action: SwipeAction
+    idempotency_key: str | None = None
+    impression_id: str | None = None
+
+
+class SwipeAnswer(_Message, frozen=True, gc=False):
+    """The swipe is durable; what it made of the pair.
+
+    ``recorded`` False: it repeated what was recorded before, nothing was appended. ``match_version``: the version of
+    the ``matched`` event; 0 (and ``matched_at`` None): the match is so old that rows and projections hold it.
+    """
+
+    matched: bool = False
+    match_id: str | None = None
+    generation: int = 0
+    match_version: int = 0
+    matched_at: datetime | None = None
+    recorded: bool = False
+
+
+class LimitReached(_Message, frozen=True, gc=False):
+    """The person's likes (or super likes) of this UTC day are used up; nothing was recorded."""
+
+    resets_at: datetime
+
+
+class Undo(_Message, frozen=True, gc=False):
+    """Withdraw the person's last swipe."""
+
+    swiper_id: str
+    idempotency_key: str | None = None
+
+
+class Undone(_Message, frozen=True, gc=False):
+    """The swipe is withdrawn and the pair's authority knows it.
+
+    ``match_version``: the version of the ``unmatched`` event if the undo ended a match; 0: rows hold it already.
+    """
+
+    target_id: str
+    action: SwipeAction
+    ended_match: bool = False
+    match_version: int = 0
+
+
+class UndoRefused(_Message, frozen=True, gc=False):
+    """Nothing was withdrawn."""
+
+    reason: Literal["nothing_to_undo", "too_late"]
+
+
+class EndPair(_Message, frozen=True, gc=False):
+    """End the match of a pair; ``blocked`` also keeps a pair from ever matching."""
+
+    user_id: str
+    other_id: str
+    reason: Literal["unmatched", "blocked"]
+
+
+class PairEnded(_Message, frozen=True, gc=False):
+    """The pair's state. ``ended`` False: there is no match to end (only for ``unmatched``).
+
+    ``version`` of the ``unmatched`` event; 0: nothing ended, or so long ago that rows and projections hold it.
+    """
+
+    match_id: str
+    ended: bool
+    generation: int = 0
+    version: int = 0
+
+
+class Seen(_Message, frozen=True, gc=False):
+    """Which of these people (``key64``) must not be shown to the viewer; answered in order."""
+
+    viewer_id: str
+    keys: list[int]
+
+
+class SeenSet(_Message, frozen=True, gc=False):
+    """Everybody who must not be shown to the viewer: sorted little-endian uint64 ``key64``s."""
+
+    viewer_id: str
+
+
+class Delivery(_Message, frozen=True, gc=False):
+    """What a swiper's shard tells the pair's authority: the swipe on ``target_id`` says ``code`` since ``version``.
+
+    ``code``: ``loading.ACTION_CODES``. Delivering again, or late, changes nothing.
+    """
+
+    swiper_id: str
+    target_id: str
+    code: int
+    version: int
+
+
+class Verdict(_Message, frozen=True, gc=False):
+    """The pair after a delivery: ``loading.PAIR_CODES`` (0: never matched), match generation, and when it became so."""
+
+    code: int = 0
+    generation: int = 0
+    version: int = 0
+    at: datetime | None = None
