@@ -1,0 +1,46 @@
+"""Refresh tokens: base64url of family (16 bytes), counter (4 bytes) and the HMAC-SHA256 of both.
+
+A token is a pure function of its family, its counter and the platform's refresh key, so the derived first session and
+a repeated rotation name the same token without storing it. Rows and events hold only ``token_hash``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from typing import Final
+from uuid import UUID
+
+_COUNTER_BYTES: Final = 4
+_BODY_BYTES: Final = 16 + _COUNTER_BYTES
+_TOKEN_BYTES: Final = _BODY_BYTES + hashlib.sha256().digest_size
+_TEXT_LENGTH: Final = (_TOKEN_BYTES * 4 + 2) // 3
+
+
+def refresh_token(key: bytes, family_id: str, counter: int) -> str:
+    """The family's refresh token number ``counter`` (from 0), 70 characters of base64url."""
+    body = UUID(family_id).bytes + counter.to_bytes(_COUNTER_BYTES, "big")
+    return base64.urlsafe_b64encode(body + hmac.digest(key, body, "sha256")).decode().rstrip("=")
+
+
+def token_hash(token: str) -> str:
+    """The sha256 of a refresh token in hex: all that rows, events and shards remember of it."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def parse_refresh_token(key: bytes, text: str) -> tuple[str, int] | None:
+    """(family id, counter) of a token that was made with ``key``; None for everything else, in constant time."""
+    if len(text) != _TEXT_LENGTH or not text.isascii():
+        return None
+    try:
+        token = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    body, seal = token[:_BODY_BYTES], token[_BODY_BYTES:]
+    if not hmac.compare_digest(seal, hmac.digest(key, body, "sha256")):
+        return None
+    family_id, counter = str(UUID(bytes=body[:16])), int.from_bytes(body[16:], "big")
+    # The last character has four spare bits: only one spelling of a token is that token.
+    return (family_id, counter) if refresh_token(key, family_id, counter) == text else None
