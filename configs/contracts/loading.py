@@ -6,7 +6,7 @@ Both sides exchange these plain values through the ``loader`` actor; neither pac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -49,7 +49,10 @@ class SwipeRows:
     likes_today: int = 0
     super_likes_today: int = 0
     idempotency_keys: tuple[str, ...] = ()
-    """The newest 64 keys, oldest first, each as ``target id + " " + key``."""
+    """The newest 64 keys, oldest first, each as ``target id + " " + key``; ``key`` is the ``idempotency_key`` of a
+    swiped or swipe_undone event as it stands there."""
+    ended_keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    """Sorted ``key64`` of everybody whose pair with this person (lower or higher id) is unmatched or blocked."""
 
 
 @dataclass(frozen=True, slots=True)
