@@ -1,0 +1,254 @@
+"""One person's memory in a swipe shard: own swipes, likes received from higher ids, pairs, limits, requests."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from bisect import bisect_left
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from actors.swipes.facts import STALE, FactMap
+from configs.contracts.events import SwipeAction, Swiped, SwipeUndone
+from configs.contracts.ids import key64
+from configs.contracts.loading import ACTION_BITS, ACTION_CODES, PAIR_BITS, PAIR_CODES, SwipeRows
+
+LIKES = (ACTION_CODES["like"], ACTION_CODES["super_like"])
+PASS = ACTION_CODES["pass"]
+REMEMBERED_REQUESTS = 64
+_REQUEST_BYTES = 16
+SWIPE_SCOPE = "swipe"
+UNDO_SCOPE = "undo"
+
+ACTIVE, UNMATCHED, BLOCKED, UNDONE = (PAIR_CODES[name] for name in ("active", "unmatched", "blocked", "undone"))
+_RANK = {ACTIVE: 0, UNDONE: 1, UNMATCHED: 2, BLOCKED: 3}
+"""Within one match generation a pair only moves up; so states merge in any order to the same one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The state of a pair that was ever matched or blocked; version 0 and no time when it came from rows."""
+
+    generation: int
+    code: int
+    version: int = 0
+    at: datetime | None = None
+
+    def succeeds(self, other: Pair) -> bool:
+        """Whether this state comes after the other, or tells more of the same one."""
+        mine, others = (self.generation, _RANK[self.code]), (other.generation, _RANK[other.code])
+        return mine > others or (mine == others and not other.version)
+
+
+def swipe_request(key: str) -> str:
+    """The ``idempotency_key`` of a swiped event."""
+    return f"{SWIPE_SCOPE} {key}"
+
+
+def undo_request(action: str, key: str) -> str:
+    """The ``idempotency_key`` of a swipe_undone event; names what was undone, so that a replay can repeat the answer."""
+    return f"{UNDO_SCOPE} {action} {key}"
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """(the hashed request, the undone action if it was an undo)."""
+    scope, _, rest = text.partition(" ")
+    if scope == UNDO_SCOPE:
+        action, _, key = rest.partition(" ")
+        return f"{UNDO_SCOPE} {key}", action
+    return text, None
+
+
+def _digest(request: str) -> bytes:
+    return hashlib.blake2b(request.encode(), digest_size=8).digest()
+
+
+class Requests:
+    """The newest 64 Idempotency-Keys of one person, 16 bytes each: hash of the key, ``key64`` of its target.
+
+    64 hashed bits: a person would have to make 10**8 requests to confuse two of their own.
+    """
+
+    __slots__ = ("_entries", "_undone")
+
+    def __init__(self) -> None:
+        self._entries = bytearray()
+        self._undone: dict[bytes, tuple[str, SwipeAction]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._entries) // _REQUEST_BYTES
+
+    def remember(self, text: str, target_id: str) -> None:
+        """Keeps an event's ``idempotency_key`` and whom the event named."""
+        request, action = _split(text)
+        digest = _digest(request)
+        if self._find(digest) >= 0:
+            return
+        self._entries += digest + key64(target_id).to_bytes(8, "big")
+        if action is not None:
+            if self._undone is None:
+                self._undone = {}
+            self._undone[digest] = (target_id, action)  # type: ignore[assignment]  # an action of the event's own
+        if len(self._entries) > REMEMBERED_REQUESTS * _REQUEST_BYTES:
+            if self._undone:
+                self._undone.pop(bytes(self._entries[:8]), None)
+            del self._entries[:_REQUEST_BYTES]
+
+    def swiped(self, key: str) -> int | None:
+        """``key64`` of whom the swipe under this key named; None: the key is not known."""
+        place = self._find(_digest(swipe_request(key)))
+        return None if place < 0 else int.from_bytes(self._entries[place + 8 : place + 16], "big")
+
+    def undone(self, key: str) -> tuple[str, SwipeAction] | None:
+        """What the undo under this key withdrew."""
+        return None if self._undone is None else self._undone.get(_digest(f"{UNDO_SCOPE} {key}"))
+
+    def _find(self, digest: bytes) -> int:
+        place = self._entries.find(digest)
+        while place >= 0 and place % _REQUEST_BYTES:
+            place = self._entries.find(digest, place + 1)
+        return place
+
+
+class Person:
+    """Until ``loaded``, own swipes wait in order; everything else merges with rows in any order."""
+
+    __slots__ = (
+        "_row_pair_facts", "_row_pair_keys", "changed", "day", "ended", "incoming", "last_action", "last_at",
+        "last_target", "last_version", "likes", "loaded", "own", "pairs", "requests", "super_likes", "used", "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.loaded = False
+        self.waiting: list[tuple[Swiped | SwipeUndone, datetime, int]] = []
+        self.own = FactMap()
+        self.incoming: FactMap | None = None
+        self.pairs: dict[int, Pair] | None = None
+        self.ended: set[int] | None = None
+        self.requests = Requests()
+        self.last_target: str | None = None
+        self.last_action: SwipeAction | None = None
+        self.last_at: datetime | None = None
+        self.last_version = 0
+        self.day = 0
+        self.likes = 0
+        self.super_likes = 0
+        self.changed = 0
+        self.used = 0
+        self._row_pair_keys = array("Q")
+        self._row_pair_facts = array("I")
+
+    def pair(self, key: int) -> Pair | None:
+        """The state of the pair with a person of higher id; None: never matched nor blocked."""
+        known = self.pairs.get(key) if self.pairs else None
+        return known if known is not None else self._row_pair(key)
+
+    def join(self, key: int, state: Pair) -> None:
+        """Takes in a state of the pair with a person of higher id; the later one stays."""
+        known = self.pair(key)
+        if known is None or state.succeeds(known):
+            if self.pairs is None:
+                self.pairs = {}
+            self.pairs[key] = state
+
+    def receive(self, key: int, code: int, version: int) -> None:
+        """Takes in what a person of higher id says of this one; a pass on no earlier like is not worth remembering."""
+        if code == PASS and self.loaded and not (self.incoming is not None and self.incoming.get(key)):
+            return
+        if self.incoming is None:
+            self.incoming = FactMap()
+        self.incoming.put(key, version << ACTION_BITS | code)
+
+    def end(self, key: int) -> None:
+        """The pair with this person (lower or higher id) has ended."""
+        if self.ended is None:
+            self.ended = set()
+        self.ended.add(key)
+
+    def swiped(self, payload: Swiped | SwipeUndone, at: datetime, version: int) -> int:
+        """Takes in an own event; returns the fact before, or ``facts.STALE`` if a newer one is known."""
+        undone = isinstance(payload, SwipeUndone)
+        code = 0 if isinstance(payload, SwipeUndone) else ACTION_CODES[payload.action]
+        if payload.idempotency_key is not None:
+            self.requests.remember(payload.idempotency_key, payload.swiped_id)
+        before = self.own.put(key64(payload.swiped_id), version << ACTION_BITS | code)
+        if before == STALE:
+            return STALE
+        if version > self.last_version:
+            self.last_version = version
+            self.last_target = None if undone else payload.swiped_id
+            self.last_action = None if isinstance(payload, SwipeUndone) else payload.action
+            self.last_at = at
+        if code in LIKES:
+            self._count(code, at.toordinal())
+        return before
+
+    def given(self, today: int) -> tuple[int, int]:
+        """(likes, super likes) given on this UTC day (its ordinal)."""
+        return (self.likes, self.super_likes) if self.day == today else (0, 0)
+
+    def load(self, rows: SwipeRows | None) -> None:
+        """Merges what the rows hold with what was taken in before. Only the first load counts: memory is newer."""
+        if self.loaded:
+            return
+        self.loaded = True
+        waiting, self.waiting = self.waiting, []
+        version = 0
+        if rows is not None:
+            self.own = FactMap.of(rows.own_keys, rows.own_facts)
+            version = max(rows.last_version, self.own.newest())
+            self._load_received(rows)
+            self.last_target = rows.last_target
+            self.last_action = rows.last_action  # type: ignore[assignment]  # written by this shard
+            self.last_at, self.last_version = rows.last_swiped_at, version
+            self.day = date.fromisoformat(rows.day).toordinal() if rows.day else 0
+            self.likes, self.super_likes = rows.likes_today, rows.super_likes_today
+            for entry in rows.idempotency_keys:
+                target_id, _, text = entry.partition(" ")
+                self.requests.remember(text, target_id)
+        for payload, at, seen in waiting:
+            if seen > version:
+                self.swiped(payload, at, seen)
+
+    def facts(self) -> int:
+        """How many swipes and received likes are remembered."""
+        return len(self.own) + (0 if self.incoming is None else len(self.incoming))
+
+    def fact_bytes(self) -> int:
+        return self.own.nbytes() + (0 if self.incoming is None else self.incoming.nbytes())
+
+    def _load_received(self, rows: SwipeRows) -> None:
+        received, self.incoming = self.incoming, None
+        if len(rows.incoming_keys):
+            self.incoming = FactMap.of(rows.incoming_keys, rows.incoming_facts)
+        if received is not None:
+            if self.incoming is None:
+                self.incoming = received
+            else:
+                for key, fact in received.items():
+                    self.incoming.put(key, fact)
+        self._row_pair_keys = array("Q", rows.pair_keys.astype("u8").tobytes())
+        self._row_pair_facts = array("I", rows.pair_facts.astype("u4").tobytes())
+        for key, state in list((self.pairs or {}).items()):
+            in_rows = self._row_pair(key)
+            if in_rows is not None and not state.succeeds(in_rows):
+                del self.pairs[key]  # type: ignore[union-attr]  # it has items
+        if len(rows.ended_keys):
+            self.ended = (self.ended or set()) | set(rows.ended_keys.tolist())
+
+    def _row_pair(self, key: int) -> Pair | None:
+        keys = self._row_pair_keys
+        place = bisect_left(keys, key)
+        if place < len(keys) and keys[place] == key:
+            fact = self._row_pair_facts[place]
+            return Pair(fact >> PAIR_BITS, fact & (1 << PAIR_BITS) - 1)
+        return None
+
+    def _count(self, code: int, day: int) -> None:
+        if day > self.day:
+            self.day, self.likes, self.super_likes = day, 0, 0
+        if day == self.day:
+            if code == ACTION_CODES["like"]:
+                self.likes += 1
+            else:
+                self.super_likes += 1
