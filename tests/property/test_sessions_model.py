@@ -1,0 +1,248 @@
+"""A token family decides the same whatever is retried, lost, replayed, evicted and loaded again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+from simulated_shard import BEGIN, Logged, SimulatedShard
+
+from actors.sessions.commands import (
+    Revoked,
+    RevokeSession,
+    Rotated,
+    RotateSession,
+    SessionInvalid,
+    Started,
+    StartSession,
+)
+from actors.sessions.state import SessionMemory
+from configs.contracts.events import Event, SessionRevoked, SessionRotated, SessionStarted
+from configs.contracts.ids import derived_id, new_id
+from configs.contracts.loading import SessionRow
+from configs.contracts.positions import version_of
+
+TTL_S = 1_000.0
+GRACE_S = 10.0
+SLOTS = st.integers(0, 2)
+
+
+def make() -> SessionMemory:
+    return SessionMemory(refresh_ttl_s=TTL_S, grace_s=GRACE_S)
+
+
+def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> SessionRow | None:
+    """What the sink would have written: the highest counter, and revocations for good."""
+    row: SessionRow | None = None
+    revoked = False
+    for event, version in committed:
+        payload = event.payload
+        if payload.family_id != key:
+            continue
+        if isinstance(payload, SessionRevoked):
+            revoked = True
+            row = row or SessionRow(key, payload.user_id, -1, "", BEGIN, BEGIN, True, version)
+            row = replace(row, version=version)
+        else:
+            counter = payload.counter if isinstance(payload, SessionRotated) else 0
+            if row is None or counter > row.counter:
+                row = SessionRow(
+                    key, payload.user_id, counter, payload.token_hash, event.occurred_at, payload.expires_at, False, version
+                )
+    return None if row is None else replace(row, revoked=revoked)
+
+
+@dataclass
+class Model:
+    """One family as it should be; ``counter`` -1 until it is started."""
+
+    family_id: str
+    user_id: str
+    parent: str | None
+    counter: int = -1
+    rotated_at: datetime = BEGIN
+    expires_at: datetime = BEGIN
+    revoked: bool = False
+
+
+class Sessions(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shard = SimulatedShard(make, rows_of)
+        self.families = [Model(new_id(), new_id(), parent) for parent in (None, new_id(), new_id())]
+
+    def start_command(self, model: Model) -> StartSession:
+        return StartSession(
+            family_id=model.family_id,
+            user_id=model.user_id,
+            token_hash="t0",
+            expires_at=self.shard.now + timedelta(seconds=TTL_S),
+            parent_event_id=model.parent,
+        )
+
+    def started(self, model: Model) -> None:
+        if model.counter < 0 and not model.revoked:
+            model.counter, model.rotated_at = 0, self.shard.now
+            model.expires_at = self.shard.now + timedelta(seconds=TTL_S)
+
+    def rotated(self, model: Model, counter: int) -> SessionInvalid | tuple[int, datetime]:
+        """What a rotation should answer; changes the model accordingly."""
+        now = self.shard.now
+        if model.counter < 0 and not model.revoked:
+            return SessionInvalid("unknown")
+        if model.revoked:
+            return SessionInvalid("revoked", model.user_id)
+        if now >= model.expires_at:
+            return SessionInvalid("expired", model.user_id)
+        if counter > model.counter:
+            return SessionInvalid("unknown", model.user_id)
+        if counter == model.counter:
+            model.counter, model.rotated_at = counter + 1, now
+            model.expires_at = now + timedelta(seconds=TTL_S)
+        elif counter < model.counter - 1 or now - model.rotated_at > timedelta(seconds=GRACE_S):
+            model.revoked = True
+            return SessionInvalid("reused", model.user_id, revoked_now=True)
+        return model.counter, model.expires_at
+
+    @rule(slot=SLOTS)
+    def start(self, slot: int) -> None:
+        model = self.families[slot]
+        if model.parent is None and (model.counter >= 0 or model.revoked):
+            return  # a sign-in uses its family once; repeating the same command is `start_again`
+        before = len(self.shard.log)
+        assert isinstance(self.shard.ask(self.start_command(model)), Started)
+        assert len(self.shard.log) - before == int(model.counter < 0 and not model.revoked)
+        self.started(model)
+
+    @rule(slot=SLOTS)
+    def start_again(self, slot: int) -> None:
+        model = self.families[slot]
+        if model.counter >= 0 and (model.parent is not None or self.shard.memory.known(model.family_id)):
+            before = len(self.shard.log)
+            assert isinstance(self.shard.ask(self.start_command(model)), Started)
+            assert len(self.shard.log) == before
+
+    @rule(slot=SLOTS)
+    def start_with_lost_answer(self, slot: int) -> None:
+        model = self.families[slot]
+        if model.parent is not None or (model.counter < 0 and not model.revoked):
+            self.shard.ask_and_crash(self.start_command(model))
+            self.started(model)
+
+    @rule(slot=SLOTS, back=st.integers(-1, 3))
+    def rotate(self, slot: int, back: int) -> None:
+        model = self.families[slot]
+        counter = max(0, model.counter - back)
+        answer = self.shard.ask(RotateSession(family_id=model.family_id, counter=counter, next_token_hash="t"))
+        expected = self.rotated(model, counter)
+        if isinstance(expected, SessionInvalid):
+            assert answer == expected
+        else:
+            assert isinstance(answer, Rotated)
+            assert (answer.counter, answer.expires_at, answer.user_id) == (*expected, model.user_id)
+
+    @rule(slot=SLOTS)
+    def rotate_with_lost_answer(self, slot: int) -> None:
+        model = self.families[slot]
+        counter = max(0, model.counter)
+        self.shard.ask_and_crash(RotateSession(family_id=model.family_id, counter=counter, next_token_hash="t"))
+        self.rotated(model, counter)
+
+    @rule(slot=SLOTS)
+    def revoke(self, slot: int) -> None:
+        model = self.families[slot]
+        before = len(self.shard.log)
+        answer = self.shard.ask(RevokeSession(family_id=model.family_id, user_id=model.user_id, reason="logout"))
+        assert isinstance(answer, Revoked)
+        assert answer.user_id == model.user_id
+        assert len(self.shard.log) - before == int(not model.revoked)
+        model.revoked = True
+
+    @rule(slot=SLOTS)
+    def a_consumer_derives_the_start(self, slot: int) -> None:
+        """The derive consumer appends the start of a registration's session by itself; the tail brings it."""
+        model = self.families[slot]
+        if model.parent is None:
+            return
+        payload = SessionStarted(
+            family_id=model.family_id, user_id=model.user_id, token_hash="t0",
+            expires_at=self.shard.now + timedelta(seconds=TTL_S),
+        )
+        event = Event(derived_id(model.parent, "session"), self.shard.now, model.family_id, payload)
+        if model.counter == 0:
+            return  # its own clock may differ by then; the unit tests state which of the two counts
+        self.shard.log.append((event, version_of(1, len(self.shard.log))))
+        self.shard.memory.apply(*self.shard.log[-1])
+        if model.counter < 0:
+            model.counter, model.rotated_at, model.expires_at = 0, self.shard.now, payload.expires_at
+
+    @rule(seconds=st.sampled_from([1, 9, 11, 500, 1_000]))
+    def pass_time(self, seconds: int) -> None:
+        self.shard.pass_time(seconds)
+
+    @rule(records=st.integers(1, 5))
+    def commit(self, records: int) -> None:
+        self.shard.commit(records)
+
+    @rule()
+    def restart(self) -> None:
+        self.shard.restart()
+
+    @rule()
+    def evict(self) -> None:
+        self.shard.evict()
+
+    @rule(index=st.integers(0, 1_000))
+    def repeat(self, index: int) -> None:
+        self.shard.repeat(index)
+
+
+TestSessions = Sessions.TestCase
+TestSessions.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+FAMILY, OWNER = new_id(), new_id()
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[Event], list[Event]]:
+    """Events of one family as rival shards may write them, and the same in another order with repetitions."""
+    events: list[Event] = []
+    for second in range(draw(st.integers(1, 6))):
+        at = BEGIN + timedelta(seconds=second)
+        expires_at = at + timedelta(seconds=TTL_S)
+        kind = draw(st.sampled_from(["started", "rotated", "revoked"]))
+        if kind == "started":
+            payload: object = SessionStarted(family_id=FAMILY, user_id=OWNER, token_hash="t", expires_at=expires_at)
+        elif kind == "rotated":
+            payload = SessionRotated(
+                family_id=FAMILY, user_id=OWNER, counter=draw(st.integers(1, 3)), token_hash="t", expires_at=expires_at
+            )
+        else:
+            payload = SessionRevoked(family_id=FAMILY, user_id=OWNER, reason="logout")
+        events.append(Event(new_id(), at, FAMILY, payload))
+    shuffled = draw(st.permutations(events)) + draw(st.lists(st.sampled_from(events), max_size=4))
+    return events, shuffled
+
+
+@given(histories())
+def test_events_of_rival_shards_in_any_order_give_one_state(history: tuple[list[Event], list[Event]]) -> None:
+    """Otherwise a shard and its replacement would answer one token differently for good."""
+    events, shuffled = history
+    versions = {event.event_id: version_of(1, index) for index, event in enumerate(events)}
+    straight, other = make(), make()
+    for event in events:
+        straight.apply(event, versions[event.event_id])
+    for event in shuffled:
+        other.apply(event, versions[event.event_id])
+    now = BEGIN + timedelta(seconds=8)
+    for memory in (straight, other):
+        memory.load(FAMILY, None)
+    for counter in range(5):
+        command = RotateSession(family_id=FAMILY, counter=counter, next_token_hash="n")
+        one, two = straight.decide(command, now), other.decide(command, now)
+        assert one.answer((9,) * len(one.appends)) == two.answer((9,) * len(two.appends))

@@ -1,0 +1,110 @@
+"""What an account shard decides where the model-based test cannot look: rival shards, and what is written."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import UTC, datetime, timedelta
+
+from actors.accounts.commands import AddressTaken, Register, Registered, Rehash
+from actors.accounts.state import AccountMemory, AccountRows, registration_id
+from configs.contracts.events import AccountRegistered, Event, decode, encode
+from configs.contracts.ids import email_hash, new_id
+from configs.contracts.loading import AccountRow, IdempotencyRow
+from configs.contracts.positions import version_of
+from configs.contracts.topics import AUTH_ACCOUNTS
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+ADDRESS = "ada@example.org"
+HASH = email_hash(ADDRESS)
+
+
+def registration(key: str | None = None, digest: str | None = None) -> Register:
+    return Register(
+        user_id=new_id(), email=ADDRESS, email_hash=HASH, password_hash="h", role="sugar_daddy", display_name="Ada",
+        birth_date="1990-01-01", family_id=new_id(), session_expires_at=NOW + timedelta(days=30),
+        idempotency_key=key, body_digest=digest,
+    )
+
+
+def empty() -> AccountMemory:
+    memory = AccountMemory()
+    memory.load(HASH, AccountRows(None, ()))
+    return memory
+
+
+def event_of(memory: AccountMemory, command: Register) -> Event:
+    return memory.decide(command, NOW).appends[0].event
+
+
+def test_a_registration_is_one_event_that_carries_everything() -> None:
+    command = registration("key", "digest")
+    decision = empty().decide(command, NOW)
+    (append,) = decision.appends
+    assert (append.topic, append.key) == (AUTH_ACCOUNTS, HASH)
+    assert decode(encode(append.event)).payload == AccountRegistered(
+        user_id=command.user_id, email=ADDRESS, email_hash=HASH, password_hash="h", role="sugar_daddy",
+        display_name="Ada", birth_date="1990-01-01", family_id=command.family_id,
+        session_expires_at=NOW + timedelta(days=30), idempotency_key="register key", body_digest="digest",
+    )
+    assert decision.answer((7,)) == Registered(
+        command.user_id, registration_id(command.user_id), 7, command.family_id, replayed=False
+    )
+
+
+def test_deciding_changes_nothing() -> None:
+    """Two decisions without an apply in between must both find the address free: the append may fail."""
+    memory = empty()
+    assert memory.decide(registration(), NOW).appends
+    assert memory.decide(registration(), NOW).appends
+
+
+def test_the_first_of_two_claims_in_the_log_wins_in_any_order() -> None:
+    """Otherwise a shard and its rival would tell two people that the address is theirs for good."""
+    first, second = registration(), registration()
+    events = [(event_of(empty(), first), version_of(1, 5)), (event_of(empty(), second), version_of(1, 6))]
+    for order in (events, events[::-1]):
+        memory = empty()
+        for event, version in order:
+            memory.apply(event, version)
+        answer = memory.decide(first, NOW).answer(())
+        assert isinstance(answer, Registered)
+        assert (answer.user_id, answer.version, answer.family_id) == (first.user_id, version_of(1, 5), first.family_id)
+        assert memory.decide(second, NOW).answer(()) == AddressTaken()
+
+
+def test_the_rows_claim_is_the_first() -> None:
+    """Rows follow the log's order, so a claim that stands only in the tail came later."""
+    late = registration()
+    memory = AccountMemory()
+    memory.apply(event_of(empty(), late), version_of(1, 9))
+    memory.load(HASH, AccountRows(AccountRow(HASH, "owner", "h", version_of(1, 20)), ()))
+    assert memory.decide(late, NOW).answer(()) == AddressTaken()
+    memory.apply(event_of(empty(), late), version_of(1, 9))
+    assert memory.decide(late, NOW).answer(()) == AddressTaken()
+
+
+def test_a_key_whose_claim_lost_never_answers_with_the_winner() -> None:
+    """Otherwise the loser's retry would be signed in as the person who got the address."""
+    winner, loser = registration("w", "digest"), registration("l", "digest")
+    winning, losing = event_of(empty(), winner), event_of(empty(), loser)
+    memory = empty()
+    memory.apply(winning, version_of(1, 1))
+    memory.apply(losing, version_of(1, 2))
+    assert memory.decide(registration("l", "digest"), NOW).answer(()) == AddressTaken()
+    reloaded = AccountMemory()
+    requests = tuple(
+        IdempotencyRow(f"register {key}", "digest", event.event_id, NOW)
+        for key, event in (("w", winning), ("l", losing))
+    )
+    reloaded.load(HASH, AccountRows(AccountRow(HASH, winner.user_id, "h", version_of(1, 1)), requests))
+    assert reloaded.decide(registration("l", "digest"), NOW).answer(()) == AddressTaken()
+    replay = reloaded.decide(registration("w", "digest"), NOW).answer(())
+    assert replay == Registered(winner.user_id, winning.event_id, version_of(1, 1), None, replayed=True)
+
+
+def test_commands_and_answers_travel_between_processes() -> None:
+    for value in (
+        registration("k", "d"), Rehash(email_hash=HASH, user_id="u", password_hash="h"),
+        Registered("u", "e", 1, None, replayed=True), AddressTaken(), AccountRows(None, ()),
+    ):
+        assert pickle.loads(pickle.dumps(value)) == value
