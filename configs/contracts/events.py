@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -20,6 +20,8 @@ Role = Literal["sugar_baby", "sugar_daddy"]
 Gender = Literal["woman", "man", "non_binary"]
 SwipeAction = Literal["like", "pass", "super_like"]
 MatchEnd = Literal["unmatched", "blocked", "undone"]
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its offset; one without is refused, since it could not be compared with any other."""
 
 
 class Payload(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
@@ -41,7 +43,7 @@ class AccountRegistered(Payload, frozen=True, kw_only=True):
     display_name: str
     birth_date: str
     family_id: str | None = None
-    session_expires_at: datetime | None = None
+    session_expires_at: Instant | None = None
     idempotency_key: str | None = None
     body_digest: str | None = None
 
@@ -62,7 +64,7 @@ class SessionStarted(Payload, frozen=True, kw_only=True):
     family_id: str
     user_id: str
     token_hash: str
-    expires_at: datetime
+    expires_at: Instant
 
 
 class SessionRotated(Payload, frozen=True, kw_only=True):
@@ -73,7 +75,7 @@ class SessionRotated(Payload, frozen=True, kw_only=True):
     user_id: str
     counter: int
     token_hash: str
-    expires_at: datetime
+    expires_at: Instant
 
 
 class SessionRevoked(Payload, frozen=True, kw_only=True):
@@ -140,7 +142,7 @@ class WasActive(Payload, frozen=True, kw_only=True):
 
     TYPE: ClassVar[str] = "was_active"
     user_id: str
-    active_at: datetime
+    active_at: Instant
 
 
 class UserBlocked(Payload, frozen=True, kw_only=True):
@@ -272,7 +274,7 @@ class Envelope(msgspec.Struct, frozen=True, rename="camel"):
     event_id: str
     type: str
     version: int
-    occurred_at: datetime
+    occurred_at: Instant
     key: str
     payload: msgspec.Raw
 
@@ -281,7 +283,7 @@ class _Outgoing(msgspec.Struct, frozen=True, rename="camel"):
     event_id: str
     type: str
     version: int
-    occurred_at: datetime
+    occurred_at: Instant
     key: str
     payload: Payload
 
