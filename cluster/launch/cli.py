@@ -168,8 +168,10 @@ def main() -> None:
     try:
         app()
     except PlatformError as error:
-        console.print(f"[red]{type(error).__name__}[/red] ", end="")
-        console.print(str(error), markup=False)
+        facts = ", ".join(f"{name}: {value}" for name, value in error.details.items() if name != "tail")
+        console.print(f"[red]{error.message}[/red]" + (f" ({facts})" if facts else ""))
+        if error.details.get("tail"):
+            console.out(str(error.details["tail"]), highlight=False)
         sys.exit(1)
 
 

@@ -33,6 +33,7 @@ FRONTEND_RULES = """\
     http-request del-header x-request-disconnect-disabled
     http-request return status 404 content-type text/plain string "not found" if { path -i /-/routes }
 """
+NO_BACKEND = "    http-request deny deny_status 503"
 PR_SET_PDEATHSIG = 1
 
 
@@ -42,6 +43,8 @@ def rewrite(text: str, *, unavailable_page: str, helper_ports: tuple[str, ...]) 
         text = re.sub(rf"(?m)^(\s*bind) \*?:{port}$", rf"\1 127.0.0.1:{port}", text)
     text = re.sub(r"(?m)^(\s*errorfile 50[234]) \S+$", rf"\1 {unavailable_page}", text)
     text = re.sub(r"(?m)^\s*log \S+ local0 info\n", "", text)
+    # The application is mounted at "/", so only a proxy that knows no replica yet comes here.
+    text = re.sub(r"(?m)^(backend default_backend\n)\s*http-request return status 404[^\n]*$", r"\1" + NO_BACKEND, text)
     if FRONTEND_RULES not in text:
         text = re.sub(r"(?m)^(frontend http_frontend\n[^\n]*\n)", lambda found: found.group(1) + FRONTEND_RULES, text)
     return text
@@ -62,7 +65,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)
-    os.execv(binary, [binary, *arguments])
+    os.execv(binary, [binary, *arguments])  # noqa: S606
 
 
 if __name__ == "__main__":

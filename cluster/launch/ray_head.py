@@ -38,7 +38,9 @@ def environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
     """The environment of every Ray process of this platform."""
     root = session_root(settings.data_dir) / "haproxy"
     cores = os.cpu_count() or 1
-    return dict(os.environ) | {
+    # Without it Ray replaces a loopback node address by one of an outer interface and listens there.
+    loopback = {} if settings.profile == "production" else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    return dict(os.environ) | loopback | {
         MARKER: str(settings.data_dir.resolve()),
         SETTINGS_VARIABLE: str(settings_path(settings.data_dir)),
         "PYTHONPATH": os.pathsep.join(
@@ -51,8 +53,6 @@ def environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
         # Two arenas bound what a long-lived process with many threads keeps after bursts.
         "MALLOC_ARENA_MAX": "2",
         "RAY_START_HOOK": "cluster.launch.ray_start_hook.without_client_server",
-        # Without it Ray replaces a loopback node address by one of an outer interface and listens there.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
         # A record of every actor call would cost more CPU than the call; the dashboard keeps actors and nodes.
@@ -76,7 +76,7 @@ def environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
         "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "1",
         # A replica that was stopped (SIGSTOP) keeps its requests this long at most.
-        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "15",
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "10",
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "75",
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "15",
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",

@@ -46,9 +46,7 @@ class Report(BaseModel):
     step: str = ""
     actors: list[ActorReport] = []
     replicas: list[ReplicaReport] = []
-    lag: dict[str, dict[str, int]] = Field(
-        default_factory=dict, description="consumer -> topic -> records appended and not yet consumed"
-    )
+    lag: dict[str, int] = Field(default_factory=dict, description="topic -> records appended and not yet in rows")
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
 
 

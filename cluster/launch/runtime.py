@@ -38,7 +38,7 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keeper = Keeper(specs(settings))
-        self._drain = Drain(settings, lambda: self._keeper.watched)
+        self._drain = Drain(settings, self._keeper.watched)
         self._report = Report(runtime_pid=os.getpid())
         self._stopping = asyncio.Event()
         self._serving = False
@@ -76,7 +76,7 @@ class Runtime:
             if self._serving:
                 await self._look_at_serve()
             try:
-                self._report.lag, self._report.dead_letters = await self._drain.figures()
+                self._report.lag = await self._drain.lag()
             except (RayError, PlatformError, TimeoutError) as error:
                 log.warning("figures_missing", kind=type(error).__name__)
             await asyncio.sleep(FIGURES_EVERY_S if self._report.ready else PROBE_EVERY_S / 2)

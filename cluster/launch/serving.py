@@ -44,7 +44,7 @@ def replicas() -> list[ReplicaReport]:
     details = _get_global_client().get_serve_details()
     return [
         ReplicaReport(
-            deployment=deployment, replica=replica["replica_id"], state=str(replica["state"]), pid=replica["pid"] or 0
+            deployment=deployment, replica=replica["replica_id"], state=str(replica["state"]), pid=replica.get("pid") or 0
         )
         for application in details["applications"].values()
         for deployment, facts in application["deployments"].items()

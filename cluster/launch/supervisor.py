@@ -67,7 +67,7 @@ class Supervisor:
                 on_ready(settings)
                 self._supervise(settings)
         except PlatformError as error:
-            self._record(problem=str(error))
+            self._record(problem=error.message)
             raise
         finally:
             self._end()
@@ -166,8 +166,8 @@ class Supervisor:
                 settings = self._mend(settings)
             except DependencyUnavailable as error:
                 # A restart that failed is tried again after its back-off.
-                self._record(problem=str(error))
-                self._announce(f"not yet: {error}")
+                self._record(problem=error.message)
+                self._announce(f"not yet: {error.message}")
             time.sleep(TICK_S)
 
     def _mend(self, settings: Settings) -> Settings:

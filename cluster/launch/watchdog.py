@@ -6,7 +6,6 @@ Reads standard input, a pipe whose other end only the supervisor holds; its end 
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from cluster.launch.ray_head import end_leftovers
 
 
 def main() -> None:
-    os.setsid()
     sys.stdin.buffer.read()
     end_leftovers(Path(sys.argv[1]))
 

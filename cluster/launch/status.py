@@ -1,0 +1,122 @@
+"""`sugar status`: what runs, how far the writers are, what waits for an operator."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, Field
+from rich.console import Console
+from rich.table import Table
+
+from cluster.launch.report import ActorReport, ReplicaReport, read_report
+from cluster.launch.state import Phase, read_state
+
+STALE_S = 15.0
+"""The runtime reports every second; under load a probe round may take several."""
+
+
+class ServerStatus(BaseModel):
+    """A process that the supervisor started."""
+
+    name: str
+    pid: int
+    runs: bool
+    restarts: int
+    memory_mib: int
+
+
+class PlatformStatus(BaseModel):
+    """Everything that `status` knows; field names are stable."""
+
+    running: bool
+    well: bool = Field(False, description="everything runs and answers; lag and dead letters are not judged")
+    phase: Phase = "starting"
+    step: str = ""
+    problem: str = ""
+    uptime_s: int = 0
+    url: str = ""
+    dashboard_url: str = ""
+    servers: list[ServerStatus] = []
+    actors: list[ActorReport] = []
+    replicas: list[ReplicaReport] = []
+    lag: dict[str, int] = Field(default_factory=dict, description="topic -> records not yet in rows")
+    dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
+
+
+def collect(data_dir: Path) -> PlatformStatus:
+    """The platform's state from what its supervisor and runtime recorded; asks no process, so it never hangs."""
+    state = read_state(data_dir)
+    if not state.running():
+        return PlatformStatus(running=False, problem=state.problem)
+    report = read_report(data_dir, state.pids.get("runtime"))
+    fresh = report is not None and time.time() - report.at_s < STALE_S
+    servers = [_server(name, pid, state.restarts.get(name, 0)) for name, pid in sorted(state.pids.items())]
+    found = PlatformStatus(
+        running=True, phase=state.phase, step=state.step, problem=state.problem,
+        uptime_s=int(time.time() - state.started_s),
+        url=f"http://127.0.0.1:{state.ports['api']}" if "api" in state.ports else "",
+        dashboard_url=f"http://127.0.0.1:{state.ports['dashboard']}" if "dashboard" in state.ports else "",
+        servers=servers,
+    )
+    if report is not None:
+        found.actors, found.replicas = report.actors, report.replicas
+        found.lag, found.dead_letters = report.lag, report.dead_letters
+        found.step = found.step or ("" if fresh else "the runtime does not report")
+    found.well = (
+        state.phase == "ready" and fresh and all(server.runs for server in servers)
+        and bool(found.actors) and all(actor.answers and actor.ready for actor in found.actors)
+        and bool(found.replicas) and all(replica.state.endswith("RUNNING") for replica in found.replicas)
+    )
+    return found
+
+
+def _server(name: str, pid: int, restarts: int) -> ServerStatus:
+    memory = 0
+    runs = False
+    try:
+        process = psutil.Process(pid)
+        runs = pid > 0 and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
+        memory = sum(member.memory_info().rss for member in [process, *process.children(recursive=False)]) >> 20
+    except (psutil.Error, ValueError):
+        pass
+    return ServerStatus(name=name, pid=pid, runs=runs, restarts=restarts, memory_mib=memory)
+
+
+def _mark(good: bool) -> str:
+    return "[green]yes[/green]" if good else "[red]no[/red]"
+
+
+def show(console: Console, found: PlatformStatus) -> None:
+    """Prints the tables that an operator reads."""
+    if not found.running:
+        console.print("no platform runs on this data directory" + (f"; last problem: {found.problem}" if found.problem else ""))
+        return
+    word = "[green]well[/green]" if found.well else "[red]not well[/red]"
+    console.print(f"{found.url}  {word}, {found.phase}, up {found.uptime_s} s" + (f", {found.step}" if found.step else ""))
+    if found.problem:
+        console.print(f"last problem: {found.problem}", markup=False)
+    servers = Table("server", "pid", "runs", "restarts", "MiB", title="Servers")
+    for server in found.servers:
+        servers.add_row(server.name, str(server.pid), _mark(server.runs), str(server.restarts), str(server.memory_mib))
+    console.print(servers)
+    actors = Table("actor", "pid", "ready", "restored in", "epoch", "calls", "replaced", title="Shards, writers, loader")
+    for actor in found.actors:
+        services = actor.figures.get("services", {})
+        epochs = ", ".join(f"{name} {facts.get('epoch')}" for name, facts in services.items() if "epoch" in facts)
+        restored = actor.figures.get("restore_s")
+        actors.add_row(
+            actor.name, str(actor.pid), _mark(actor.answers and actor.ready),
+            "" if restored is None else f"{restored:.2f} s", epochs or str(actor.figures.get("epoch", "")),
+            str(actor.figures.get("calls", "")), str(actor.replaced),
+        )
+    console.print(actors)
+    replicas = Table("deployment", "replica", "pid", "state", title="API replicas")
+    for replica in found.replicas:
+        replicas.add_row(replica.deployment, replica.replica, str(replica.pid), replica.state)
+    console.print(replicas)
+    topics = Table("topic", "lag (records)", "dead letters", title="Log")
+    for topic in sorted(set(found.lag) | set(found.dead_letters)):
+        topics.add_row(topic, str(found.lag.get(topic, "?")), str(found.dead_letters.get(topic, 0)))
+    console.print(topics)
