@@ -72,7 +72,8 @@ class Undo(_Message, frozen=True, gc=False):
 class Undone(_Message, frozen=True, gc=False):
     """The swipe is withdrawn and the pair's authority knows it.
 
-    ``match_version``: the version of the ``unmatched`` event if the undo ended a match; 0: rows hold it already.
+    ``ended_match``: the pair had a match and an undo ended it (this one, or an earlier one after which it did not match
+    again). ``match_version``: the version of that ``unmatched`` event; 0: rows and projections hold it.
     """
 
     target_id: str

@@ -8,9 +8,9 @@ from typing import cast
 
 from actors.swipes.person import Person
 from configs.contracts.ids import partition_of
-from configs.contracts.loading import SwipeRows
+from configs.contracts.loading import Positions, SwipeRows
 from configs.contracts.positions import version_of
-from configs.contracts.topics import MATCHING_MATCHED, MATCHING_SWIPE, Topic
+from configs.contracts.topics import Topic
 
 ROUNDS = 120
 """Rounds that may wait for the rows at once; past it a round lasts longer, so nothing is forgotten too early."""
@@ -108,9 +108,6 @@ class People:
         return min(excess, len(settled))
 
 
-def committed_in(positions: dict[str, dict[int, int]], generations: Callable[[str], int]) -> Committed:
+def committed_in(positions: Positions, generation: Callable[[str], int]) -> Committed:
     """The writers' positions as versions."""
-    return lambda topic, partition: version_of(generations(topic), positions.get(topic, {}).get(partition, 0))
-
-
-TOPICS = (MATCHING_SWIPE.name, MATCHING_MATCHED.name)
+    return lambda topic, partition: version_of(generation(topic), positions.get(topic, {}).get(partition, 0))

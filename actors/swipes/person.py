@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 from array import array
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+
+import numpy as np
 
 from actors.swipes.facts import STALE, FactMap
 from configs.contracts.events import SwipeAction, Swiped, SwipeUndone
@@ -17,6 +20,7 @@ LIKES = (ACTION_CODES["like"], ACTION_CODES["super_like"])
 PASS = ACTION_CODES["pass"]
 REMEMBERED_REQUESTS = 64
 _REQUEST_BYTES = 16
+_PAIR_MASK = (1 << PAIR_BITS) - 1
 SWIPE_SCOPE = "swipe"
 UNDO_SCOPE = "undo"
 
@@ -210,6 +214,19 @@ class Person:
             if seen > version:
                 self.swiped(payload, at, seen)
 
+    def seen(self, keys: Sequence[int]) -> list[bool]:
+        """For each ``key64``: whether that person was swiped (and the swipe not undone) or the pair has ended."""
+        ended = self.ended
+        swiped: list[bool] = self.own.holds(np.array(keys, np.uint64)).tolist()
+        return [mine or key in ended for mine, key in zip(swiped, keys, strict=True)] if ended else swiped
+
+    def seen_set(self) -> bytes:
+        """Everybody for whom ``seen`` is true, as sorted little-endian uint64."""
+        keys = self.own.present()
+        if self.ended:
+            keys = np.union1d(keys, np.array(list(self.ended), np.uint64))
+        return keys.astype("<u8").tobytes()
+
     def facts(self) -> int:
         """How many swipes and received likes are remembered."""
         return len(self.own) + (0 if self.incoming is None else len(self.incoming))
@@ -233,15 +250,19 @@ class Person:
             in_rows = self._row_pair(key)
             if in_rows is not None and not state.succeeds(in_rows):
                 del self.pairs[key]  # type: ignore[union-attr]  # it has items
-        if len(rows.ended_keys):
-            self.ended = (self.ended or set()) | set(rows.ended_keys.tolist())
+        over = {
+            key for key, fact in zip(self._row_pair_keys, self._row_pair_facts, strict=True)
+            if fact & _PAIR_MASK in (UNMATCHED, BLOCKED)
+        }.union(rows.ended_keys.tolist())
+        if over:
+            self.ended = over.union(self.ended or ())
 
     def _row_pair(self, key: int) -> Pair | None:
         keys = self._row_pair_keys
         place = bisect_left(keys, key)
         if place < len(keys) and keys[place] == key:
             fact = self._row_pair_facts[place]
-            return Pair(fact >> PAIR_BITS, fact & (1 << PAIR_BITS) - 1)
+            return Pair(fact >> PAIR_BITS, fact & _PAIR_MASK)
         return None
 
     def _count(self, code: int, day: int) -> None:
