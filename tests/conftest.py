@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from running import Platform
 
 from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
@@ -49,3 +50,14 @@ def fresh_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     yield make
     for servers in made:
         servers.stop()
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """One whole platform (profile test), shared by the session; leave it running and well.
+
+    Failure tests may kill its processes; they wait until ``status()`` is well again.
+    """
+    running = Platform.start(tmp_path_factory.mktemp("platform"))
+    yield running
+    running.stop()

@@ -1,0 +1,45 @@
+# Everything a newcomer needs: `make run`, `make test`. Variables: PYTHON, PORT, DATA_DIR, DEMO_USERS.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PORT ?= 8000
+DATA_DIR ?= .sugar
+DEMO_USERS ?= 2000
+
+.PHONY: run down status install test lint format clean
+
+run: $(STAMP) ## start everything, load a demo population once, print addresses and a walk; Ctrl-C stops
+	@exec $(BIN)/sugar up --port $(PORT) --data-dir $(DATA_DIR) --demo-users $(DEMO_USERS)
+
+down: $(STAMP) ## drain and stop what runs on DATA_DIR
+	@$(BIN)/sugar down --data-dir $(DATA_DIR)
+
+status: $(STAMP) ## shards, replicas, lag, dead letters
+	@$(BIN)/sugar status --data-dir $(DATA_DIR)
+
+install: $(STAMP) ## the environment, exactly as locked
+
+# Made anew only when the lock file changes; --no-deps: nothing outside the lock gets in but the build tool.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@echo "installing the locked environment into $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+test: $(STAMP) ## the whole suite, on embedded servers
+	$(BIN)/pytest
+
+lint: $(STAMP) ## style, types, dependency direction
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+
+clean: ## remove the environment and caches; data in DATA_DIR stays
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

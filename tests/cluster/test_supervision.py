@@ -1,0 +1,141 @@
+"""The supervisor keeps a platform running, leaves nothing behind, and finds its data again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psycopg
+import pytest
+from running import Platform, alive, eventually, sugar
+
+from cluster.embedded.process import accepts
+from cluster.launch.ray_head import members, session_root
+from cluster.launch.state import read_state
+
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
+
+CREATE = "CREATE TABLE IF NOT EXISTS left_by_a_test (id int PRIMARY KEY)"
+
+
+def answers(platform: Platform) -> bool:
+    """Whether the API says that it and everything it needs is ready."""
+    try:
+        with urllib.request.urlopen(f"{platform.url}/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def test_every_component_runs_and_status_says_so(platform: Platform) -> None:
+    found = platform.wait_well()
+    plan = platform.settings.plan
+    kinds = [actor["name"].rsplit("-", 1)[0] for actor in found["actors"]]
+    assert kinds.count("swipes") == plan.swipe_actors
+    assert kinds.count("writer") == plan.writer_actors
+    assert kinds.count("loader") == 1
+    assert len(found["replicas"]) == plan.serve_replicas
+    assert found["lag"].keys() >= {"matching.swipe", "auth.accounts"}
+    pids = platform.pids()
+    assert all(pids[component] for component in pids), pids
+    assert answers(platform)
+
+
+def test_the_table_names_every_actor(platform: Platform) -> None:
+    platform.wait_well()
+    shown = sugar("status", "--data-dir", str(platform.data_dir)).stdout
+    assert "swipes-0" in shown
+    assert "writer-1" in shown
+    assert "matching.swipe" in shown
+
+
+def test_nothing_listens_beyond_loopback_but_replicas_internal_grpc(platform: Platform) -> None:
+    platform.wait_well()
+    replicas = set(platform.pids()["replica"])
+    open_to_all = {
+        (process.pid, place.laddr.ip)
+        for process in platform.processes()
+        for place in process.net_connections(kind="tcp")
+        if place.status == "LISTEN" and place.laddr.ip not in ("127.0.0.1", "::ffff:127.0.0.1", "::1")
+    }
+    # Serve binds this one port on every interface and has no setting for it.
+    assert {pid for pid, _ in open_to_all} <= replicas
+
+
+def test_a_second_up_on_the_same_directory_is_refused(platform: Platform) -> None:
+    refused = sugar(
+        "up", "--profile", "test", "--port", "0", "--data-dir", str(platform.data_dir), check=False, timeout_s=60
+    )
+    assert refused.returncode == 1
+    assert "already runs" in refused.stdout
+    assert answers(platform)
+
+
+def test_commands_without_a_platform_say_how_to_start_one(tmp_path: Path) -> None:
+    refused = sugar("seed", "--users", "1", "--data-dir", str(tmp_path), check=False)
+    assert refused.returncode == 1
+    assert "sugar up" in refused.stdout
+    assert not sugar("status", "--data-dir", str(tmp_path), check=False).stdout.startswith("Traceback")
+
+
+@pytest.mark.parametrize("component", ["runtime", "haproxy", "controller"])
+def test_a_killed_part_comes_back_by_itself(platform: Platform, component: str) -> None:
+    platform.wait_well()
+    killed = platform.kill(component)
+    eventually(lambda: platform.pids()[component] not in ([], [killed]), 60)
+    platform.wait_well()
+    eventually(lambda: answers(platform), 30)
+
+
+def test_an_actor_that_no_longer_answers_is_replaced(platform: Platform) -> None:
+    before = {actor["name"]: actor for actor in platform.wait_well()["actors"]}
+    stopped = before["cards-0"]["pid"]
+    os.kill(stopped, signal.SIGSTOP)
+    def replaced() -> bool:
+        found = {actor["name"]: actor for actor in platform.status()["actors"]}["cards-0"]
+        return bool(found["ready"] and found["pid"] != stopped)
+
+    eventually(replaced, 60)
+    assert not alive(stopped)
+    platform.wait_well()
+
+
+def test_two_platforms_side_by_side_and_each_ends_without_a_trace(
+    platform: Platform, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = Platform.start(tmp_path_factory.mktemp("other"))
+    try:
+        assert answers(platform)
+        assert answers(other)
+        ours, theirs = read_state(platform.data_dir).ports, read_state(other.data_dir).ports
+        assert not set(ours.values()) & set(theirs.values())
+        assert session_root(platform.data_dir) != session_root(other.data_dir)
+        with psycopg.connect(other.settings.database_url.get_secret_value(), autocommit=True) as connection:
+            connection.execute(CREATE)
+            connection.execute("INSERT INTO left_by_a_test VALUES (7)")
+
+        supervisor = other.pids()["supervisor"][0]
+        everything = other.processes()
+        os.kill(supervisor, signal.SIGINT)
+        eventually(lambda: not alive(supervisor), 90)
+        assert not [process for process in everything if alive(process.pid)]
+        assert not members(other.data_dir)
+        assert not [name for name, port in theirs.items() if accepts(port)]
+        assert answers(platform)
+
+        other.up()
+        assert answers(other)
+        with psycopg.connect(other.settings.database_url.get_secret_value()) as connection:
+            assert connection.execute("SELECT id FROM left_by_a_test").fetchall() == [(7,)]
+
+        everything = other.processes()
+        os.kill(other.pids()["supervisor"][0], signal.SIGKILL)
+        eventually(lambda: not [process for process in everything if alive(process.pid)], 30)
+        assert not [name for name, port in theirs.items() if accepts(port)]
+        other.up()
+        assert answers(other)
+    finally:
+        other.stop()

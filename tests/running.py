@@ -1,0 +1,152 @@
+"""A whole platform under test, driven as an operator drives it: by the `sugar` command and by signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cluster.embedded.process import free_port
+from cluster.launch.ray_head import members
+from cluster.launch.state import read_state, settings_path
+from configs.settings import Settings, read_settings
+
+START_TIMEOUT_S = 240
+STOP_TIMEOUT_S = 150
+TITLES = {
+    "haproxy": "haproxy -db",
+    "replica": "ray::ServeReplica",
+    "controller": "ray::ServeController",
+    "raylet": "raylet/raylet",
+    "gcs": "gcs/gcs_server",
+    "dashboard": "dashboard/dashboard.py",
+}
+"""What is in a process's command line, by component."""
+ACTORS = ("swipes", "identity", "cards", "writer", "loader")
+SERVERS = ("postgres", "valkey", "broker", "runtime", "supervisor")
+
+
+def sugar(*arguments: str, timeout_s: float = 60.0, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Runs the command line tool and returns its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster.launch.cli", *arguments], capture_output=True, text=True, timeout=timeout_s,
+        check=False, env=dict(os.environ) | {"COLUMNS": "200"},
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"sugar {' '.join(arguments)} failed:\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs or is stopped; one that only waits to be reaped does not count."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def eventually(what: Callable[[], Any], timeout_s: float, *, every_s: float = 0.2) -> Any:
+    """The first true value of ``what()``; AssertionError when there is none in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(every_s)
+
+
+@dataclass(slots=True)
+class Platform:
+    """A running platform and what tests need to reach, look at and harm it."""
+
+    data_dir: Path
+    port: int
+
+    @classmethod
+    def start(cls, data_dir: Path, *, port: int = 0, demo_users: int = 0) -> Platform:
+        """Starts one in the background and returns once it answers."""
+        platform = cls(data_dir, port or free_port())
+        platform.up(demo_users=demo_users)
+        return platform
+
+    def up(self, *, demo_users: int = 0) -> None:
+        """Starts it (again) on its data directory and port."""
+        arguments = ["up", "--profile", "test", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        arguments += ["--demo-users", str(demo_users)] if demo_users else []
+        sugar(*arguments, "--detach", "--wait", timeout_s=START_TIMEOUT_S)
+
+    def stop(self) -> None:
+        """Drains and stops it; nothing when it does not run."""
+        sugar("down", "--data-dir", str(self.data_dir), timeout_s=STOP_TIMEOUT_S)
+
+    @property
+    def url(self) -> str:
+        """Root of the HTTP API, without the trailing slash."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def settings(self) -> Settings:
+        """The resolved settings, with secrets; new after a broker's death."""
+        return read_settings(settings_path(self.data_dir))
+
+    def status(self) -> dict[str, Any]:
+        """`sugar status --json`."""
+        document: dict[str, Any] = json.loads(
+            sugar("status", "--json", "--data-dir", str(self.data_dir), check=False).stdout
+        )
+        return document
+
+    def wait_well(self, timeout_s: float = 120.0) -> dict[str, Any]:
+        """The status once everything runs and answers again."""
+        def well() -> dict[str, Any] | None:
+            found = self.status()
+            return found if found["well"] else None
+
+        found: dict[str, Any] = eventually(well, timeout_s, every_s=0.5)
+        return found
+
+    def pids(self) -> dict[str, list[int]]:
+        """Pids by component; a component that does not run has none."""
+        state = read_state(self.data_dir)
+        found: dict[str, list[int]] = {name: [] for name in (*TITLES, *ACTORS)}
+        found |= {name: [pid] for name in SERVERS if (pid := state.pids.get(name, 0)) and alive(pid)}
+        for process in members(self.data_dir):
+            try:
+                command = " ".join(process.cmdline())
+            except psutil.Error:
+                continue
+            for name, title in TITLES.items():
+                if title in command:
+                    found[name].append(process.pid)
+        for actor in self.status()["actors"]:
+            kind = actor["name"].rsplit("-", 1)[0]
+            if alive(actor["pid"]):
+                found[kind].append(actor["pid"])
+        return found
+
+    def kill(self, component: str, number: int = signal.SIGKILL) -> int:
+        """Sends a signal to one process of a component; returns its pid."""
+        pid = self.pids()[component][0]
+        os.kill(pid, number)
+        return pid
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of the platform, the embedded servers' children included."""
+        found = {process.pid: process for process in members(self.data_dir)}
+        for pid in read_state(self.data_dir).pids.values():
+            try:
+                process = psutil.Process(pid)
+                found |= {member.pid: member for member in [process, *process.children(recursive=True)]}
+            except (psutil.Error, ValueError):
+                continue
+        return [process for process in found.values() if alive(process.pid)]
