@@ -1,0 +1,82 @@
+"""Decks from all card actors at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import numpy as np
+
+from actors.cards.commands import Deck, DeckEntry, DeckQuery, Shortlist
+from configs.contracts.positions import version_text
+
+DEADLINE_S: Final = 2.0
+"""Longest wait for a deck; a query takes under 1 ms, so past it an actor is restoring or gone."""
+
+
+class Pool(Protocol):
+    """What is needed of ``actors.sharding.client.ActorPool``."""
+
+    def slots(self, service: str) -> int: ...
+
+    async def ask(
+        self, service: str, shard: int, method: str, command: DeckQuery, *,
+        deadline_s: float = ..., traceparent: str | None = None,
+    ) -> Shortlist: ...
+
+
+class CardsClient:
+    """Asks every card actor, since a radius crosses many cells, and merges their answers."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def deck(self, query: DeckQuery, *, traceparent: str | None = None) -> Deck:
+        """The best ``query.size`` people for the viewer.
+
+        Raises ShardUnavailable: an actor did not answer; nothing less than the whole is served.
+        """
+        ask = self._pool.ask
+        slots = self._pool.slots("cards")
+        if slots == 1:
+            answer = await ask("cards", 0, "deck", query, deadline_s=DEADLINE_S, traceparent=traceparent)
+            return merged([answer], query.size)
+        answers = await asyncio.gather(
+            *(ask("cards", slot, "deck", query, deadline_s=DEADLINE_S, traceparent=traceparent) for slot in range(slots))
+        )
+        return merged(answers, query.size)
+
+
+def merged(shortlists: Sequence[Shortlist], size: int) -> Deck:
+    """One deck of several actors' shares: the newest version of each person, best first, ties by id.
+
+    Someone who is just moving may be known to two actors in different cells; the one with the newer version is right.
+    During a change of model the answers of the older version are left out, since scores of two do not compare.
+    """
+    model = max(shortlist.model_version for shortlist in shortlists)
+    found: dict[bytes, tuple[int, DeckEntry]] = {}
+    for shortlist in shortlists:
+        if shortlist.model_version != model:
+            continue
+        ids = shortlist.ids
+        versions = np.frombuffer(shortlist.versions, "<u8").tolist()
+        texts = ids.hex()
+        columns = zip(
+            versions,
+            np.frombuffer(shortlist.distances_km, "<f4").tolist(),
+            np.frombuffer(shortlist.scores, "<f4").tolist(),
+            np.frombuffer(shortlist.match_versions, "<u8").tolist(),
+            strict=True,
+        )
+        for place, (version, distance, score, match_version) in enumerate(columns):
+            key = ids[16 * place : 16 * place + 16]
+            known = found.get(key)
+            if known is None or known[0] < version:
+                h = texts[32 * place : 32 * place + 32]
+                user_id = f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+                found[key] = version, DeckEntry(user_id, distance, score, version_text(match_version))
+    entries = [entry for _, entry in found.values()]
+    if len(shortlists) > 1:
+        entries.sort(key=lambda entry: (-entry.score, entry.user_id))
+    return Deck(entries[:size], model)

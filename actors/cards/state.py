@@ -1,0 +1,304 @@
+"""Everybody who may be a card, by cell, and the best of them for a viewer. Synchronous, no I/O."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Any, Final
+
+import h3
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.cards.blocks import Blocks, grown
+from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Shortlist
+from actors.cards.nearby import Nearby
+from configs.contracts.events import (
+    Event,
+    LocationChanged,
+    PreferencesChanged,
+    ProfileChanged,
+    UserCreated,
+    WasActive,
+)
+from configs.contracts.loading import UNKNOWN_ROLE, PeopleRows
+from configs.contracts.people import GENDER_CODES, MAXIMUM_DISTANCE_KM, ROLE_CODES, gender_mask, role_mask, snap
+from recommender import candidates
+from recommender.candidates import INCOMPLETE, REACH_SHIFT, Viewer, birth_days_of, day_number
+from recommender.ranking import Floats, Ids, Ranker
+
+ELSEWHERE: Final = 0
+"""The group of people without a location and of those in other actors' cells: known, never answered."""
+DAYS_A_YEAR: Final = 365.2425
+EXCLUDE_FIRST_PAST: Final = 4_096
+"""Seen people past which they are taken out before ranking rather than after."""
+DEFAULT_AGES: Final = (18, 99)
+DEFAULT_DISTANCE_KM: Final = 50
+
+
+def slot_of(cell: int, actors: int) -> int:
+    """The card actor of a cell. The number is mixed first: the low 27 bits of all cells of one resolution are the same."""
+    return (cell * 0x9E3779B97F4A7C15 >> 32) % (1 << 32) % actors
+
+
+class Cards:
+    """People with what both sides' filters and the ranking need.
+
+    Every actor knows everybody (about 170 bytes a person, most of it the index by id), because an event names only what
+    changed: whoever moves into this actor's cells must be known already. Only the cells with
+    ``slot_of(cell, actors) == slot`` are answered from. Someone who moved into another actor's cell stays known with
+    their newest version, so a repeated older event cannot bring them back.
+
+    Events of one person must come in the order of their topic's log; repeating any of them changes nothing.
+    """
+
+    def __init__(self, ranker: Ranker, slot: int = 0, actors: int = 1) -> None:
+        self.ranker = ranker
+        self._slot, self._actors = slot, actors
+        self._index: dict[int, int] = {}
+        self._high = np.zeros(0, dtype=np.uint64)
+        self._low = np.zeros(0, dtype=np.uint64)
+        self._versions = np.zeros(0, dtype=np.uint64)
+        self._match_versions = np.zeros(0, dtype=np.uint64)
+        self._blocks = Blocks()
+        self._nearby = Nearby()
+        self._groups: dict[int, int] = {}
+        self._blocks.order = np.zeros(0, dtype=np.uint64)
+        self._group(0)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the columns, without the index by id."""
+        columns = (self._high, self._low, self._versions, self._match_versions)
+        return self._blocks.nbytes + sum(column.nbytes for column in columns)
+
+    def describe(self) -> dict[str, Any]:
+        """Figures for status and metrics."""
+        return {
+            "entries": len(self._index),
+            "answerable": int(self._blocks.counts.sum() - self._blocks.counts[ELSEWHERE]),
+            "cells": len(self._groups) - 1,
+            "column_bytes": self.nbytes,
+            "model_version": self.ranker.version,
+        }
+
+    # Taking in
+
+    def load(self, rows: PeopleRows) -> None:
+        """Adds a page of people to be restored from; call before ``apply``. Whoever is known already is left alone."""
+        numbers = [_number(user_id) for user_id in rows.user_ids]
+        words = candidates.pack_words(rows.birth_days, rows.age_min, rows.age_max, rows.max_distance_km)
+        flags = np.fromiter(
+            (
+                candidates.pack_flags(
+                    None if role == UNKNOWN_ROLE else role, gender, roles, genders, discoverable=shown, verified=verified
+                )
+                for role, gender, roles, genders, shown, verified in zip(
+                    rows.roles.tolist(), rows.genders.tolist(), rows.role_masks.tolist(), rows.gender_masks.tolist(),
+                    rows.discoverable.tolist(), rows.verified.tolist(), strict=True,
+                )
+            ),
+            dtype=np.uint16, count=len(numbers),
+        )
+        active_s = np.clip(rows.last_active_s, 0, 2**32 - 1).astype(np.uint32)
+        cells, which = np.unique(rows.cells, return_inverse=True)
+        groups = np.array([self._group(cell) for cell in cells.tolist()], dtype=np.int64)[which]
+        fresh = [position for position, number in enumerate(numbers) if number not in self._index]
+        for position in fresh:
+            self._add(numbers[position])
+        picked = np.array(fresh, dtype=np.int64)
+        people = np.arange(len(self._index) - picked.size, len(self._index))
+        self._versions[people] = rows.versions[picked]
+        self._match_versions[people] = rows.match_versions[picked]
+        self._blocks.insert_many(people, groups[picked], words[picked], flags[picked], active_s[picked])
+
+    def settle(self) -> None:
+        """Writes near cells near each other, after everything was loaded."""
+        self._blocks.compact()
+
+    def apply(self, event: Event, version: int) -> None:
+        """Takes in an event that is in the log. Never fails; a repeated one changes nothing.
+
+        An event whose fields cannot be read changes nothing either: it ends among the writers' dead letters.
+        """
+        payload = event.payload
+        try:
+            if isinstance(payload, UserCreated):
+                self._created(payload)
+            elif isinstance(payload, (ProfileChanged, PreferencesChanged, LocationChanged, WasActive)):
+                person = self._known(payload.user_id)
+                if version > self._versions[person]:
+                    if self._updated(person, payload):
+                        self._match_versions[person] = version
+                    self._versions[person] = version
+        except (ValueError, KeyError, OverflowError):
+            return
+
+    def _created(self, payload: UserCreated) -> None:
+        birth_day, role = day_number(date.fromisoformat(payload.birth_date)), ROLE_CODES[payload.role]
+        blocks, row = self._blocks, self._blocks.row_of[self._known(payload.user_id)]
+        flags = int(blocks.flags[row])
+        if flags & INCOMPLETE:
+            _, *preferences = candidates.unpack_word(int(blocks.words[row]))
+            blocks.words[row] = candidates.pack_word(birth_day, *preferences)
+            blocks.flags[row] = candidates.with_role(flags, role)
+
+    def _updated(self, person: int, payload: Any) -> bool:
+        """Applies a change; whether it named a field of ``read_model.MATCH_FIELDS``."""
+        blocks, row = self._blocks, self._blocks.row_of[person]
+        if isinstance(payload, LocationChanged):
+            self._place(person, self._group(int(payload.cell, 16)))
+            return True
+        if isinstance(payload, WasActive):
+            seconds = min(max(int(payload.active_at.timestamp()), 0), 2**32 - 1)
+            blocks.active_s[row] = max(int(blocks.active_s[row]), seconds)
+            return False
+        flags = int(blocks.flags[row])
+        if isinstance(payload, ProfileChanged):
+            if payload.gender is None:
+                return False
+            blocks.flags[row] = candidates.with_gender(flags, GENDER_CODES[payload.gender])
+            return True
+        sent = (payload.age_min, payload.age_max, payload.max_distance_km)
+        birth_day, *stored = candidates.unpack_word(int(blocks.words[row]))
+        blocks.words[row] = candidates.pack_word(
+            birth_day, *(new if new is not None else old for new, old in zip(sent, stored, strict=True))
+        )
+        if payload.roles is not None:
+            flags = candidates.with_roles_accepted(flags, role_mask(payload.roles))
+        if payload.genders is not None:
+            flags = candidates.with_genders_accepted(flags, gender_mask(payload.genders))
+        if payload.discoverable is not None:
+            flags = flags & ~candidates.HIDDEN | (0 if payload.discoverable else candidates.HIDDEN)
+        blocks.flags[row] = flags
+        return any(
+            value is not None for value in (*sent, payload.roles, payload.genders, payload.discoverable)
+        )
+
+    def _known(self, user_id: str) -> int:
+        """The person's number; someone never heard of is added, incomplete and nowhere."""
+        number = _number(user_id)
+        person = self._index.get(number)
+        if person is None:
+            person = self._add(number)
+            word = candidates.pack_word(0, *DEFAULT_AGES, DEFAULT_DISTANCE_KM)
+            flags = candidates.pack_flags(None, 0, 0, 0, discoverable=True, verified=False)
+            self._blocks.insert(person, ELSEWHERE, word, flags, 0)
+        return person
+
+    def _add(self, number: int) -> int:
+        person = self._index[number] = len(self._index)
+        self._high, self._low = grown(self._high, person + 1), grown(self._low, person + 1)
+        self._versions = grown(self._versions, person + 1)
+        self._match_versions = grown(self._match_versions, person + 1)
+        self._high[person], self._low[person] = number >> 64, number & (1 << 64) - 1
+        return person
+
+    def _place(self, person: int, group: int) -> None:
+        if self._blocks.group_of[person] != group:
+            self._blocks.move(person, group)
+
+    def _group(self, cell: int) -> int:
+        """The group of a cell; ``ELSEWHERE`` for no cell and for other actors' cells."""
+        if cell and slot_of(cell, self._actors) != self._slot:
+            return ELSEWHERE
+        group = self._groups.get(cell)
+        if group is None:
+            latitude, longitude = _centre(cell) if cell else (np.nan, np.nan)
+            group = self._groups[cell] = self._nearby.add(latitude, longitude)
+            self._blocks.add_groups(group + 1)
+            order = grown(self._blocks.order, group + 1) if self._blocks.order is not None else None
+            if order is not None:
+                order[group] = cell
+            self._blocks.order = order
+        return group
+
+    # Answering
+
+    def shortlist(self, query: DeckQuery, now: datetime) -> Shortlist:
+        """The best ``query.size`` people whom both sides' preferences accept and the viewer has not seen.
+
+        Raises PositionInvalid: the viewer's coordinates are not a place.
+        """
+        rows, distances = self._eligible(query, now)
+        seen = np.frombuffer(query.seen, dtype="<u8")
+        if seen.size > EXCLUDE_FIRST_PAST:
+            kept = candidates.without(self._low[self._blocks.people[rows]], seen)
+            rows, distances, seen = rows[kept], distances[kept], seen[:0]
+        viewer = self._index.get(_number(query.viewer_id), -1)
+        # At most this many of the best can fall out below, so that enough remain.
+        size = query.size + seen.size + 1
+        places, scores = self.ranker.rank(
+            np.arange(rows.size), self._features(query, rows, distances, now), size
+        )
+        people = self._blocks.people[rows[places]]
+        kept = candidates.without(self._low[people], seen) & (people != viewer)
+        chosen = np.flatnonzero(kept)[: query.size]
+        people = people[chosen]
+        ids = np.empty((people.size, 2), dtype=">u8")
+        ids[:, 0], ids[:, 1] = self._high[people], self._low[people]
+        return Shortlist(
+            ids.tobytes(),
+            distances[places[chosen]].astype("<f4").tobytes(),
+            scores[chosen].astype("<f4").tobytes(),
+            self._versions[people].astype("<u8").tobytes(),
+            self._match_versions[people].astype("<u8").tobytes(),
+            self.ranker.version,
+        )
+
+    def _eligible(self, query: DeckQuery, now: datetime) -> tuple[Ids, NDArray[np.float64]]:
+        """(rows, distances in km) of everybody within the radius whom both sides accept, the viewer included."""
+        latitude, longitude, _ = snap(query.latitude, query.longitude)
+        blocks = self._blocks
+        groups, distances = self._nearby.within(latitude, longitude, min(query.max_distance_km, MAXIMUM_DISTANCE_KM))
+        counts = blocks.counts[groups]
+        ends = np.cumsum(counts)
+        total = int(ends[-1]) if ends.size else 0
+        which = np.repeat(np.arange(groups.size), counts)
+        rows = (blocks.starts[groups] - (ends - counts))[which]
+        rows += np.arange(total)
+        viewer = Viewer(
+            date.fromisoformat(query.birth_date), query.role, query.gender, query.age_min, query.age_max,
+            query.roles, query.genders, query.verified_only,
+        )
+        thresholds = np.uint64(viewer.thresholds(now.date())) + (np.ceil(distances).astype(np.uint64) << REACH_SHIFT)
+        passed = candidates.eligible(blocks.words[rows], blocks.flags[rows], thresholds[which], viewer.forbidden())
+        rows, which = rows[passed], which[passed]
+        if query.online_recently:
+            recent = blocks.active_s[rows] >= int(now.timestamp()) - ONLINE_RECENTLY_S
+            rows, which = rows[recent], which[recent]
+        return rows, distances[which]
+
+    def _features(self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime) -> dict[str, Floats]:
+        words = self._blocks.words[rows]
+        today = now.timestamp() / 86_400
+        youngest, oldest = candidates.ages_accepted(words)
+        age = (today - birth_days_of(words)) * (1 / DAYS_A_YEAR)
+        idle = today - self._blocks.active_s[rows] * (1 / 86_400)
+        own_age = (today - day_number(date.fromisoformat(query.birth_date))) / DAYS_A_YEAR
+        return {
+            "distance_km": distances.astype(np.float32),
+            "days_since_active": np.maximum(idle, 0).astype(np.float32),
+            "age_years": age.astype(np.float32),
+            "age_min": youngest,
+            "age_max": oldest,
+            "viewer_age_years": np.asarray(own_age, dtype=np.float32),
+            "viewer_age_min": np.asarray(query.age_min, dtype=np.float32),
+            "viewer_age_max": np.asarray(query.age_max, dtype=np.float32),
+        }
+
+
+def _number(user_id: str) -> int:
+    """The id as a 128-bit integer."""
+    return int(user_id.replace("-", ""), 16)
+
+
+def _centre(cell: int) -> tuple[float, float]:
+    """The cell's centre as ``people.snap`` gives it. Raises ValueError: not a cell."""
+    name = f"{cell:x}"
+    if not h3.is_valid_cell(name):
+        raise ValueError("not a cell")
+    latitude, longitude = h3.cell_to_latlng(name)
+    return round(latitude, 5), round(longitude, 5)
