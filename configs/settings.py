@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     """The whole configuration. Precedence: arguments, environment, profile file, defaults."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_prefix="SUGAR_", env_nested_delimiter="__", nested_model_default_partial_update=True
+        frozen=True, extra="ignore", env_prefix="SUGAR_", env_nested_delimiter="__"
     )
 
     profile: Literal["local", "test", "production"] = Field("local", description="which configs/*.yaml applies")
