@@ -1,0 +1,152 @@
+"""Where settings come from, and what they refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import BaseModel, SecretStr
+
+from configs.contracts.errors import ConfigurationError
+from configs.settings import PROFILES, SETTINGS_VARIABLE, Settings, load_settings, read_settings
+
+NAMED_BY_OTHERS = ("DATABASE_URL", "DATABASE_REPLICA_URLS", "REDIS_URL", "KAFKA_BROKERS")
+PRODUCTION = {
+    "DATABASE_URL": "postgresql://db",
+    "REDIS_URL": "redis://cache",
+    "KAFKA_BROKERS": "one:9092,two:9092",
+    "SUGAR_AUTH__SIGNING_KEY_PEM": "pem",
+    "SUGAR_AUTH__REFRESH_KEY": "00",
+    "SUGAR_AUTH__IMPRESSION_KEY": "11",
+    "SUGAR_TRUSTED_PROXIES": '["10.0.0.0/8"]',
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("SUGAR_") or name in NAMED_BY_OTHERS:
+            monkeypatch.delenv(name)
+
+
+def fields(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, str | None]]:
+    """(dotted name, description) of every leaf."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from fields(kind, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", field.description
+
+
+@pytest.mark.parametrize(("name", "description"), list(fields(Settings)))
+def test_every_setting_says_what_it_is(name: str, description: str | None) -> None:
+    assert description, f"setting {name} has no description"
+
+
+def test_every_profile_loads_by_its_name_and_names_only_settings_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PRODUCTION.items():
+        monkeypatch.setenv(name, value)
+    profiles = sorted(path.stem for path in PROFILES.glob("*.yaml"))
+    assert profiles == ["local", "production", "test"]
+    known = set(Settings.model_fields)
+    for profile in profiles:
+        assert load_settings(profile).profile == profile
+        assert set(yaml.safe_load((PROFILES / f"{profile}.yaml").read_text()) or {}) <= known
+
+
+def test_arguments_win_over_environment_over_profile_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings("test").plan.swipe_actors == 2, "the profile wins over the default of 1"
+    monkeypatch.setenv("SUGAR_PLAN__SWIPE_ACTORS", "3")
+    monkeypatch.setenv("SUGAR_PORT", "9000")
+    settings = load_settings("test", port=9100)
+    assert settings.plan.swipe_actors == 3, "the environment wins over the profile"
+    assert settings.port == 9100, "an argument wins over the environment"
+    assert settings.plan.identity_actors == 2, "one variable leaves the profile's other values alone"
+    assert settings.log.partitions == Settings.model_fields["log"].default.partitions
+    assert load_settings("test", plan={"swipe_actors": 5}).plan.identity_actors == 2
+
+
+def test_the_profile_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().profile == "local"
+    monkeypatch.setenv("SUGAR_PROFILE", "test")
+    assert load_settings().profile == "test"
+
+
+def test_servers_are_replaced_by_their_usual_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db")
+    monkeypatch.setenv("DATABASE_REPLICA_URLS", '["postgresql://one", "postgresql://two"]')
+    monkeypatch.setenv("REDIS_URL", "redis://cache")
+    monkeypatch.setenv("KAFKA_BROKERS", "one:9092")
+    settings = load_settings("local")
+    assert settings.database_url.get_secret_value() == "postgresql://db"
+    assert [url.get_secret_value() for url in settings.database_replica_urls] == ["postgresql://one", "postgresql://two"]
+    assert settings.redis_url.get_secret_value() == "redis://cache"
+    assert settings.kafka_brokers == "one:9092"
+
+
+@pytest.mark.parametrize("missing", PRODUCTION)
+def test_production_does_not_start_without(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PRODUCTION.items():
+        if name != missing:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=missing):
+        load_settings("production")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"log": {"partitions": 12}}, {"log": {"partitions": 0}}, {"port": 0}, {"auth": {"access_ttl_s": 901}},
+        {"plan": {"unheard_of": 1}}, {"trace_sample_ratio": 1.5}, {"bind": None},
+    ],
+)
+def test_what_cannot_be_used_is_refused(overrides: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError):
+        load_settings("local", **overrides)
+
+
+def test_an_unknown_profile_names_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings("nowhere")
+    assert caught.value.details["known"] == ["local", "production", "test"]
+
+
+def test_a_running_platform_reads_exactly_what_launch_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process must agree, whatever environment it was started from."""
+    written = load_settings(
+        "test", data_dir=tmp_path, database_url="postgresql://db", database_replica_urls=("postgresql://one",),
+        log={"generations": {"matching.swipe": 3}}, auth={"refresh_key": "00" * 32, "previous_public_keys_pem": ("a", "b")},
+    )
+    file = tmp_path / "settings.json"
+    file.write_text(written.dump())
+    monkeypatch.setenv(SETTINGS_VARIABLE, str(file))
+    monkeypatch.setenv("SUGAR_PORT", "9999")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere")
+    assert load_settings() == written == read_settings(file)
+
+
+def test_secrets_are_in_the_run_file_and_in_no_other_text() -> None:
+    settings = load_settings("local", auth={"refresh_key": "refresh-secret"}, database_url="postgresql://u:password@db")
+    shown = f"{settings!r} {settings} {settings.model_dump()!r} {settings.model_dump_json()}"
+    assert "refresh-secret" not in shown
+    assert "password@" not in shown
+    assert json.loads(settings.dump())["auth"]["refresh_key"] == "refresh-secret"
+
+
+def test_secret_settings_are_of_the_type_that_hides_them() -> None:
+    for name, field in Settings.model_fields["auth"].annotation.model_fields.items():  # type: ignore[union-attr]
+        if name.endswith("_key") or name == "signing_key_pem":
+            assert field.annotation is SecretStr, name
+
+
+def test_settings_do_not_change() -> None:
+    settings = load_settings("local")
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+    with pytest.raises(ValueError, match="frozen"):
+        settings.log.partitions = 1  # type: ignore[misc]
