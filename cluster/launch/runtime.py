@@ -15,7 +15,7 @@ import structlog
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from cluster.launch import serving
+from cluster.launch import logs, serving
 from cluster.launch.actors import specs
 from cluster.launch.drain import Drain
 from cluster.launch.keeper import PROBE_EVERY_S, Keeper
@@ -121,14 +121,11 @@ class Runtime:
 
 def main() -> None:
     settings = load_settings()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ]
+    logs.configure()
+    ray.init(
+        address=settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False,
+        runtime_env={"worker_process_setup_hook": logs.SETUP_HOOK},
     )
-    ray.init(address=settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
     asyncio.run(Runtime(settings).run())
     # Threads that still wait for a cluster which is about to end must not hold the exit up.
     os._exit(0)
