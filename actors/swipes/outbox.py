@@ -33,6 +33,7 @@ class Outbox:
         self._queue: deque[tuple[Delivery, asyncio.Future[Verdict]]] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -52,6 +53,7 @@ class Outbox:
 
     async def close(self) -> None:
         """Stops sending; what is not taken is delivered again from the log by the next life."""
+        self._closed = True  # asyncio.wait_for (Python 3.11) may swallow a cancellation that meets its result
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -60,7 +62,7 @@ class Outbox:
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE_S
-        while True:
+        while not self._closed:
             if not self._queue:
                 self._wake.clear()
                 await self._wake.wait()

@@ -60,7 +60,8 @@ class RayPeers:
             handle = self._handles.get(slot)
             if handle is None:
                 handle = self._handles[slot] = await asyncio.to_thread(self._resolve, name)
-            epoch, answers = await asyncio.wait_for(handle.call.remote("swipes", method, commands), self._deadline_s)
+            async with asyncio.timeout(self._deadline_s):
+                epoch, answers = await handle.call.remote("swipes", method, commands)
         except (RayError, ValueError, TimeoutError) as error:
             self._handles.pop(slot, None)
             raise ShardUnavailable("swipe actor does not answer", actor=name, kind=type(error).__name__) from error

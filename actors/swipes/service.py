@@ -29,7 +29,6 @@ TOPICS = (MATCHING_SWIPE.name, MATCHING_MATCHED.name)
 SAVE_S = 1.0
 """A crash repeats at most the deliveries of this time; repeating them changes nothing."""
 EVICT_S = 5.0
-MEET_S = 2.0
 
 
 class Tail(Protocol):
@@ -144,16 +143,17 @@ class SwipeService(SwipeShards):
     async def _meet(self) -> None:
         """Tells the other actors of this life before the log is read: a like that one of them handed to an older life
         was in the log before the barrier, so it is read; later ones are not accepted from that life any more."""
-        calls = [self._peers.meet(slot, self._slot, self.epoch) for slot in range(self._slots) if slot != self._slot]
-        for outcome in await asyncio.gather(*(asyncio.wait_for(call, MEET_S) for call in calls), return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                if not isinstance(outcome, DependencyUnavailable | TimeoutError):
-                    raise outcome
-                log.info("peer_not_met", reason=str(outcome))
+        others = [slot for slot in range(self._slots) if slot != self._slot]
+        calls = [self._peers.meet(slot, self._slot, self.epoch) for slot in others]
+        for slot, outcome in zip(others, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+            if isinstance(outcome, DependencyUnavailable):
+                log.info("peer_not_met", slot=slot, reason=str(outcome))
+            elif isinstance(outcome, BaseException):
+                raise outcome
 
     async def _keep_house(self) -> None:
         last = time.monotonic()
-        while True:
+        while self._live:
             await asyncio.sleep(SAVE_S)
             self.send()
             try:
@@ -165,7 +165,7 @@ class SwipeService(SwipeShards):
                 log.warning("housekeeping_waits", reason=str(error))
 
     def _housekeeping_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
+        if not task.cancelled() and task.exception() is not None:
             self._die(f"housekeeping: {task.exception()!r}")
 
 

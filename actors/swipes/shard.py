@@ -30,7 +30,7 @@ from actors.swipes.outgoing import Outgoing
 from actors.swipes.pairs import PairAnswer, PairMemory
 from actors.swipes.peers import Peers
 from actors.swipes.people import People
-from actors.swipes.person import ACTIVE, UNDONE
+from actors.swipes.person import ACTIVE, LIKES, UNDONE
 from actors.swipes.state import Kept, SwipeDecision, SwipeMemory, Withdrawn
 from configs.contracts.errors import PlatformError, ShardUnavailable
 from configs.contracts.ids import match_id
@@ -94,9 +94,8 @@ class SwipeShards:
         for command, decision in zip(commands, decisions, strict=True):
             verdict: Pending = None
             if isinstance(decision, Kept):
-                if decision.appended:
-                    verdict = pending.get((command.swiper_id, command.target_id))
-                else:
+                verdict = pending.get((command.swiper_id, command.target_id))
+                if verdict is None and (not decision.appended or decision.fact & CODE_MASK in LIKES):
                     verdict = self._ask(command.swiper_id, command.target_id, decision.fact)
             verdicts.append(verdict)
         await _wait(verdicts, MATCH_WAIT_S)
@@ -117,9 +116,8 @@ class SwipeShards:
         for command, decision in zip(commands, decisions, strict=True):
             verdict: Pending = None
             if isinstance(decision, Withdrawn):
-                if decision.appended:
-                    verdict = pending.get((command.swiper_id, decision.target_id))
-                else:
+                verdict = pending.get((command.swiper_id, decision.target_id))
+                if verdict is None:
                     verdict = self._ask(command.swiper_id, decision.target_id, decision.fact)
             verdicts.append(verdict)
         await _wait(verdicts, UNDO_WAIT_S)
