@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import psutil
 from cluster.embedded.process import free_port
 from cluster.launch.ray_head import members
 from cluster.launch.state import read_state, settings_path
+from cluster.launch.status import collect
 from configs.settings import Settings, read_settings
 
 START_TIMEOUT_S = 240
@@ -100,11 +100,8 @@ class Platform:
         return read_settings(settings_path(self.data_dir))
 
     def status(self) -> dict[str, Any]:
-        """`sugar status --json`."""
-        document: dict[str, Any] = json.loads(
-            sugar("status", "--json", "--data-dir", str(self.data_dir), check=False).stdout
-        )
-        return document
+        """What `sugar status --json` prints."""
+        return collect(self.data_dir).model_dump(mode="json")
 
     def wait_well(self, timeout_s: float = 120.0) -> dict[str, Any]:
         """The status once everything runs and answers again."""

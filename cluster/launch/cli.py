@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,9 +14,9 @@ import typer
 from rich.console import Console
 
 from cluster.launch import walk
-from cluster.launch.state import read_state, running_settings, settings_path, state_path
+from cluster.launch.state import read_state, running_settings, state_path
 from configs.contracts.errors import PlatformError
-from configs.settings import Settings, load_settings
+from configs.settings import load_settings
 
 app = typer.Typer(
     name="sugar", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False,
@@ -92,8 +93,6 @@ def _up_detached(profile: str, port: int, data_dir: Path, demo_users: int, *, wa
 @app.command()
 def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Drain and stop the platform; returns when nothing of it is left."""
-    import signal
-
     from cluster.launch.ray_head import end_leftovers
 
     state = read_state(data_dir)
@@ -156,11 +155,21 @@ def seed(
     load_population(running_settings(data_dir), users=users, near=near or None, seed=seed, console=console)
 
 
-def _running(data_dir: Path) -> Settings:
-    """The running platform's settings; this process then reads them as every other process of it does."""
-    settings = running_settings(data_dir)
-    os.environ["SUGAR_SETTINGS"] = str(settings_path(data_dir))
-    return settings
+token = typer.Typer(no_args_is_help=True, help="Tokens for services of your own.")
+app.add_typer(token, name="token")
+
+
+@token.command("issue")
+def issue_token(
+    service: Annotated[str, typer.Option(help="Name of the service that will use it; appears in logs.")],
+    ttl_s: Annotated[int, typer.Option("--ttl-s", help="Seconds it is valid.", min=60, max=7 * 86_400)] = 3_600,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Print a service token (audience `internal`) for internal routes; the public edge refuses it elsewhere."""
+    from serve_apps.tokens import AccessTokens
+
+    typer.echo(AccessTokens(running_settings(data_dir).auth).issue_service(service, ttl_s))
+
 
 
 def main() -> None:

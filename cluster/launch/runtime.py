@@ -15,11 +15,13 @@ import structlog
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from cluster.embedded.process import accepts
 from cluster.launch import logs, serving
 from cluster.launch.actors import specs
 from cluster.launch.drain import Drain
 from cluster.launch.keeper import PROBE_EVERY_S, Keeper
 from cluster.launch.report import Report, write_report
+from cluster.launch.state import read_state
 from configs.contracts.errors import PlatformError
 from configs.contracts.loading import NAMESPACE
 from configs.settings import Settings, load_settings
@@ -119,9 +121,17 @@ class Runtime:
         self._say("drained" if drained else "not drained in time")
 
 
+def wait_for_node(settings: Settings) -> None:
+    """Returns once the head node accepts connections; the supervisor ends this process when it never does."""
+    state = read_state(settings.data_dir)
+    while not all(accepts(state.ports[name]) for name in ("gcs", "node_manager")):
+        time.sleep(0.1)
+
+
 def main() -> None:
     settings = load_settings()
     logs.configure()
+    wait_for_node(settings)
     ray.init(
         address=settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False,
         runtime_env={"worker_process_setup_hook": logs.SETUP_HOOK},

@@ -92,10 +92,10 @@ class Supervisor:
         self._ray.launch()
         self._servers.start()
         settings = self._prepare()
-        self._ray.wait_ready()
-        self._record_pids()
         self._step("starting shards, writers and the API")
+        # It imports while Ray starts, and connects when Ray accepts.
         self._launch_runtime(settings)
+        self._ray.wait_ready()
         shown = ""
         while (report := read_report(self._data, self._runtime.pid)) is None or not report.ready:
             if self._stop_signal:
@@ -210,8 +210,8 @@ class Supervisor:
         self._runtime.kill()
         self._ray.stop()
         self._ray.launch()
-        self._ray.wait_ready()
         self._launch_runtime(settings)
+        self._ray.wait_ready()
         self._step("")
 
     def _may_restart(self, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import urllib.error
@@ -50,6 +51,9 @@ def test_the_table_names_every_actor(platform: Platform) -> None:
     assert "swipes-0" in shown
     assert "writer-1" in shown
     assert "matching.swipe" in shown
+    document = json.loads(sugar("status", "--json", "--data-dir", str(platform.data_dir)).stdout)
+    assert document["well"]
+    assert document["url"] == platform.url
 
 
 def test_nothing_listens_beyond_loopback_but_replicas_internal_grpc(platform: Platform) -> None:
