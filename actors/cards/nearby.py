@@ -50,6 +50,11 @@ class Nearby:
         self._places = number + 1
         return number
 
+    def forget(self) -> None:
+        """Forgets all surroundings; they are computed again when needed."""
+        self._remembered.clear()
+        self._size = 0
+
     def within(self, latitude: float, longitude: float, radius_km: float) -> tuple[Ints, Floats]:
         """The places at most ``radius_km`` (at most 500) from a point, nearest first, and their distances in km."""
         key = (latitude, longitude)

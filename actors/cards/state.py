@@ -138,7 +138,8 @@ class Cards:
 
     def _created(self, payload: UserCreated) -> None:
         birth_day, role = day_number(date.fromisoformat(payload.birth_date)), ROLE_CODES[payload.role]
-        blocks, row = self._blocks, self._blocks.row_of[self._known(payload.user_id)]
+        person = self._known(payload.user_id)
+        blocks, row = self._blocks, self._blocks.row_of[person]
         flags = int(blocks.flags[row])
         if flags & INCOMPLETE:
             _, *preferences = candidates.unpack_word(int(blocks.words[row]))

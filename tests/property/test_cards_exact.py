@@ -1,0 +1,341 @@
+"""Card shards answer exactly what checking every pair of people by the rules would answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.cards.client import merged
+from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery
+from actors.cards.state import Cards
+from configs.contracts.events import (
+    Event,
+    LocationChanged,
+    PreferencesChanged,
+    ProfileChanged,
+    UserBlocked,
+    UserCreated,
+    WasActive,
+)
+from configs.contracts.ids import derived_id, key64
+from configs.contracts.loading import UNKNOWN_ROLE, PeopleRows
+from configs.contracts.people import (
+    GENDER_CODES,
+    OPPOSITE,
+    ROLE_CODES,
+    age_years,
+    cell_number,
+    gender_mask,
+    haversine_km,
+    role_mask,
+    snap,
+)
+from configs.contracts.positions import version_text
+from recommender import candidates
+from recommender.baseline import Baseline
+
+NOW = datetime(2026, 2, 28, 12, tzinfo=UTC)
+ROLES = tuple(ROLE_CODES)
+GENDERS = tuple(GENDER_CODES)
+ANCHORS = ((48.85, 2.35), (89.95, 20.0), (-89.9, 130.0), (0.0, 179.99), (0.0, -179.99), (-16.5, 180.0), (37.77, -122.42))
+
+
+@dataclass(frozen=True)
+class Person:
+    """What the oracle knows: plain fields, no packing."""
+
+    user_id: str
+    role: str | None = None
+    birth: date = date(1970, 1, 1)
+    gender: str | None = None
+    place: tuple[float, float, str] | None = None
+    age_min: int = 18
+    age_max: int = 99
+    max_distance_km: int = 50
+    roles: tuple[str, ...] | None = None
+    genders: tuple[str, ...] = ()
+    discoverable: bool = True
+    verified: bool = False
+    active_s: int = 0
+    version: int = 0
+    match_version: int = 0
+
+
+def user(number: int) -> str:
+    return derived_id("cards", str(number))
+
+
+@st.composite
+def places(draw: st.DrawFn) -> tuple[float, float, str]:
+    lat, lng = draw(st.sampled_from(ANCHORS))
+    spread = draw(st.sampled_from([0.0, 0.05, 0.5, 4.0]))
+    lat = min(90.0, max(-90.0, lat + spread * draw(st.floats(-1, 1))))
+    lng = (lng + spread * draw(st.floats(-1, 1)) + 540) % 360 - 180
+    return snap(lat, lng)
+
+
+births = st.dates(date(1926, 1, 1), date(2008, 2, 28))
+role_lists = st.lists(st.sampled_from(ROLES), min_size=1, max_size=2, unique=True).map(tuple)
+gender_lists = st.lists(st.sampled_from(GENDERS[1:]), max_size=3, unique=True).map(tuple)
+ages = st.integers(18, 99)
+reaches = st.sampled_from([1, 10, 50, 200, 500])
+seconds = st.integers(0, 40 * 86_400).map(lambda ago: int(NOW.timestamp()) - ago) | st.just(0)
+
+
+@st.composite
+def people(draw: st.DrawFn, number: int) -> Person:
+    low, high = sorted((draw(ages), draw(ages)))
+    return Person(
+        user(number), draw(st.sampled_from(ROLES)), draw(births), draw(st.sampled_from(GENDERS)),
+        draw(places() | st.none()), low, high, draw(reaches), draw(role_lists | st.none()), draw(gender_lists),
+        draw(st.integers(0, 9)) > 0, draw(st.booleans()), draw(seconds), draw(st.integers(0, 50)),
+    )
+
+
+def page(population: list[Person]) -> PeopleRows:
+    def column(values: list[Any], kind: Any) -> Any:
+        return np.array(values, dtype=kind)
+
+    def accepted(person: Person) -> int:
+        if person.roles:
+            return role_mask(person.roles)
+        return role_mask(OPPOSITE[person.role]) if person.role else 0
+
+    return PeopleRows(
+        user_ids=[p.user_id for p in population],
+        latitudes=column([p.place[0] if p.place else np.nan for p in population], np.float64),
+        longitudes=column([p.place[1] if p.place else np.nan for p in population], np.float64),
+        cells=column([cell_number(p.place[2]) if p.place else 0 for p in population], np.uint64),
+        birth_days=column([candidates.day_number(p.birth) for p in population], np.int32),
+        roles=column([ROLE_CODES[p.role] if p.role else UNKNOWN_ROLE for p in population], np.uint8),
+        genders=column([GENDER_CODES[p.gender] for p in population], np.uint8),
+        age_min=column([p.age_min for p in population], np.uint8),
+        age_max=column([p.age_max for p in population], np.uint8),
+        max_distance_km=column([p.max_distance_km for p in population], np.uint16),
+        role_masks=column([accepted(p) for p in population], np.uint8),
+        gender_masks=column([gender_mask(p.genders) for p in population], np.uint8),
+        discoverable=column([p.discoverable for p in population], np.bool_),
+        verified=column([p.verified for p in population], np.bool_),
+        last_active_s=column([p.active_s for p in population], np.int64),
+        versions=column([p.version for p in population], np.uint64),
+        match_versions=column([p.match_version for p in population], np.uint64),
+    )
+
+
+def changed(person: Person, payload: Any, version: int) -> Person:
+    """The oracle's own reading of an event."""
+    if isinstance(payload, UserCreated):
+        if person.role is None:
+            return replace(person, role=payload.role, birth=date.fromisoformat(payload.birth_date))
+        return person
+    if version <= person.version or isinstance(payload, UserBlocked):
+        return person
+    fields: dict[str, Any] = {"version": version}
+    if isinstance(payload, LocationChanged):
+        fields |= {"place": (payload.latitude, payload.longitude, payload.cell), "match_version": version}
+    elif isinstance(payload, WasActive):
+        fields["active_s"] = max(person.active_s, int(payload.active_at.timestamp()))
+    elif isinstance(payload, ProfileChanged):
+        if payload.gender:
+            fields |= {"gender": payload.gender, "match_version": version}
+    else:
+        for name in ("age_min", "age_max", "max_distance_km", "roles", "genders", "discoverable"):
+            if (value := getattr(payload, name)) is not None:
+                fields |= {name: value, "match_version": version}
+    return replace(person, **fields)
+
+
+@st.composite
+def payloads(draw: st.DrawFn, user_id: str) -> Any:
+    kind = draw(st.integers(0, 5))
+    if kind == 0:
+        return UserCreated(user_id=user_id, role=draw(st.sampled_from(ROLES)), display_name="x", birth_date=draw(births).isoformat())
+    if kind == 1:
+        lat, lng, cell = draw(places())
+        return LocationChanged(user_id=user_id, latitude=lat, longitude=lng, cell=cell)
+    if kind == 2:
+        return ProfileChanged(user_id=user_id, bio="b", gender=draw(st.sampled_from(GENDERS)))
+    if kind == 3:
+        return WasActive(user_id=user_id, active_at=datetime.fromtimestamp(draw(seconds), UTC))
+    if kind == 4:
+        return UserBlocked(user_id=user_id, blocked_id=user(0))
+    return PreferencesChanged(
+        user_id=user_id, age_min=draw(ages | st.none()), age_max=draw(ages | st.none()),
+        max_distance_km=draw(reaches | st.none()), roles=draw(role_lists | st.none()),
+        genders=draw(gender_lists | st.none()), hide_distance=draw(st.booleans() | st.none()),
+        discoverable=draw(st.booleans() | st.none()),
+    )
+
+
+def accepts(one: Person, other: Person, distance: float) -> bool:
+    """Whether ``one``'s preferences accept ``other``."""
+    assert one.role
+    assert other.role
+    return (
+        one.age_min <= age_years(other.birth, NOW.date()) <= one.age_max
+        and distance <= one.max_distance_km
+        and other.role in (one.roles or OPPOSITE[one.role])
+        and (not one.genders or other.gender in one.genders)
+    )
+
+
+def expected(population: dict[str, Person], viewer: Person, query: DeckQuery) -> dict[str, float]:
+    """Everybody who may be shown, with their distance."""
+    seen = set(np.frombuffer(query.seen, "<u8").tolist())
+    found = {}
+    assert viewer.place
+    for person in population.values():
+        if person.place is None or person.role is None or person.user_id == viewer.user_id or not person.discoverable:
+            continue
+        distance = haversine_km(*viewer.place[:2], *person.place[:2])
+        if not (accepts(viewer, person, distance) and accepts(person, viewer, distance)):
+            continue
+        if query.verified_only and not person.verified:
+            continue
+        if query.online_recently and person.active_s < int(NOW.timestamp()) - ONLINE_RECENTLY_S:
+            continue
+        if key64(person.user_id) in seen:
+            continue
+        found[person.user_id] = distance
+    return found
+
+
+def question(viewer: Person, seen: set[str], size: int, **filters: bool) -> DeckQuery:
+    assert viewer.place
+    assert viewer.role
+    return DeckQuery(
+        viewer_id=viewer.user_id, latitude=viewer.place[0], longitude=viewer.place[1],
+        birth_date=viewer.birth.isoformat(), role=viewer.role, gender=viewer.gender,  # type: ignore[arg-type]
+        age_min=viewer.age_min, age_max=viewer.age_max, max_distance_km=viewer.max_distance_km,
+        roles=viewer.roles or OPPOSITE[viewer.role], genders=viewer.genders,  # type: ignore[arg-type]
+        seen=np.array(sorted(map(key64, seen)), "<u8").tobytes(), size=size, **filters,
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[list[Person], list[tuple[Any, int]]]:
+    population = [draw(people(number)) for number in range(draw(st.integers(0, 25)))]
+    events = []
+    for version in range(51, 51 + draw(st.integers(0, 25))):
+        payload = draw(payloads(user(draw(st.integers(0, 30)))))
+        events.append((payload, 0 if isinstance(payload, UserCreated) else version))
+    return population, events
+
+
+def event(payload: Any) -> Event:
+    return Event("e", NOW, payload.user_id, payload)
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds(), st.data())
+def test_decks_equal_brute_force(world: tuple[list[Person], list[tuple[Any, int]]], data: st.DataObject) -> None:
+    rows, events = world
+    actors = data.draw(st.integers(1, 3))
+    shards = [Cards(Baseline(), slot, actors) for slot in range(actors)]
+    population = {person.user_id: person for person in rows}
+    cut = data.draw(st.integers(0, len(rows)))
+    for cards in shards:
+        cards.load(page(rows[:cut]))
+        cards.load(page(rows[cut:]))
+        cards.settle()
+        for payload, version in events:
+            cards.apply(event(payload), version)
+        again = data.draw(st.integers(0, len(events)))
+        for payload, version in events[again:]:
+            cards.apply(event(payload), version)
+    for payload, version in events:
+        person = population.get(payload.user_id)
+        if person is None and isinstance(payload, UserBlocked):
+            continue
+        population[payload.user_id] = changed(person or Person(payload.user_id), payload, version)
+
+    viewers = [person for person in population.values() if person.place and person.role] or [
+        replace(data.draw(people(900)), place=data.draw(places()))
+    ]
+    viewer = data.draw(st.sampled_from(viewers))
+    seen = data.draw(st.sets(st.sampled_from([*population, user(999)])))
+    size = data.draw(st.sampled_from([1, 3, 50]))
+    query = question(viewer, seen, size, verified_only=data.draw(st.booleans()), online_recently=data.draw(st.booleans()))
+
+    deck = merged([cards.shortlist(query, NOW) for cards in shards], size)
+    wanted = expected(population, viewer, query)
+    got = [entry.user_id for entry in deck.entries]
+    assert len(got) == len(set(got)) == min(size, len(wanted))
+    assert set(got) <= set(wanted)
+    for entry in deck.entries:
+        assert abs(entry.distance_km - wanted[entry.user_id]) < 1e-3
+        assert entry.match_version == version_text(population[entry.user_id].match_version)
+    scores = {user_id: score(population[user_id], viewer, distance) for user_id, distance in wanted.items()}
+    highest = sorted(scores.values(), reverse=True)[:size]
+    assert np.allclose([entry.score for entry in deck.entries], highest, rtol=0, atol=2e-3)
+    assert np.allclose([entry.score for entry in deck.entries], [scores[user_id] for user_id in got], rtol=0, atol=2e-3)
+
+
+def score(person: Person, viewer: Person, distance: float) -> float:
+    """The baseline as its docstring states it, in double precision."""
+    def fit(birth: date, low: int, high: int) -> float:
+        age = (NOW.timestamp() / 86_400 - candidates.day_number(birth)) / 365.2425
+        x = (age - (low + high + 1) / 2) / ((high + 1 - low) / 2)
+        return -x * x / 2
+
+    idle = max(0.0, (NOW.timestamp() - person.active_s) / 86_400)
+    return float(
+        -distance / 40
+        + max(-np.log(2) * idle / 7, np.log(1 / 64))
+        + fit(person.birth, viewer.age_min, viewer.age_max)
+        + fit(viewer.birth, person.age_min, person.age_max)
+    )
+
+
+def typical(number: int, role: str = "sugar_baby") -> Person:
+    return Person(user(number), role, date(1995, 5, 5), "woman", snap(48.85, 2.35), active_s=int(NOW.timestamp()) - number)
+
+
+def shown(population: list[Person], query: DeckQuery) -> list[str]:
+    cards = Cards(Baseline())
+    cards.load(page(population))
+    return [entry.user_id for entry in merged([cards.shortlist(query, NOW)], query.size).entries]
+
+
+VIEWER = replace(typical(1_000, "sugar_daddy"), gender="man")
+
+
+def test_nobody_at_all_gives_an_empty_deck() -> None:
+    assert shown([], question(VIEWER, set(), 50)) == []
+
+
+def test_the_only_person_is_shown_and_never_to_themselves() -> None:
+    only = typical(1)
+    assert shown([only], question(VIEWER, set(), 50)) == [only.user_id]
+    same = replace(VIEWER, roles=ROLES)
+    assert shown([same], question(same, set(), 50)) == []
+
+
+def test_everybody_at_one_point_comes_by_recency_without_repeats() -> None:
+    crowd = [typical(number) for number in range(300)]
+    assert shown(crowd, question(VIEWER, set(), 50)) == [user(number) for number in range(50)]
+
+
+def test_when_everybody_was_seen_the_deck_is_empty() -> None:
+    crowd = [typical(number) for number in range(5_000)]
+    ids = {person.user_id for person in crowd}
+    assert shown(crowd, question(VIEWER, ids, 50)) == []
+    assert shown(crowd, question(VIEWER, ids - {user(7)}, 50)) == [user(7)]
+    few = crowd[:200]
+    assert shown(few, question(VIEWER, {p.user_id for p in few} - {user(9)}, 50)) == [user(9)]
+
+
+def test_a_birthday_opens_and_closes_the_age_range_on_its_day() -> None:
+    cards = Cards(Baseline())
+    cards.load(page([replace(typical(1), birth=date(2000, 6, 15))]))
+    query = question(replace(VIEWER, age_min=26, age_max=26), set(), 50)
+    day_before, day = datetime(2026, 6, 14, 23, tzinfo=UTC), datetime(2026, 6, 15, 1, tzinfo=UTC)
+    assert not cards.shortlist(query, day_before).ids
+    assert cards.shortlist(query, day).ids
+    assert cards.shortlist(query, day + timedelta(days=364)).ids
+    assert not cards.shortlist(query, day + timedelta(days=365)).ids
