@@ -49,18 +49,22 @@ class ShardHost:
 
     async def _start(self) -> None:
         began = time.monotonic()
-        for name, service in self._services.items():
-            while True:
-                try:
-                    await service.start()
-                    break
-                except DependencyUnavailable as error:
-                    self._last_error = str(error)
-                    log.warning("restore_waits", actor=self._name, service=name, reason=str(error))
-                    await asyncio.sleep(START_RETRY_S)
+        async with asyncio.TaskGroup() as tasks:
+            for name, service in self._services.items():
+                tasks.create_task(self._restore(name, service))
         self._restore_s = time.monotonic() - began
         self._ready = True
         log.info("restored", actor=self._name, seconds=round(self._restore_s, 3))
+
+    async def _restore(self, name: str, service: Service) -> None:
+        while True:
+            try:
+                await service.start()
+                return
+            except DependencyUnavailable as error:
+                self._last_error = str(error)
+                log.warning("restore_waits", actor=self._name, service=name, reason=str(error))
+                await asyncio.sleep(START_RETRY_S)
 
     def _ensure_started(self) -> None:
         if self._starting is None:

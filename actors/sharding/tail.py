@@ -38,12 +38,14 @@ class LogTail:
     """Feeds log records to shards: ``replay`` once, then ``follow`` in a thread until ``close``."""
 
     def __init__(self, settings: Settings, name: str, appender: LogAppender, feeds: Sequence[Feed], *,
-                 die: Callable[[str], None]) -> None:
+                 die: Callable[[str], None], label: Callable[[], str] | None = None) -> None:
+        """``label``: text before the nonce of every barrier, so that others see who restores from there."""
         self._settings = settings
         self._name = name
         self._appender = appender
         self._feeds = {feed.topic: feed for feed in feeds}
         self._die = die
+        self._label = label
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.next_offsets: dict[str, dict[int, int]] = {}
@@ -65,7 +67,7 @@ class LogTail:
         return await asyncio.to_thread(self._replay, starts, ends, loop)
 
     def _barrier(self, topic: str, partition: int) -> Record:
-        mark = nonce()
+        mark = nonce() if self._label is None else f"{self._label()} {nonce()}"
         return Record(topic, partition, mark, encode(Event(new_id(), datetime.now(UTC), mark, Barrier(nonce=mark))))
 
     def _replay(self, starts: Mapping[str, Mapping[int, int]], ends: Mapping[tuple[str, int], int],

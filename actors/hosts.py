@@ -1,0 +1,43 @@
+"""Which services each named actor hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from actors.accounts.commands import SERVICE as ACCOUNTS
+from actors.accounts.shard import AccountService
+from actors.cards.shard import CardShard
+from actors.sessions.commands import SERVICE as SESSIONS
+from actors.sessions.shard import SessionService
+from actors.sharding.host import Service, die
+from actors.sharding.loader import LoaderClient
+from actors.sharding.service import shards_of
+from actors.swipes.service import swipe_service
+from actors.users.commands import SERVICE as USERS
+from actors.users.shard import UserService
+from cluster.connections.kafka import LogAppender
+from configs.contracts.errors import ConfigurationError
+from configs.settings import Settings
+
+
+def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
+    """The services of the actor ``<kind>-<slot>``, not started, sharing one producer and one loader client.
+
+    Raises ConfigurationError: no such kind.
+    """
+    kind, _, number = name.rpartition("-")
+    slot = int(number)
+    appender = LogAppender(settings, name)
+    loader = LoaderClient()
+    if kind == "swipes":
+        return {"swipes": swipe_service(settings, slot, appender=appender, loader=loader, die=die)}
+    if kind == "cards":
+        return {"cards": CardShard(settings=settings, slot=slot, appender=appender, loader=loader, die=die)}
+    if kind == "identity":
+        shards = shards_of(settings.log.partitions, settings.plan.identity_actors, slot)
+        return {
+            ACCOUNTS: AccountService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
+            SESSIONS: SessionService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
+            USERS: UserService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
+        }
+    raise ConfigurationError("no such kind of actor", name=name)
