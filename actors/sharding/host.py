@@ -22,8 +22,11 @@ START_RETRY_S = 0.5
 class Service(Protocol):
     """A kind of shard inside a host. ``METHODS`` may be called with a batch and answer one value a command."""
 
-    METHODS: tuple[str, ...]
     epoch: int
+
+    @property
+    def METHODS(self) -> tuple[str, ...]:  # noqa: N802  a constant of the implementing class
+        ...
 
     async def start(self) -> None:
         """Restores everything; raises DependencyUnavailable while a server it needs does not answer."""
