@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.launch import walk
+from cluster.launch import logs, walk
 from cluster.launch.state import read_state, running_settings, state_path
 from configs.contracts.errors import PlatformError
 from configs.settings import load_settings
@@ -139,7 +139,8 @@ def migrate(
     if not settings.database_url.get_secret_value():
         console.print("no platform runs here and DATABASE_URL is not set: there is no database to migrate")
         raise typer.Exit(1)
-    console.print(f"migrated: {run(settings)}")
+    applied = run(settings)
+    console.print("applied: " + ", ".join(applied) if applied else "nothing to apply: the schema is up to date")
 
 
 @app.command()
@@ -174,6 +175,7 @@ def issue_token(
 
 def main() -> None:
     """Entry point: errors of the platform end with their message and exit code 1, not with a traceback."""
+    logs.for_people()
     try:
         app()
     except PlatformError as error:

@@ -1,8 +1,10 @@
-"""Structured logging of every process that launch starts: JSON lines on standard output."""
+"""Structured logging of every process that launch starts."""
 
 from __future__ import annotations
 
 import logging
+import sys
+from typing import TextIO
 
 import structlog
 
@@ -13,17 +15,27 @@ SETUP_HOOK = "cluster.launch.logs.configure"
 
 
 def configure() -> None:
-    """Event names are constants, values are fields; level from the settings. Call once a process."""
-    level = logging.getLevelNamesMapping().get(load_settings().log_level.upper(), logging.INFO)
+    """JSON lines at the settings' level: event names are constants, values are fields. Call once a process."""
+    _configure(load_settings().log_level, structlog.processors.JSONRenderer(), sys.stdout)
+
+
+def for_people() -> None:
+    """Warnings and errors only, as text on standard error: for commands, which say themselves what they do."""
+    _configure("WARNING", structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), sys.stderr)
+
+
+def _configure(level: str, renderer: structlog.typing.Processor, output: TextIO) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
+            renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+        ),
+        logger_factory=structlog.PrintLoggerFactory(output),
         cache_logger_on_first_use=True,
     )
