@@ -107,8 +107,9 @@ def _resolve(future: asyncio.Future[list[int]], offsets: list[int]) -> None:
 class SimulatedTail:
     """``LogTail`` on a simulated log: replay up to barriers, then follow by reading every now and then."""
 
-    def __init__(self, log: SimulatedLog, feeds: Sequence[Feed]) -> None:
+    def __init__(self, log: SimulatedLog, feeds: Sequence[Feed], label: Callable[[], str]) -> None:
         self._log = log
+        self._label = label
         self._feeds = {feed.topic: feed for feed in feeds}
         self._task: asyncio.Task[None] | None = None
         self.next_offsets: dict[str, dict[int, int]] = {}
@@ -150,8 +151,8 @@ class SimulatedTail:
             await asyncio.sleep(READ_EVERY_S)
 
     def _barrier(self, topic: str, partition: int) -> Record:
-        mark = new_id()
-        return Record(topic, partition, mark, encode(Event(mark, datetime.now(UTC), mark, Barrier(nonce=mark))))
+        mark = f"{self._label()} {new_id()}"
+        return Record(topic, partition, mark, encode(Event(new_id(), datetime.now(UTC), mark, Barrier(nonce=mark))))
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):

@@ -192,7 +192,7 @@ class _Handle:
     async def remote(self, service: str, method: str, commands: list[Any]) -> tuple[int, Sequence[Any]]:
         if (self._caller, self._life.slot) in self._world.cut:
             await asyncio.sleep(60)
-        return await self._life.call(method, commands)
+        return await asyncio.shield(self._life.call(method, commands))  # a caller that gives up ends nothing there
 
 
 class World:
@@ -208,6 +208,7 @@ class World:
         self.zombies: list[Life] = []
         self.cut: set[tuple[int, int]] = set()
         self._delivered: dict[int, int] = {}
+        self._reviving = asyncio.Lock()
 
     def slot_of(self, user_id: str) -> int:
         return partition_of(user_id, self.settings.log.partitions) % self.slots
@@ -225,7 +226,7 @@ class World:
         service = SwipeService(
             self.settings, slot, appender=appender, loader=self.rows,  # type: ignore[arg-type]  # the part swipes use
             peers=RayPeers(resolve=lambda name: self._handle(slot, int(name.rpartition("-")[2]))),
-            delivered=SimulatedDelivered(self._delivered), tail=lambda feeds: SimulatedTail(self.log, feeds),
+            delivered=SimulatedDelivered(self._delivered), tail=lambda feeds, label: SimulatedTail(self.log, feeds, label),
             die=die, clock=lambda: self.now,
         )
         life = self.lives[slot] = Life(slot, service, appender)
@@ -252,11 +253,12 @@ class World:
 
     async def revive(self) -> None:
         """Starts every slot that is dead."""
-        for slot in range(self.slots):
-            if slot not in self.lives or self.lives[slot].dead:
-                if slot in self.lives:
-                    await self.kill(self.lives[slot])
-                await self.start(slot)
+        async with self._reviving:
+            for slot in range(self.slots):
+                if slot not in self.lives or self.lives[slot].dead:
+                    if slot in self.lives:
+                        await self.kill(self.lives[slot])
+                    await self.start(slot)
 
     async def ask(self, method: str, command: Any, *, life: Life | None = None) -> Any:
         """The answer of the shard that owns the command's key, or the PlatformError."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from actors.swipes.commands import Delivery
@@ -35,6 +36,7 @@ class Outgoing:
         self._fresh: dict[tuple[str, str], Delivery] = {}
         self._floors: Mapping[int, int] = {}
         self._read: dict[int, int] = {}
+        self._retained: dict[int, deque[Delivery]] = {}
 
     def start(self, floors: Mapping[int, int]) -> None:
         """Events under these offsets (partition -> offset) were taken in an earlier life; called before a replay."""
@@ -42,6 +44,7 @@ class Outgoing:
         self._read = dict(floors)
         self._open.clear()
         self._fresh.clear()
+        self._retained.clear()
         self._undoing = 0
 
     def __len__(self) -> int:
@@ -70,12 +73,30 @@ class Outgoing:
         return list(fresh.values())
 
     def taken(self, delivery: Delivery) -> None:
-        """The authority knows this fact; a pair with a newer one stays open."""
+        """The authority knows this fact; a pair with a newer one stays open.
+
+        Until the partition's tail has passed the fact's record it is retained: the authority may have been replaced
+        already (see ``repeat``).
+        """
         pair = (delivery.swiper_id, delivery.target_id)
         known = self._open.get(pair)
-        if known is not None and known.last <= delivery.version:
+        if known is None:
+            return
+        if delivery.version & _OFFSETS >= self._read.get(known.partition, 0):
+            self._retained.setdefault(known.partition, deque()).append(delivery)
+        if known.last <= delivery.version:
             del self._open[pair]
             self._undoing -= known.code == 0
+
+    def repeat(self, partition: int, offset: int, concerned: Callable[[Delivery], bool]) -> None:
+        """An authority restores from everything up to this offset: opens again what stands behind it and was taken,
+        perhaps by the life before; ``concerned`` says whose pair it is."""
+        retained = self._retained.pop(partition, None) or ()
+        for delivery in retained:
+            if delivery.version & _OFFSETS > offset and concerned(delivery):
+                self.add(partition, delivery)
+            else:
+                self._retained.setdefault(partition, deque()).append(delivery)
 
     def undoing(self, swiper_id: str, target_id: str) -> bool:
         """Whether an undo of this pair has not reached the authority: a newer swipe would hide it."""
@@ -87,6 +108,13 @@ class Outgoing:
     def read(self, partition: int, next_offset: int) -> None:
         """The partition's tail was handed on up to here."""
         self._read[partition] = max(next_offset, self._read.get(partition, 0))
+        retained = self._retained.get(partition)
+        if retained:
+            left = deque(item for item in retained if item.version & _OFFSETS >= next_offset)
+            if left:
+                self._retained[partition] = left
+            else:
+                del self._retained[partition]
 
     def positions(self) -> dict[int, int]:
         """Partition -> offset below which everything was taken."""

@@ -9,7 +9,7 @@ from actors.sharding.memory import Append, Decision
 from actors.swipes.commands import Delivery, EndPair, PairEnded, Verdict
 from actors.swipes.facts import CODE_MASK
 from actors.swipes.people import People
-from actors.swipes.person import ACTIVE, BLOCKED, LIKES, UNDONE, UNMATCHED, Pair
+from actors.swipes.person import ACTIVE, BLOCKED, LIKES, UNDONE, UNMATCHED, Pair, Person
 from configs.contracts.events import Event, Matched, MatchEnd, Unmatched
 from configs.contracts.ids import derived_id, key64, match_id, pair
 from configs.contracts.loading import PAIR_CODES
@@ -24,10 +24,14 @@ class PairMemory:
     A pair is kept with its person of lower id, whose own swipes are one side; the likes received are the other.
     - Both like, no match, never unmatched nor blocked: the next generation begins.
     - A match and one side's swipe undone (not merely turned into a pass): it ends with reason ``undone``.
+    - A match of a pair that was unmatched or blocked before (a replaced authority's last write): it ends again.
+
+    ``doubtful`` gathers pairs whose match may be such a last write; whoever applied events judges them.
     """
 
     def __init__(self, people: People) -> None:
         self.people = people
+        self.doubtful: list[tuple[str, str]] = []
         self.known = people.known
         self.load = people.load
         self.entries = people.__len__
@@ -52,6 +56,8 @@ class PairMemory:
             undone_by = low if own and not own & CODE_MASK else high if received and not received & CODE_MASK else None
             if undone_by is not None:
                 return self._ending(low, high, state.generation, undone_by, "undone", now)
+            if person.ended and key in person.ended:
+                return self._ending(low, high, state.generation, low, "unmatched", now)
         elif own & CODE_MASK in LIKES and received & CODE_MASK in LIKES and (state is None or state.code == UNDONE):
             return self._beginning(low, high, 1 if state is None else state.generation + 1, now)
         verdict = Verdict() if state is None else Verdict(state.code, state.generation, state.version, state.at)
@@ -85,6 +91,14 @@ class PairMemory:
                     person.end(key64(other_id))
                 if user_id == low:
                     person.join(key64(other_id), state)
+                    if state.code == ACTIVE and not (person.loaded and self._likes(person, key64(other_id))):
+                        self.doubtful.append((low, high))
+
+    def _likes(self, person: Person, key: int) -> bool:
+        """Whether a match of this pair fits what is known: nothing undone, never ended before."""
+        received = person.incoming.get(key) if person.incoming is not None else 0
+        withdrawn = not person.own.get(key) & CODE_MASK or not received & CODE_MASK
+        return not withdrawn and not (person.ended and key in person.ended)
 
     def evict(self, limit: int, committed: Callable[[str], int]) -> int:
         """Forgets by the rounds of ``People``: a match's partition is not named by a person's id."""

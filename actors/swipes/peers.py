@@ -24,10 +24,6 @@ class Peers(Protocol):
         """Hands deliveries to the authority of their pairs. Raises ShardUnavailable: they may have been taken."""
         ...
 
-    async def meet(self, slot: int, own_slot: int, epoch: int) -> None:
-        """Tells the actor of that slot the epoch of this one's new life. Raises ShardUnavailable."""
-        ...
-
     def met(self, slot: int, epoch: int) -> None:
         """The actor of that slot has begun this epoch: answers of older ones do not count any more."""
         ...
@@ -45,9 +41,6 @@ class RayPeers:
     async def deliver(self, slot: int, deliveries: Sequence[Delivery]) -> Sequence[Verdict | PlatformError]:
         answers: Sequence[Verdict | PlatformError] = await self._call(slot, "deliver", list(deliveries))
         return answers
-
-    async def meet(self, slot: int, own_slot: int, epoch: int) -> None:
-        await self._call(slot, "meet", [(own_slot, epoch)])
 
     def met(self, slot: int, epoch: int) -> None:
         if epoch > self._epochs.get(slot, 0):

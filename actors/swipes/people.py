@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 from actors.swipes.person import Person
@@ -33,6 +34,7 @@ class People:
         self._round = 1
         self._settled = 0
         self._high: dict[tuple[str, int], int] = {}
+        self._loading: Counter[str] = Counter()
         self._rounds: deque[tuple[int, dict[tuple[str, int], int]]] = deque()
 
     def __len__(self) -> int:
@@ -64,6 +66,19 @@ class People:
             person = self._people[user_id] = Person()
         person.used = self._round
         person.load(cast(SwipeRows | None, rows))
+
+    @contextmanager
+    def loading(self, user_ids: Sequence[str]) -> Iterator[None]:
+        """While rows of these people are on their way: they are not forgotten, for the rows may be older than what
+        would be."""
+        self._loading.update(user_ids)
+        try:
+            yield
+        finally:
+            self._loading.subtract(user_ids)
+            for user_id in user_ids:
+                if not self._loading[user_id]:
+                    del self._loading[user_id]
 
     def used(self, user_id: str) -> Person:
         """The person whom a command is about; they must be known."""
@@ -101,7 +116,8 @@ class People:
         if excess <= 0:
             return 0
         settled = sorted(
-            (person.used, user_id) for user_id, person in self._people.items() if person.changed <= self._settled
+            (person.used, user_id) for user_id, person in self._people.items()
+            if person.changed <= self._settled and user_id not in self._loading
         )
         for _, user_id in settled[:excess]:
             del self._people[user_id]

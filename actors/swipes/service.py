@@ -12,12 +12,14 @@ import structlog
 
 from actors.sharding.group import Appender, utc_now
 from actors.sharding.tail import Feed, LogTail
+from actors.swipes.commands import Delivery
 from actors.swipes.delivered import Delivered, GroupOffsets
 from actors.swipes.peers import Peers, RayPeers
 from actors.swipes.people import committed_in
 from actors.swipes.shard import SwipeShards
 from cluster.connections.kafka import LogAppender
 from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.events import Barrier, decode
 from configs.contracts.loading import RowLoader
 from configs.contracts.topics import MATCHING_MATCHED, MATCHING_SWIPE
 from configs.settings import Settings
@@ -29,6 +31,8 @@ TOPICS = (MATCHING_SWIPE.name, MATCHING_MATCHED.name)
 SAVE_S = 1.0
 """A crash repeats at most the deliveries of this time; repeating them changes nothing."""
 EVICT_S = 5.0
+_BARRIER = b'"type":"barrier"'
+"""Stands in a record only as the envelope's type: in a JSON text the quotes would be escaped."""
 
 
 class Tail(Protocol):
@@ -50,7 +54,7 @@ class SwipeService(SwipeShards):
 
     def __init__(
         self, settings: Settings, slot: int, *, appender: Appender, loader: RowLoader, peers: Peers,
-        delivered: Delivered, tail: Callable[[Sequence[Feed]], Tail], die: Callable[[str], None],
+        delivered: Delivered, tail: Callable[[Sequence[Feed], Callable[[], str]], Tail], die: Callable[[str], None],
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         super().__init__(settings, slot, appender=appender, loader=loader, peers=peers, die=die, clock=clock)
@@ -63,7 +67,7 @@ class SwipeService(SwipeShards):
         self._tail = tail([
             Feed(MATCHING_SWIPE.name, everywhere, self._shards, self._take_swipes),
             Feed(MATCHING_MATCHED.name, everywhere, everywhere, self._take_matches),
-        ])
+        ], lambda: f"{SERVICE}-{slot}/{self.epoch}")
         self._die = die
         self._live = False
         self._saved: dict[int, int] = {}
@@ -75,7 +79,6 @@ class SwipeService(SwipeShards):
         """Raises DependencyUnavailable: the loader or the broker does not answer; call again."""
         began = time.monotonic()
         self.epoch = max((await self._loader.claim_epochs(SERVICE, self._shards)).values(), default=1)
-        await self._meet()
         rows = await self._loader.positions(TOPICS)
         delivered = await self._delivered.load(self._shards)
         self.outgoing.start(delivered)
@@ -92,6 +95,7 @@ class SwipeService(SwipeShards):
         self._tail.follow()
         self._live = True
         self.send()
+        self.judge_doubtful()
         self._saved = delivered
         self._restore_s = time.monotonic() - began
         self._housekeeping = asyncio.create_task(self._keep_house())
@@ -133,23 +137,41 @@ class SwipeService(SwipeShards):
     def _take_swipes(self, topic: str, partition: int, records: Sequence[tuple[int, bytes | None]]) -> None:
         self.swipes.take(topic, partition, records)
         if records and self.people.hosts(partition):
+            if self._live:
+                self._barriers(partition, records)
             self.outgoing.read(partition, records[-1][0] + 1)
         if self._live:
             self.send()
 
     def _take_matches(self, topic: str, partition: int, records: Sequence[tuple[int, bytes | None]]) -> None:
         self.pairs.take(topic, partition, records)
+        if self._live:
+            self.judge_doubtful()
 
-    async def _meet(self) -> None:
-        """Tells the other actors of this life before the log is read: a like that one of them handed to an older life
-        was in the log before the barrier, so it is read; later ones are not accepted from that life any more."""
-        others = [slot for slot in range(self._slots) if slot != self._slot]
-        calls = [self._peers.meet(slot, self._slot, self.epoch) for slot in others]
-        for slot, outcome in zip(others, await asyncio.gather(*calls, return_exceptions=True), strict=True):
-            if isinstance(outcome, DependencyUnavailable):
-                log.info("peer_not_met", slot=slot, reason=str(outcome))
-            elif isinstance(outcome, BaseException):
-                raise outcome
+    def _barriers(self, partition: int, records: Sequence[tuple[int, bytes | None]]) -> None:
+        """What other lives that restore from this partition mean to this one.
+
+        Another slot's new life has read everything up to its barrier; what stands behind it is delivered to it, even
+        if its older life took it meanwhile. A new life of this slot: this one was replaced and must end.
+        """
+        for offset, value in records:
+            if value is None or _BARRIER not in value:
+                continue
+            barrier = decode(value).payload
+            label = barrier.nonce.split(" ")[0] if isinstance(barrier, Barrier) else ""
+            kind, _, rest = label.partition("-")
+            slot, _, epoch = rest.partition("/")
+            if kind != SERVICE or not (slot.isdecimal() and epoch.isdecimal()):
+                continue
+            if int(slot) == self._slot:
+                if int(epoch) > self.epoch:
+                    self._die(f"replaced by epoch {epoch}")
+            else:
+                self._peers.met(int(slot), int(epoch))
+                self.outgoing.repeat(partition, offset, self._concerning(int(slot)))
+
+    def _concerning(self, slot: int) -> Callable[[Delivery], bool]:
+        return lambda item: self._slot_of(item.swiper_id, item.target_id) == slot
 
     async def _keep_house(self) -> None:
         last = time.monotonic()
@@ -176,5 +198,5 @@ def swipe_service(
     """The service ``swipes`` of the actor ``swipes-<slot>`` on the real log."""
     return SwipeService(
         settings, slot, appender=appender, loader=loader, peers=peers or RayPeers(), delivered=GroupOffsets(settings),
-        tail=lambda feeds: LogTail(settings, f"{SERVICE}-{slot}", appender, feeds, die=die), die=die,
+        tail=lambda feeds, label: LogTail(settings, f"{SERVICE}-{slot}", appender, feeds, die=die, label=label), die=die,
     )

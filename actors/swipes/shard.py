@@ -56,14 +56,15 @@ class SwipeShards:
     inside a turn, and ``deliver`` waits for no other actor, so two actors whose people like each other never deadlock.
     """
 
-    METHODS: tuple[str, ...] = ("swipe", "undo", "end", "deliver", "meet", "seen", "seen_set")
+    METHODS: tuple[str, ...] = ("swipe", "undo", "end", "deliver", "seen", "seen_set")
 
     def __init__(
         self, settings: Settings, slot: int, *, appender: Appender, loader: RowLoader, peers: Peers,
         die: Callable[[str], None], clock: Callable[[], datetime] = utc_now,
     ) -> None:
         async def load_rows(keys: Sequence[str]) -> Mapping[str, object]:
-            return await loader.swipes(keys)
+            with self.people.loading(keys):
+                return await loader.swipes(keys)
 
         self.epoch = 0
         self._slot = slot
@@ -151,12 +152,6 @@ class SwipeShards:
                 answers[index] = cast(Verdict | PlatformError, answer)
         return answers
 
-    async def meet(self, epochs: Sequence[tuple[int, int]]) -> Sequence[None]:
-        """Learns (slot, epoch) of actors that begin a new life: what an older life of theirs answers is void."""
-        for slot, epoch in epochs:
-            self._peers.met(slot, epoch)
-        return [None] * len(epochs)
-
     async def seen(self, commands: Sequence[Seen]) -> Sequence[list[bool] | PlatformError]:
         """For each viewer, for each key: swiped and not undone, or the pair has ended."""
         failure = await self._loaded([command.viewer_id for command in commands])
@@ -179,6 +174,12 @@ class SwipeShards:
         Called whenever events were applied, by a turn, a late append or the tail.
         """
         return {(item.swiper_id, item.target_id): self._hand(item) for item in self.outgoing.drain()}
+
+    def judge_doubtful(self) -> None:
+        """Judges the matches that a replaced authority may have written last; called after the tail applied events."""
+        doubtful, self._pair_memory.doubtful = self._pair_memory.doubtful, []
+        for low, high in doubtful:
+            self._outboxes[self._slot].put(Delivery(low, high, 0, 0))
 
     def describe(self) -> dict[str, Any]:
         """Figures for status and metrics; the bytes are those of a sample of people."""

@@ -40,7 +40,6 @@ class Swiping(RuleBasedStateMachine):
         self.keys = 0
         self.carried: list[tuple[str, Swipe | Undo]] = []
         self.latest: dict[tuple[str, str], str] = {}
-        self.acknowledged: list[tuple[Swipe, SwipeAnswer]] = []
         self.unanswered: set[tuple[str, str]] = set()
         self.had_zombie = False
         self.ended: set[tuple[str, str]] = set()
@@ -118,15 +117,16 @@ class Swiping(RuleBasedStateMachine):
         before = len(self.world.log.events("matching.swipe"))
         answer = self.run(self.world.until(method, command))
         if isinstance(command, Swipe) and (command.swiper_id, command.target_id) in self.unanswered:
-            self.answered(command, answer)
+            assert isinstance(answer, SwipeAnswer)
         elif not self.had_zombie:
             assert len(self.world.log.events("matching.swipe")) == before, "a known key was applied again"
 
     def answered(self, command: Swipe, answer: Any) -> None:
         assert isinstance(answer, SwipeAnswer), answer
         couple = (command.swiper_id, command.target_id)
-        self.carried.append(("swipe", command))
-        self.acknowledged.append((command, answer))
+        if any(item.payload.idempotency_key == f"swipe {command.idempotency_key}"
+               for _, _, item in self.world.log.events("matching.swipe")):
+            self.carried.append(("swipe", command))  # a swipe that changed nothing leaves no key behind
         self.latest[couple] = command.action
         if answer.matched:
             states = self.world.states()
