@@ -1,0 +1,120 @@
+"""The HTTP API as a FastAPI application, and as a Ray Serve application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.routing import Route
+
+from configs.settings import Settings, load_settings
+from serve_apps import hot
+from serve_apps.auth.routes import router as auth
+from serve_apps.dependencies import Dependencies
+from serve_apps.edge import Edge
+from serve_apps.matching.cards import CARDS
+from serve_apps.matching.routes import router as matching
+from serve_apps.matching.swipe import SWIPE
+from serve_apps.messaging.routes import router as messaging
+from serve_apps.notifications.routes import router as notifications
+from serve_apps.ops.routes import router as ops
+from serve_apps.problems import Answer, FieldProblem, ProblemDocument, problem
+from serve_apps.users.blocking import router as blocking
+from serve_apps.users.routes import router as users
+
+PREFIX: Final = "/api/v1"
+ROUTERS: Final[tuple[APIRouter, ...]] = (auth, users, blocking, matching, messaging, notifications)
+HOT: Final = (SWIPE, CARDS)
+_BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+FIELDS_SHOWN: Final = 20
+
+
+def create_app(settings: Settings, dependencies: Dependencies) -> FastAPI:
+    """The API over started or unstarted dependencies: its lifespan starts and closes them."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await dependencies.start()
+        yield
+        await dependencies.close()
+
+    handlers = {(route.method, PREFIX + route.path): (route.operation_id, hot.HotApp(route, dependencies)) for route in HOT}
+    app = FastAPI(
+        title="Sugar",
+        version="1",
+        description="Matching and creator subscriptions. Errors are RFC 9457 problem documents with a stable `code`.",
+        lifespan=lifespan,
+        redoc_url=None,
+        routes=[
+            Route(path, handler, methods=[method], name=name, include_in_schema=False)
+            for (method, path), (name, handler) in handlers.items()
+        ],
+        middleware=[Middleware(
+            Edge, hot=handlers, body_bytes=settings.limits.body_bytes, sample_ratio=settings.trace_sample_ratio,
+            figures=dependencies.metrics.requests,
+        )],
+        exception_handlers={HTTPException: _http_problem, RequestValidationError: _invalid},
+    )
+    app.state.dependencies = dependencies
+    for router in ROUTERS:
+        app.include_router(router, prefix=PREFIX)
+    app.include_router(ops)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+    return app
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of all routes, made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = made.setdefault("components", {}).setdefault("schemas", {})
+        for model in (ProblemDocument, FieldProblem):
+            schema = model.model_json_schema(ref_template=hot.REF.replace("{name}", "{model}"))
+            schema.pop("$defs", None)
+            schemas[model.__name__] = schema
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        hot.document(made, HOT, PREFIX)
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _response(found: Answer) -> Response:
+    response = Response(found.body, status_code=found.status)
+    response.raw_headers = list(found.headers)
+    return response
+
+
+async def _http_problem(_: Request, error: Exception) -> Response:
+    """The router's own refusals: unknown path or method, a body that is not JSON."""
+    assert isinstance(error, HTTPException)
+    headers = [(name.lower().encode(), value.encode()) for name, value in (error.headers or {}).items()]
+    code = _BY_STATUS.get(error.status_code, "malformed_body" if error.status_code < 500 else "internal_error")
+    return _response(problem(code, headers=headers))
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    """What does not fit the models; the values themselves are not repeated."""
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return _response(problem("malformed_body"))
+    fields = [{"field": ".".join(map(str, item["loc"]))[:200], "message": item["msg"]} for item in found[:FIELDS_SHOWN]]
+    return _response(problem("invalid", {"fields": fields}))
+
+
+def build(args: dict[str, Any]) -> Any:
+    """The Serve application of one platform; replicas and limits come from the plan in the settings."""
+    from ray import serve
+
+    from serve_apps.deployment import api_deployment
+
+    del args
+    return api_deployment(serve, load_settings())

@@ -1,0 +1,78 @@
+"""Registering a person: from a checked body to a durable account."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from actors.accounts.commands import AddressTaken, IdempotencyConflict, Register, Registered
+from configs.contracts.events import Role
+from configs.contracts.ids import email_hash, new_id
+from configs.contracts.people import MINIMUM_AGE_YEARS, age_years
+from serve_apps import changes
+from serve_apps.dependencies import Dependencies
+from serve_apps.limits import Rate
+from serve_apps.problems import Refused
+
+HOUR_S: Final = 3_600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAccount:
+    """A registration whose fields are valid. ``with_session``: the person signs in by registering."""
+
+    email: str
+    password: str | None
+    role: Role
+    display_name: str
+    birth_date: date
+    with_session: bool
+    idempotency_key: str | None
+    body_digest: str | None
+
+
+async def registered(dependencies: Dependencies, new: NewAccount) -> Registered:
+    """The durable account, by this request or by the earlier one that it repeats.
+
+    Raises Refused: underage, address taken, or the key was used with another body. DependencyUnavailable.
+    """
+    if age_years(new.birth_date, datetime.now(UTC).date()) < MINIMUM_AGE_YEARS:
+        raise Refused("underage")
+    hashed = None if new.password is None else await dependencies.passwords.hash(new.password)
+    address = email_hash(new.email)
+    command = Register(
+        user_id=new_id(),
+        email=new.email,
+        email_hash=address,
+        password_hash=hashed,
+        role=new.role,
+        display_name=new.display_name,
+        birth_date=new.birth_date.isoformat(),
+        family_id=new_id() if new.with_session else None,
+        session_expires_at=session_end(dependencies) if new.with_session else None,
+        idempotency_key=new.idempotency_key,
+        body_digest=new.body_digest,
+    )
+    answer = await dependencies.accounts.register(command)
+    if isinstance(answer, AddressTaken):
+        raise Refused("address_taken")
+    if isinstance(answer, IdempotencyConflict):
+        raise Refused("idempotency_conflict")
+    if not answer.replayed:
+        await dependencies.write_through.apply(*changes.created(
+            answer.user_id, new.role, new.display_name, command.birth_date,
+            email_hash=address, password_hash=hashed, version=answer.version,
+        ))
+    return answer
+
+
+def session_end(dependencies: Dependencies) -> datetime:
+    """When a family that starts now expires unless it is used."""
+    return datetime.now(UTC) + timedelta(seconds=dependencies.settings.auth.refresh_ttl_s)
+
+
+async def count_registration(dependencies: Dependencies, client: str) -> None:
+    """Raises Refused: too many registrations from this client address."""
+    limit = dependencies.settings.limits.registrations_per_address_an_hour
+    await dependencies.limits.take((Rate("register", limit, HOUR_S), client))

@@ -1,0 +1,118 @@
+"""Acknowledged facts as operations on the read model: what the projections do, done at once by the API.
+
+Versions come from the answers of the shards, so whichever of the two comes later changes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from actors.users.commands import RecordPayload
+from configs.contracts.events import (
+    LocationChanged,
+    MatchEnd,
+    NotificationSent,
+    PreferencesChanged,
+    ProfileChanged,
+    Role,
+    UserBlocked,
+    UserUnblocked,
+    WasActive,
+)
+from configs.contracts.ids import match_id
+from configs.contracts.read_model import (
+    Credential,
+    Listing,
+    MatchEntry,
+    NotificationEntry,
+    Operation,
+    open_person,
+    put_credential,
+    put_entry,
+    put_record,
+    put_relation,
+)
+
+_PROFILE: Final = (("display_name", "displayName"), ("bio", "bio"), ("gender", "gender"))
+_PREFERENCES: Final = (
+    ("age_min", "ageMin"), ("age_max", "ageMax"), ("max_distance_km", "maxDistanceKm"), ("roles", "roles"),
+    ("genders", "genders"), ("hide_distance", "hideDistance"), ("discoverable", "discoverable"),
+)
+_PAIR_LISTINGS: Final[tuple[Listing, ...]] = ("match", "conv")
+
+
+def created(
+    user_id: str, role: Role, display_name: str, birth_date: str, *, email_hash: str, password_hash: str | None,
+    version: int,
+) -> tuple[Operation, ...]:
+    """A new person: record, empty sets, credential. ``version`` is the account event's."""
+    return (
+        put_record(user_id, {"role": role, "displayName": display_name, "birthDate": birth_date}, 0),
+        open_person(user_id),
+        put_credential(email_hash, Credential(user_id=user_id, password_hash=password_hash), version),
+    )
+
+
+def recorded(payload: RecordPayload, version: int) -> tuple[Operation, ...]:
+    """What an account change does to records and relations; nothing for reports and notifications."""
+    if isinstance(payload, ProfileChanged | PreferencesChanged):
+        names = _PROFILE if isinstance(payload, ProfileChanged) else _PREFERENCES
+        fields = {name: value for field, name in names if (value := getattr(payload, field)) is not None}
+        return (put_record(payload.user_id, fields, version),) if fields else ()
+    if isinstance(payload, LocationChanged):
+        place = {"latitude": payload.latitude, "longitude": payload.longitude, "cell": payload.cell}
+        return (put_record(payload.user_id, place, version),)
+    if isinstance(payload, WasActive):
+        return (put_record(payload.user_id, {"lastActiveAt": payload.active_at}, version),)
+    if isinstance(payload, UserBlocked | UserUnblocked):
+        blocker, other, blocked = payload.user_id, payload.blocked_id, isinstance(payload, UserBlocked)
+        return (
+            put_relation(blocker, other, by_other=False, blocked=blocked, version=version),
+            put_relation(other, blocker, by_other=True, blocked=blocked, version=version),
+        )
+    return ()
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1_000)
+
+
+def matched(one: str, other: str, *, matched_at: datetime, generation: int, version: int) -> tuple[Operation, ...]:
+    """The match and its conversation in both people's lists."""
+    return tuple(
+        put_entry(
+            listing, mine, match_id(one, other),
+            MatchEntry(match_id=match_id(one, other), other_id=theirs, matched_at=rfc3339(matched_at), generation=generation),
+            version=version, at_ms=_milliseconds(matched_at),
+        )
+        for mine, theirs in ((one, other), (other, one))
+        for listing in _PAIR_LISTINGS
+    )
+
+
+def ended(one: str, other: str, *, generation: int, reason: MatchEnd, version: int) -> tuple[Operation, ...]:
+    """The match and its conversation leave both people's lists."""
+    return tuple(
+        put_entry(
+            listing, mine, match_id(one, other),
+            MatchEntry(match_id=match_id(one, other), other_id=theirs, matched_at="", generation=generation, status=reason),
+            version=version, at_ms=None,
+        )
+        for mine, theirs in ((one, other), (other, one))
+        for listing in _PAIR_LISTINGS
+    )
+
+
+def notified(payload: NotificationSent, at: datetime, version: int) -> tuple[Operation, ...]:
+    """A notification in its recipient's list."""
+    entry = NotificationEntry(
+        notification_id=payload.notification_id, kind=payload.kind, title=payload.title, body=payload.body,
+        data=payload.data, created_at=rfc3339(at),
+    )
+    return (put_entry("note", payload.user_id, entry.notification_id, entry, version=version, at_ms=_milliseconds(at)),)
+
+
+def rfc3339(at: datetime) -> str:
+    """The time in UTC with milliseconds."""
+    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1_000:03d}Z"

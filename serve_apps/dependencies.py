@@ -1,0 +1,165 @@
+"""What one API replica holds: settings, connections, clients of the shards, limits, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from time import time
+from typing import Protocol
+
+import redis.asyncio
+
+from actors.accounts.client import AccountsClient
+from actors.cards.client import CardsClient
+from actors.sessions.client import SessionsClient
+from actors.swipes.client import SwipesClient
+from actors.users.client import UsersClient
+from cluster.connections.redis import async_client
+from configs.settings import Settings
+from serve_apps import changes
+from serve_apps.activity import Activity
+from serve_apps.auth.rehashing import Rehashing
+from serve_apps.client_address import ClientAddresses
+from serve_apps.hashing import Passwords
+from serve_apps.limits import PersonLimit, SharedLimits
+from serve_apps.matching.decks import Decks
+from serve_apps.metrics import ReplicaMetrics
+from serve_apps.pages import Listings, Seals
+from serve_apps.people import People
+from serve_apps.reading import Reads, Warming
+from serve_apps.revocation import Revocations
+from serve_apps.tokens import AccessTokens
+from serve_apps.tracing import TracedPool
+from serve_apps.write_through import WriteThrough
+
+
+class Loader(Protocol):
+    """What a replica needs of the writers' loader (``actors.sharding.loader.LoaderClient``)."""
+
+    def warm_people(self, user_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
+    def warm_addresses(self, email_hashes: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
+
+@dataclass(slots=True)
+class Dependencies:
+    """Everything that routes use. ``start`` before the first request, ``close`` after the last."""
+
+    settings: Settings
+    redis: redis.asyncio.Redis
+    reads: Reads
+    write_through: WriteThrough
+    people: People
+    warm_people: Warming
+    warm_addresses: Warming
+    pool: TracedPool
+    accounts: AccountsClient
+    sessions: SessionsClient
+    users: UsersClient
+    swipes: SwipesClient
+    cards: CardsClient
+    tokens: AccessTokens
+    revocations: Revocations
+    passwords: Passwords
+    limits: SharedLimits
+    person_limit: PersonLimit
+    addresses: ClientAddresses
+    activity: Activity
+    rehashing: Rehashing
+    seals: Seals
+    listings: Listings
+    decks: Decks
+    refresh_key: bytes
+    metrics: ReplicaMetrics
+
+    @classmethod
+    def build(cls, settings: Settings, pool: TracedPool, loader: Loader) -> Dependencies:
+        """The dependencies over a pool of shards and a loader. Opens nothing yet.
+
+        Raises ConfigurationError: a key is missing.
+        """
+        client = async_client(settings)
+        reads = Reads(settings)
+        write_through = WriteThrough(client)
+        warm_people, warm_addresses = Warming(loader.warm_people), Warming(loader.warm_addresses)
+        accounts, users = AccountsClient(pool), UsersClient(pool)
+        swipes, cards = SwipesClient(pool), CardsClient(pool)
+        people = People(reads, warm_people, warm_addresses)
+        passwords = Passwords(settings.auth)
+        seals = Seals(settings.auth)
+        made = cls(
+            settings=settings,
+            redis=client,
+            reads=reads,
+            write_through=write_through,
+            people=people,
+            warm_people=warm_people,
+            warm_addresses=warm_addresses,
+            pool=pool,
+            accounts=accounts,
+            sessions=SessionsClient(pool),
+            users=users,
+            swipes=swipes,
+            cards=cards,
+            tokens=AccessTokens(settings.auth),
+            revocations=Revocations(reads, settings.auth.access_ttl_s),
+            passwords=passwords,
+            limits=SharedLimits(client),
+            person_limit=PersonLimit(settings.limits.requests_per_user_a_second),
+            addresses=ClientAddresses(settings.trusted_proxies),
+            activity=Activity(users, write_through, changes.recorded),
+            rehashing=Rehashing(passwords, accounts),
+            seals=seals,
+            listings=Listings(reads, people, seals),
+            decks=Decks(client, swipes, cards),
+            refresh_key=bytes.fromhex(settings.auth.refresh_key.get_secret_value()),
+            metrics=ReplicaMetrics(lambda: made.counters(), lambda: made.gauges()),
+        )
+        return made
+
+    async def start(self) -> None:
+        """Loads what was revoked and starts the background work; without Redis it answers 503 until Redis is back."""
+        await self.revocations.start()
+        self.activity.start()
+
+    async def close(self) -> None:
+        """Stops the background work and closes the connections."""
+        await self.activity.close()
+        await self.rehashing.close()
+        await self.revocations.close()
+        for warming in (self.warm_people, self.warm_addresses):
+            await warming.close()
+        await self.write_through.close()
+        await self.reads.close()
+        self.passwords.close()
+        await self.redis.aclose()
+
+    @staticmethod
+    def now_ms() -> int:
+        return int(time() * 1_000)
+
+    def counters(self) -> Mapping[tuple[str, str], float]:
+        """Totals for /metrics."""
+        pool = self.pool
+        figures: dict[tuple[str, str], float] = {
+            ("sugar_redis_round_trips", "reads"): self.reads.trips,
+            ("sugar_redis_requests", "reads"): self.reads.requests,
+            ("sugar_warm_calls", "people"): self.warm_people.calls,
+            ("sugar_warm_calls", "addresses"): self.warm_addresses.calls,
+            ("sugar_write_through", "applied"): self.write_through.applied,
+            ("sugar_write_through", "left_to_projections"): self.write_through.left_to_projections,
+            ("sugar_tokens_verified", "signatures"): self.tokens.verified,
+            ("sugar_activity_recorded", "people"): self.activity.recorded,
+        }
+        for service, calls in pool.calls.items():
+            figures[("sugar_actor_calls", service)] = calls
+        for service, commands in pool.batch_sizes.items():
+            figures[("sugar_actor_commands", service)] = commands
+        return figures
+
+    def gauges(self) -> Mapping[tuple[str, str], float]:
+        """Present figures for /metrics."""
+        return {
+            ("sugar_passwords_waiting", "argon2"): self.passwords.waiting,
+            ("sugar_revocations_fresh", "poll"): float(self.revocations.fresh),
+        }

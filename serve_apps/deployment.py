@@ -1,0 +1,40 @@
+"""The API as a Ray Serve deployment: options here, the application in ``application.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from configs.settings import Settings, load_settings
+
+HEALTH_PERIOD_S = 1.0
+HEALTH_TIMEOUT_S = 5.0
+GRACEFUL_S = 10.0
+
+
+def replica_app() -> Any:
+    """The ASGI application of one replica, made in the replica from the platform's settings."""
+    from actors.sharding.loader import LoaderClient
+    from serve_apps.application import create_app
+    from serve_apps.dependencies import Dependencies
+    from serve_apps.tracing import TracedPool
+
+    settings = load_settings()
+    return create_app(settings, Dependencies.build(settings, TracedPool(settings), LoaderClient()))
+
+
+def api_deployment(serve: Any, settings: Settings) -> Any:
+    """The bound deployment with the plan's replicas and bounds."""
+    plan = settings.plan
+    wrapped = serve.ingress(replica_app)()
+    return serve.deployment(
+        wrapped,
+        name="api",
+        num_replicas=plan.serve_replicas,
+        max_ongoing_requests=plan.serve_max_ongoing_requests,
+        max_queued_requests=plan.serve_max_queued_requests,
+        backpressure_config={"status_code": 503, "retry_after_s": 1},
+        health_check_period_s=HEALTH_PERIOD_S,
+        health_check_timeout_s=HEALTH_TIMEOUT_S,
+        graceful_shutdown_timeout_s=GRACEFUL_S,
+        ray_actor_options={"num_cpus": 0},
+    ).bind()

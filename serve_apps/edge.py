@@ -1,0 +1,154 @@
+"""What every request passes first: body limits, trace, errors as problem documents, figures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from time import perf_counter
+from typing import Any, Final
+
+import structlog
+
+from configs.contracts.errors import PlatformError
+from serve_apps import tracing
+from serve_apps.metrics import RequestFigures
+from serve_apps.problems import Answer, Refused, answer, problem
+
+log = structlog.get_logger(__name__)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON_TYPE: Final = b"application/json"
+
+
+class Edge:
+    """The outermost ASGI application of a replica.
+
+    ``hot`` maps (method, path) to handlers that are called without going through the router, which for them would cost
+    as much as all the rest; they stand in the router as well, for other methods and the document.
+    """
+
+    def __init__(
+        self, app: App, *, hot: Mapping[tuple[str, str], tuple[str, App]], body_bytes: int, sample_ratio: float,
+        figures: RequestFigures,
+    ) -> None:
+        self._app = app
+        self._hot = hot
+        self._body_bytes = body_bytes
+        self._sample_ratio = sample_ratio
+        self._figures = figures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = perf_counter()
+        figures = self._figures
+        figures.in_flight += 1
+        status = 0
+        name, app = self._hot.get((scope["method"], scope["path"]), (None, self._app))
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if self._admit(scope):
+                receive = await self._gathered(receive)
+            await app(scope, receive, counted)
+        except asyncio.CancelledError:
+            status = status or 499
+            raise
+        except PlatformError as error:
+            refusal = answer(error)
+            if refusal.status == 500:
+                log.exception("request_failed", route=_route_of(scope), reason=str(error), kind=type(error).__name__)
+            if status:
+                raise
+            await _send(refusal, counted)
+        except Exception as error:
+            log.exception("request_failed", route=_route_of(scope), kind=type(error).__name__)
+            if status:
+                raise
+            await _send(problem("internal_error"), counted)
+        finally:
+            figures.in_flight -= 1
+            figures.add(name or _route_of(scope), status, perf_counter() - began)
+
+    def _admit(self, scope: Scope) -> bool:
+        """Refuses bodies that are too large or not JSON; binds the trace. Answers whether the length is undeclared."""
+        length = kind = parent = None
+        chunked = False
+        for header, value in scope["headers"]:
+            if header == b"content-length":
+                length = value
+            elif header == b"content-type":
+                kind = value
+            elif header == b"traceparent":
+                parent = value
+            elif header == b"transfer-encoding":
+                chunked = True
+        tracing.current.set(tracing.accept(parent, self._sample_ratio))
+        if not chunked and (length is None or length == b"0"):
+            return False
+        if length is not None and (not length.isdigit() or len(length) > 15 or int(length) > self._body_bytes):
+            raise Refused("body_too_large", limit_bytes=self._body_bytes)
+        if kind is not JSON_TYPE and (kind is None or kind.split(b";", 1)[0].strip().lower() != JSON_TYPE):
+            raise Refused("unsupported_media_type")
+        return chunked
+
+    async def _gathered(self, receive: Receive) -> Receive:
+        """Reads a body of undeclared length up front, so that a route never sees one that is too large."""
+        parts: list[bytes] = []
+        taken = 0
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                break
+            part = message.get("body", b"")
+            taken += len(part)
+            if taken > self._body_bytes:
+                raise Refused("body_too_large", limit_bytes=self._body_bytes)
+            parts.append(part)
+            more = message.get("more_body", False)
+        body: Message | None = {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+        async def replay() -> Message:
+            nonlocal body
+            message, body = body, None
+            return message if message is not None else await receive()
+
+        return replay
+
+
+def _route_of(scope: Scope) -> str:
+    """The operation id of the route that was chosen, for figures and logs; never the path, which holds ids."""
+    route = scope.get("route")
+    return getattr(route, "operation_id", None) or getattr(route, "name", None) or "unrouted"
+
+
+async def _send(refusal: Answer, send: Send) -> None:
+    await send({"type": "http.response.start", "status": refusal.status, "headers": refusal.headers})
+    await send({"type": "http.response.body", "body": refusal.body})
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole body of a request, within the edge's limit."""
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return body
+    parts = [body]
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        parts.append(message.get("body", b""))
+    return b"".join(parts)

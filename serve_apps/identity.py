@@ -1,0 +1,67 @@
+"""Who asks: the person or service of a request's bearer token."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from configs.contracts.errors import DependencyUnavailable
+from serve_apps.dependencies import Dependencies
+from serve_apps.problems import Refused
+from serve_apps.tokens import Identity
+
+
+def bearer_of(header: bytes | None) -> str:
+    """The token of an Authorization header. Raises Refused: there is none."""
+    if header is None or header[:7].lower() != b"bearer ":
+        raise Refused("unauthenticated")
+    return header[7:].decode("latin-1").strip()
+
+
+def admit(dependencies: Dependencies, header: bytes | None) -> Identity:
+    """The person who asks, counted against their limit and noticed as active.
+
+    Raises Refused: no valid token, revoked, or too many requests. DependencyUnavailable: revocations are not known.
+    """
+    token = bearer_of(header)
+    if not dependencies.revocations.fresh:
+        raise DependencyUnavailable("revocations have not been read for too long")
+    identity = dependencies.tokens.verify(token)
+    if identity is None or identity.family_id in dependencies.revocations:
+        raise Refused("unauthenticated")
+    dependencies.person_limit.take(identity.user_id)
+    dependencies.activity.touch(identity.user_id)
+    return identity
+
+
+def dependencies_of(request: Request) -> Dependencies:
+    found: Dependencies = request.app.state.dependencies
+    return found
+
+
+def _header(request: Request) -> bytes | None:
+    return next((value for name, value in request.scope["headers"] if name == b"authorization"), None)
+
+
+_PERSON_TOKEN = HTTPBearer(scheme_name="person", bearerFormat="JWT", auto_error=False)
+_SERVICE_TOKEN = HTTPBearer(
+    scheme_name="service", bearerFormat="JWT", auto_error=False, description="A token with audience `internal`."
+)
+
+
+async def _person(request: Request, _: Annotated[object, Depends(_PERSON_TOKEN)]) -> Identity:
+    return admit(dependencies_of(request), _header(request))
+
+
+async def _service(request: Request, _: Annotated[object, Depends(_SERVICE_TOKEN)]) -> str:
+    service = dependencies_of(request).tokens.verify_service(bearer_of(_header(request)))
+    if service is None:
+        raise Refused("unauthenticated")
+    return service
+
+
+Deps = Annotated[Dependencies, Depends(dependencies_of)]
+Person = Annotated[Identity, Depends(_person)]
+Service = Annotated[str, Depends(_service)]

@@ -1,0 +1,187 @@
+"""The cards route: a page of a deck, every card checked again when it is served."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Final
+
+import msgspec
+
+from actors.cards.commands import DeckQuery
+from configs.contracts.events import Role
+from configs.contracts.ids import key64
+from configs.contracts.people import shown_distance_km
+from configs.contracts.read_model import UserRecord, deck_key, read_record, record_key
+from serve_apps.dependencies import Dependencies
+from serve_apps.hot import HotRequest, HotRoute, query_values, refused
+from serve_apps.matching.decks import Bookmark, StoredDeck, cursor_of, following_id, read_cursor, read_deck
+from serve_apps.matching.filters import NO_FILTERS, CardsQuery, fitting_distance_km, narrowed
+from serve_apps.matching.impressions import Impressions
+from serve_apps.problems import SIGNED_IN, Refused
+from serve_apps.reading import Command
+from serve_apps.views import Bucket, age_of, bucket
+
+DECKS_A_REQUEST: Final = 3
+"""Decks one request looks through at most when most of their cards are no longer valid."""
+
+
+class Card(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """A person to swipe. ``distanceKm``: whole kilometres between grid cells, at least 2; null when hidden."""
+
+    user_id: str
+    display_name: str
+    age: int
+    bio: str
+    avatar_url: str | None
+    role: Role
+    distance_km: int | None
+    verified: bool
+    last_active_bucket: Bucket
+    impression_id: str
+
+
+class Cards(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """Best first. ``nextCursor`` names the next page for 300 seconds."""
+
+    cards: list[Card]
+    next_cursor: str | None = None
+
+
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+@dataclass(slots=True)
+class _Page:
+    """A page in the making."""
+
+    dependencies: Dependencies
+    viewer: UserRecord
+    wish: DeckQuery | None
+    query: CardsQuery
+    now: datetime
+    today: date = field(init=False)
+    cards: list[Card] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.today = self.now.date()
+
+    async def fill(self, deck: StoredDeck, offset: int, *, just_made: bool) -> int:
+        """Adds the deck's valid cards from ``offset`` until the page is full; the place where it stopped."""
+        impressions = Impressions(
+            self.dependencies.seals, self.viewer.user_id, deck.model_version, int(self.now.timestamp())
+        )
+        while len(self.cards) < self.query.limit and offset < len(deck.user_ids):
+            end = min(offset + self.query.limit - len(self.cards), len(deck.user_ids))
+            user_ids = deck.user_ids[offset:end]
+            people = self.dependencies.people
+            asked = people.ask_unblocked(self.viewer.user_id, user_ids)
+            seen = [False] * len(user_ids)
+            if not just_made:
+                try:
+                    seen = await self.dependencies.swipes.seen(self.viewer.user_id, list(map(key64, user_ids)))
+                except BaseException:
+                    asked.add_done_callback(lambda future: future.cancelled() or future.exception())
+                    raise
+            valid = await people.answered(self.viewer.user_id, user_ids, asked)
+            for place, user_id, known in zip(range(offset, end), user_ids, seen, strict=True):
+                record = valid.get(user_id)
+                if record is None or known or not record.discoverable:
+                    continue
+                card = self._card(record, deck, place, impressions)
+                if card is not None:
+                    self.cards.append(card)
+            offset = end
+        return offset
+
+    def _card(self, record: UserRecord, deck: StoredDeck, place: int, impressions: Impressions) -> Card | None:
+        distance: float | None = deck.distances_km[place]
+        if record.match_version != deck.versions[place]:
+            distance = None
+            if self.wish is not None:
+                distance = fitting_distance_km(self.viewer, self.wish, record, self.today)
+        if distance is None or record.role is None:
+            return None
+        return Card(
+            record.user_id,
+            record.display_name,
+            age_of(record, self.today),
+            record.bio,
+            None,
+            record.role,
+            None if record.hide_distance else shown_distance_km(distance),
+            record.verified,
+            bucket(record.last_active_at, self.now),
+            impressions.of(record.user_id, place),
+        )
+
+
+async def cards(dependencies: Dependencies, request: HotRequest) -> bytes:
+    """People near the viewer whom both sides' preferences accept, best first."""
+    query = NO_FILTERS
+    if request.query:
+        try:
+            query = msgspec.convert(query_values(request.query), CardsQuery, strict=False)
+        except msgspec.ValidationError as error:
+            raise refused(error, "query") from error
+    viewer_id = request.person.user_id
+    filters = query.filters
+    mark = None if query.cursor is None else read_cursor(dependencies.seals, query.cursor, viewer_id, filters)
+    commands: list[Command] = [("GET", record_key(viewer_id)), ("GET", deck_key(viewer_id, filters))]
+    if mark is not None:
+        commands += [("GET", deck_key(viewer_id, mark.deck_id)), ("GET", deck_key(viewer_id, mark.parent_id))]
+    value, present, *named = await dependencies.reads.read(*commands)
+    viewer = await dependencies.people.own_record(viewer_id) if value is None else read_record(value)
+    if viewer.role is None:
+        viewer = await dependencies.people.own_record(viewer_id)
+    if viewer.latitude is None or viewer.longitude is None:
+        raise Refused("location_required")
+    page = _Page(dependencies, viewer, narrowed(viewer, query), query, datetime.fromtimestamp(time.time(), UTC))
+    following = await _through_decks(page, filters, mark, present, named)
+    return _ENCODER.encode(Cards(page.cards, following))
+
+
+async def _through_decks(
+    page: _Page, filters: str, mark: Bookmark | None, present: bytes | None, named: list[bytes | None]
+) -> str | None:
+    """Fills the page from the deck that the request names, and those behind it; the cursor of the next page."""
+    viewer = page.viewer
+    decks = page.dependencies.decks
+    current = read_deck(present, viewer.match_version)
+    deck, offset = current, 0
+    just_made = False
+    if mark is not None:
+        stored, parent = (read_deck(value, viewer.match_version) for value in named)
+        deck = next((d for d in (current, stored) if d is not None and d.deck_id == mark.deck_id), None)
+        offset = mark.offset if deck is not None else 0
+        if deck is None:
+            before = next((d for d in (current, parent) if d is not None and d.deck_id == mark.parent_id), None)
+            if before is not None:
+                deck, just_made = await decks.after(before, page.wish, viewer.user_id), True
+    if deck is None:
+        replaced = None if current is None else present
+        deck, just_made = await decks.fresh(page.wish, viewer.user_id, filters, viewer.match_version, replaces=replaced), True
+    for left in reversed(range(DECKS_A_REQUEST)):
+        offset = await page.fill(deck, offset, just_made=just_made)
+        if len(page.cards) == page.query.limit or not deck.full or not left:
+            break
+        if not page.cards and mark is None and not just_made:
+            deck = await decks.fresh(page.wish, viewer.user_id, filters, viewer.match_version, replaces=present)
+        else:
+            deck = await decks.after(deck, page.wish, viewer.user_id)
+        offset, just_made = 0, True
+    if offset < len(deck.user_ids):
+        following = Bookmark(viewer.user_id, filters, deck.deck_id, offset)
+    elif deck.full:
+        following = Bookmark(viewer.user_id, filters, following_id(deck.deck_id), 0, deck.deck_id)
+    else:
+        return None
+    return cursor_of(page.dependencies.seals, following)
+
+
+CARDS: Final = HotRoute(
+    method="GET", path="/matching/cards", operation_id="getCards", tag="matching",
+    summary="People near you whom both sides' preferences accept, best first.", handler=cards, answer=Cards,
+    query=CardsQuery, codes=(*SIGNED_IN, "location_required", "cursor_invalid"),
+)

@@ -1,0 +1,164 @@
+"""Decks: 50 candidates chosen once, kept for 300 seconds, so that pages and retries show the same cards.
+
+``deck:{u}:<filters>`` holds the present deck; ``deck:{u}:<deck id>`` those that a cursor may still name: the decks that
+follow it while paging, and the one before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from actors.cards.client import CardsClient
+from actors.cards.commands import DECK_SIZE, Deck, DeckQuery
+from actors.swipes.client import SwipesClient
+from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.ids import key64
+from configs.contracts.read_model import DECK_TTL_S, deck_key
+from serve_apps.pages import Seals
+from serve_apps.problems import Refused
+
+EMPTY_TTL_S: Final = 10
+"""Seconds for which "nobody" is remembered: short, since whoever joins should be seen soon (a guess)."""
+SHOWN_KEYS: Final = 2_000
+"""People left out of the decks that follow one another while paging; past it the list ends."""
+ID_BYTES: Final = 8
+USE: Final = b"deck"
+
+
+class StoredDeck(msgspec.Struct, frozen=True, array_like=True):
+    """A deck as it is cached; the three lists have one order, best first.
+
+    ``viewer_version``: the viewer's ``match_version`` it was made for. ``full``: there may be more people behind it.
+    ``shown``: ``key64`` (little-endian uint64) of people in the decks before it.
+    """
+
+    deck_id: str
+    viewer_version: str
+    model_version: str
+    full: bool
+    user_ids: list[str]
+    distances_km: list[float]
+    versions: list[str]
+    shown: bytes = b""
+
+
+class Bookmark(msgspec.Struct, frozen=True, array_like=True):
+    """What a cursor says: whose, for which filters, and the next card's place."""
+
+    viewer_id: str
+    filters: str
+    deck_id: str
+    offset: int
+    parent_id: str = ""
+
+
+_DECKS: Final = msgspec.msgpack.Decoder(StoredDeck)
+_BOOKMARKS: Final = msgspec.msgpack.Decoder(Bookmark)
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+def read_deck(value: bytes | None, viewer_version: str) -> StoredDeck | None:
+    """A cached deck that was made for the viewer as they are now."""
+    if value is None:
+        return None
+    try:
+        deck = _DECKS.decode(value)
+    except msgspec.MsgspecError:
+        return None  # written by another release: as good as expired
+    return deck if deck.viewer_version == viewer_version else None
+
+
+def following_id(deck_id: str) -> str:
+    """The id of the deck after this one: the same on every retry."""
+    return hashlib.blake2b(deck_id.encode(), digest_size=ID_BYTES, person=b"next-deck").hexdigest()
+
+
+def cursor_of(seals: Seals, bookmark: Bookmark) -> str:
+    return seals.seal(USE, _ENCODER.encode(bookmark))
+
+
+def read_cursor(seals: Seals, text: str, viewer_id: str, filters: str) -> Bookmark:
+    """Raises Refused: not issued to this viewer for these filters."""
+    body = seals.open(USE, text)
+    if body is None:
+        raise Refused("cursor_invalid")
+    try:
+        bookmark = _BOOKMARKS.decode(body)
+    except msgspec.MsgspecError as error:
+        raise Refused("cursor_invalid") from error
+    if bookmark.viewer_id != viewer_id or bookmark.filters != filters:
+        raise Refused("cursor_invalid")
+    return bookmark
+
+
+@dataclass(frozen=True, slots=True)
+class Decks:
+    """Makes decks and keeps them."""
+
+    redis: redis.asyncio.Redis
+    swipes: SwipesClient
+    cards: CardsClient
+
+    async def fresh(
+        self, wish: DeckQuery | None, viewer_id: str, filters: str, viewer_version: str, *, replaces: bytes | None,
+    ) -> StoredDeck:
+        """A new present deck. ``replaces``: the cached one, kept for cursors that name it.
+
+        Raises DependencyUnavailable: the shards or Redis do not answer.
+        """
+        deck = await self._made(secrets.token_hex(ID_BYTES), wish, viewer_version, b"")
+        kept = {deck_key(viewer_id, filters): deck}
+        old = None if replaces is None else read_deck(replaces, viewer_version)
+        if old is not None:
+            kept[deck_key(viewer_id, old.deck_id)] = old
+        await self._keep(kept)
+        return deck
+
+    async def after(self, parent: StoredDeck, wish: DeckQuery | None, viewer_id: str) -> StoredDeck:
+        """The deck behind a full one, without anybody in the decks before it; made once, whoever asks again."""
+        deck_id = following_id(parent.deck_id)
+        try:
+            value: bytes | None = await self.redis.get(deck_key(viewer_id, deck_id))  # type: ignore[assignment]
+            known = read_deck(value, parent.viewer_version)
+        except (TimeoutError, RedisError, OSError) as error:
+            raise DependencyUnavailable("Redis does not answer", kind=type(error).__name__) from error
+        if known is not None:
+            return known
+        shown = parent.shown + b"".join(key64(user_id).to_bytes(8, "little") for user_id in parent.user_ids)
+        if len(shown) > 8 * SHOWN_KEYS:
+            wish = None
+        deck = await self._made(deck_id, wish, parent.viewer_version, shown)
+        await self._keep({deck_key(viewer_id, deck_id): deck})
+        return deck
+
+    async def _made(self, deck_id: str, wish: DeckQuery | None, viewer_version: str, shown: bytes) -> StoredDeck:
+        if wish is None:
+            return StoredDeck(deck_id, viewer_version, "", full=False, user_ids=[], distances_km=[], versions=[])
+        seen = await self.swipes.seen_set(wish.viewer_id)
+        if shown:
+            seen = np.union1d(np.frombuffer(seen, "<u8"), np.frombuffer(shown, "<u8")).astype("<u8").tobytes()
+        found: Deck = await self.cards.deck(msgspec.structs.replace(wish, seen=seen))
+        return StoredDeck(
+            deck_id, viewer_version, found.model_version, full=len(found.entries) >= DECK_SIZE,
+            user_ids=[entry.user_id for entry in found.entries],
+            distances_km=[entry.distance_km for entry in found.entries],
+            versions=[entry.match_version for entry in found.entries],
+            shown=shown,
+        )
+
+    async def _keep(self, decks: dict[str, StoredDeck]) -> None:
+        pipeline = self.redis.pipeline(transaction=False)
+        for key, deck in decks.items():
+            pipeline.set(key, _ENCODER.encode(deck), ex=DECK_TTL_S if deck.user_ids else EMPTY_TTL_S)
+        try:
+            await pipeline.execute()
+        except (TimeoutError, RedisError, OSError) as error:
+            raise DependencyUnavailable("Redis does not answer", kind=type(error).__name__) from error

@@ -1,0 +1,109 @@
+"""Routes of matches and received likes; swiping is in ``swipe.py``, cards in ``cards.py``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from fastapi import APIRouter
+
+from actors.swipes.commands import EndPair, Undo, UndoRefused
+from configs.contracts.ids import key64
+from configs.contracts.read_model import MARKER, LikeEntry, MatchEntry, listing_keys, read_versioned
+from serve_apps import changes
+from serve_apps.dependencies import Dependencies
+from serve_apps.fields import IdempotencyKey, MatchIdPath, Success
+from serve_apps.identity import Deps, Person
+from serve_apps.matching.models import Like, Likes, Match, Matches, Undone
+from serve_apps.pages import Cursor, Limit
+from serve_apps.problems import SIGNED_IN, Refused, errors
+from serve_apps.recording import to_the_end
+from serve_apps.views import summary
+
+router = APIRouter(prefix="/matching", tags=["matching"])
+
+_MATCHES = msgspec.json.Decoder(MatchEntry)
+_LIKES = msgspec.json.Decoder(LikeEntry)
+
+
+@router.get("/matches", operation_id="listMatches", response_model=Matches, responses=errors(*SIGNED_IN, "cursor_invalid"))
+async def list_matches(person: Person, dependencies: Deps, limit: Limit = 20, cursor: Cursor = None) -> Matches:
+    """Present matches, newest first."""
+    page = await dependencies.listings.page("match", person.user_id, limit, cursor)
+    entries = [_MATCHES.decode(value) for _, value in page.entries]
+    others = await dependencies.people.unblocked(person.user_id, [entry.other_id for entry in entries])
+    return Matches(
+        matches=[
+            Match(
+                match_id=entry.match_id, conversation_id=entry.match_id, user=summary(others[entry.other_id]),
+                matched_at=datetime.fromisoformat(entry.matched_at),
+            )
+            for entry in entries if entry.status == "active" and entry.other_id in others
+        ],
+        next_cursor=page.next_cursor,
+    )
+
+
+@router.delete(
+    "/matches/{matchId}", operation_id="unmatch", response_model=Success, responses=errors(*SIGNED_IN, "not_found")
+)
+async def unmatch(match_id: MatchIdPath, person: Person, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> Success:
+    """Ends a match for both; ending it again is answered the same."""
+    _, entries = listing_keys("match", person.user_id)
+    ((_, value),) = await dependencies.people.sets(person.user_id, ("HMGET", entries, MARKER, match_id), marked=(0,))
+    if value is None:
+        raise Refused("not_found")
+    entry = _MATCHES.decode(read_versioned(value)[1])
+    if entry.status == "active":
+        await to_the_end(_unmatched(dependencies, person.user_id, entry))
+    return Success()
+
+
+async def _unmatched(dependencies: Dependencies, user_id: str, entry: MatchEntry) -> None:
+    ended = await dependencies.swipes.end(EndPair(user_id, entry.other_id, "unmatched"))
+    if not ended.ended:
+        raise Refused("not_found")
+    if ended.version:
+        await dependencies.write_through.apply(*changes.ended(
+            user_id, entry.other_id, generation=ended.generation, reason="unmatched", version=ended.version
+        ))
+
+
+@router.post(
+    "/undo", operation_id="undo", response_model=Undone, responses=errors(*SIGNED_IN, "nothing_to_undo", "undo_too_late")
+)
+async def undo(person: Person, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> Undone:
+    """Withdraws the last swipe within 5 minutes, and ends the match that it made."""
+    return await to_the_end(_undone(dependencies, person.user_id, idempotency_key))
+
+
+async def _undone(dependencies: Dependencies, user_id: str, key: str | None) -> Undone:
+    answer = await dependencies.swipes.undo(Undo(user_id, key))
+    if isinstance(answer, UndoRefused):
+        raise Refused("nothing_to_undo" if answer.reason == "nothing_to_undo" else "undo_too_late")
+    if answer.ended_match and answer.match_version:
+        await dependencies.write_through.apply(*changes.ended(
+            user_id, answer.target_id, generation=0, reason="undone", version=answer.match_version
+        ))
+    return Undone(target_user_id=answer.target_id, action=answer.action, ended_match=answer.ended_match)
+
+
+@router.get("/likes-me", operation_id="listLikes", response_model=Likes, responses=errors(*SIGNED_IN, "cursor_invalid"))
+async def list_likes(person: Person, dependencies: Deps, limit: Limit = 20, cursor: Cursor = None) -> Likes:
+    """Who likes the person and was not swiped by them yet, newest first."""
+    page = await dependencies.listings.page("like", person.user_id, limit, cursor)
+    entries = [_LIKES.decode(value) for _, value in page.entries]
+    if not entries:
+        return Likes(likes=[], next_cursor=page.next_cursor)
+    others = await dependencies.people.unblocked(person.user_id, [entry.liker_id for entry in entries])
+    seen = await dependencies.swipes.seen(person.user_id, [key64(entry.liker_id) for entry in entries])
+    return Likes(
+        likes=[
+            Like(
+                user=summary(others[entry.liker_id]), action="super_like" if entry.action == "super_like" else "like",
+                liked_at=datetime.fromisoformat(entry.liked_at),
+            )
+            for entry, known in zip(entries, seen, strict=True) if not known and entry.liker_id in others
+        ],
+        next_cursor=page.next_cursor,
+    )

@@ -1,0 +1,81 @@
+"""Routes for operators and probes: outside the versioned API."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Literal
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+from actors.swipes.commands import Seen
+from configs.contracts.errors import PlatformError
+from serve_apps.dependencies import Dependencies
+from serve_apps.fields import Answer
+from serve_apps.identity import Deps
+
+router = APIRouter(tags=["ops"])
+
+DEADLINE_S: Final = 1.5
+"""Longest wait for one dependency in /ready; probes usually give up after 2 s or more."""
+NOBODY: Final = "00000000-0000-7000-8000-000000000000"
+
+
+class Alive(Answer):
+    status: Literal["alive"] = "alive"
+
+
+class Ready(Answer):
+    """``checks``: ok, or what is missing. ``notes``: what is limited though it works."""
+
+    status: Literal["ready", "not_ready"]
+    checks: dict[str, str]
+    notes: list[str]
+
+
+@router.get("/health", operation_id="health", response_model=Alive)
+async def health() -> Alive:
+    """This replica runs; it says nothing of what it depends on."""
+    return Alive()
+
+
+@router.get("/ready", operation_id="ready", response_model=Ready, responses={503: {"model": Ready, "description": "Not ready"}})
+async def ready(dependencies: Deps) -> Response:
+    """Whether this replica can answer: the read model, revocations and every actor."""
+    checks = {"readModel": await _read_model(dependencies)}
+    checks["revocations"] = "ok" if dependencies.revocations.fresh else "not read for 5 seconds"
+    probes = [
+        ("swipes", slot) for slot in range(dependencies.pool.slots("swipes"))
+    ]
+    answers = await asyncio.gather(*(_swipe_actor(dependencies, slot) for _, slot in probes))
+    checks.update({f"{service}-{slot}": said for (service, slot), said in zip(probes, answers, strict=True)})
+    notes = [] if dependencies.addresses.sees_clients else [
+        "no trusted proxy is configured: limits per client address see one address for everybody"
+    ]
+    whole = all(said == "ok" for said in checks.values())
+    found = Ready(status="ready" if whole else "not_ready", checks=checks, notes=notes)
+    headers = None if whole else {"Retry-After": "1"}
+    return JSONResponse(found.model_dump(by_alias=True), status_code=200 if whole else 503, headers=headers)
+
+
+async def _read_model(dependencies: Dependencies) -> str:
+    try:
+        await dependencies.reads.read(("PING",))
+    except PlatformError as error:
+        return error.message
+    return "ok"
+
+
+async def _swipe_actor(dependencies: Dependencies, slot: int) -> str:
+    """Asks an actor something that needs no rows."""
+    try:
+        await dependencies.pool.ask("swipes", slot, "seen", Seen(NOBODY, []), deadline_s=DEADLINE_S)
+    except PlatformError as error:
+        return error.message
+    return "ok"
+
+
+@router.get("/metrics", operation_id="metrics", response_class=Response)
+async def metrics(dependencies: Deps) -> Response:
+    """Prometheus figures of the replica that happens to answer."""
+    return Response(dependencies.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

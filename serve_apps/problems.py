@@ -1,0 +1,157 @@
+"""The only table from errors to HTTP: every refusal is an RFC 9457 problem document with a stable ``code``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from pydantic import BaseModel, Field
+
+from configs.contracts.errors import (
+    DependencyUnavailable,
+    PlatformError,
+    ReadModelRebuilding,
+    ReadModelUnknown,
+)
+from configs.contracts.people import PositionInvalid
+
+MEDIA_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 1
+"""Seconds after which a 503 is worth repeating: a killed shard answers again after about 2 s."""
+
+
+class Refused(PlatformError):
+    """The request is refused as it is; ``message`` is a code of ``PROBLEMS``, ``details`` its public facts.
+
+    ``retry_after_s`` among the details becomes the header Retry-After.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of problem: its HTTP status and the sentence that people read."""
+
+    status: int
+    title: str
+
+
+PROBLEMS: Final[Mapping[str, Kind]] = {
+    "malformed_body": Kind(400, "The body is not valid JSON."),
+    "unauthenticated": Kind(401, "A valid access token is needed."),
+    "wrong_credentials": Kind(401, "The address or the password is wrong."),
+    "refresh_token_invalid": Kind(401, "The refresh token is not valid; sign in again."),
+    "forbidden": Kind(403, "This token may not do that."),
+    "not_found": Kind(404, "There is no such thing, or it is not visible to you."),
+    "method_not_allowed": Kind(405, "The path does not take this method."),
+    "address_taken": Kind(409, "An account with this address exists."),
+    "idempotency_conflict": Kind(409, "The Idempotency-Key was used with another body."),
+    "location_required": Kind(409, "Set a location first."),
+    "nothing_to_undo": Kind(409, "There is no swipe to undo."),
+    "undo_too_late": Kind(409, "The last swipe can no longer be undone."),
+    "body_too_large": Kind(413, "The body is too large."),
+    "unsupported_media_type": Kind(415, "The body must be application/json."),
+    "invalid": Kind(422, "The request has invalid fields."),
+    "underage": Kind(422, "The platform is for adults: 18 years or older."),
+    "self_target": Kind(422, "This cannot be done to oneself."),
+    "cursor_invalid": Kind(422, "The cursor was not issued for this request."),
+    "position_invalid": Kind(422, "The coordinates are not a place on Earth."),
+    "too_many_requests": Kind(429, "Too many requests; wait."),
+    "daily_limit_reached": Kind(429, "The limit of today is reached."),
+    "internal_error": Kind(500, "Something went wrong on our side."),
+    "dependency_unavailable": Kind(503, "A server that is needed does not answer; try again."),
+    "read_model_unknown": Kind(503, "The facts are not ready yet; try again."),
+    "read_model_rebuilding": Kind(503, "The read model is being rebuilt; try again."),
+    "overloaded": Kind(503, "Too much work is waiting; try again."),
+}
+"""Every code with its status; routes name theirs with ``errors``."""
+
+_CODES: Final[tuple[tuple[type[PlatformError], str], ...]] = (
+    (ReadModelRebuilding, "read_model_rebuilding"),
+    (ReadModelUnknown, "read_model_unknown"),
+    (DependencyUnavailable, "dependency_unavailable"),
+    (PositionInvalid, "position_invalid"),
+)
+"""Codes of errors raised below the routes; the first class that fits counts. Anything else is ``internal_error``."""
+
+EVERYWHERE: Final = ("invalid", "too_many_requests", "dependency_unavailable", "read_model_rebuilding", "overloaded")
+SIGNED_IN: Final = (*EVERYWHERE, "unauthenticated", "read_model_unknown")
+WITH_BODY: Final = ("malformed_body", "body_too_large", "unsupported_media_type")
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    field: str = Field(description="where: body, query, path or header, then the names inside")
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """An RFC 9457 problem document; clients decide by ``code`` and ignore members that they do not know."""
+
+    type: str = Field(description="urn:sugar:problem: and the code")
+    title: str
+    status: int
+    code: str = Field(description="stable")
+    fields: list[FieldProblem] | None = Field(None, description="what is wrong with which field (code `invalid`)")
+
+
+def code_of(error: PlatformError) -> str:
+    """The code that clients see for an error."""
+    if isinstance(error, Refused):
+        return error.message
+    return next((code for kind, code in _CODES if isinstance(error, kind)), "internal_error")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A problem as HTTP: status, raw headers and body."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+def answer(error: PlatformError) -> Answer:
+    """The problem document of an error. Only a refusal's details are public."""
+    details = error.details if isinstance(error, Refused) else {}
+    return problem(code_of(error), details)
+
+
+def problem(
+    code: str, details: Mapping[str, Any] | None = None, *, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> Answer:
+    """The problem document of a code, with members for its public facts."""
+    kind = PROBLEMS[code]
+    members = {"type": f"urn:sugar:problem:{code}", "title": kind.title, "status": kind.status, "code": code}
+    retry_after_s = RETRY_AFTER_S if kind.status == 503 else None
+    for name, value in (details or {}).items():
+        if name == "retry_after_s":
+            retry_after_s = max(1, int(value))
+        else:
+            members[name] = value
+    body = msgspec.json.encode(members)
+    raw = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body)), *headers]
+    if retry_after_s is not None:
+        raw.append((b"retry-after", b"%d" % retry_after_s))
+    if kind.status == 401:
+        raw.append((b"www-authenticate", b"Bearer"))
+    return Answer(kind.status, raw, body)
+
+
+def errors(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI ``responses`` of a route that may answer with these codes."""
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys(codes):
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    documented: dict[int | str, dict[str, Any]] = {}
+    for status, found in sorted(by_status.items()):
+        described: dict[str, Any] = {
+            "description": " ".join(f"`{code}`: {PROBLEMS[code].title}" for code in found),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+        }
+        if status in (429, 503):
+            described["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds to wait"}}
+        documented[status] = described
+    return documented

@@ -1,0 +1,295 @@
+"""Reads of the read model: requests that arrive while a round trip is under way share the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Final
+
+import hiredis
+from redis.asyncio.connection import parse_url
+
+from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding
+from configs.contracts.read_model import GENERATION
+from configs.settings import Settings
+
+Command = tuple[str | bytes | int, ...]
+
+TIMEOUT_S: Final = 1.0
+"""Longest wait for a round trip: a guess, far above the measured p99 of under 5 ms."""
+COMMANDS_A_TRIP: Final = 2_000
+WAITING: Final = 4_096
+"""Requests waiting for the next round trip; past it the answer is 503."""
+CHUNK: Final = 1 << 18
+
+
+def _packed(commands: Sequence[Command]) -> bytes:
+    return b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]  # stub: 1-tuples
+
+
+class RedisLane:
+    """One connection that carries one batch of commands at a time; it connects when it is first used.
+
+    redis-py's own pipeline costs several times as much per command, which every request would pay.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._options = parse_url(url)
+        self._timeout_s = timeout_s
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._parser = hiredis.Reader()
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies in order; an error reply is a ``hiredis.ReplyError`` among them.
+
+        Tries once more on a connection that had been closed meanwhile, so use it for commands that may be repeated.
+        Raises DependencyUnavailable: no answer in time.
+        """
+        packed = _packed(commands)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reused = self._streams is not None
+                try:
+                    return await self._trip(packed, len(commands))
+                except (OSError, EOFError):
+                    self._drop()
+                    if not reused:
+                        raise
+                    return await self._trip(packed, len(commands))
+        except (OSError, EOFError, TimeoutError, hiredis.HiredisError) as error:
+            self._drop()
+            raise DependencyUnavailable("Redis does not answer", kind=type(error).__name__) from error
+        except BaseException:
+            self._drop()
+            raise
+
+    async def _trip(self, packed: bytes, expected: int) -> list[Any]:
+        if self._streams is None:
+            await self._connect()
+        assert self._streams is not None
+        reader, writer = self._streams
+        writer.write(packed)
+        return await self._replies(reader, expected)
+
+    async def _replies(self, reader: asyncio.StreamReader, expected: int) -> list[Any]:
+        replies: list[Any] = []
+        gets = self._parser.gets
+        while True:
+            while len(replies) < expected:
+                reply = gets()
+                if reply is False:
+                    break
+                replies.append(reply)
+            if len(replies) == expected:
+                return replies
+            data = await reader.read(CHUNK)
+            if not data:
+                raise EOFError("connection closed")
+            self._parser.feed(data)
+
+    async def _connect(self) -> None:
+        options = self._options
+        self._parser = hiredis.Reader()
+        path = options.get("path")
+        if path:
+            reader, writer = await asyncio.open_unix_connection(path)
+        else:
+            ssl = True if "SSL" in getattr(options.get("connection_class"), "__name__", "") else None
+            reader, writer = await asyncio.open_connection(
+                options.get("host", "localhost"), options.get("port", 6379), ssl=ssl
+            )
+        self._streams = (reader, writer)
+        greeting: list[Command] = []
+        if options.get("password"):
+            user = (options["username"],) if options.get("username") else ()
+            greeting.append(("AUTH", *user, options["password"]))
+        if options.get("db"):
+            greeting.append(("SELECT", options["db"]))
+        if greeting:
+            writer.write(_packed(greeting))
+            for reply in await self._replies(reader, len(greeting)):
+                if isinstance(reply, hiredis.ReplyError):
+                    raise OSError(f"Redis refused the connection: {str(reply)[:64]}")
+
+    def _drop(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+    async def close(self) -> None:
+        self._drop()
+
+
+class Reads:
+    """Reads of one replica. Every round trip also looks whether the read model is complete.
+
+    A fact that is missing in a complete read model is unknown until the writers warm it (``Warming``).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._lane = RedisLane(settings.redis_url.get_secret_value())
+        self._waiting: list[tuple[tuple[Command, ...], bool, asyncio.Future[list[Any]]]] = []
+        self._pump: asyncio.Task[None] | None = None
+        self.trips = 0
+        self.requests = 0
+
+    def read(self, *commands: Command) -> asyncio.Future[list[Any]]:
+        """One reply a command.
+
+        Raises ReadModelRebuilding: data was lost and is not restored yet. DependencyUnavailable: no answer in time.
+        """
+        return self._submit(commands, complete=True)
+
+    def raw(self, *commands: Command) -> asyncio.Future[list[Any]]:
+        """``read`` that does not ask whether the read model is complete."""
+        return self._submit(commands, complete=False)
+
+    def _submit(self, commands: tuple[Command, ...], *, complete: bool) -> asyncio.Future[list[Any]]:
+        if len(self._waiting) >= WAITING:
+            raise DependencyUnavailable("too many reads wait for Redis", waiting=len(self._waiting))
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((commands, complete, future))
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._run(), name="reads")
+        return future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                count = size = 0
+                for commands, _, _ in self._waiting:
+                    size += len(commands)
+                    if count and size > COMMANDS_A_TRIP:
+                        break
+                    count += 1
+                batch = self._waiting[:count]
+                del self._waiting[:count]
+                await self._trip([item for item in batch if not item[2].done()])
+        finally:
+            self._pump = None
+
+    async def _trip(self, batch: Sequence[tuple[tuple[Command, ...], bool, asyncio.Future[list[Any]]]]) -> None:
+        if not batch:
+            return
+        self.trips += 1
+        self.requests += len(batch)
+        commands: list[Command] = [("GET", GENERATION)]
+        for wanted, _, _ in batch:
+            commands += wanted
+        try:
+            replies = await self._lane.ask(commands)
+        except DependencyUnavailable as error:
+            for _, _, future in batch:
+                if not future.done():
+                    future.set_exception(DependencyUnavailable(error.message, **error.details))
+            return
+        except BaseException:
+            for _, _, future in batch:
+                future.cancel()
+            raise
+        whole = isinstance(replies[0], bytes)
+        start = 1
+        for wanted, complete, future in batch:
+            end = start + len(wanted)
+            mine = replies[start:end]
+            start = end
+            if future.done():
+                continue
+            refused = next((reply for reply in mine if isinstance(reply, hiredis.ReplyError)), None)
+            if refused is not None:
+                future.set_exception(DependencyUnavailable("Redis refused a read", reason=str(refused)[:64]))
+            elif complete and not whole:
+                future.set_exception(ReadModelRebuilding("the read model is not complete"))
+            else:
+                future.set_result(mine)
+
+    async def close(self) -> None:
+        pump = self._pump
+        if pump is not None:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
+        for _, _, future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
+        await self._lane.close()
+
+
+Warm = Callable[[Sequence[str]], Awaitable[Sequence[str]]]
+
+KEYS_A_CALL: Final = 256
+ABSENT_S: Final = 1.0
+"""Seconds for which "no rows" is remembered, so that asking for nobody again and again stays cheap."""
+ABSENT_KEYS: Final = 10_000
+
+
+class Warming:
+    """Asks the writers to write missing keys of the read model, many at once, each only once at a time.
+
+    ``warm`` writes the keys and returns those that exist.
+    """
+
+    def __init__(self, warm: Warm) -> None:
+        self._warm = warm
+        self._asked: dict[str, asyncio.Future[bool]] = {}
+        self._queue: list[str] = []
+        self._pump: asyncio.Task[None] | None = None
+        self._absent: OrderedDict[str, float] = OrderedDict()
+        self.calls = 0
+
+    async def ensure(self, keys: Iterable[str]) -> set[str]:
+        """Which of the keys exist, after they were written. Raises DependencyUnavailable."""
+        loop = asyncio.get_running_loop()
+        futures: dict[str, asyncio.Future[bool]] = {}
+        for key in dict.fromkeys(keys):
+            if self._absent.get(key, 0.0) > loop.time():
+                continue
+            known = self._asked.get(key)
+            if known is None:
+                if len(self._asked) >= WAITING:
+                    raise DependencyUnavailable("too many keys wait to be warmed", waiting=len(self._asked))
+                known = self._asked[key] = loop.create_future()
+                self._queue.append(key)
+            futures[key] = known
+        if self._queue and self._pump is None:
+            self._pump = asyncio.create_task(self._run(), name="warming")
+        if futures:
+            await asyncio.wait(futures.values())
+        return {key for key, future in futures.items() if future.result()}
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._queue:
+                keys = self._queue[:KEYS_A_CALL]
+                del self._queue[:KEYS_A_CALL]
+                self.calls += 1
+                try:
+                    found = set(await self._warm(keys))
+                except DependencyUnavailable as error:
+                    for key in keys:
+                        future = self._asked.pop(key)
+                        future.set_exception(DependencyUnavailable(error.message, **error.details))
+                        future.exception()
+                    continue
+                except BaseException:
+                    for key in keys:
+                        self._asked.pop(key).cancel()
+                    raise
+                for key in keys:
+                    self._asked.pop(key).set_result(key in found)
+                    if key not in found:
+                        self._absent[key] = loop.time() + ABSENT_S
+                        self._absent.move_to_end(key)
+                while len(self._absent) > ABSENT_KEYS:
+                    self._absent.popitem(last=False)
+        finally:
+            self._pump = None
+
+    async def close(self) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        for future in self._asked.values():
+            future.cancel()
+        self._asked.clear()

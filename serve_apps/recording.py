@@ -1,0 +1,39 @@
+"""Recording one account fact: the shard's answer as the route's, then the read model's share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from actors.users.commands import IdempotencyConflict, LimitReached, Recorded, RecordPayload
+from serve_apps import changes
+from serve_apps.dependencies import Dependencies
+from serve_apps.problems import Refused
+
+T = TypeVar("T")
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Finishes work even when the client has gone: what follows an acknowledged event must not be cut off."""
+    return await asyncio.shield(asyncio.ensure_future(work))
+
+
+async def recorded(
+    dependencies: Dependencies, user_id: str, payload: RecordPayload, *, scope: str, idempotency_key: str | None,
+    body_digest: str | None = None,
+) -> Recorded:
+    """The durable fact, written through; a replay names the first request's event.
+
+    Raises Refused: another body under the same key, or the limit of such changes is reached. DependencyUnavailable.
+    """
+    answer = await dependencies.users.record(
+        user_id, payload, scope=scope, idempotency_key=idempotency_key, body_digest=body_digest
+    )
+    if isinstance(answer, IdempotencyConflict):
+        raise Refused("idempotency_conflict")
+    if isinstance(answer, LimitReached):
+        raise Refused("too_many_requests", retry_after_s=answer.retry_after_s)
+    if answer.payload is not None:
+        await dependencies.write_through.apply(*changes.recorded(answer.payload, answer.version))
+    return answer
