@@ -1,0 +1,60 @@
+"""The schema: forward-only SQL files, applied once each, in order, by whoever comes first."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import structlog
+
+from cluster.connections.postgres import connect, translated
+from configs.contracts.errors import ConfigurationError
+from configs.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+DIRECTORY = Path(__file__).parent
+MIGRATIONS = ("0001_people", "0002_identity", "0003_matching", "0004_log")
+EXTENSIONS = {"postgis_location": "postgis"}
+"""Migration -> the server extension without which it is left out; a later run adds it."""
+LOCK = 0x5375676172
+"""Advisory lock ("Sugar"): two processes that migrate at once apply each file once."""
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Applies what is missing and returns the names of what it applied.
+
+    Raises DependencyUnavailable; ConfigurationError: an applied file was changed since.
+    """
+    with connect(settings, "migrate") as conn, translated():
+        conn.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        try:
+            return _migrate(conn)
+        finally:
+            conn.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
+
+
+def _migrate(conn: psycopg.Connection[Any]) -> list[str]:
+    conn.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations "
+        "(name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    conn.execute("COMMENT ON TABLE schema_migrations IS 'distribution key: none (reference table)'")
+    known = dict(conn.execute("SELECT name, checksum FROM schema_migrations").fetchall())
+    available = {name for (name,) in conn.execute("SELECT name FROM pg_available_extensions").fetchall()}
+    applied: list[str] = []
+    for name in (*MIGRATIONS, *(name for name, extension in EXTENSIONS.items() if extension in available)):
+        text = (DIRECTORY / f"{name}.sql").read_bytes()
+        checksum = hashlib.sha256(text).hexdigest()
+        if name in known:
+            if known[name] != checksum:
+                raise ConfigurationError("an applied migration was changed; add a new file instead", migration=name)
+            continue
+        with conn.transaction():
+            conn.execute(text)
+            conn.execute("INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (name, checksum))
+        log.info("migrated", migration=name)
+        applied.append(name)
+    return applied
