@@ -192,7 +192,9 @@ class _Handle:
     async def remote(self, service: str, method: str, commands: list[Any]) -> tuple[int, Sequence[Any]]:
         if (self._caller, self._life.slot) in self._world.cut:
             await asyncio.sleep(60)
-        return await asyncio.shield(self._life.call(method, commands))  # a caller that gives up ends nothing there
+        call = asyncio.ensure_future(self._life.call(method, commands))
+        call.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(call)  # a caller that gives up ends nothing there
 
 
 class World:
