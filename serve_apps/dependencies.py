@@ -132,7 +132,7 @@ class Dependencies:
         await self.write_through.close()
         await self.reads.close()
         self.passwords.close()
-        await self.redis.aclose()
+        await self.redis.aclose(close_connection_pool=True)
 
     @staticmethod
     def now_ms() -> int:

@@ -27,6 +27,7 @@ class Passwords:
         self._threads = ThreadPoolExecutor(settings.hashing_threads, thread_name_prefix="argon2")
         self._places = settings.hashing_threads + settings.hashing_queue
         self._taken = 0
+        self.verified = 0
         self._nobodys = self._hasher.hash(secrets.token_urlsafe(24))
 
     async def _run(self, work: Callable[[], T]) -> T:
@@ -50,6 +51,7 @@ class Passwords:
 
     async def verify(self, stored: str | None, password: str) -> bool:
         """Whether the password fits. Without a stored hash it costs the same and is False."""
+        self.verified += 1
         return await self._run(lambda: self._verify(stored, password))
 
     def _verify(self, stored: str | None, password: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import hiredis
@@ -118,7 +119,11 @@ class RedisLane:
             self._streams = None
 
     async def close(self) -> None:
-        self._drop()
+        if self._streams is not None:
+            writer = self._streams[1]
+            self._drop()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 class Reads:

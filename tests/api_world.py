@@ -1,0 +1,228 @@
+"""The API on real servers with every shard in this process: no Ray, no writers, the same clients and services."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import numpy as np
+
+from actors.accounts.shard import AccountService
+from actors.cards.shard import CardShard
+from actors.sessions.shard import SessionService
+from actors.sharding.host import Service, ShardHost
+from actors.sharding.service import shards_of
+from actors.swipes.peers import RayPeers
+from actors.swipes.service import swipe_service
+from actors.users.shard import UserService
+from cluster.connections.kafka import LogAppender, Record
+from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.events import Event, UserCreated, encode
+from configs.contracts.ids import derived_id, email_hash, new_id, partition_of
+from configs.contracts.loading import PeopleRows, SwipeRows
+from configs.contracts.read_model import GENERATION
+from configs.contracts.topics import USER_CREATED
+from configs.settings import Settings
+from serve_apps.application import create_app
+from serve_apps.dependencies import Dependencies
+from serve_apps.matching.filters import NO_FILTERS, narrowed
+from serve_apps.tracing import TracedPool
+
+NO_KEYS = np.zeros(0, np.uint64)
+EPOCHS: Counter[str] = Counter()
+
+
+class NoRows:
+    """The loader of a database in which no writer has committed anything: shards live by the log alone."""
+
+    def __init__(self) -> None:
+        self.answers = True
+        self.warmed: list[str] = []
+
+    async def positions(self, topics: Sequence[str]) -> Mapping[str, Mapping[int, int]]:
+        return {topic: {} for topic in topics}
+
+    async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        EPOCHS[kind] += 1
+        return dict.fromkeys(shards, EPOCHS[kind])
+
+    async def _none(self, keys: Sequence[str]) -> Mapping[str, Any]:
+        return {}
+
+    accounts = sessions = idempotency = _none
+
+    async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
+        return {user_id: SwipeRows(NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS) for user_id in user_ids}
+
+    async def people(self, page: str | None, limit: int) -> PeopleRows:
+        kinds = {
+            "latitudes": np.float64, "longitudes": np.float64, "cells": np.uint64, "birth_days": np.int32,
+            "roles": np.uint8, "genders": np.uint8, "age_min": np.uint8, "age_max": np.uint8,
+            "max_distance_km": np.uint16, "role_masks": np.uint8, "gender_masks": np.uint8, "discoverable": np.bool_,
+            "verified": np.bool_, "last_active_s": np.int64, "versions": np.uint64, "match_versions": np.uint64,
+        }
+        return PeopleRows(user_ids=[], **{name: np.zeros(0, kind) for name, kind in kinds.items()})  # type: ignore[arg-type]
+
+    async def warm_people(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return self._warm(user_ids)
+
+    async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
+        return self._warm(email_hashes)
+
+    def _warm(self, keys: Sequence[str]) -> Sequence[str]:
+        if not self.answers:
+            raise DependencyUnavailable("PostgreSQL does not answer")
+        self.warmed += keys
+        return []
+
+
+class Handle:
+    """Stands for the Ray handle of a host in this process."""
+
+    def __init__(self, host: ShardHost) -> None:
+        self.call = self
+        self._host = host
+
+    def remote(self, *args: Any) -> Awaitable[Any]:
+        return self._host.call(*args)
+
+
+class Shards:
+    """Every shard actor of a platform in this process."""
+
+    def __init__(self, settings: Settings, loader: NoRows) -> None:
+        self.settings = settings
+        self.loader = loader
+        self.died: list[str] = []
+        self.hosts: dict[str, ShardHost] = {}
+        self._appenders: dict[str, LogAppender] = {}
+        plan = settings.plan
+        for kind, slots in (("identity", plan.identity_actors), ("swipes", plan.swipe_actors), ("cards", plan.card_actors)):
+            for slot in range(slots):
+                self._host(kind, slot)
+
+    def _host(self, kind: str, slot: int) -> None:
+        name = f"{kind}-{slot}"
+        appender = self._appenders[name] = LogAppender(self.settings, name)
+        self.hosts[name] = ShardHost(name, self._services(kind, slot, appender))
+
+    def _services(self, kind: str, slot: int, appender: LogAppender) -> Mapping[str, Service]:
+        common: dict[str, Any] = {"appender": appender, "loader": self.loader, "die": self.died.append}
+        if kind == "swipes":
+            return {"swipes": swipe_service(self.settings, slot, peers=RayPeers(resolve=self.handle), **common)}
+        if kind == "cards":
+            return {"cards": CardShard(settings=self.settings, slot=slot, **common)}
+        shards = shards_of(self.settings.log.partitions, self.settings.plan.identity_actors, slot)
+        kinds = (("accounts", AccountService), ("sessions", SessionService), ("users", UserService))
+        return {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}
+
+    def handle(self, name: str) -> Handle:
+        return Handle(self.hosts[name])
+
+    async def ready(self) -> None:
+        """Returns when every host has restored its services."""
+        while not all([(await host.ping())["ready"] for host in self.hosts.values()]):  # noqa: ASYNC110  as clients see it
+            await asyncio.sleep(0.05)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(host.close() for host in self.hosts.values()))
+        for appender in self._appenders.values():
+            appender.close()
+
+
+@dataclass
+class Person:
+    """Somebody who registered through the API."""
+
+    user_id: str
+    email: str
+    password: str
+    access_token: str
+    refresh_token: str
+    world: World = field(repr=False)
+
+    async def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """A request with this person's token; ``key`` is its Idempotency-Key."""
+        headers = {"Authorization": f"Bearer {self.access_token}", **options.pop("headers", {})}
+        if (key := options.pop("key", None)) is not None:
+            headers["Idempotency-Key"] = key
+        return await self.world.client.request(method, f"/api/v1{path}", headers=headers, **options)
+
+    async def ok(self, method: str, path: str, **options: Any) -> Any:
+        """The answer's body; the test fails unless it is a success."""
+        answer = await self.ask(method, path, **options)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    async def swipe(self, other: Person, action: str = "like", **options: Any) -> Any:
+        return await self.ok("POST", "/matching/swipe", json={"targetUserId": other.user_id, "action": action}, **options)
+
+
+class World:
+    """One replica of the API over shards and servers."""
+
+    NUMBERS = itertools.count()
+    PASSWORD = "correct horse battery"
+
+    def __init__(self, settings: Settings, shards: Shards) -> None:
+        self.settings = settings
+        self.shards = shards
+        self.dependencies = Dependencies.build(settings, TracedPool(settings, resolve=shards.handle), shards.loader)
+        self.app = create_app(settings, self.dependencies)
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://api")
+        self._appender = LogAppender(settings, "test-derive")
+
+    async def start(self) -> None:
+        await self.dependencies.redis.set(GENERATION, "test")
+        await self.dependencies.start()
+
+    async def close(self) -> None:
+        await self.client.aclose()
+        await self.dependencies.close()
+        self._appender.close()
+
+    def body(self, role: str = "sugar_baby", **fields: Any) -> dict[str, Any]:
+        """A valid registration with an address of its own."""
+        number = next(self.NUMBERS)
+        return {
+            "email": f"{new_id()}-{number}@example.com", "password": self.PASSWORD, "role": role,
+            "displayName": f"Person {number}", "birthDate": "1994-05-17", **fields,
+        }
+
+    async def register(self, role: str = "sugar_baby", *, at: tuple[float, float] | None = None, **fields: Any) -> Person:
+        """Somebody new, with a location when ``at`` is given; user_created follows as the derive consumer makes it."""
+        body = self.body(role, **fields)
+        answer = await self.client.post("/api/v1/auth/register", json=body)
+        assert answer.status_code == 201, answer.text
+        made = answer.json()
+        person = Person(
+            made["userId"], body["email"], body["password"], made["accessToken"], made["refreshToken"], self
+        )
+        created = UserCreated(
+            user_id=person.user_id, role=body["role"], display_name=body["displayName"], birth_date=body["birthDate"]
+        )
+        event = Event(derived_id(email_hash(person.email), "user"), datetime.now(UTC), person.user_id, created)
+        partition = partition_of(person.user_id, self.settings.log.partitions)
+        await self._appender.append([Record(USER_CREATED.name, partition, person.user_id, encode(event))])
+        if at is not None:
+            await person.ok("PUT", "/users/me/location", json={"latitude": at[0], "longitude": at[1]})
+        return person
+
+    async def until_near(self, viewer: Person, *others: Person) -> None:
+        """Returns once the card shards would show all these people to the viewer."""
+        record = await self.dependencies.people.own_record(viewer.user_id)
+        wish = narrowed(record, NO_FILTERS)
+        assert wish is not None
+        async with asyncio.timeout(20):
+            while True:
+                deck = await self.dependencies.cards.deck(wish)
+                if {other.user_id for other in others} <= {entry.user_id for entry in deck.entries}:
+                    return
+                await asyncio.sleep(0.02)

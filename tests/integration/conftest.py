@@ -1,0 +1,40 @@
+"""The API in this process over the session's servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest_asyncio
+from api_world import NoRows, Shards, World
+
+from configs.settings import Settings
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shards(servers: Settings) -> AsyncIterator[Shards]:
+    """Every shard, restored from the log alone."""
+    made = Shards(servers, NoRows())
+    await made.ready()
+    yield made
+    await made.close()
+    assert made.died == []
+
+
+@pytest_asyncio.fixture
+async def make_world(servers: Settings, shards: Shards) -> AsyncIterator[Callable[..., Awaitable[World]]]:
+    """Makes replicas of the API over the same shards; keyword arguments replace settings."""
+    worlds: list[World] = []
+
+    async def make(**changed: object) -> World:
+        worlds.append(World(servers.model_copy(update=changed), shards))
+        await worlds[-1].start()
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        await world.close()
+
+
+@pytest_asyncio.fixture
+async def world(make_world: Callable[..., Awaitable[World]]) -> World:
+    return await make_world()
