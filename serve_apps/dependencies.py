@@ -15,8 +15,8 @@ from actors.sessions.client import SessionsClient
 from actors.swipes.client import SwipesClient
 from actors.users.client import UsersClient
 from cluster.connections.redis import async_client
+from configs.contracts import changes
 from configs.settings import Settings
-from serve_apps import changes
 from serve_apps.activity import Activity
 from serve_apps.auth.rehashing import Rehashing
 from serve_apps.client_address import ClientAddresses

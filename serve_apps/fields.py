@@ -11,8 +11,8 @@ from fastapi import Header, Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictStr
 from pydantic.alias_generators import to_camel
 
+from configs.contracts.changes import rfc3339
 from configs.contracts.people import MAXIMUM_AGE_YEARS, age_years
-from serve_apps.changes import rfc3339
 
 UUID_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 KEY_PATTERN: Final = r"^[\x21-\x7e]{1,64}$"

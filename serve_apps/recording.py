@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from actors.users.commands import IdempotencyConflict, LimitReached, Recorded, RecordPayload
-from serve_apps import changes
+from configs.contracts import changes
 from serve_apps.dependencies import Dependencies
 from serve_apps.problems import Refused
 

@@ -162,6 +162,14 @@ class LogAppender:
         return int(left or 0)
 
 
+def producer(settings: Settings, name: str) -> Producer:
+    """An idempotent producer for a synchronous consumer thread: produce, then ``flush`` before the position moves."""
+    return Producer(
+        _client(settings, name)
+        | {"enable.idempotence": True, "acks": "all", "linger.ms": settings.log.linger_ms, "compression.type": "lz4"}
+    )
+
+
 def reader(settings: Settings, name: str, *, wait_ms: int = 500) -> Consumer:
     """A consumer for ``assign``: no group membership, no automatic commits, an error past the log's ends."""
     return Consumer(

@@ -7,10 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from actors.accounts.commands import AddressTaken, IdempotencyConflict, Register, Registered
+from configs.contracts import changes
 from configs.contracts.events import Role
 from configs.contracts.ids import email_hash, new_id
 from configs.contracts.people import MINIMUM_AGE_YEARS, age_years
-from serve_apps import changes
 from serve_apps.dependencies import Dependencies
 from serve_apps.limits import Rate
 from serve_apps.problems import Refused

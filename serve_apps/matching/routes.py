@@ -8,9 +8,9 @@ import msgspec
 from fastapi import APIRouter
 
 from actors.swipes.commands import EndPair, Undo, UndoRefused
+from configs.contracts import changes
 from configs.contracts.ids import key64
 from configs.contracts.read_model import MARKER, LikeEntry, MatchEntry, listing_keys, read_versioned
-from serve_apps import changes
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import IdempotencyKey, MatchIdPath, Success
 from serve_apps.identity import Deps, Person

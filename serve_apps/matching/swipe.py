@@ -8,8 +8,8 @@ from typing import Annotated, Final
 import msgspec
 
 from actors.swipes.commands import IdempotencyConflict, LimitReached, Swipe
+from configs.contracts import changes
 from configs.contracts.events import SwipeAction
-from serve_apps import changes
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import UUID_PATTERN
 from serve_apps.hot import HotRequest, HotRoute, refused

@@ -9,9 +9,9 @@ import msgspec
 from fastapi import APIRouter
 from pydantic import AfterValidator, Field, StrictStr
 
+from configs.contracts import changes
 from configs.contracts.events import NotificationRead, NotificationSent
 from configs.contracts.read_model import MARKER, NotificationEntry, listing_keys, put_entry, read_versioned
-from serve_apps import changes
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Answer, Body, IdempotencyKey, NotificationIdPath, Success, Text, UserIdText, body_digest
 from serve_apps.identity import Deps, Person, Service

@@ -7,9 +7,9 @@ from typing import Final
 from fastapi import APIRouter
 
 from actors.swipes.commands import EndPair
+from configs.contracts import changes
 from configs.contracts.events import UserBlocked, UserUnblocked
 from configs.contracts.read_model import MARKER, read_versioned, relation_key
-from serve_apps import changes
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import IdempotencyKey, Success, UserIdPath, body_digest
 from serve_apps.identity import Deps, Person

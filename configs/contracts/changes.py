@@ -1,6 +1,6 @@
-"""Acknowledged facts as operations on the read model: what the projections do, done at once by the API.
+"""Events as operations on the read model: the API's write-through and the writers' projections apply the same ones.
 
-Versions come from the answers of the shards, so whichever of the two comes later changes nothing.
+Both know the version of the event, so whichever of the two comes later changes nothing.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from actors.users.commands import RecordPayload
 from configs.contracts.events import (
     LocationChanged,
     MatchEnd,
     NotificationSent,
+    Payload,
     PreferencesChanged,
     ProfileChanged,
     Role,
@@ -54,7 +54,7 @@ def created(
     )
 
 
-def recorded(payload: RecordPayload, version: int) -> tuple[Operation, ...]:
+def recorded(payload: Payload, version: int) -> tuple[Operation, ...]:
     """What an account change does to records and relations; nothing for reports and notifications."""
     if isinstance(payload, ProfileChanged | PreferencesChanged):
         names = _PROFILE if isinstance(payload, ProfileChanged) else _PREFERENCES

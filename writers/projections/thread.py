@@ -1,0 +1,150 @@
+"""The thread that keeps Redis current: its position is in Redis beside what it wrote, so both are lost together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+import redis
+import structlog
+from confluent_kafka import Consumer, KafkaError, Message
+from redis.exceptions import RedisError
+
+from cluster.connections.kafka import assign, consume, reader
+from cluster.connections.postgres import connect
+from cluster.connections.redis import apply, sync_client
+from configs.contracts.errors import DependencyUnavailable, PositionOutsideLog
+from configs.contracts.read_model import GENERATION, REVOKED
+from configs.settings import Settings
+from writers.commit import Place
+from writers.projections.operations import changes_of
+from writers.records import batch_of
+
+log = structlog.get_logger(__name__)
+
+RECORDS_A_BATCH = 1_000
+RETRY_S = 0.3
+ROWS_POLL_S = 0.005
+
+
+def position_key(place: Place) -> str:
+    """Where the projection of a partition stands in Redis: ``generation:next offset``."""
+    return f"proj:{place[0]}:{place[1]}"
+
+
+class _ReadModelLost(Exception):
+    """Redis is not the one this thread began with, or is being rebuilt: begin again."""
+
+
+class ProjectionThread:
+    """Projects the records of its partitions once their rows are committed; may repeat a batch."""
+
+    def __init__(self, settings: Settings, name: str, places: Sequence[Place], committed: Callable[[], Mapping[Place, int]],
+                 *, fatal: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._name = name
+        self._places = tuple(places)
+        self._committed = committed
+        self._fatal = fatal
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.state = "starting"
+        self.records = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def join(self, timeout_s: float) -> None:
+        self._thread.join(timeout_s)
+
+    def describe(self) -> dict[str, Any]:
+        return {"state": self.state, "records": self.records}
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with connect(self._settings, self._name) as conn:
+                    client = sync_client(self._settings)
+                    consumer = reader(self._settings, self._name)
+                    try:
+                        self._project(conn, client, consumer)
+                    finally:
+                        consumer.close()
+                        client.close()
+            except (
+                _ReadModelLost, DependencyUnavailable, RedisError, psycopg.OperationalError, psycopg.InterfaceError, OSError
+            ) as error:
+                self.state = f"waiting: {type(error).__name__}"
+                self._stopping.wait(RETRY_S)
+            except PositionOutsideLog as error:
+                # Redis is older than the log keeps: only a rebuild can mend it.
+                log.exception("read_model_too_old", name=self._name, reason=str(error))
+                self._drop_generation()
+            except Exception as error:
+                log.exception("projection_failed", name=self._name)
+                self.state = "failed"
+                self._fatal(f"{self._name}: {error!r}")
+                raise
+
+    def _drop_generation(self) -> None:
+        try:
+            sync_client(self._settings).delete(GENERATION)
+        except RedisError:
+            self._stopping.wait(RETRY_S)
+
+    def _project(self, conn: psycopg.Connection[Any], client: redis.Redis, consumer: Consumer) -> None:
+        generation = client.get(GENERATION)
+        if generation is None:
+            raise _ReadModelLost
+        self._assign(client, consumer)
+        self.state = "running"
+        while not self._stopping.is_set():
+            messages = consume(consumer, RECORDS_A_BATCH, 0.5, self._transport_error)
+            if messages and self._wait_for_rows(messages):
+                self._apply(conn, client, messages, generation)
+            elif client.get(GENERATION) != generation:
+                raise _ReadModelLost
+
+    def _assign(self, client: redis.Redis, consumer: Consumer) -> None:
+        stored: Any = client.mget([position_key(place) for place in self._places])
+        wanted: dict[str, dict[int, int]] = {}
+        for place, value in zip(self._places, stored, strict=True):
+            generation, _, offset = (value or b"0:0").partition(b":")
+            present = self._settings.log.generations.get(place[0], 1)
+            wanted.setdefault(place[0], {})[place[1]] = int(offset) if int(generation) == present else 0
+        assign(consumer, wanted)
+
+    def _wait_for_rows(self, messages: Sequence[Message]) -> bool:
+        """Returns once all of them are in rows; False: stopping."""
+        needed: dict[Place, int] = {}
+        for message in messages:
+            needed[(message.topic(), message.partition())] = message.offset() + 1
+        while not self._stopping.is_set():
+            committed = self._committed()
+            if all(committed.get(place, 0) >= offset for place, offset in needed.items()):
+                return True
+            self._stopping.wait(ROWS_POLL_S)
+        return False
+
+    def _apply(self, conn: psycopg.Connection[Any], client: redis.Redis, messages: Sequence[Message],
+               generation: Any) -> None:
+        batch = batch_of(messages, self._settings.log.generations)
+        found = changes_of(conn, batch.stored)
+        apply(client, found.operations)
+        pipeline = client.pipeline(transaction=False)
+        if found.revoked:
+            pipeline.zadd(REVOKED, found.revoked, nx=True)
+        for place, offset in batch.next_offsets.items():
+            pipeline.set(position_key(place), f"{self._settings.log.generations.get(place[0], 1)}:{offset}")
+        pipeline.get(GENERATION)
+        if pipeline.execute()[-1] != generation:
+            raise _ReadModelLost
+        self.records += batch.count
+
+    def _transport_error(self, error: KafkaError) -> None:
+        log.warning("broker_error", name=self._name, code=error.name())

@@ -1,0 +1,107 @@
+"""A writer: the threads that drain its partitions into rows, derive what follows, and keep Redis current."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from configs.contracts.topics import TOPICS
+from configs.settings import Settings, load_settings
+from writers.commit import Place
+from writers.consumers.derive import TOPICS as DERIVED_FROM
+from writers.consumers.derive import Derive
+from writers.loops import ConsumingThread
+from writers.projections.thread import ProjectionThread
+from writers.rebuild import ReadModelKeeper
+from writers.rows import Rows
+
+log = structlog.get_logger(__name__)
+
+JOIN_S = 5.0
+
+
+def die(reason: str) -> None:
+    """Ends this process: a fenced writer must stop, and Ray starts another where one is missing."""
+    log.error("writer_ended", reason=reason)
+    os._exit(1)
+
+
+class Writer:
+    """The writer of one slot: every topic's partitions with ``partition % writer_actors == slot``.
+
+    The consumer ``derive`` and the read model's keeper run beside the rows; each has its own connection and position.
+    """
+
+    def __init__(self, settings: Settings, slot: int, *, fenced: Callable[[str], None] = die) -> None:
+        name = f"writer-{slot}"
+        partitions = range(slot, settings.log.partitions, settings.plan.writer_actors)
+        self._slot = slot
+        self._rows_handler = Rows(settings, name)
+        self._rows = ConsumingThread(
+            settings, f"{name}-rows", self._rows_handler,
+            [(topic.name, partition) for topic in TOPICS for partition in partitions], fenced=fenced,
+        )
+        self._derive = ConsumingThread(
+            settings, f"{name}-derive", Derive(settings, name),
+            [(topic.name, partition) for topic in DERIVED_FROM for partition in partitions], fenced=fenced,
+        )
+        self._projection = ProjectionThread(
+            settings, f"{name}-projection",
+            [(topic.name, partition) for topic in TOPICS for partition in partitions], self._committed, fatal=fenced,
+        )
+        self._stopping = threading.Event()
+        self._keeper = (
+            threading.Thread(target=ReadModelKeeper(settings).run, args=(self._stopping,), name=f"{name}-keeper", daemon=True)
+            if slot == 0 else None
+        )
+
+    def _committed(self) -> Mapping[Place, int]:
+        return self._rows.committed
+
+    def start(self) -> None:
+        for thread in (self._rows, self._derive, self._projection):
+            thread.start()
+        if self._keeper is not None:
+            self._keeper.start()
+
+    def stop(self) -> None:
+        """Ends the threads between two batches."""
+        self._stopping.set()
+        threads = (self._rows, self._derive, self._projection)
+        for thread in threads:
+            thread.stop()
+        for thread in threads:
+            thread.join(JOIN_S)
+        if self._keeper is not None:
+            self._keeper.join(JOIN_S)
+
+    @property
+    def ready(self) -> bool:
+        return self._rows.epoch > 0
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "rows": self._rows.describe(), "derive": self._derive.describe(), "projection": self._projection.describe(),
+            "epoch": self._rows.epoch, "dead_letters": self._rows_handler.dead_letters,
+        }
+
+
+def remote_writer() -> Any:
+    """The Ray actor class; launch gives it name, lifetime and resources. Constructed with its name ``writer-N``."""
+    import ray
+
+    class WriterActor:
+        def __init__(self, name: str) -> None:
+            self._name = name
+            self._writer = Writer(load_settings(), int(name.rpartition("-")[2]))
+            self._writer.start()
+
+        async def ping(self) -> dict[str, Any]:
+            """Liveness and figures for the keeper and status."""
+            return {"actor": self._name, "pid": os.getpid(), "ready": self._writer.ready, **self._writer.describe()}
+
+    return ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=10)(WriterActor)
