@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+READY = "ready"
+
 
 class ActorReport(BaseModel):
     """One named actor as the keeper last saw it."""
@@ -46,6 +48,7 @@ class Report(BaseModel):
     step: str = ""
     actors: list[ActorReport] = []
     replicas: list[ReplicaReport] = []
+    api: str = Field("starting", description="'ready', or why /ready is not 200")
     lag: dict[str, int] = Field(default_factory=dict, description="topic -> records appended and not yet in rows")
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
 

@@ -10,17 +10,18 @@ import os
 import signal
 import time
 
+import httpx
 import ray
 import structlog
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from cluster.embedded.process import accepts
+from cluster.embedded.process import LOOPBACK, accepts
 from cluster.launch import logs, serving
 from cluster.launch.actors import specs
 from cluster.launch.drain import Drain
 from cluster.launch.keeper import PROBE_EVERY_S, Keeper
-from cluster.launch.report import Report, write_report
+from cluster.launch.report import READY, Report, write_report
 from cluster.launch.state import read_state
 from configs.contracts.errors import PlatformError
 from configs.contracts.loading import NAMESPACE
@@ -28,7 +29,8 @@ from configs.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
 
-FIGURES_EVERY_S = 5.0
+FIGURES_EVERY_S = 2.0
+READY_DEADLINE_S = 3.0
 SERVE_SILENT_LIMIT_S = 30.0
 """Ray restarts Serve's controller by itself; when it stays away this long, a new runtime deploys again."""
 STOP_SERVING_S = 20.0
@@ -93,14 +95,15 @@ class Runtime:
                 raise
             return
         self._serve_answered_s = time.monotonic()
-        if up and self._keeper.ready:
+        self._report.api = await asyncio.to_thread(_ask_api, self._settings) if up else "not every replica runs"
+        if self._keeper.ready and self._report.api == READY:
             self._report.ready = True
 
     def _publish(self) -> None:
         actors = self._keeper.reports()
         if not self._report.ready:
             waiting = [actor.name for actor in actors if not actor.ready]
-            self._report.step = f"waiting for {', '.join(waiting)}" if waiting else "waiting for the API"
+            self._report.step = f"waiting for {', '.join(waiting)}" if waiting else f"waiting for the API: {self._report.api}"
         self._report = self._report.model_copy(update={"actors": actors, "at_s": time.time()})
         write_report(self._settings.data_dir, self._report)
 
@@ -119,6 +122,19 @@ class Runtime:
         drained = await self._drain.wait()
         log.info("drained", complete=drained)
         self._say("drained" if drained else "not drained in time")
+
+
+def _ask_api(settings: Settings) -> str:
+    """``ready``, or why the API says that it is not."""
+    host = LOOPBACK if settings.bind in ("0.0.0.0", "::") else settings.bind  # noqa: S104 - compared, not bound
+    try:
+        answer = httpx.get(f"http://{host}:{settings.port}/ready", timeout=READY_DEADLINE_S)
+        checks = answer.json().get("checks", {}) if answer.status_code != 200 else {}
+    except (httpx.HTTPError, ValueError) as error:
+        return type(error).__name__
+    if answer.status_code == 200:
+        return READY
+    return ", ".join(f"{name}: {said}" for name, said in checks.items() if said != "ok") or f"HTTP {answer.status_code}"
 
 
 def wait_for_node(settings: Settings) -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
-from cluster.launch.report import ActorReport, ReplicaReport, read_report
+from cluster.launch.report import READY, ActorReport, ReplicaReport, read_report
 from cluster.launch.state import Phase, read_state
 
 STALE_S = 15.0
@@ -38,6 +38,7 @@ class PlatformStatus(BaseModel):
     uptime_s: int = 0
     url: str = ""
     dashboard_url: str = ""
+    api: str = Field("", description="'ready', or why the API's /ready is not 200")
     servers: list[ServerStatus] = []
     actors: list[ActorReport] = []
     replicas: list[ReplicaReport] = []
@@ -61,11 +62,11 @@ def collect(data_dir: Path) -> PlatformStatus:
         servers=servers,
     )
     if report is not None:
-        found.actors, found.replicas = report.actors, report.replicas
+        found.actors, found.replicas, found.api = report.actors, report.replicas, report.api
         found.lag, found.dead_letters = report.lag, report.dead_letters
         found.step = found.step or ("" if fresh else "the runtime does not report")
     found.well = (
-        state.phase == "ready" and fresh and all(server.runs for server in servers)
+        state.phase == "ready" and fresh and found.api == READY and all(server.runs for server in servers)
         and bool(found.actors) and all(actor.answers and actor.ready for actor in found.actors)
         and bool(found.replicas) and all(replica.state.endswith("RUNNING") for replica in found.replicas)
     )
@@ -95,6 +96,8 @@ def show(console: Console, found: PlatformStatus) -> None:
         return
     word = "[green]well[/green]" if found.well else "[red]not well[/red]"
     console.print(f"{found.url}  {word}, {found.phase}, up {found.uptime_s} s" + (f", {found.step}" if found.step else ""))
+    if found.api not in ("", READY):
+        console.print(f"API: {found.api}", markup=False)
     if found.problem:
         console.print(f"last problem: {found.problem}", markup=False)
     servers = Table("server", "pid", "runs", "restarts", "MiB", title="Servers")

@@ -1,0 +1,82 @@
+"""Raw HTTP requests of the scenarios, made before the load begins so that making them costs nothing while it runs."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from configs.contracts.ids import new_id
+from configs.settings import Settings
+from serve_apps.tokens import AccessTokens
+
+DAILY_SHARE = 0.8
+"""Share of a person's daily likes that one run may use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A person of the demo population with an access token."""
+
+    user_id: str
+    token: str
+
+
+def callers(settings: Settings, user_ids: Sequence[str]) -> list[Caller]:
+    """Tokens signed with the platform's own key: sign-in has a scenario of its own."""
+    tokens = AccessTokens(settings.auth)
+    return [Caller(user, tokens.issue(user, new_id())) for user in user_ids]
+
+
+def raw(method: str, path: str, *, token: str = "", body: object = None) -> bytes:
+    """One HTTP/1.1 request as it goes over the wire."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n"
+    if token:
+        head += f"Authorization: Bearer {token}\r\n"
+    data = b"" if body is None else json.dumps(body).encode()
+    if data:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
+    return (head + "\r\n").encode() + data
+
+
+def swipes(people: Sequence[Caller], count: int, *, seed: int) -> list[bytes]:
+    """Half likes, half passes, on ordered pairs that are all distinct; the swiper changes with every request."""
+    shuffled = list(people)
+    random.Random(seed).shuffle(shuffled)
+    size = len(shuffled)
+    if count > size * (size - 1):
+        raise ValueError(f"{count} distinct pairs need more than {size} people")
+    requests = []
+    for number in range(count):
+        step, place = divmod(number, size)
+        body = {"targetUserId": shuffled[(place + 1 + step) % size].user_id, "action": "like" if number % 2 else "pass"}
+        requests.append(raw("POST", "/api/v1/matching/swipe", token=shuffled[place].token, body=body))
+    return requests
+
+
+def cards(people: Sequence[Caller], count: int, *, cold: bool) -> list[bytes]:
+    """Warm: a few hundred viewers who ask again and again. Cold: no two requests share a viewer and filters."""
+    if not cold:
+        few = people[:200]
+        return [raw("GET", "/api/v1/matching/cards", token=few[number % len(few)].token) for number in range(count)]
+    ages = [(low, high) for low in range(18, 30) for high in range(60, 99)]
+    requests = []
+    for number in range(count):
+        round_, place = divmod(number, len(people))
+        low, high = ages[round_ % len(ages)]
+        requests.append(raw("GET", f"/api/v1/matching/cards?ageMin={low}&ageMax={high}", token=people[place].token))
+    return requests
+
+
+def logins(addresses: Sequence[str], password: str, count: int) -> list[bytes]:
+    return [
+        raw("POST", "/api/v1/auth/login", body={"email": addresses[number % len(addresses)], "password": password})
+        for number in range(count)
+    ]
+
+
+def mixed(people: Sequence[Caller], count: int, *, seed: int) -> list[bytes]:
+    """Two swipes to one card request, as the capacity plan has them (10,000 and 5,000 a second)."""
+    swiping, looking = iter(swipes(people, count, seed=seed)), iter(cards(people, count, cold=False))
+    return [next(looking) if number % 3 == 2 else next(swiping) for number in range(count)]
