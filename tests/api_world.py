@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 
 from actors.accounts.shard import AccountService
@@ -222,7 +223,7 @@ class World:
         assert wish is not None
         async with asyncio.timeout(20):
             while True:
-                deck = await self.dependencies.cards.deck(wish)
+                deck = await self.dependencies.cards.deck(msgspec.structs.replace(wish, size=200))
                 if {other.user_id for other in others} <= {entry.user_id for entry in deck.entries}:
                     return
                 await asyncio.sleep(0.02)

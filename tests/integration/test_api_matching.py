@@ -1,0 +1,234 @@
+"""Swipes, matches and cards through the API on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+from api_world import Person, World
+
+from configs.contracts.ids import match_id, new_id
+from serve_apps.matching.impressions import read_impression
+
+pytestmark = pytest.mark.servers
+
+PLACES = itertools.count()
+
+
+def somewhere() -> tuple[float, float]:
+    """A place of the test's own, 1,000 km and more from every other's."""
+    number = next(PLACES)
+    return -60.0 + 12 * (number % 10), -170.0 + 20 * (number // 10)
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def ids(found: dict[str, Any]) -> list[str]:
+    return [card["userId"] for card in found["cards"]]
+
+
+async def couple(world: World) -> tuple[Person, Person]:
+    return await world.register("sugar_baby"), await world.register("sugar_daddy")
+
+
+async def test_two_who_like_each_other_see_one_match(world: World) -> None:
+    one, other = await couple(world)
+    assert await one.swipe(other) == {"matched": False}
+    expected = match_id(one.user_id, other.user_id)
+    assert await other.swipe(one) == {"matched": True, "matchId": expected}
+    assert await one.swipe(other) == {"matched": True, "matchId": expected}
+    for me, them in ((one, other), (other, one)):
+        (match,) = (await me.ok("GET", "/matching/matches"))["matches"]
+        assert (match["matchId"], match["user"]["userId"], match["unreadCount"]) == (expected, them.user_id, 0)
+        (conversation,) = (await me.ok("GET", "/messaging/conversations"))["conversations"]
+        assert conversation["conversationId"] == match["conversationId"] == expected
+
+
+async def test_simultaneous_likes_with_retries_make_one_match_each(world: World) -> None:
+    pairs = [await couple(world) for _ in range(20)]
+    await asyncio.gather(*(
+        me.swipe(them, key=f"{me.user_id[:8]}-like")
+        for one, other in pairs for me, them in ((one, other), (other, one)) for _ in range(3)
+    ))
+    for one, other in pairs:
+        again = await one.swipe(other)
+        assert again == {"matched": True, "matchId": match_id(one.user_id, other.user_id)}
+        assert await other.swipe(one) == again
+        assert len((await one.ok("GET", "/matching/matches"))["matches"]) == 1
+
+
+@pytest.mark.parametrize("end", ["unmatch", "block"])
+async def test_a_match_ends_for_both(world: World, end: str) -> None:
+    one, other = await couple(world)
+    await one.swipe(other)
+    match = (await other.swipe(one))["matchId"]
+    if end == "unmatch":
+        await one.ok("DELETE", f"/matching/matches/{match}")
+        await one.ok("DELETE", f"/matching/matches/{match}")
+    else:
+        await one.ok("POST", f"/users/{other.user_id}/block")
+    for person in (one, other):
+        assert (await person.ok("GET", "/matching/matches"))["matches"] == []
+        assert (await person.ok("GET", "/messaging/conversations"))["conversations"] == []
+    if end == "unmatch":
+        assert await other.swipe(one, "super_like") == {"matched": False}
+        assert await one.swipe(other, "super_like") == {"matched": False}
+
+
+async def test_ending_somebody_elses_match_is_not_found(world: World) -> None:
+    one, other = await couple(world)
+    await one.swipe(other)
+    match = (await other.swipe(one))["matchId"]
+    stranger = await world.register()
+    assert code(await stranger.ask("DELETE", f"/matching/matches/{match}")) == (404, "not_found")
+    assert len((await one.ok("GET", "/matching/matches"))["matches"]) == 1
+
+
+async def test_undo_withdraws_the_last_swipe_and_its_match(world: World) -> None:
+    one, other = await couple(world)
+    await one.swipe(other)
+    await other.swipe(one)
+    undone = await other.ok("POST", "/matching/undo")
+    assert undone == {"targetUserId": one.user_id, "action": "like", "endedMatch": True}
+    assert (await one.ok("GET", "/matching/matches"))["matches"] == []
+    assert code(await other.ask("POST", "/matching/undo")) == (409, "nothing_to_undo")
+
+
+async def test_swiping_oneself_or_nobody_is_refused(world: World) -> None:
+    one = await world.register()
+    body = {"targetUserId": one.user_id, "action": "like"}
+    assert code(await one.ask("POST", "/matching/swipe", json=body)) == (422, "self_target")
+    assert code(await one.ask("POST", "/matching/swipe", json=body | {"targetUserId": new_id()})) == (404, "not_found")
+
+
+async def test_super_likes_have_a_daily_limit(world: World) -> None:
+    one = await world.register()
+    others = [await world.register("sugar_daddy") for _ in range(world.settings.limits.super_likes_a_day + 1)]
+    for other in others[:-1]:
+        await one.swipe(other, "super_like")
+    answer = await one.ask("POST", "/matching/swipe", json={"targetUserId": others[-1].user_id, "action": "super_like"})
+    assert code(answer) == (429, "daily_limit_reached")
+    assert 0 < int(answer.headers["retry-after"]) <= 86_400
+    assert answer.json()["resetsAt"].endswith("T00:00:00.000Z")
+
+
+async def test_cards_need_a_location(world: World) -> None:
+    assert code(await (await world.register()).ask("GET", "/matching/cards")) == (409, "location_required")
+
+
+async def neighbours(world: World, count: int) -> tuple[Person, list[Person]]:
+    """A viewer and the people near them, known to the card shards."""
+    place = somewhere()
+    viewer = await world.register(at=place)
+    near = list(await asyncio.gather(*(world.register("sugar_daddy", at=place) for _ in range(count))))
+    await world.until_near(viewer, *near)
+    return viewer, near
+
+
+async def test_cards_show_neighbours_and_nothing_private(world: World) -> None:
+    viewer, (other,) = await neighbours(world, 1)
+    (card,) = (await viewer.ok("GET", "/matching/cards"))["cards"]
+    assert set(card) == {
+        "userId", "displayName", "age", "bio", "avatarUrl", "role", "distanceKm", "verified", "lastActiveBucket",
+        "impressionId",
+    }
+    assert (card["userId"], card["distanceKm"]) == (other.user_id, 2)
+    impression = read_impression(world.dependencies.seals, card["impressionId"])
+    assert impression is not None
+    assert (impression.viewer_id, impression.candidate_id, impression.position) == (viewer.user_id, other.user_id, 0)
+
+
+async def test_a_swiped_person_is_not_shown_again(world: World) -> None:
+    viewer, near = await neighbours(world, 3)
+    assert set(ids(await viewer.ok("GET", "/matching/cards"))) == {person.user_id for person in near}
+    await viewer.swipe(near[0], "pass")
+    assert set(ids(await viewer.ok("GET", "/matching/cards"))) == {person.user_id for person in near[1:]}
+    await viewer.ok("POST", "/matching/undo")
+    assert near[0].user_id in ids(await viewer.ok("GET", "/matching/cards"))
+
+
+async def test_block_and_hiding_show_in_the_next_response(world: World) -> None:
+    viewer, (blocker, hider, blocked, shy) = await neighbours(world, 4)
+    assert len(ids(await viewer.ok("GET", "/matching/cards"))) == 4
+    await blocker.ok("POST", f"/users/{viewer.user_id}/block")
+    await hider.ok("PUT", "/users/me/preferences", json={"discoverable": False})
+    await viewer.ok("POST", f"/users/{blocked.user_id}/block")
+    await shy.ok("PUT", "/users/me/preferences", json={"hideDistance": True})
+    (card,) = (await viewer.ok("GET", "/matching/cards"))["cards"]
+    assert (card["userId"], card["distanceKm"]) == (shy.user_id, None)
+
+
+async def test_a_candidate_who_no_longer_wants_the_viewer_is_dropped(world: World) -> None:
+    viewer, (picky, mover, same) = await neighbours(world, 3)
+    assert len(ids(await viewer.ok("GET", "/matching/cards"))) == 3
+    await picky.ok("PUT", "/users/me/preferences", json={"ageMin": 90})
+    place = somewhere()
+    await mover.ok("PUT", "/users/me/location", json={"latitude": place[0], "longitude": place[1]})
+    await same.ok("PUT", "/users/me/preferences", json={"ageMax": 98})
+    assert ids(await viewer.ok("GET", "/matching/cards")) == [same.user_id]
+
+
+async def test_filters_only_narrow(world: World) -> None:
+    viewer, near = await neighbours(world, 2)
+    assert ids(await viewer.ok("GET", "/matching/cards?role=sugar_baby")) == []
+    assert ids(await viewer.ok("GET", "/matching/cards?ageMin=60")) == []
+    assert ids(await viewer.ok("GET", "/matching/cards?verifiedOnly=true")) == []
+    assert len(ids(await viewer.ok("GET", "/matching/cards?ageMin=18&maxDistanceKm=500&role=sugar_daddy"))) == len(near)
+
+
+async def test_a_cursor_answers_the_same_cards_again(world: World) -> None:
+    viewer, near = await neighbours(world, 7)
+    first = await viewer.ok("GET", "/matching/cards?limit=3")
+    second = await viewer.ok("GET", f"/matching/cards?limit=3&cursor={first['nextCursor']}")
+    assert ids(second) == ids(await viewer.ok("GET", f"/matching/cards?limit=3&cursor={first['nextCursor']}"))
+    third = await viewer.ok("GET", f"/matching/cards?limit=3&cursor={second['nextCursor']}")
+    assert Counter(ids(first) + ids(second) + ids(third)) == Counter(person.user_id for person in near)
+    assert "nextCursor" not in third
+
+
+async def test_paging_goes_beyond_one_deck_without_repeats(world: World) -> None:
+    viewer, near = await neighbours(world, 60)
+    shown: list[str] = []
+    path = "/matching/cards?limit=40"
+    for _ in range(4):
+        page = await viewer.ok("GET", path)
+        retried = await viewer.ok("GET", path)
+        assert ids(page) == ids(retried)
+        shown += ids(page)
+        if "nextCursor" not in page:
+            break
+        path = f"/matching/cards?limit=40&cursor={page['nextCursor']}"
+    assert Counter(shown) == Counter(person.user_id for person in near)
+
+
+async def test_a_used_up_deck_is_refilled(world: World) -> None:
+    viewer, near = await neighbours(world, 60)
+    first = ids(await viewer.ok("GET", "/matching/cards?limit=50"))
+    by_id = {person.user_id: person for person in near}
+    await asyncio.gather(*(viewer.swipe(by_id[user_id], "pass") for user_id in first))
+    rest = ids(await viewer.ok("GET", "/matching/cards?limit=50"))
+    assert set(rest) == set(by_id) - set(first)
+
+
+async def test_a_cursor_of_another_person_or_filter_or_forged_is_refused(world: World) -> None:
+    viewer, _ = await neighbours(world, 3)
+    cursor = (await viewer.ok("GET", "/matching/cards?limit=1"))["nextCursor"]
+    other = await world.register(at=somewhere())
+    forged = ("B" if cursor[0] == "A" else "A") + cursor[1:]
+    for person, query in ((other, f"cursor={cursor}"), (viewer, f"ageMin=20&cursor={cursor}"), (viewer, f"cursor={forged}")):
+        assert code(await person.ask("GET", f"/matching/cards?{query}")) == (422, "cursor_invalid")
+    assert code(await viewer.ask("GET", f"/matching/matches?cursor={cursor}")) == (422, "cursor_invalid")
+
+
+async def test_a_swipe_may_name_the_impression_of_its_own_card_only(world: World) -> None:
+    viewer, (one, other) = await neighbours(world, 2)
+    cards = {card["userId"]: card["impressionId"] for card in (await viewer.ok("GET", "/matching/cards"))["cards"]}
+    body = {"targetUserId": one.user_id, "action": "pass", "impressionId": cards[other.user_id]}
+    assert code(await viewer.ask("POST", "/matching/swipe", json=body)) == (422, "invalid")
+    await viewer.ok("POST", "/matching/swipe", json=body | {"impressionId": cards[one.user_id]})
