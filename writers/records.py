@@ -1,80 +1,72 @@
-"""Records as they come out of the log, decoded once."""
+"""What the log holds, as the writers hand it on: raw records, and the facts decoded from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from confluent_kafka import Message
+from typing import NamedTuple
 
 from configs.contracts.errors import InvalidEvent
 from configs.contracts.events import Barrier, Event, decode
-from configs.contracts.positions import version_of
+from configs.contracts.positions import OFFSET_BITS
+
+Place = tuple[str, int]
+"""(topic, partition)"""
+Headers = tuple[tuple[str, bytes | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A decoded event and where it stands."""
-
-    topic: str
-    partition: int
-    offset: int
-    version: int
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class Poison:
-    """A record that cannot be applied, as it came, and why."""
+class LogRecord(NamedTuple):
+    """One record as it stands in the log."""
 
     topic: str
     partition: int
     offset: int
-    generation: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
-    error: str
+    headers: Headers = ()
+
+    def header(self, name: str) -> bytes | None:
+        return next((value for known, value in self.headers if known == name), None)
+
+
+class Fact(NamedTuple):
+    """A decoded event with its version and the partition in which it stands."""
+
+    event: Event
+    version: int
+    partition: int
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What one read brought: good records by topic, poison, the raw messages, and the next offset of each partition."""
+class Undecoded:
+    """A record that is no event of ours."""
 
-    stored: Mapping[str, Sequence[Stored]]
-    poison: Sequence[Poison]
-    messages: Mapping[tuple[str, int, int], Message]
-    next_offsets: Mapping[tuple[str, int], int]
-
-    @property
-    def count(self) -> int:
-        return len(self.messages)
+    record: LogRecord
+    error: InvalidEvent
 
 
-def poison_of(message: Message, generation: int, error: str) -> Poison:
-    """The message as a dead letter keeps it."""
-    return Poison(
-        message.topic(), message.partition(), message.offset(), generation, message.key(), message.value(),
-        tuple((name, value) for name, value in message.headers() or ()), error,
-    )
-
-
-def batch_of(messages: Sequence[Message], generations: Mapping[str, int]) -> Batch:
-    """Decodes messages; barriers only move the position."""
-    stored: dict[str, list[Stored]] = {}
-    poison: list[Poison] = []
-    raw: dict[tuple[str, int, int], Message] = {}
-    next_offsets: dict[tuple[str, int], int] = {}
-    for message in messages:
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        raw[(topic, partition, offset)] = message
-        next_offsets[(topic, partition)] = offset + 1
-        generation = generations.get(topic, 1)
+def decode_all(
+    records: Sequence[LogRecord], generations: Mapping[str, int]
+) -> tuple[list[tuple[LogRecord, Fact]], list[Undecoded]]:
+    """The facts of the records, in order, without barriers; and the records that could not be decoded."""
+    facts: list[tuple[LogRecord, Fact]] = []
+    failures: list[Undecoded] = []
+    bases = {topic: generations.get(topic, 1) << OFFSET_BITS for topic in {record.topic for record in records}}
+    for record in records:
         try:
-            event = decode(message.value())
+            event = decode(record.value)
         except InvalidEvent as error:
-            poison.append(poison_of(message, generation, str(error)))
+            failures.append(Undecoded(record, error))
             continue
         if not isinstance(event.payload, Barrier):
-            stored.setdefault(topic, []).append(Stored(topic, partition, offset, version_of(generation, offset), event))
-    return Batch(stored, poison, raw, next_offsets)
+            facts.append((record, Fact(event, bases[record.topic] | record.offset, record.partition)))
+    return facts, failures
+
+
+def next_offsets(records: Iterable[LogRecord]) -> dict[Place, int]:
+    """Place -> offset after its last record; offsets may have gaps."""
+    ends: dict[Place, int] = {}
+    for record in records:
+        place = (record.topic, record.partition)
+        ends[place] = max(ends.get(place, 0), record.offset + 1)
+    return ends

@@ -1,0 +1,40 @@
+"""Positions of the row writers and epochs of shards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from configs.contracts.loading import Positions
+from configs.settings import Settings
+from writers.loads.reader import Connection
+
+ROWS = "rows"
+"""The consumer whose position says what the tables hold."""
+
+POSITIONS = """
+SELECT topic, partition, generation, next_offset FROM writer_positions
+WHERE consumer = %s AND topic = ANY(%s)
+"""
+
+CLAIM = """
+INSERT INTO shard_epochs AS stored (kind, shard, epoch)
+SELECT %s, unnest(%s::int[]), 1
+ON CONFLICT (kind, shard) DO UPDATE SET epoch = stored.epoch + 1, claimed_at = now()
+RETURNING shard, epoch
+"""
+
+
+def positions(conn: Connection, settings: Settings, topics: Sequence[str]) -> Positions:
+    """Every partition of every topic; one without a position in the topic's present generation is at 0."""
+    found: dict[str, dict[int, int]] = {
+        topic: dict.fromkeys(range(settings.log.partitions), 0) for topic in topics
+    }
+    for topic, partition, generation, next_offset in conn.execute(POSITIONS, (ROWS, list(topics))).fetchall():
+        if generation == settings.log.generations.get(topic, 1):
+            found[topic][partition] = next_offset
+    return found
+
+
+def claim_epochs(conn: Connection, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+    """Shard -> its new epoch. Sorted, so that two claimants never wait for each other in a circle."""
+    return dict(conn.execute(CLAIM, (kind, sorted(set(shards)))).fetchall())

@@ -1,0 +1,145 @@
+"""A bounded set of PostgreSQL connections for reading, kept by threads and renewed after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
+
+import psycopg
+import structlog
+from psycopg.rows import TupleRow
+
+from cluster.connections.postgres import connect, translated
+from configs.contracts.errors import DependencyUnavailable
+from configs.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+Connection = psycopg.Connection[TupleRow]
+R = TypeVar("R")
+
+WAITING: Final = 512
+"""Calls that wait for a connection; past it they fail at once, as every one behind a stopped server would."""
+DEADLINE_S: Final = 8.0
+"""Longest wait of a call, under the 10 s that its caller waits."""
+STATEMENT_TIMEOUT_MS: Final = 20_000
+
+
+class RowReader:
+    """Runs statements on at most ``settings.writing.connections`` connections to the primary and as many to a replica.
+
+    Rows read from a replica are at least as new as everything ``fresh`` has ever returned: a replica that has not
+    replayed that far is passed over for the primary.
+    """
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._threads = ThreadPoolExecutor(settings.writing.connections, thread_name_prefix=name)
+        self._kept = threading.local()
+        self._waiting = 0
+        self._replicas = bool(settings.database_replica_urls)
+        self._at_least: str | None = None
+        """WAL position that a replica must have replayed; None: not asked yet since this process began."""
+        self.statements = 0
+        self.reconnects = 0
+
+    async def fresh(self, work: Callable[[Connection], R]) -> R:
+        """The result of ``work`` on the primary. Raises DependencyUnavailable: no answer in time."""
+        return await self._run(work, fresh=True)
+
+    async def rows(self, work: Callable[[Connection], R]) -> R:
+        """The result of ``work`` on a replica that is recent enough, or on the primary. Raises DependencyUnavailable."""
+        return await self._run(work, fresh=not self._replicas)
+
+    async def _run(self, work: Callable[[Connection], R], *, fresh: bool) -> R:
+        if self._waiting >= WAITING:
+            raise DependencyUnavailable("too many reads wait for PostgreSQL", waiting=self._waiting)
+        self._waiting += 1
+        self.statements += 1
+        call = asyncio.get_running_loop().run_in_executor(self._threads, self._perform, work, fresh)
+        call.add_done_callback(self._finished)
+        try:
+            return await asyncio.wait_for(asyncio.shield(call), DEADLINE_S)
+        except TimeoutError as error:
+            raise DependencyUnavailable("PostgreSQL did not answer in time", deadline_s=DEADLINE_S) from error
+
+    def _finished(self, call: asyncio.Future[Any]) -> None:
+        self._waiting -= 1
+        if not call.cancelled():
+            call.exception()
+
+    def _perform(self, work: Callable[[Connection], R], fresh: bool) -> R:
+        for again in (True, False):
+            conn = None if fresh else self._recent_replica()
+            primary = conn is None
+            try:
+                with translated():
+                    if conn is None:
+                        conn = self._connection("primary")
+                    result = work(conn)
+                    if primary and fresh and self._replicas:
+                        self._at_least = _written(conn)
+                    return result
+            except DependencyUnavailable as error:
+                self._drop("primary" if primary else "replica")
+                if not again:
+                    raise
+                self.reconnects += 1
+                log.info("reconnects", name=self._name, reason=error.message)
+        raise AssertionError("unreachable")
+
+    def _recent_replica(self) -> Connection | None:
+        """A replica that holds everything that was ever told; None: use the primary."""
+        if self._at_least is None:
+            self._at_least = _written(self._connection("primary"))
+        try:
+            with translated():
+                conn = self._connection("replica")
+                row = conn.execute(
+                    "SELECT pg_is_in_recovery() AND pg_last_wal_replay_lsn() >= %s::pg_lsn", (self._at_least,)
+                ).fetchone()
+        except DependencyUnavailable:
+            self._drop("replica")
+            return None
+        return conn if row is not None and row[0] else None
+
+    def _connection(self, kind: str) -> Connection:
+        conn: Connection | None = getattr(self._kept, kind, None)
+        if conn is None or conn.closed:
+            conn = connect(self._settings, self._name, replica=kind == "replica")
+            conn.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+            setattr(self._kept, kind, conn)
+        return conn
+
+    def _drop(self, kind: str) -> None:
+        conn: Connection | None = getattr(self._kept, kind, None)
+        if conn is not None:
+            setattr(self._kept, kind, None)
+            conn.close()
+
+    async def close(self) -> None:
+        """Closes every connection once its present statement is done."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        everyone = threading.Barrier(self._threads._max_workers)
+
+        def close_mine() -> None:
+            everyone.wait(DEADLINE_S)
+            self._drop("primary")
+            self._drop("replica")
+
+        for _ in range(self._threads._max_workers):
+            self._threads.submit(close_mine)
+        self._threads.shutdown(wait=True)
+
+
+def _written(conn: Connection) -> str:
+    """How far the primary's log goes: everything visible to a statement before this one stands below it."""
+    with translated():
+        row = conn.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
+    return str(row[0]) if row is not None else "0/0"

@@ -1,0 +1,24 @@
+"""Every sink, and which of them store an event."""
+
+from __future__ import annotations
+
+from configs.contracts.events import Payload
+from writers.sinks import accounts, blocks, idempotency, matches, notifications, reports, sessions, swipes, users
+from writers.sinks.base import Sink
+
+SINKS: tuple[Sink, ...] = (
+    accounts.SINK,
+    sessions.SINK,
+    users.SINK,
+    blocks.SINK,
+    reports.SINK,
+    swipes.SINK,
+    matches.SINK,
+    notifications.SINK,
+    idempotency.SINK,
+)
+"""In the order in which a commit writes. An event may have several."""
+
+
+def sinks_of(payload: type[Payload], sinks: tuple[Sink, ...] = SINKS) -> tuple[Sink, ...]:
+    return tuple(sink for sink in sinks if payload in sink.events)
