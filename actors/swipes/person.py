@@ -197,22 +197,20 @@ class Person:
             return
         self.loaded = True
         waiting, self.waiting = self.waiting, []
-        version = 0
         if rows is not None:
             self.own = FactMap.of(rows.own_keys, rows.own_facts)
-            version = max(rows.last_version, self.own.newest())
             self._load_received(rows)
             self.last_target = rows.last_target
             self.last_action = rows.last_action  # type: ignore[assignment]  # written by this shard
-            self.last_at, self.last_version = rows.last_swiped_at, version
+            self.last_at = rows.last_swiped_at
+            self.last_version = max(rows.last_version, self.own.newest())
             self.day = date.fromisoformat(rows.day).toordinal() if rows.day else 0
             self.likes, self.super_likes = rows.likes_today, rows.super_likes_today
             for entry in rows.idempotency_keys:
                 target_id, _, text = entry.partition(" ")
                 self.requests.remember(text, target_id)
         for payload, at, seen in waiting:
-            if seen > version:
-                self.swiped(payload, at, seen)
+            self.swiped(payload, at, seen)
 
     def seen(self, keys: Sequence[int]) -> list[bool]:
         """For each ``key64``: whether that person was swiped (and the swipe not undone) or the pair has ended."""
