@@ -12,7 +12,6 @@ from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 
 import numpy as np
-import psycopg
 from numpy.typing import DTypeLike, NDArray
 from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
@@ -27,7 +26,6 @@ _HYPHENS = (8, 13, 18, 23)
 _DIGITS = np.array([index for index in range(36) if index not in _HYPHENS])
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """What PostgreSQL counts microseconds from."""
-_EPOCH_S = int(EPOCH.timestamp())
 _EPOCH_DAY = date(2000, 1, 1).toordinal()
 
 
@@ -199,9 +197,8 @@ def booleans(values: Sequence[bool] | NDArray[np.bool_]) -> Booleans:
 
 
 def _microseconds(at: datetime) -> int:
-    # Whole seconds first: a float of seconds loses the last microsecond digits.
-    moment = at.astimezone(UTC) if at.tzinfo is not UTC else at
-    return (int(moment.replace(microsecond=0).timestamp()) - _EPOCH_S) * 1_000_000 + moment.microsecond
+    since = at - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def timestamps(values: Sequence[datetime | None]) -> Timestamps:

@@ -1,151 +1,104 @@
-"""Rows and the position that they reach, in one transaction."""
+"""One commit: positions advance and rows are written in one transaction, or nothing happens."""
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
-from configs.contracts.errors import InvalidEvent, PartitionFenced
-from writers.records import Batch, Poison, Stored, poison_of
+from configs.contracts.errors import InvalidEvent
+from configs.contracts.events import Payload
+from writers import dead_letters
+from writers.connections import Connection
+from writers.positions import Ownership, advance
+from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
+from writers.sinks import SINKS
+from writers.sinks.base import Sink
 
-Sink = Callable[[psycopg.Cursor[Any], Sequence[Stored]], None]
-Place = tuple[str, int]
-"""(topic, partition)"""
+RECORD_ERRORS = (InvalidEvent, psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+"""What a record itself is to blame for; everything else is the connection's, the server's or the code's."""
 
-CLAIM = """
-INSERT INTO writer_positions AS stored (consumer, topic, partition, generation, next_offset, epoch)
-SELECT %(consumer)s, topic, partition, generation, 0, %(epoch)s
-FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(generations)s::int[]) AS claimed (topic, partition, generation)
-ORDER BY topic, partition
-ON CONFLICT (topic, partition, consumer) DO UPDATE
-SET epoch = excluded.epoch, generation = excluded.generation, updated_at = now(),
-    next_offset = CASE WHEN stored.generation = excluded.generation THEN stored.next_offset ELSE 0 END
-WHERE stored.epoch < excluded.epoch
-RETURNING topic, partition, next_offset
-"""
-
-ADVANCE = """
-UPDATE writer_positions AS stored
-SET next_offset = moved.next_offset, updated_at = now()
-FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(generations)s::int[], %(before)s::bigint[], %(after)s::bigint[])
-     AS moved (topic, partition, generation, before, next_offset)
-WHERE stored.consumer = %(consumer)s AND stored.topic = moved.topic AND stored.partition = moved.partition
-  AND stored.generation = moved.generation AND stored.next_offset = moved.before AND stored.epoch = %(epoch)s
-"""
-
-DEAD_LETTER = """
-INSERT INTO dead_letters (topic, generation, partition, record_offset, key, value, headers, error)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-ON CONFLICT (topic, generation, partition, record_offset) DO NOTHING
-"""
+Failure = tuple[LogRecord, Exception]
 
 
-def new_epoch(conn: psycopg.Connection[Any]) -> int:
-    """An epoch higher than every one before it."""
-    row = conn.execute("SELECT nextval('writer_epochs')").fetchone()
-    assert row is not None
-    return int(row[0])
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one commit did."""
 
-
-def claim(
-    conn: psycopg.Connection[Any], consumer: str, epoch: int, places: Sequence[Place], generations: Mapping[str, int]
-) -> dict[Place, int]:
-    """Takes the partitions for this epoch and returns where to go on; whoever had them is fenced from now on.
-
-    A partition whose topic began a new generation starts at 0. Raises PartitionFenced: a higher epoch owns one.
-    """
-    with conn.transaction():
-        rows = conn.execute(CLAIM, {
-            "consumer": consumer, "epoch": epoch, "topics": [topic for topic, _ in places],
-            "partitions": [partition for _, partition in places],
-            "generations": [generations.get(topic, 1) for topic, _ in places],
-        }).fetchall()
-        if len(rows) != len(places):
-            raise PartitionFenced("a newer writer owns the partitions", consumer=consumer, epoch=epoch)
-    return {(topic, partition): next_offset for topic, partition, next_offset in rows}
-
-
-def positions(conn: psycopg.Connection[Any], consumer: str, places: Sequence[Place]) -> dict[Place, tuple[int, int]]:
-    """(next offset, epoch) as stored."""
-    wanted = set(places)
-    rows = conn.execute(
-        "SELECT topic, partition, next_offset, epoch FROM writer_positions WHERE consumer = %s AND topic = ANY(%s)",
-        (consumer, sorted({topic for topic, _ in places})),
-    ).fetchall()
-    return {(topic, part): (offset, epoch) for topic, part, offset, epoch in rows if (topic, part) in wanted}
-
-
-def advance(
-    cur: psycopg.Cursor[Any], consumer: str, epoch: int, generations: Mapping[str, int],
-    before: Mapping[Place, int], after: Mapping[Place, int],
-) -> None:
-    """Moves the positions, each only from where this writer believes it to be.
-
-    Raises PartitionFenced: a rival moved one, or owns it by a higher epoch, or the database went back.
-    """
-    places = sorted(after)
-    cur.execute(ADVANCE, {
-        "consumer": consumer, "epoch": epoch, "topics": [topic for topic, _ in places],
-        "partitions": [partition for _, partition in places],
-        "generations": [generations.get(topic, 1) for topic, _ in places],
-        "before": [before[place] for place in places], "after": [after[place] for place in places],
-    })
-    if cur.rowcount != len(places):
-        raise PartitionFenced("position moved", consumer=consumer, epoch=epoch, moved=cur.rowcount, wanted=len(places))
+    positions: Mapping[Place, int]
+    records: int
+    rows: int
+    dead: int
+    records_by_topic: Mapping[str, int]
 
 
 def commit_batch(
-    conn: psycopg.Connection[Any], sinks: Mapping[str, Sink], batch: Batch, *, consumer: str, epoch: int,
-    generations: Mapping[str, int], before: Mapping[Place, int], on_poison: Callable[[Sequence[Poison]], None],
-) -> list[Poison]:
-    """Writes a batch's rows and its positions in one transaction; returns the records that became dead letters.
+    conn: Connection,
+    owned: Ownership,
+    before: Mapping[Place, int],
+    records: Sequence[LogRecord],
+    *,
+    dead_letter_limit: int,
+    copy_dead: Callable[[Sequence[Failure]], None],
+    sinks: tuple[Sink, ...] = SINKS,
+) -> Committed:
+    """Stores a batch of records exactly once: rows and positions together.
 
-    ``on_poison`` runs before the commit and may raise to refuse it. A batch that fails as a whole is written again
-    record by record, so that only the record at fault is put aside; a lost connection is nobody's fault and raises.
-    Raises PartitionFenced.
+    Records that can never be applied go to the dead letters in the same transaction; ``copy_dead`` also gets them,
+    before the commit, and may get them again after a crash.
+    Raises PartitionFenced: the stored positions are not ``before``, or not this owner's. DeadLetterLimit.
     """
-    try:
-        with conn.transaction(), conn.cursor() as cur:
-            advance(cur, consumer, epoch, generations, before, batch.next_offsets)
-            for topic, records in batch.stored.items():
-                sinks[topic](cur, records)
-            _put_aside(cur, batch.poison, on_poison)
-        return list(batch.poison)
-    except (InvalidEvent, psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError):
-        pass
+    after = next_offsets(records)
+    generations = dict(owned.generations)
+    decoded, undecoded = decode_all(records, generations)
+    failures: list[Failure] = [(failure.record, failure.error) for failure in undecoded]
     with conn.transaction(), conn.cursor() as cur:
-        advance(cur, consumer, epoch, generations, before, batch.next_offsets)
-        poison = list(batch.poison)
-        for topic, records in batch.stored.items():
-            for record in records:
-                try:
-                    with conn.transaction():
-                        sinks[topic](cur, [record])
-                except (InvalidEvent, psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
-                    message = batch.messages[(topic, record.partition, record.offset)]
-                    poison.append(poison_of(message, generations.get(topic, 1), _reason(error)))
-        _put_aside(cur, poison, on_poison)
-    return poison
+        advance(cur, owned, before, after)
+        rows = _write(conn, cur, decoded, sinks, failures)
+        if failures:
+            dead_letters.keep(cur, failures, generations, dead_letter_limit)
+            copy_dead(failures)
+    return Committed(after, len(records), rows, len(failures), Counter(record.topic for record in records))
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong, without the values: they may be personal."""
-    if isinstance(error, psycopg.Error):
-        return f"{type(error).__name__}: {error.diag.message_primary or ''}"[:500]
-    return str(error)[:500]
+def _write(
+    conn: Connection, cur: psycopg.Cursor[Any], decoded: Sequence[tuple[LogRecord, Fact]], sinks: tuple[Sink, ...],
+    failures: list[Failure],
+) -> int:
+    """Writes all facts; halves a batch that fails until the records to blame stand alone, and sets those aside."""
+    if not decoded:
+        return 0
+    try:
+        with conn.transaction():
+            return write_facts(cur, [fact for _, fact in decoded], sinks)
+    except RECORD_ERRORS as error:
+        if len(decoded) == 1:
+            failures.append((decoded[0][0], error))
+            return 0
+    middle = len(decoded) // 2
+    return _write(conn, cur, decoded[:middle], sinks, failures) + _write(conn, cur, decoded[middle:], sinks, failures)
 
 
-def _put_aside(cur: psycopg.Cursor[Any], poison: Sequence[Poison], on_poison: Callable[[Sequence[Poison]], None]) -> None:
-    if not poison:
-        return
-    on_poison(poison)
-    cur.executemany(DEAD_LETTER, [
-        (
-            letter.topic, letter.generation, letter.partition, letter.offset, letter.key, letter.value,
-            json.dumps([[name, None if value is None else value.hex()] for name, value in letter.headers]), letter.error,
-        )
-        for letter in poison
-    ])
+def write_facts(cur: psycopg.Cursor[Any], facts: Sequence[Fact], sinks: tuple[Sink, ...] = SINKS) -> int:
+    """Hands every fact to the sinks of its event; returns the rows written."""
+    by_type: dict[type[Payload], list[Fact]] = {}
+    for fact in facts:
+        by_type.setdefault(type(fact.event.payload), []).append(fact)
+    rows = 0
+    for sink in sinks:
+        wanted = [by_type[event] for event in sink.events if event in by_type]
+        if not wanted:
+            continue
+        mixed = wanted[0] if len(wanted) == 1 else _in_log_order(wanted)
+        rows += sink.write(cur, mixed)
+    return rows
+
+
+def _in_log_order(groups: Sequence[Sequence[Fact]]) -> list[Fact]:
+    """Facts of one partition by version; between partitions any order is right."""
+    merged = [fact for group in groups for fact in group]
+    merged.sort(key=lambda fact: (fact.partition, fact.version))
+    return merged
