@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,8 +16,8 @@ from cluster.connections.postgres import translated
 from configs.contracts.errors import DeadLetterLimit, InvalidEvent
 from configs.contracts.topics import BY_NAME
 from configs.settings import Settings
-from writers.connections import open_rows
-from writers.records import Headers, LogRecord
+from writers.connections import Connection, open_rows
+from writers.records import Headers, LogRecord, Place
 
 INSERT = """
 INSERT INTO dead_letters (topic, generation, partition, record_offset, key, value, headers, error)
@@ -67,7 +67,7 @@ def describe_error(error: Exception) -> str:
 
 
 def keep(
-    cur: psycopg.Cursor[Any], failures: Sequence[tuple[LogRecord, Exception]], generations: dict[str, int], limit: int
+    cur: psycopg.Cursor[Any], failures: Sequence[tuple[LogRecord, Exception]], generations: Mapping[str, int], limit: int
 ) -> None:
     """Stores the records in the commit's own transaction.
 
@@ -88,7 +88,40 @@ def keep(
         )
 
 
-def copies(failures: Sequence[tuple[LogRecord, Exception]], generations: dict[str, int]) -> list[Record]:
+WITHIN = """
+SELECT letter.topic, letter.partition, letter.record_offset
+FROM unnest(%s::text[], %s::int[], %s::int[], %s::bigint[], %s::bigint[])
+     AS span (topic, generation, partition, low, high)
+JOIN dead_letters AS letter ON letter.topic = span.topic AND letter.generation = span.generation
+     AND letter.partition = span.partition AND letter.record_offset BETWEEN span.low AND span.high
+"""
+
+
+def without_dead(conn: Connection, records: Sequence[LogRecord], generations: Mapping[str, int]) -> list[LogRecord]:
+    """The records whose rows were written: what the rows refused is neither derived from nor shown.
+
+    Only for records that the rows have passed.
+    """
+    spans: dict[Place, tuple[int, int]] = {}
+    for record in records:
+        place = (record.topic, record.partition)
+        low, high = spans.get(place, (record.offset, record.offset))
+        spans[place] = (min(low, record.offset), max(high, record.offset))
+    dead = set(
+        conn.execute(
+            WITHIN,
+            (
+                [topic for topic, _ in spans], [generations.get(topic, 1) for topic, _ in spans],
+                [partition for _, partition in spans], [low for low, _ in spans.values()], [high for _, high in spans.values()],
+            ),
+        ).fetchall()
+    )
+    if not dead:
+        return list(records)
+    return [record for record in records if (record.topic, record.partition, record.offset) not in dead]
+
+
+def copies(failures: Sequence[tuple[LogRecord, Exception]], generations: Mapping[str, int]) -> list[Record]:
     """The same records for the topics' dead-letter topics; where they stood and why they failed is in headers."""
     return [
         Record(
@@ -110,8 +143,12 @@ def copies(failures: Sequence[tuple[LogRecord, Exception]], generations: dict[st
 
 
 def _letter(row: tuple[Any, ...]) -> DeadLetter:
-    headers = tuple((str(name), None if value is None else bytes.fromhex(value)) for name, value in row[7])
-    return DeadLetter(*row[:7], headers, *row[8:])
+    ident, topic, generation, partition, offset, key, value, headers, error, failed_at, replayed_at, replay_error = row
+    return DeadLetter(
+        ident, topic, generation, partition, offset, key, value,
+        tuple((str(name), None if text is None else bytes.fromhex(text)) for name, text in headers),
+        error, failed_at, replayed_at, replay_error,
+    )
 
 
 def list_letters(
