@@ -36,6 +36,19 @@ _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too
 FIELDS_SHOWN: Final = 20
 
 
+class Api(FastAPI):
+    """FastAPI that sends requests for hot routes straight to the edge: its own layers cost them a sixth of their time."""
+
+    hot_edge: Edge | None = None
+    hot_calls: frozenset[tuple[str, str]] = frozenset()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.hot_edge is not None and (scope.get("method"), scope.get("path")) in self.hot_calls:
+            await self.hot_edge(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
 def create_app(settings: Settings, dependencies: Dependencies) -> FastAPI:
     """The API over started or unstarted dependencies: its lifespan starts and closes them."""
 
@@ -46,7 +59,11 @@ def create_app(settings: Settings, dependencies: Dependencies) -> FastAPI:
         await dependencies.close()
 
     handlers = {(route.method, PREFIX + route.path): (route.operation_id, hot.HotApp(route, dependencies)) for route in HOT}
-    app = FastAPI(
+    edge: dict[str, Any] = {
+        "hot": handlers, "body_bytes": settings.limits.body_bytes, "sample_ratio": settings.trace_sample_ratio,
+        "figures": dependencies.metrics.requests,
+    }
+    app = Api(
         title="Sugar",
         version="1",
         description="Matching and creator subscriptions. Errors are RFC 9457 problem documents with a stable `code`.",
@@ -56,13 +73,11 @@ def create_app(settings: Settings, dependencies: Dependencies) -> FastAPI:
             Route(path, handler, methods=[method], name=name, include_in_schema=False)
             for (method, path), (name, handler) in handlers.items()
         ],
-        middleware=[Middleware(
-            Edge, hot=handlers, body_bytes=settings.limits.body_bytes, sample_ratio=settings.trace_sample_ratio,
-            figures=dependencies.metrics.requests,
-        )],
+        middleware=[Middleware(Edge, **edge)],
         exception_handlers={HTTPException: _http_problem, RequestValidationError: _invalid},
     )
     app.state.dependencies = dependencies
+    app.hot_edge, app.hot_calls = Edge(app.router, **edge), frozenset(handlers)
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX)
     app.include_router(ops)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from configs.contracts.events import Role
-from configs.contracts.people import OPPOSITE, age_years
+from configs.contracts.people import OPPOSITE
 from configs.contracts.read_model import UserRecord
 from serve_apps.fields import Answer
 
@@ -14,6 +14,7 @@ Bucket = Literal["now", "today", "week", "older"]
 NOW_S: Final = 900
 DAY_S: Final = 86_400
 WEEK_S: Final = 7 * DAY_S
+_SECONDS: Final = len("2026-01-31T23:59:59")
 
 
 class Summary(Answer):
@@ -27,22 +28,37 @@ class Summary(Answer):
     verified: bool
 
 
-def age_of(record: UserRecord, today: date) -> int:
-    """Completed years of a record that has a birth date."""
-    birth = record.birth_date
-    return age_years(date(int(birth[:4]), int(birth[5:7]), int(birth[8:10])), today)
+class Moment:
+    """A time to which ages and activity are told; comparing texts costs a tenth of parsing dates, twenty times a page."""
 
+    __slots__ = ("_day", "_month_day", "_now", "_week", "_year", "at")
 
-def bucket(last_active_at: str | None, now: datetime) -> Bucket:
-    """How long ago, coarsely: within 15 minutes, a day, a week, or longer (also: never)."""
-    if last_active_at is None:
-        return "older"
-    seconds = (now - datetime.fromisoformat(last_active_at)).total_seconds()
-    if seconds <= NOW_S:
-        return "now"
-    if seconds <= DAY_S:
-        return "today"
-    return "week" if seconds <= WEEK_S else "older"
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+        self._year, self._month_day = at.year, f"{at.month:02d}-{at.day:02d}"
+        self._now, self._day, self._week = (
+            (at - timedelta(seconds=seconds)).isoformat()[:_SECONDS] for seconds in (NOW_S, DAY_S, WEEK_S)
+        )
+
+    @classmethod
+    def now(cls) -> Moment:
+        return cls(datetime.now(UTC))
+
+    def age(self, record: UserRecord) -> int:
+        """Completed years of a record that has a birth date, as ``configs.contracts.people.age_years``."""
+        birth = record.birth_date
+        return self._year - int(birth[:4]) - (self._month_day < birth[5:10])
+
+    def bucket(self, last_active_at: str | None) -> Bucket:
+        """How long ago, coarsely: within 15 minutes, a day, a week, or longer (also: never). Takes RFC 3339 in UTC."""
+        if last_active_at is None:
+            return "older"
+        seconds = last_active_at[:_SECONDS]
+        if seconds >= self._now:
+            return "now"
+        if seconds >= self._day:
+            return "today"
+        return "week" if seconds >= self._week else "older"
 
 
 def roles_of(record: UserRecord) -> tuple[Role, ...]:
@@ -57,6 +73,6 @@ def summary(record: UserRecord) -> Summary:
     """A person who exists, for a list."""
     assert record.role is not None
     return Summary(
-        user_id=record.user_id, display_name=record.display_name, age=age_of(record, datetime.now(UTC).date()),
+        user_id=record.user_id, display_name=record.display_name, age=Moment.now().age(record),
         role=record.role, avatar_url=None, verified=record.verified,
     )

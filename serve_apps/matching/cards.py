@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
 from typing import Final
 
 import msgspec
@@ -21,7 +19,7 @@ from serve_apps.matching.filters import NO_FILTERS, CardsQuery, fitting_distance
 from serve_apps.matching.impressions import Impressions
 from serve_apps.problems import SIGNED_IN, Refused
 from serve_apps.reading import Command
-from serve_apps.views import Bucket, age_of, bucket
+from serve_apps.views import Bucket, Moment
 
 DECKS_A_REQUEST: Final = 3
 """Decks one request looks through at most when most of their cards are no longer valid."""
@@ -60,17 +58,13 @@ class _Page:
     viewer: UserRecord
     wish: DeckQuery | None
     query: CardsQuery
-    now: datetime
-    today: date = field(init=False)
+    moment: Moment
     cards: list[Card] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.today = self.now.date()
 
     async def fill(self, deck: StoredDeck, offset: int, *, just_made: bool) -> int:
         """Adds the deck's valid cards from ``offset`` until the page is full; the place where it stopped."""
         impressions = Impressions(
-            self.dependencies.seals, self.viewer.user_id, deck.model_version, int(self.now.timestamp())
+            self.dependencies.seals, self.viewer.user_id, deck.model_version, int(self.moment.at.timestamp())
         )
         while len(self.cards) < self.query.limit and offset < len(deck.user_ids):
             end = min(offset + self.query.limit - len(self.cards), len(deck.user_ids))
@@ -100,19 +94,19 @@ class _Page:
         if record.match_version != deck.versions[place]:
             distance = None
             if self.wish is not None:
-                distance = fitting_distance_km(self.viewer, self.wish, record, self.today)
+                distance = fitting_distance_km(self.viewer, self.wish, record, self.moment)
         if distance is None or record.role is None:
             return None
         return Card(
             record.user_id,
             record.display_name,
-            age_of(record, self.today),
+            self.moment.age(record),
             record.bio,
             None,
             record.role,
             None if record.hide_distance else shown_distance_km(distance),
             record.verified,
-            bucket(record.last_active_at, self.now),
+            self.moment.bucket(record.last_active_at),
             impressions.of(record.user_id, place),
         )
 
@@ -137,7 +131,7 @@ async def cards(dependencies: Dependencies, request: HotRequest) -> bytes:
         viewer = await dependencies.people.own_record(viewer_id)
     if viewer.latitude is None or viewer.longitude is None:
         raise Refused("location_required")
-    page = _Page(dependencies, viewer, narrowed(viewer, query), query, datetime.fromtimestamp(time.time(), UTC))
+    page = _Page(dependencies, viewer, narrowed(viewer, query), query, Moment.now())
     following = await _through_decks(page, filters, mark, present, named)
     return _ENCODER.encode(Cards(page.cards, following))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Annotated, Final
 
 import msgspec
@@ -12,7 +11,7 @@ from configs.contracts.events import Role
 from configs.contracts.people import MAXIMUM_DISTANCE_KM, haversine_km
 from configs.contracts.read_model import UserRecord
 from serve_apps.fields import CURSOR_PATTERN
-from serve_apps.views import age_of, roles_of
+from serve_apps.views import Moment, roles_of
 
 Age = Annotated[int, msgspec.Meta(ge=18, le=99)]
 
@@ -27,7 +26,7 @@ class CardsQuery(msgspec.Struct, frozen=True, rename="camel"):
     verified_only: bool = False
     online_recently: bool = False
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
-    cursor: Annotated[str, msgspec.Meta(pattern=CURSOR_PATTERN)] | None = None
+    cursor: Annotated[str, msgspec.Meta(pattern=CURSOR_PATTERN, max_length=512)] | None = None
 
     @property
     def filters(self) -> str:
@@ -70,7 +69,7 @@ def narrowed(viewer: UserRecord, query: CardsQuery) -> DeckQuery | None:
     )
 
 
-def fitting_distance_km(viewer: UserRecord, wish: DeckQuery, candidate: UserRecord, today: date) -> float | None:
+def fitting_distance_km(viewer: UserRecord, wish: DeckQuery, candidate: UserRecord, moment: Moment) -> float | None:
     """The distance to a candidate whose preferences or place changed since the deck was made; None: no longer a fit.
 
     Both must exist. The same rules as the card shards', on the newest records.
@@ -79,9 +78,9 @@ def fitting_distance_km(viewer: UserRecord, wish: DeckQuery, candidate: UserReco
         return None
     if wish.role not in roles_of(candidate):
         return None
-    if not wish.age_min <= age_of(candidate, today) <= wish.age_max:
+    if not wish.age_min <= moment.age(candidate) <= wish.age_max:
         return None
-    if not candidate.age_min <= age_of(viewer, today) <= candidate.age_max:
+    if not candidate.age_min <= moment.age(viewer) <= candidate.age_max:
         return None
     if (wish.genders and candidate.gender not in wish.genders) or (
         candidate.genders and wish.gender not in candidate.genders

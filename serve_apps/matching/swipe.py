@@ -21,7 +21,7 @@ from serve_apps.recording import to_the_end
 class SwipeBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """``impressionId``: the card's, when the swipe answers a card."""
 
-    target_user_id: Annotated[str, msgspec.Meta(pattern=UUID_PATTERN)]
+    target_user_id: Annotated[str, msgspec.Meta(pattern=UUID_PATTERN, max_length=36)]
     action: SwipeAction
     impression_id: Annotated[str, msgspec.Meta(max_length=256, pattern=r"^[A-Za-z0-9_-]*$")] | None = None
 

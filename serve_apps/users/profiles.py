@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from configs.contracts.read_model import UserRecord
 from serve_apps.users.models import Own, Place, Preferences, Profile
-from serve_apps.views import age_of, bucket, roles_of
+from serve_apps.views import Moment, roles_of
 
 
 def own(record: UserRecord) -> Own:
@@ -22,7 +20,7 @@ def own(record: UserRecord) -> Own:
         bio=record.bio,
         gender=record.gender,
         birth_date=record.birth_date,
-        age=age_of(record, datetime.now(UTC).date()),
+        age=Moment.now().age(record),
         avatar_url=None,
         verified=record.verified,
         location=place,
@@ -46,15 +44,15 @@ def preferences(record: UserRecord) -> Preferences:
 def profile(record: UserRecord) -> Profile:
     """What everybody may see of a person who exists."""
     assert record.role is not None
-    now = datetime.now(UTC)
+    now = Moment.now()
     return Profile(
         user_id=record.user_id,
         role=record.role,
         display_name=record.display_name,
         bio=record.bio,
         gender=record.gender,
-        age=age_of(record, now.date()),
+        age=now.age(record),
         avatar_url=None,
         verified=record.verified,
-        last_active_bucket=bucket(record.last_active_at, now),
+        last_active_bucket=now.bucket(record.last_active_at),
     )
