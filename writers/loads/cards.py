@@ -10,7 +10,7 @@ import numpy as np
 from configs.contracts.loading import UNKNOWN_ROLE, PeopleRows
 from configs.contracts.people import GENDER_CODES, ROLE_CODES
 from configs.contracts.read_model import UserRecord
-from writers.loads.reader import Connection
+from writers.connections import Connection
 
 FIRST = "00000000-0000-0000-0000-000000000000"
 _DEFAULT: Final = UserRecord(user_id=FIRST)

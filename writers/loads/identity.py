@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from configs.contracts.loading import AccountRow, IdempotencyRow, SessionRow
-from writers.loads.reader import Connection
+from writers.connections import Connection
 
 REMEMBERED = 64
 

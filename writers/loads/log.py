@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from configs.contracts.loading import Positions
 from configs.settings import Settings
-from writers.loads.reader import Connection
+from writers.connections import Connection
 
 ROWS = "rows"
 """The consumer whose position says what the tables hold."""

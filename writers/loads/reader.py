@@ -8,17 +8,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
-import psycopg
 import structlog
-from psycopg.rows import TupleRow
 
-from cluster.connections.postgres import connect, translated
+from cluster.connections.postgres import translated
 from configs.contracts.errors import DependencyUnavailable
 from configs.settings import Settings
+from writers.connections import Connection, open_rows
 
 log = structlog.get_logger(__name__)
 
-Connection = psycopg.Connection[TupleRow]
 R = TypeVar("R")
 
 WAITING: Final = 512
@@ -110,7 +108,7 @@ class RowReader:
     def _connection(self, kind: str) -> Connection:
         conn: Connection | None = getattr(self._kept, kind, None)
         if conn is None or conn.closed:
-            conn = connect(self._settings, self._name, replica=kind == "replica")
+            conn = open_rows(self._settings, self._name, replica=kind == "replica")
             conn.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
             setattr(self._kept, kind, conn)
         return conn

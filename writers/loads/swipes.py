@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.contracts.loading import ACTION_BITS, ACTION_CODES, PAIR_BITS, PAIR_CODES, SwipeRows
-from writers.loads.reader import Connection
+from writers.connections import Connection
 
 IDEMPOTENCY_KEYS = 64
 

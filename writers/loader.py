@@ -1,0 +1,144 @@
+"""The loader: rows for shards that restore or miss a key, and read-model keys that somebody missed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import redis
+
+from cluster.connections.redis import apply, sync_client
+from configs.contracts.errors import DependencyUnavailable, PlatformError
+from configs.contracts.loading import (
+    LOADER_ACTOR,
+    AccountRow,
+    IdempotencyRow,
+    PeopleRows,
+    Positions,
+    SessionRow,
+    SwipeRows,
+)
+from configs.contracts.read_model import Operation
+from configs.settings import Settings, load_settings
+from writers.connections import Connection
+from writers.loads import cards, identity, log, swipes
+from writers.loads.read_model import address_operations, people_operations
+from writers.loads.reader import RowReader
+
+METHODS: Final = (
+    "positions", "claim_epochs", "swipes", "accounts", "sessions", "idempotency", "people", "warm_people",
+    "warm_addresses",
+)
+OPERATIONS_A_TRIP: Final = 2_000
+PEOPLE_A_PAGE: Final = 50_000
+
+
+class Loader:
+    """``RowLoader`` over PostgreSQL. Use from one event loop; statements run in the reader's threads."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._reader = RowReader(settings, "loader")
+        self._redis = sync_client(settings)
+
+    async def positions(self, topics: Sequence[str]) -> Positions:
+        return await self._reader.fresh(lambda conn: log.positions(conn, self._settings, topics))
+
+    async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        return await self._reader.fresh(lambda conn: log.claim_epochs(conn, kind, shards))
+
+    async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
+        now = self._clock()
+        return await self._reader.rows(lambda conn: swipes.swipes(conn, user_ids, now))
+
+    async def accounts(self, email_hashes: Sequence[str]) -> Mapping[str, AccountRow]:
+        return await self._reader.rows(lambda conn: identity.accounts(conn, email_hashes))
+
+    async def sessions(self, family_ids: Sequence[str]) -> Mapping[str, SessionRow]:
+        return await self._reader.rows(lambda conn: identity.sessions(conn, family_ids))
+
+    async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
+        return await self._reader.rows(lambda conn: identity.requests(conn, owner_ids))
+
+    async def people(self, page: str | None, limit: int) -> PeopleRows:
+        return await self._reader.rows(lambda conn: cards.people(conn, page, min(limit, PEOPLE_A_PAGE)))
+
+    async def warm_people(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return await self._warm(*await self._reader.rows(lambda conn: people_operations(conn, user_ids)))
+
+    async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
+        return await self._warm(*await self._reader.rows(lambda conn: address_operations(conn, email_hashes)))
+
+    async def _warm(self, found: list[str], operations: Sequence[Operation]) -> list[str]:
+        """Outside the reader's threads: without Redis no connection to PostgreSQL is held."""
+        await asyncio.to_thread(apply_all, self._redis, operations)
+        return found
+
+    async def ready(self) -> bool:
+        """Whether PostgreSQL answers."""
+        try:
+            return await self._reader.fresh(_answers)
+        except DependencyUnavailable:
+            return False
+
+    def describe(self) -> dict[str, Any]:
+        return {"statements": self._reader.statements, "reconnects": self._reader.reconnects}
+
+    async def close(self) -> None:
+        await self._reader.close()
+        self._redis.close()
+
+
+def apply_all(client: redis.Redis, operations: Sequence[Operation]) -> None:
+    """Applies the operations in order, a bounded number in each round trip. Raises DependencyUnavailable."""
+    for start in range(0, len(operations), OPERATIONS_A_TRIP):
+        apply(client, operations[start:start + OPERATIONS_A_TRIP])
+
+
+def _answers(conn: Connection) -> bool:
+    return conn.execute("SELECT 1").fetchone() is not None
+
+
+PROBE_EVERY_S: Final = 2.0
+
+
+class LoaderActor:
+    """The loader as an actor without constructor arguments; ready once PostgreSQL has answered."""
+
+    def __init__(self) -> None:
+        self._loader = Loader(load_settings())
+        self._calls = 0
+        self._ready = False
+        self._probing: asyncio.Task[None] | None = None
+
+    async def call(self, method: str, *args: Any) -> Any:
+        """The answer of one of ``METHODS``."""
+        if method not in METHODS:
+            raise PlatformError("no such method", method=method)
+        self._calls += 1
+        return await getattr(self._loader, method)(*args)
+
+    async def ping(self) -> dict[str, Any]:
+        """Liveness and figures for the keeper and status. Never waits for a server."""
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe(), name="loader-probe")
+        return {
+            "actor": LOADER_ACTOR, "pid": os.getpid(), "ready": self._ready, "calls": self._calls,
+            **self._loader.describe(),
+        }
+
+    async def _probe(self) -> None:
+        while True:
+            self._ready = await self._loader.ready()
+            await asyncio.sleep(PROBE_EVERY_S)
+
+
+def remote_loader() -> Any:
+    """The Ray actor class; launch gives it name, lifetime and resources."""
+    import ray
+
+    return ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=1_000)(LoaderActor)

@@ -1,0 +1,190 @@
+"""Everything that the read model says of people, as their rows hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from configs.contracts.changes import rfc3339
+from configs.contracts.loading import ACTION_CODES
+from configs.contracts.read_model import LISTING_BOUNDS, Credential, LikeEntry, Listing, MatchEntry, NotificationEntry
+from writers.connections import Connection
+
+RECORDS: Final = """
+SELECT id::text, role, display_name, birth_date, created_at, bio, gender, latitude, longitude, cell, last_active_at,
+       status, verification_status, preferences, field_versions
+FROM users WHERE id = ANY(%s)
+"""
+
+RELATIONS: Final = """
+SELECT user_id::text, 'b:' || blocked_id, active, version FROM blocks WHERE user_id = ANY(%(ids)s)
+UNION ALL
+SELECT blocked_id::text, 'by:' || user_id, active, version FROM blocks WHERE blocked_id = ANY(%(ids)s)
+"""
+
+MATCHES: Final = """
+SELECT person.id::text, match_id::text, other_id::text, status, generation, matched_at, version
+FROM unnest(%s::uuid[]) AS person (id), LATERAL (
+    SELECT * FROM matches WHERE member_id = person.id
+    ORDER BY (status = 'active') DESC, matched_at DESC NULLS LAST LIMIT %s
+) AS newest
+"""
+
+NOTIFICATIONS: Final = """
+SELECT person.id::text, newest.id::text, kind, title, body, data, created_at, read_at IS NOT NULL, version
+FROM unnest(%s::uuid[]) AS person (id), LATERAL (
+    SELECT * FROM notifications WHERE user_id = person.id ORDER BY created_at DESC LIMIT %s
+) AS newest
+"""
+
+LIKES: Final = """
+SELECT person.id::text, swiper_id::text, action, created_at, version
+FROM unnest(%s::uuid[]) AS person (id), LATERAL (
+    SELECT * FROM swipes WHERE swiped_id = person.id AND action IN (1, 3) ORDER BY created_at DESC LIMIT %s
+) AS newest
+"""
+
+CREDENTIALS: Final = "SELECT email_hash, user_id::text, password_hash, status, version FROM credentials WHERE "
+
+_ACTIONS: Final = {code: name for name, code in ACTION_CODES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a listing; ``at_ms`` None: it is out of the list and must stay out."""
+
+    content: msgspec.Struct
+    version: int
+    at_ms: int | None
+
+
+@dataclass(slots=True)
+class Person:
+    """What Redis has to hold of one person, each fact with its version."""
+
+    fields: dict[str, tuple[object, int]] = field(default_factory=dict)
+    """``UserRecord`` field in camelCase -> (value, version); 0: from user_created. Unset fields are missing."""
+    relations: dict[str, tuple[bool, int]] = field(default_factory=dict)
+    """``b:{id}`` (blocks) or ``by:{id}`` (is blocked by) -> (present, version)."""
+    listings: dict[Listing, dict[str, Entry]] = field(default_factory=lambda: {name: {} for name in LISTING_BOUNDS})
+    credentials: dict[str, tuple[Credential, int]] = field(default_factory=dict)
+    """Address hash in hex -> (credential, version)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Where a record field is stored, the name of its version, and the read model's form of it."""
+
+    column: str
+    version_of: str
+    shown: Callable[[Any], object] = lambda value: value
+
+
+def _day(value: date) -> str:
+    return value.isoformat()
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+FIELDS: Final[Mapping[str, Field]] = {
+    "role": Field("role", "role"),
+    "displayName": Field("display_name", "display_name"),
+    "birthDate": Field("birth_date", "birth_date", _day),
+    "createdAt": Field("created_at", "created_at", rfc3339),
+    "bio": Field("bio", "bio"),
+    "gender": Field("gender", "gender"),
+    "latitude": Field("latitude", "place"),
+    "longitude": Field("longitude", "place"),
+    "cell": Field("cell", "place", lambda value: f"{value:x}"),
+    "lastActiveAt": Field("last_active_at", "last_active_at", _utc),
+}
+_COLUMNS: Final = (
+    "role", "display_name", "birth_date", "created_at", "bio", "gender", "latitude", "longitude", "cell",
+    "last_active_at",
+)
+
+
+def load_people(conn: Connection, user_ids: Sequence[str]) -> dict[str, Person]:
+    """Those of the people who have a ``users`` row, by id in canonical text."""
+    ids = [UUID(user_id) for user_id in user_ids]
+    people: dict[str, Person] = {}
+    for user_id, *row in conn.execute(RECORDS, (ids,)).fetchall():
+        people[user_id] = Person(fields=_fields(dict(zip(_COLUMNS, row, strict=False)), *row[len(_COLUMNS):]))
+    found = [UUID(user_id) for user_id in people]
+    for user_id, name, active, version in conn.execute(RELATIONS, {"ids": found}).fetchall():
+        people[user_id].relations[name] = (active, version)
+    _load_matches(conn, found, people)
+    _load_notifications(conn, found, people)
+    _load_likes(conn, found, people)
+    rows = conn.execute(CREDENTIALS + "user_id = ANY(%s)", (found,)).fetchall()
+    for email_hash, user_id, password_hash, status, version in rows:
+        credential = Credential(user_id=user_id, password_hash=password_hash, status=status)
+        people[user_id].credentials[email_hash.hex] = (credential, version)
+    return people
+
+
+def load_credentials(conn: Connection, email_hashes: Sequence[str]) -> dict[str, tuple[Credential, int]]:
+    """Address hash in hex -> (credential, version); only claimed addresses."""
+    rows = conn.execute(CREDENTIALS + "email_hash = ANY(%s)", ([UUID(text) for text in email_hashes],)).fetchall()
+    return {
+        email_hash.hex: (Credential(user_id=user_id, password_hash=password_hash, status=status), version)
+        for email_hash, user_id, password_hash, status, version in rows
+    }
+
+
+def _fields(
+    values: Mapping[str, Any], status: str, verification: str, preferences: Mapping[str, object],
+    versions: Mapping[str, int],
+) -> dict[str, tuple[object, int]]:
+    fields: dict[str, tuple[object, int]] = {
+        name: (where.shown(values[where.column]), versions.get(where.version_of, 0))
+        for name, where in FIELDS.items()
+        if values[where.column] is not None
+    }
+    fields |= {name: (value, versions.get(name, 0)) for name, value in preferences.items()}
+    if status != "active":
+        fields["status"] = (status, versions.get("status", 0))
+    if verification == "verified":
+        fields["verified"] = (True, versions.get("verified", 0))
+    return fields
+
+
+def _load_matches(conn: Connection, ids: Sequence[UUID], people: Mapping[str, Person]) -> None:
+    rows = conn.execute(MATCHES, (ids, LISTING_BOUNDS["match"])).fetchall()
+    for user_id, match_id, other_id, status, generation, matched_at, version in rows:
+        active = status == "active" and matched_at is not None
+        content = MatchEntry(
+            match_id=match_id, other_id=other_id, matched_at=rfc3339(matched_at) if active else "",
+            generation=generation, status=status,
+        )
+        entry = Entry(content, version, _ms(matched_at) if active else None)
+        people[user_id].listings["match"][match_id] = people[user_id].listings["conv"][match_id] = entry
+
+
+def _load_notifications(conn: Connection, ids: Sequence[UUID], people: Mapping[str, Person]) -> None:
+    rows = conn.execute(NOTIFICATIONS, (ids, LISTING_BOUNDS["note"])).fetchall()
+    for user_id, notification_id, kind, title, body, data, created_at, read, version in rows:
+        content = NotificationEntry(
+            notification_id=notification_id, kind=kind, title=title, body=body, data=data,
+            created_at=rfc3339(created_at), read=read,
+        )
+        people[user_id].listings["note"][notification_id] = Entry(content, version, _ms(created_at))
+
+
+def _load_likes(conn: Connection, ids: Sequence[UUID], people: Mapping[str, Person]) -> None:
+    """Likes that stand, answered or not: an answer may be undone, and readers leave the answered ones out."""
+    rows = conn.execute(LIKES, (ids, LISTING_BOUNDS["like"])).fetchall()
+    for user_id, liker_id, action, liked_at, version in rows:
+        content = LikeEntry(liker_id=liker_id, action=_ACTIONS[action], liked_at=rfc3339(liked_at))
+        people[user_id].listings["like"][liker_id] = Entry(content, version, _ms(liked_at))
+
+
+def _ms(at: datetime) -> int:
+    return int(at.timestamp() * 1_000)

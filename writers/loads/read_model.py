@@ -1,0 +1,50 @@
+"""Rows as operations on the read model: the one translation that warming, rebuilding and mending share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from configs.contracts.read_model import Operation, open_person, put_credential, put_entry, put_record, put_relation
+from writers.connections import Connection
+from writers.loads.people import Person, load_credentials, load_people
+
+REVOKED_FOR = "2 hours"
+"""How far back revoked families are listed; replicas look back the life of an access token, at most 15 minutes."""
+
+
+def operations(user_id: str, person: Person) -> Iterator[Operation]:
+    """Everything of one person; last the mark that says so."""
+    by_version: dict[int, dict[str, object]] = {}
+    for name, (value, version) in person.fields.items():
+        by_version.setdefault(version, {})[name] = value
+    for version, fields in by_version.items():
+        yield put_record(user_id, fields, version)
+    for name, (blocked, version) in person.relations.items():
+        direction, _, other_id = name.partition(":")
+        yield put_relation(user_id, other_id, by_other=direction == "by", blocked=blocked, version=version)
+    for listing, entries in person.listings.items():
+        for entry_id, entry in entries.items():
+            yield put_entry(listing, user_id, entry_id, entry.content, version=entry.version, at_ms=entry.at_ms)
+    for email_hash, (credential, version) in person.credentials.items():
+        yield put_credential(email_hash, credential, version)
+    yield open_person(user_id)
+
+
+def people_operations(conn: Connection, user_ids: Sequence[str]) -> tuple[list[str], list[Operation]]:
+    """(the ids that have rows, their operations)."""
+    people = load_people(conn, user_ids)
+    return list(people), [step for user_id, person in people.items() for step in operations(user_id, person)]
+
+
+def address_operations(conn: Connection, email_hashes: Sequence[str]) -> tuple[list[str], list[Operation]]:
+    """(the hashes that are claimed, their operations)."""
+    found = load_credentials(conn, email_hashes)
+    return list(found), [put_credential(name, credential, version) for name, (credential, version) in found.items()]
+
+
+def revoked_families(conn: Connection) -> Mapping[str, int]:
+    """Token family -> Unix ms of its revocation, for those that were revoked lately."""
+    rows = conn.execute(
+        "SELECT family_id::text, revoked_at FROM sessions WHERE revoked_at > now() - %s::interval", (REVOKED_FOR,)
+    ).fetchall()
+    return {family_id: int(at.timestamp() * 1_000) for family_id, at in rows}
