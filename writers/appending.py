@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-from cluster.connections.kafka import LogAppender, Record, nonce
+from cluster.connections.kafka import LogAppender, Record
 from configs.contracts.errors import AppendUnconfirmed
-from configs.contracts.events import Barrier, Event, encode
-from configs.contracts.ids import new_id
 from configs.settings import Settings
 
 
@@ -53,9 +50,3 @@ class ThreadAppender:
         """Waits shortly for what is pending; call from the thread that appends."""
         self._discard()
         self._loop.close()
-
-
-def barrier(topic: str, partition: int) -> Record:
-    """A record that no row follows from: whoever has passed it has passed everything before it."""
-    mark = nonce()
-    return Record(topic, partition, mark, encode(Event(new_id(), datetime.now(UTC), mark, Barrier(nonce=mark))))

@@ -9,15 +9,14 @@ from typing import Any, Protocol
 
 import psycopg
 import structlog
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer, KafkaError, Message
 
 from cluster.connections.kafka import assign, consume, reader
-from cluster.connections.postgres import connect
 from configs.contracts.errors import DeadLetterLimit, DependencyUnavailable, PartitionFenced
 from configs.settings import Settings
-from writers.columns import register
-from writers.commit import Place, claim, new_epoch, positions
-from writers.records import Batch, batch_of
+from writers.connections import Connection, open_rows
+from writers.positions import Ownership, claim, regain
+from writers.records import LogRecord, Place, next_offsets
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +30,14 @@ class Handler(Protocol):
 
     consumer: str
 
-    def handle(self, conn: psycopg.Connection[Any], batch: Batch, *, epoch: int, before: Mapping[Place, int]) -> None:
+    def handle(
+        self, conn: Connection, owned: Ownership, before: Mapping[Place, int], records: Sequence[LogRecord]
+    ) -> None:
         """Raises PartitionFenced, DeadLetterLimit; psycopg.OperationalError or DependencyUnavailable: try again."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what the handler holds; from the thread that used it."""
         ...
 
 
@@ -52,7 +57,7 @@ class ConsumingThread:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.committed: dict[Place, int] = {}
-        self.epoch = 0
+        self._owned: Ownership | None = None
         self.rows = 0
         self.commits = 0
         self.state = "starting"
@@ -67,11 +72,16 @@ class ConsumingThread:
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._handler.close()
+
+    def _work(self) -> None:
         failures = 0
         while not self._stopping.is_set():
             try:
-                with connect(self._settings, self._name) as conn:
-                    register(conn)
+                with open_rows(self._settings, self._name) as conn:
                     self._claim(conn)
                     consumer = reader(self._settings, self._name)
                     try:
@@ -99,22 +109,27 @@ class ConsumingThread:
                 self._fenced(f"{self._name}: {error!r}")
                 raise
 
-    def _claim(self, conn: psycopg.Connection[Any]) -> None:
-        if not self.epoch:
-            self.epoch = new_epoch(conn)
-        try:
-            self.committed = claim(conn, self._handler.consumer, self.epoch, self._places, self._generations)
-        except PartitionFenced:
-            stored = positions(conn, self._handler.consumer, self._places)
-            if any(epoch != self.epoch for _, epoch in stored.values()) or len(stored) != len(self._places):
-                raise
-            self.committed = {place: offset for place, (offset, _) in stored.items()}
+    def _claim(self, conn: Connection) -> None:
+        """Takes the partitions over once; after a lost connection goes on as their owner.
+
+        Raises PartitionFenced: another writer owns one of them by now.
+        """
+        if self._owned is not None:
+            stored = regain(conn, self._owned, self._places)
+            if stored is not None:
+                self.committed = stored
+                return
+        self._owned, self.committed = claim(conn, self._handler.consumer, self._places, self._generations)
+
+    @property
+    def epoch(self) -> int:
+        return self._owned.epoch if self._owned is not None else 0
 
     @property
     def _generations(self) -> Mapping[str, int]:
         return self._settings.log.generations
 
-    def _consume(self, conn: psycopg.Connection[Any], consumer: Consumer) -> None:
+    def _consume(self, conn: Connection, consumer: Consumer) -> None:
         self._assign(consumer)
         self.state = "running"
         limit, wait_s = self._settings.writing.batch_rows, self._settings.writing.batch_wait_ms / 1_000
@@ -126,37 +141,29 @@ class ConsumingThread:
             deadline = time.monotonic() + wait_s
             while len(messages) < limit and (left := deadline - time.monotonic()) > 0:
                 messages += consume(consumer, limit - len(messages), left, self._transport_error)
-            batch = batch_of(messages, self._generations)
+            records = [_record(message) for message in messages]
             began = time.monotonic()
+            assert self._owned is not None
             try:
-                self._handler.handle(conn, batch, epoch=self.epoch, before=self.committed)
+                self._handler.handle(conn, self._owned, self.committed, records)
             except PartitionFenced:
-                if not self._went_back(conn):
-                    raise
+                self._claim(conn)
                 log.warning("database_went_back", name=self._name)
                 self._assign(consumer)
                 continue
-            self.committed.update(batch.next_offsets)
+            self.committed.update(next_offsets(records))
             self.commits += 1
-            self.rows += batch.count
+            self.rows += len(records)
             log.debug(
-                "committed", name=self._name, topics=sorted(batch.stored), records=batch.count,
-                seconds=round(time.monotonic() - began, 4), traces=_traces(batch),
+                "committed", name=self._name, topics=sorted({record.topic for record in records}), records=len(records),
+                seconds=round(time.monotonic() - began, 4), traces=_traces(records),
             )
-
-    def _went_back(self, conn: psycopg.Connection[Any]) -> bool:
-        """Whether every partition is still ours, so that the positions moved because the database did: then go along."""
-        stored = positions(conn, self._handler.consumer, self._places)
-        if len(stored) != len(self._places) or any(epoch != self.epoch for _, epoch in stored.values()):
-            return False
-        self.committed = {place: offset for place, (offset, _) in stored.items()}
-        return True
 
     def _assign(self, consumer: Consumer) -> None:
         wanted: dict[str, dict[int, int]] = {}
         for topic, partition in self._places:
             wanted.setdefault(topic, {})[partition] = self.committed.get((topic, partition), 0)
-        assign(consumer, wanted)
+        assign(self._settings, consumer, wanted)
 
     def _transport_error(self, error: KafkaError) -> None:
         log.warning("broker_error", name=self._name, code=error.name())
@@ -165,13 +172,19 @@ class ConsumingThread:
         return {"state": self.state, "epoch": self.epoch, "records": self.rows, "commits": self.commits}
 
 
-def _traces(batch: Batch) -> list[str]:
+def _record(message: Message) -> LogRecord:
+    return LogRecord(
+        message.topic(), message.partition(), message.offset(), message.key(), message.value(), tuple(message.headers() or ())
+    )
+
+
+def _traces(records: Sequence[LogRecord]) -> list[str]:
     """The trace contexts of the first few traced records."""
     found: list[str] = []
-    for message in batch.messages.values():
-        for name, value in message.headers() or ():
-            if name == "traceparent" and value:
-                found.append(value.decode("ascii", "replace"))
-        if len(found) >= 3:
-            break
+    for record in records:
+        value = record.header("traceparent") if record.headers else None
+        if value:
+            found.append(value.decode("ascii", "replace"))
+            if len(found) >= 3:
+                break
     return found

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import psycopg
 import structlog
-from confluent_kafka import KafkaException, Producer
 
-from cluster.connections.kafka import producer
-from configs.contracts.errors import DeadLetterLimit, LogUnavailable
-from configs.contracts.topics import BY_NAME
+from configs.contracts.errors import AppendUnconfirmed, DependencyUnavailable
 from configs.settings import Settings
-from writers.commit import Place, commit_batch
-from writers.records import Batch, Poison
-from writers.sinks import SINKS
+from writers import dead_letters
+from writers.appending import ThreadAppender
+from writers.commit import Failure, commit_batch
+from writers.connections import Connection
+from writers.positions import Ownership
+from writers.records import LogRecord, Place
 
 log = structlog.get_logger(__name__)
-
-WINDOW_S = 60.0
-FLUSH_S = 5.0
 
 
 class Rows:
@@ -31,49 +24,35 @@ class Rows:
     consumer = "rows"
 
     def __init__(self, settings: Settings, name: str) -> None:
-        self._generations = settings.log.generations
+        self._generations = dict(settings.log.generations)
         self._limit = settings.writing.dead_letter_limit
-        self._producer: Producer = producer(settings, f"{name}-dead-letters")
-        self._recent: deque[float] = deque()
+        self._settings = settings
+        self._name = f"{name}-dead-letters"
+        self._appender: ThreadAppender | None = None
         self.dead_letters = 0
 
-    def handle(self, conn: psycopg.Connection[Any], batch: Batch, *, epoch: int, before: Mapping[Place, int]) -> None:
-        poison = commit_batch(
-            conn, SINKS, batch, consumer=self.consumer, epoch=epoch, generations=self._generations, before=before,
-            on_poison=self._copy,
+    def handle(
+        self, conn: Connection, owned: Ownership, before: Mapping[Place, int], records: Sequence[LogRecord]
+    ) -> None:
+        committed = commit_batch(
+            conn, owned, before, records, dead_letter_limit=self._limit, copy_dead=self._copy,
         )
-        now = time.monotonic()
-        self._recent.extend([now] * len(poison))
-        self.dead_letters += len(poison)
-        for letter in poison:
+        self.dead_letters += committed.dead
+
+    def close(self) -> None:
+        if self._appender is not None:
+            self._appender.close()
+            self._appender = None
+
+    def _copy(self, failures: Sequence[Failure]) -> None:
+        """Copies them to the dead letter topics before the commit; a retry copies them again."""
+        for record, error in failures:
             log.error(
-                "dead_letter", topic=letter.topic, partition=letter.partition, offset=letter.offset, reason=letter.error
+                "dead_letter", topic=record.topic, partition=record.partition, offset=record.offset,
+                reason=dead_letters.describe_error(error),
             )
-
-    def _copy(self, poison: Sequence[Poison]) -> None:
-        """Copies them to the dead letter topics before the commit.
-
-        Raises DeadLetterLimit: so many that the fault is not theirs; LogUnavailable: not acknowledged.
-        """
-        now = time.monotonic()
-        while self._recent and self._recent[0] < now - WINDOW_S:
-            self._recent.popleft()
-        if len(self._recent) + len(poison) > self._limit:
-            raise DeadLetterLimit(
-                "too many dead letters in a minute; nothing was skipped", limit=self._limit, topic=poison[0].topic
-            )
-        failed: list[str] = []
-        for letter in poison:
-            headers: list[tuple[str, str | bytes | None]] = [
-                *letter.headers, ("dead-letter-error", letter.error.encode()),
-                ("dead-letter-position", f"{letter.topic}/{letter.generation}/{letter.partition}/{letter.offset}".encode()),
-            ]
-            try:
-                self._producer.produce(
-                    BY_NAME[letter.topic].dead_letters, letter.value, letter.key, headers=headers,
-                    on_delivery=lambda error, _: failed.append(error.name()) if error else None,
-                )
-            except (BufferError, KafkaException) as error:
-                raise LogUnavailable("dead letter could not be copied", topic=letter.topic) from error
-        if self._producer.flush(FLUSH_S) or failed:
-            raise LogUnavailable("dead letters were not acknowledged", topic=poison[0].topic)
+        self._appender = self._appender or ThreadAppender(self._settings, self._name)
+        try:
+            self._appender.append(dead_letters.copies(failures, self._generations))
+        except AppendUnconfirmed as error:
+            raise DependencyUnavailable("dead letters were not acknowledged", reason=str(error)) from error

@@ -11,12 +11,12 @@ import structlog
 
 from configs.contracts.topics import TOPICS
 from configs.settings import Settings, load_settings
-from writers.commit import Place
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
 from writers.loops import ConsumingThread
 from writers.projections.thread import ProjectionThread
 from writers.rebuild import ReadModelKeeper
+from writers.records import Place
 from writers.rows import Rows
 
 log = structlog.get_logger(__name__)

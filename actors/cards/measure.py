@@ -29,7 +29,7 @@ CENTRE = (48.8566, 2.3522)
 
 def crowd(people: int, radius_km: float, rng: np.random.Generator, now: datetime) -> PeopleRows:
     """People spread evenly over a disc, half of each role, with ages and preferences of an adult population."""
-    places = []
+    places: list[tuple[float, float, str]] = []
     while len(places) < people:
         north, east = (radius_km * 1.05 * (2 * rng.random(2) - 1)).tolist()
         latitude = CENTRE[0] + north / 111.2

@@ -6,15 +6,12 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from confluent_kafka import Consumer
 
-from cluster.connections.kafka import LogAppender, Record, assign, consume, nonce, reader
+from cluster.connections.kafka import LogAppender, assign, barrier, consume, reader
 from configs.contracts.errors import LogUnavailable, PlatformError
-from configs.contracts.events import Barrier, Event, encode
-from configs.contracts.ids import new_id
 from configs.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -57,7 +54,8 @@ class LogTail:
         Raises LogUnavailable, PositionOutsideLog.
         """
         barriers = [(feed.topic, partition) for feed in self._feeds.values() for partition in feed.replay]
-        offsets = await self._appender.append([self._barrier(topic, partition) for topic, partition in barriers])
+        label = "" if self._label is None else self._label()
+        offsets = await self._appender.append([barrier(topic, partition, label) for topic, partition in barriers])
         ends = dict(zip(barriers, offsets, strict=True))
         starts = {
             feed.topic: {partition: positions.get(feed.topic, {}).get(partition, 0) for partition in feed.replay}
@@ -66,16 +64,12 @@ class LogTail:
         loop = asyncio.get_running_loop()
         return await asyncio.to_thread(self._replay, starts, ends, loop)
 
-    def _barrier(self, topic: str, partition: int) -> Record:
-        mark = nonce() if self._label is None else f"{self._label()} {nonce()}"
-        return Record(topic, partition, mark, encode(Event(new_id(), datetime.now(UTC), mark, Barrier(nonce=mark))))
-
     def _replay(self, starts: Mapping[str, Mapping[int, int]], ends: Mapping[tuple[str, int], int],
                 loop: asyncio.AbstractEventLoop) -> int:
         consumer = reader(self._settings, f"{self._name}-replay")
         count = 0
         try:
-            assign(consumer, starts)
+            assign(self._settings, consumer, starts)
             waiting = {place for place, end in ends.items() if starts[place[0]][place[1]] <= end}
             while waiting and not self._stopping.is_set():
                 chunks = self._read(consumer)
@@ -109,7 +103,7 @@ class LogTail:
         try:
             while not self._stopping.is_set():
                 try:
-                    assign(consumer, starts)
+                    assign(self._settings, consumer, starts)
                     break
                 except LogUnavailable:
                     self._stopping.wait(0.5)

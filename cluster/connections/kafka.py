@@ -7,6 +7,7 @@ import base64
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,8 @@ from configs.contracts.errors import (
     PartitionCountMismatch,
     PositionOutsideLog,
 )
+from configs.contracts.events import Barrier, Event, encode
+from configs.contracts.ids import new_id
 from configs.contracts.topics import DEAD_LETTER_PARTITIONS, DEAD_LETTER_RETENTION_MS, Topic
 from configs.settings import Settings
 
@@ -244,24 +247,67 @@ def ensure_topics(settings: Settings, topics: Sequence[Topic], *, timeout_s: flo
         raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error
 
 
-def assign(consumer: Consumer, positions: Mapping[str, Mapping[int, int]], *, timeout_s: float = 10.0) -> None:
+def assign(
+    settings: Settings, consumer: Consumer, positions: Mapping[str, Mapping[int, int]], *, timeout_s: float = 10.0
+) -> None:
     """Starts reading each partition at its position.
 
-    Raises PositionOutsideLog: a position is before the log's start or after its end as the broker reports it
-    (the embedded broker would skip silently). LogUnavailable: the broker does not answer.
+    Raises PositionOutsideLog: a position is before the log's start or after its end (the embedded broker would skip
+    silently). LogUnavailable: the broker does not answer.
     """
-    parts: list[TopicPartition] = []
+    beyond: dict[tuple[str, int], int] = {}
     for topic, offsets in positions.items():
         for partition, offset in offsets.items():
             if offset:
                 low, high = watermarks(consumer, topic, partition, timeout_s=timeout_s)
-                if not low <= offset <= high:
+                if offset < low:
                     raise PositionOutsideLog(
-                        "stored position is not inside the log",
-                        topic=topic, partition=partition, position=offset, low=low, high=high,
+                        "stored position is before the log's start",
+                        topic=topic, partition=partition, position=offset, low=low,
                     )
-            parts.append(TopicPartition(topic, partition, offset))
-    consumer.assign(parts)
+                if offset > high:
+                    beyond[(topic, partition)] = offset
+    if beyond:
+        _check_ends(settings, beyond, timeout_s)
+    consumer.assign([
+        TopicPartition(topic, partition, offset)
+        for topic, offsets in positions.items() for partition, offset in offsets.items()
+    ])
+
+
+def _check_ends(settings: Settings, positions: Mapping[tuple[str, int], int], timeout_s: float) -> None:
+    """Appends a barrier to each partition: where it comes to stand is the end.
+
+    The end that the embedded broker reports is one past the *first* record of the last batch, for ever.
+    """
+    appender = producer(settings, "sugar-ends")
+    ends: dict[tuple[str, int], int] = {}
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            ends[(message.topic(), message.partition())] = message.offset() or 0
+
+    for topic, partition in positions:
+        record = barrier(topic, partition)
+        appender.produce(topic, record.value, record.key, partition, on_delivery=delivered)
+    appender.flush(timeout_s)
+    for place, position in positions.items():
+        if place not in ends:
+            raise LogUnavailable("broker does not answer", topic=place[0], partition=place[1])
+        if position > ends[place]:
+            raise PositionOutsideLog(
+                "stored position is after the log's end",
+                topic=place[0], partition=place[1], position=position, end=ends[place],
+            )
+
+
+def barrier(topic: str, partition: int, label: str = "") -> Record:
+    """A record from which nothing follows: whoever has read it has read everything before it.
+
+    ``label``: text before the nonce that tells readers who reads from there.
+    """
+    mark = f"{label} {nonce()}".lstrip()
+    return Record(topic, partition, mark, encode(Event(new_id(), datetime.now(UTC), mark, Barrier(nonce=mark))))
 
 
 def watermarks(consumer: Consumer, topic: str, partition: int, *, timeout_s: float = 10.0) -> tuple[int, int]:

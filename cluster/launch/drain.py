@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -13,11 +12,9 @@ from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 from ray.exceptions import RayError
 
-from cluster.connections.kafka import LogAppender, Record, admin, nonce
+from cluster.connections.kafka import LogAppender, admin, barrier
 from cluster.launch.keeper import Watched
 from configs.contracts.errors import LogUnavailable, PlatformError
-from configs.contracts.events import Barrier, Event, encode
-from configs.contracts.ids import new_id
 from configs.contracts.loading import LOADER_ACTOR
 from configs.contracts.topics import TOPICS
 from configs.settings import Settings
@@ -67,7 +64,7 @@ class Drain:
         barriers = [(topic.name, partition) for topic in TOPICS for partition in range(self._settings.log.partitions)]
         appender = LogAppender(self._settings, "drain")
         try:
-            offsets = await appender.append([_barrier(topic, partition) for topic, partition in barriers])
+            offsets = await appender.append([barrier(topic, partition) for topic, partition in barriers])
         finally:
             appender.close(timeout_s=1.0)
         missing = dict(zip(barriers, offsets, strict=True))
@@ -99,8 +96,3 @@ class Drain:
         except KafkaException as error:
             raise LogUnavailable("broker does not answer", brokers=self._settings.kafka_brokers) from error
         return ends
-
-
-def _barrier(topic: str, partition: int) -> Record:
-    event = Event(new_id(), datetime.now(UTC), "", Barrier(nonce=nonce()))
-    return Record(topic, partition, "", encode(event))

@@ -32,7 +32,7 @@ def test_each_person_registers_once_and_stands_in_the_right_partitions(servers: 
     registered, located = set(), set()
     consumer = reader(servers, "seeding-test")
     parts = dict.fromkeys(range(servers.log.partitions), 0)
-    assign(consumer, {topics.AUTH_ACCOUNTS.name: parts, topics.USER_UPDATED.name: parts})
+    assign(servers, consumer, {topics.AUTH_ACCOUNTS.name: parts, topics.USER_UPDATED.name: parts})
     for _ in range(50):
         for message in consume(consumer, 1_000, 0.2, lambda error: None):
             event = decode(message.value())

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-import psycopg
-from confluent_kafka import KafkaException, Producer
-
-from cluster.connections.kafka import producer
+from cluster.connections.kafka import Record
 from configs.contracts import topics
-from configs.contracts.errors import LogUnavailable
+from configs.contracts.errors import AppendUnconfirmed, LogUnavailable
 from configs.contracts.events import (
     AccountRegistered,
     Event,
@@ -24,11 +20,12 @@ from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.tokens import refresh_token, token_hash
 from configs.contracts.topics import Topic
 from configs.settings import Settings
-from writers.commit import Place, advance
-from writers.records import Batch, Stored
+from writers.appending import ThreadAppender
+from writers.connections import Connection
+from writers.positions import Ownership, advance
+from writers.records import LogRecord, Place, decode_all, next_offsets
 
 TOPICS = (topics.AUTH_ACCOUNTS, topics.MATCHING_MATCHED)
-FLUSH_S = 10.0
 
 
 class Derive:
@@ -37,37 +34,43 @@ class Derive:
     consumer = "derive"
 
     def __init__(self, settings: Settings, name: str) -> None:
-        self._generations = settings.log.generations
-        self._partitions = settings.log.partitions
+        self._settings = settings
+        self._name = f"{name}-derived"
         self._refresh_key = bytes.fromhex(settings.auth.refresh_key.get_secret_value())
-        self._producer: Producer = producer(settings, f"{name}-derived")
+        self._appender: ThreadAppender | None = None
 
-    def handle(self, conn: psycopg.Connection[Any], batch: Batch, *, epoch: int, before: Mapping[Place, int]) -> None:
-        failed: list[str] = []
-        for records in batch.stored.values():
-            for record in records:
-                headers = batch.messages[(record.topic, record.partition, record.offset)].headers()
-                for topic, event in follows(record, self._refresh_key):
-                    self._produce(topic, event, headers, failed)
-        if self._producer.flush(FLUSH_S) or failed:
-            raise LogUnavailable("derived events were not acknowledged", reason=failed[:1])
-        with conn.transaction(), conn.cursor() as cur:
-            advance(cur, self.consumer, epoch, self._generations, before, batch.next_offsets)
-
-    def _produce(self, topic: Topic, event: Event, headers: Any, failed: list[str]) -> None:
-        try:
-            self._producer.produce(
-                topic.name, encode(event), event.key, partition_of(event.key, self._partitions), headers=headers,
-                on_delivery=lambda error, _: failed.append(error.name()) if error else None,
+    def handle(
+        self, conn: Connection, owned: Ownership, before: Mapping[Place, int], records: Sequence[LogRecord]
+    ) -> None:
+        facts, _ = decode_all(records, owned.generations)
+        self._append([
+            Record(
+                topic.name, partition_of(event.key, self._settings.log.partitions), event.key, encode(event),
+                tuple((name, value) for name, value in record.headers if value is not None),
             )
-            self._producer.poll(0)
-        except (BufferError, KafkaException) as error:
-            raise LogUnavailable("derived event could not be produced", topic=topic.name) from error
+            for record, fact in facts
+            for topic, event in follows(fact.event, self._refresh_key)
+        ])
+        with conn.transaction(), conn.cursor() as cur:
+            advance(cur, owned, before, next_offsets(records))
+
+    def close(self) -> None:
+        if self._appender is not None:
+            self._appender.close()
+            self._appender = None
+
+    def _append(self, records: Sequence[Record]) -> None:
+        """Raises LogUnavailable: not acknowledged; the batch is derived and appended again."""
+        self._appender = self._appender or ThreadAppender(self._settings, self._name)
+        try:
+            self._appender.append(records)
+        except AppendUnconfirmed as error:
+            raise LogUnavailable("derived events were not acknowledged", reason=str(error)) from error
 
 
-def follows(record: Stored, refresh_key: bytes) -> Iterator[tuple[Topic, Event]]:
-    """(topic, event) of everything that follows from a record; the same ids and times on every repetition."""
-    event, payload = record.event, record.event.payload
+def follows(event: Event, refresh_key: bytes) -> Iterator[tuple[Topic, Event]]:
+    """(topic, event) of everything that follows from an event; the same ids and times on every repetition."""
+    payload = event.payload
     if isinstance(payload, AccountRegistered):
         yield topics.USER_CREATED, Event(
             derived_id(event.event_id, "user"), event.occurred_at, payload.user_id,

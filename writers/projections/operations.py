@@ -31,7 +31,7 @@ from configs.contracts.read_model import (
     put_entry,
     put_record,
 )
-from writers.records import Stored
+from writers.records import Fact
 
 LIKES = ("like", "super_like")
 
@@ -44,10 +44,10 @@ class Changes:
     revoked: dict[str, int] = field(default_factory=dict)
 
 
-Project = Callable[[psycopg.Connection[Any], Sequence[Stored], Changes], None]
+Project = Callable[[psycopg.Connection[Any], Sequence[Fact], Changes], None]
 
 
-def accounts(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Changes) -> None:
+def accounts(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """Credentials, from the rows: of two claims on one address the row holds the one that counts."""
     hashes = {
         record.event.payload.email_hash for record in records
@@ -62,13 +62,13 @@ def accounts(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Cha
         into.operations.append(put_credential(email_hash.hex, credential, version))
 
 
-def sessions(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Changes) -> None:
+def sessions(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     for record in records:
         if isinstance(record.event.payload, SessionRevoked):
             into.revoked[record.event.payload.family_id] = int(record.event.occurred_at.timestamp() * 1_000)
 
 
-def created(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Changes) -> None:
+def created(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     for record in records:
         payload = record.event.payload
         if isinstance(payload, UserCreated):
@@ -79,12 +79,12 @@ def created(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Chan
             into.operations += (put_record(payload.user_id, fields, 0), open_person(payload.user_id))
 
 
-def updated(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Changes) -> None:
+def updated(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     for record in records:
         into.operations += changes.recorded(record.event.payload, record.version)
 
 
-def swipes(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Changes) -> None:
+def swipes(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """Likes received; whom the receiver has answered is left out when the list is read."""
     for record in records:
         payload = record.event.payload
@@ -100,7 +100,7 @@ def swipes(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Chang
             ))
 
 
-def matches(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Changes) -> None:
+def matches(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     for record in records:
         payload = record.event.payload
         if isinstance(payload, Matched):
@@ -115,7 +115,7 @@ def matches(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Chan
             )
 
 
-def notifications(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Changes) -> None:
+def notifications(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """New ones from their events; a read one is its row with the mark."""
     read: dict[str, int] = {}
     for record in records:
@@ -142,7 +142,7 @@ def notifications(conn: psycopg.Connection[Any], records: Sequence[Stored], into
         ))
 
 
-def nothing(conn: psycopg.Connection[Any], records: Sequence[Stored], into: Changes) -> None:
+def nothing(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """Reports are not in the read model."""
 
 
@@ -158,7 +158,7 @@ PROJECTIONS: Mapping[str, Project] = {
 }
 
 
-def changes_of(conn: psycopg.Connection[Any], stored: Mapping[str, Sequence[Stored]]) -> Changes:
+def changes_of(conn: psycopg.Connection[Any], stored: Mapping[str, Sequence[Fact]]) -> Changes:
     """Everything that a batch changes in the read model."""
     into = Changes()
     for topic, records in stored.items():

@@ -13,14 +13,13 @@ from confluent_kafka import Consumer, KafkaError, Message
 from redis.exceptions import RedisError
 
 from cluster.connections.kafka import assign, consume, reader
-from cluster.connections.postgres import connect
 from cluster.connections.redis import apply, sync_client
 from configs.contracts.errors import DependencyUnavailable, PositionOutsideLog
 from configs.contracts.read_model import GENERATION, REVOKED
 from configs.settings import Settings
-from writers.commit import Place
+from writers.connections import Connection, open_rows
 from writers.projections.operations import changes_of
-from writers.records import batch_of
+from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +67,7 @@ class ProjectionThread:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with connect(self._settings, self._name) as conn:
+                with open_rows(self._settings, self._name) as conn:
                     client = sync_client(self._settings)
                     consumer = reader(self._settings, self._name)
                     try:
@@ -97,7 +96,7 @@ class ProjectionThread:
         except RedisError:
             self._stopping.wait(RETRY_S)
 
-    def _project(self, conn: psycopg.Connection[Any], client: redis.Redis, consumer: Consumer) -> None:
+    def _project(self, conn: Connection, client: redis.Redis, consumer: Consumer) -> None:
         generation = client.get(GENERATION)
         if generation is None:
             raise _ReadModelLost
@@ -117,7 +116,7 @@ class ProjectionThread:
             generation, _, offset = (value or b"0:0").partition(b":")
             present = self._settings.log.generations.get(place[0], 1)
             wanted.setdefault(place[0], {})[place[1]] = int(offset) if int(generation) == present else 0
-        assign(consumer, wanted)
+        assign(self._settings, consumer, wanted)
 
     def _wait_for_rows(self, messages: Sequence[Message]) -> bool:
         """Returns once all of them are in rows; False: stopping."""
@@ -131,20 +130,26 @@ class ProjectionThread:
             self._stopping.wait(ROWS_POLL_S)
         return False
 
-    def _apply(self, conn: psycopg.Connection[Any], client: redis.Redis, messages: Sequence[Message],
+    def _apply(self, conn: Connection, client: redis.Redis, messages: Sequence[Message],
                generation: Any) -> None:
-        batch = batch_of(messages, self._settings.log.generations)
-        found = changes_of(conn, batch.stored)
+        records = [
+            LogRecord(message.topic(), message.partition(), message.offset(), None, message.value()) for message in messages
+        ]
+        decoded, _ = decode_all(records, self._settings.log.generations)
+        facts: dict[str, list[Fact]] = {}
+        for record, fact in decoded:
+            facts.setdefault(record.topic, []).append(fact)
+        found = changes_of(conn, facts)
         apply(client, found.operations)
         pipeline = client.pipeline(transaction=False)
         if found.revoked:
             pipeline.zadd(REVOKED, found.revoked, nx=True)
-        for place, offset in batch.next_offsets.items():
+        for place, offset in next_offsets(records).items():
             pipeline.set(position_key(place), f"{self._settings.log.generations.get(place[0], 1)}:{offset}")
         pipeline.get(GENERATION)
         if pipeline.execute()[-1] != generation:
             raise _ReadModelLost
-        self.records += batch.count
+        self.records += len(records)
 
     def _transport_error(self, error: KafkaError) -> None:
         log.warning("broker_error", name=self._name, code=error.name())

@@ -1,0 +1,151 @@
+"""The log that shards are built on: the simulated one of the model-based tests and the real one keep the same promises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
+from swipe_world import SimulatedDelivered
+
+from actors.sharding.group import Appender
+from actors.sharding.tail import Feed, LogTail
+from actors.swipes.delivered import Delivered, GroupOffsets
+from cluster.connections.kafka import LogAppender, Record, ensure_topics
+from cluster.launch.servers import EmbeddedServers
+from configs.contracts.events import Barrier, Event, NotificationRead, decode, encode
+from configs.contracts.ids import new_id
+from configs.contracts.topics import MATCHING_MATCHED, MATCHING_SWIPE, TOPICS
+
+pytestmark = pytest.mark.servers
+
+SWIPES, MATCHES = MATCHING_SWIPE.name, MATCHING_MATCHED.name
+Taken = list[tuple[str, int, int, str]]
+
+
+@dataclass
+class Kit:
+    """One kind of log."""
+
+    appender: Appender
+    tail: Callable[[Sequence[Feed]], Any]
+    delivered: Callable[[], Delivered]
+
+
+@pytest.fixture(params=["simulated", "real"])
+def kit(request: pytest.FixtureRequest) -> Any:
+    if request.param == "simulated":
+        log, stored = SimulatedLog(), dict[int, int]()
+        yield Kit(
+            SimulatedAppender(log), lambda feeds: SimulatedTail(log, feeds, lambda: "label"),
+            lambda: SimulatedDelivered(stored),
+        )
+        return
+    servers: EmbeddedServers = request.getfixturevalue("fresh_servers")()
+    settings = servers.settings()
+    ensure_topics(settings, TOPICS)
+    appender = LogAppender(settings, "conformance")
+    yield Kit(
+        appender,
+        lambda feeds: LogTail(settings, "conformance", appender, feeds, die=pytest.fail, label=lambda: "label"),
+        lambda: GroupOffsets(settings),
+    )
+    assert appender.close() == 0
+
+
+def record(topic: str, partition: int, text: str) -> Record:
+    event = Event(new_id(), datetime.now(UTC), text, NotificationRead(notification_id=text, user_id="u"))
+    return Record(topic, partition, text, encode(event))
+
+
+def taking(taken: Taken) -> Callable[[str, int, Sequence[tuple[int, bytes | None]]], None]:
+    def take(topic: str, partition: int, records: Sequence[tuple[int, bytes | None]]) -> None:
+        for offset, value in records:
+            payload = decode(value).payload
+            text = f"barrier {payload.nonce.split(' ')[0]}" if isinstance(payload, Barrier) else payload.notification_id
+            taken.append((topic, partition, offset, text))
+
+    return take
+
+
+def of(taken: Taken, topic: str, partition: int) -> list[tuple[int, str]]:
+    return [(offset, text) for name, number, offset, text in taken if (name, number) == (topic, partition)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  records arrive from another thread
+        await asyncio.sleep(0.02)
+
+
+async def test_offsets_follow_the_order_of_submission_in_each_partition(kit: Kit) -> None:
+    batches = [
+        [record(SWIPES, number % 2, f"{batch}.{number}") for number in range(20)] for batch in range(5)
+    ]
+    offsets = await asyncio.gather(*(kit.appender.submit(batch) for batch in batches))
+    for partition in range(2):
+        found = [offset for answer in offsets for number, offset in enumerate(answer) if number % 2 == partition]
+        assert found == list(range(50))
+
+
+async def test_a_replay_hands_on_everything_acknowledged_before_it_in_order_and_follow_goes_on_after_it(kit: Kit) -> None:
+    await kit.appender.submit([record(SWIPES, 0, f"early {number}") for number in range(30)])
+    await kit.appender.submit([record(MATCHES, 3, "a match"), record(SWIPES, 1, "foreign")])
+    taken: Taken = []
+    tail = kit.tail([
+        Feed(SWIPES, (0, 1), (0,), taking(taken)), Feed(MATCHES, (3,), (3,), taking(taken)),
+    ])
+    positions: Mapping[str, Mapping[int, int]] = {SWIPES: {0: 10}}
+    count = await tail.replay(positions)
+    assert of(taken, SWIPES, 0) == [(offset, f"early {offset}") for offset in range(10, 30)] + [(30, "barrier label")]
+    assert of(taken, SWIPES, 1) == [(0, "foreign"), (1, "barrier label")]
+    assert of(taken, MATCHES, 3) == [(0, "a match"), (1, "barrier label")]
+    assert count == len(taken)
+    assert tail.next_offsets == {SWIPES: {0: 31, 1: 2}, MATCHES: {3: 2}}
+    try:
+        await kit.appender.submit([record(SWIPES, 0, "between"), record(SWIPES, 1, "not followed")])
+        tail.follow()
+        await kit.appender.submit([record(SWIPES, 0, "after"), record(MATCHES, 3, "another")])
+        await until(lambda: len(of(taken, SWIPES, 0)) >= 23 and len(of(taken, MATCHES, 3)) >= 3)
+    finally:
+        await asyncio.to_thread(tail.close)
+    assert of(taken, SWIPES, 0)[-2:] == [(31, "between"), (32, "after")]
+    assert of(taken, MATCHES, 3)[-1] == (2, "another")
+    assert of(taken, SWIPES, 1)[-1] == (1, "barrier label")
+
+
+async def test_what_was_appended_while_a_replay_ran_is_replayed_or_followed_once(kit: Kit) -> None:
+    taken: Taken = []
+    tail = kit.tail([Feed(SWIPES, (0,), (0,), taking(taken))])
+
+    async def write() -> None:
+        for number in range(100):
+            await kit.appender.submit([record(SWIPES, 0, str(number))])
+
+    writing = asyncio.create_task(write())
+    await tail.replay({})
+    tail.follow()
+    try:
+        await writing
+        await until(lambda: len(taken) >= 101)
+    finally:
+        await asyncio.to_thread(tail.close)
+    assert [offset for offset, _ in of(taken, SWIPES, 0)] == list(range(101))
+    assert [text for _, text in of(taken, SWIPES, 0) if not text.startswith("barrier")] == [str(number) for number in range(100)]
+
+
+async def test_a_delivery_position_outlives_its_writer_and_a_missing_one_is_zero(kit: Kit) -> None:
+    await kit.appender.submit([record(SWIPES, partition, str(number)) for number in range(9) for partition in (0, 1)])
+    first, second = kit.delivered(), kit.delivered()
+    assert await first.load([0, 1, 2]) == {0: 0, 1: 0, 2: 0}
+    await first.save({0: 5})
+    await second.save({1: 7})
+    await first.save({0: 6})
+    await first.close()
+    await second.close()
+    third = kit.delivered()
+    assert await third.load([0, 1, 2]) == {0: 6, 1: 7, 2: 0}
+    await third.close()
