@@ -49,7 +49,9 @@ class Report(BaseModel):
     actors: list[ActorReport] = []
     replicas: list[ReplicaReport] = []
     api: str = Field("starting", description="'ready', or why /ready is not 200")
-    lag: dict[str, int] = Field(default_factory=dict, description="topic -> records appended and not yet in rows")
+    lag: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="consumer -> topic -> records appended and not yet consumed"
+    )
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
 
 

@@ -42,7 +42,7 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keeper = Keeper(specs(settings))
-        self._drain = Drain(settings, self._keeper.watched)
+        self._drain = Drain(settings)
         self._report = Report(runtime_pid=os.getpid())
         self._stopping = asyncio.Event()
         self._serving = False
@@ -80,8 +80,9 @@ class Runtime:
             if self._serving:
                 await self._look_at_serve()
             try:
-                self._report.lag = await self._drain.lag()
-            except (RayError, PlatformError, TimeoutError) as error:
+                self._report.lag = await asyncio.to_thread(self._drain.lag)
+                self._report.dead_letters = await asyncio.to_thread(self._drain.dead_letters)
+            except PlatformError as error:
                 log.warning("figures_missing", kind=type(error).__name__)
             await asyncio.sleep(FIGURES_EVERY_S if self._report.ready else PROBE_EVERY_S / 2)
 

@@ -42,7 +42,9 @@ class PlatformStatus(BaseModel):
     servers: list[ServerStatus] = []
     actors: list[ActorReport] = []
     replicas: list[ReplicaReport] = []
-    lag: dict[str, int] = Field(default_factory=dict, description="topic -> records not yet in rows")
+    lag: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="consumer (rows, derive) -> topic -> records appended and not yet consumed"
+    )
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
 
 
@@ -85,6 +87,19 @@ def _server(name: str, pid: int, restarts: int) -> ServerStatus:
     return ServerStatus(name=name, pid=pid, runs=runs, restarts=restarts, memory_mib=memory)
 
 
+def _says(actor: ActorReport) -> str:
+    """What an actor is doing, in a few words."""
+    if not actor.answers:
+        return f"silent for {actor.silent_s:.0f} s"
+    if actor.figures.get("waits_for"):
+        return str(actor.figures["waits_for"])
+    states = {
+        name: facts["state"] for name, facts in actor.figures.items() if isinstance(facts, dict) and "state" in facts
+    }
+    unusual = [f"{name} {state}" for name, state in states.items() if state != "running"]
+    return ", ".join(unusual) or ("running" if states else f"{actor.figures.get('commands', '')} commands".strip())
+
+
 def _mark(good: bool) -> str:
     return "[green]yes[/green]" if good else "[red]no[/red]"
 
@@ -104,7 +119,7 @@ def show(console: Console, found: PlatformStatus) -> None:
     for server in found.servers:
         servers.add_row(server.name, str(server.pid), _mark(server.runs), str(server.restarts), str(server.memory_mib))
     console.print(servers)
-    actors = Table("actor", "pid", "ready", "restored in", "epoch", "calls", "replaced", title="Shards, writers, loader")
+    actors = Table("actor", "pid", "ready", "restored in", "epoch", "says", "replaced", title="Shards, writers, loader")
     for actor in found.actors:
         services = actor.figures.get("services", {})
         epochs = ", ".join(f"{name} {facts.get('epoch')}" for name, facts in services.items() if "epoch" in facts)
@@ -112,14 +127,15 @@ def show(console: Console, found: PlatformStatus) -> None:
         actors.add_row(
             actor.name, str(actor.pid), _mark(actor.answers and actor.ready),
             "" if restored is None else f"{restored:.2f} s", epochs or str(actor.figures.get("epoch", "")),
-            str(actor.figures.get("calls", "")), str(actor.replaced),
+            _says(actor), str(actor.replaced),
         )
     console.print(actors)
     replicas = Table("deployment", "replica", "pid", "state", title="API replicas")
     for replica in found.replicas:
         replicas.add_row(replica.deployment, replica.replica, str(replica.pid), replica.state)
     console.print(replicas)
-    topics = Table("topic", "lag (records)", "dead letters", title="Log")
-    for topic in sorted(set(found.lag) | set(found.dead_letters)):
-        topics.add_row(topic, str(found.lag.get(topic, "?")), str(found.dead_letters.get(topic, 0)))
+    topics = Table("topic", *(f"{consumer} behind" for consumer in found.lag), "dead letters", title="Log, in records")
+    for topic in sorted({topic for behind in found.lag.values() for topic in behind} | set(found.dead_letters)):
+        behind = [str(topics_of.get(topic, "")) for topics_of in found.lag.values()]
+        topics.add_row(topic, *behind, str(found.dead_letters.get(topic, 0)))
     console.print(topics)

@@ -39,7 +39,8 @@ def test_every_component_runs_and_status_says_so(platform: Platform) -> None:
     assert kinds.count("writer") == plan.writer_actors
     assert kinds.count("loader") == 1
     assert len(found["replicas"]) == plan.serve_replicas
-    assert found["lag"].keys() >= {"matching.swipe", "auth.accounts"}
+    assert found["lag"]["rows"].keys() >= {"matching.swipe", "auth.accounts"}
+    assert found["lag"]["derive"].keys() >= {"matching.matched"}
     pids = platform.pids()
     assert all(pids[component] for component in pids), pids
     assert answers(platform)
