@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from configs.contracts.ids import new_id
 from configs.contracts.tokens import parse_refresh_token, refresh_token, token_hash
 

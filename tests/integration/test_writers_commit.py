@@ -1,0 +1,332 @@
+"""Rows and positions move together or not at all: crashes at every step, rivals, databases that go back, poison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from configs.contracts import events
+from configs.contracts.errors import DeadLetterLimit, PartitionFenced
+from configs.contracts.events import Event, encode
+from configs.contracts.ids import match_id, new_id, pair
+from configs.contracts.positions import version_of
+from configs.settings import Settings
+from writers.commit import Committed, Failure, commit_batch, write_facts
+from writers.connections import Connection, open_rows
+from writers.dead_letters import list_letters, show_letter
+from writers.positions import Ownership, claim, read, regain
+from writers.records import LogRecord, Place, decode_all
+
+pytestmark = pytest.mark.servers
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TABLES = (
+    "users", "blocks", "reports", "notifications", "credentials", "sessions", "idempotency_keys", "swipes", "matches",
+    "conversations",
+)
+
+
+@pytest.fixture
+def conn(servers: Settings) -> Iterator[Connection]:
+    with open_rows(servers, "test") as opened:
+        yield opened
+
+
+class Bench:
+    """One consumer of its own with one partition, so that tests share the servers and nothing else."""
+
+    def __init__(self, conn: Connection) -> None:
+        self.conn = conn
+        self.consumer = f"test-{new_id()}"
+        self.place: Place = ("matching.swipe", 0)
+        self.owned, self.before = self.claim()
+
+    def claim(self, generations: Mapping[str, int] | None = None) -> tuple[Ownership, dict[Place, int]]:
+        return claim(self.conn, self.consumer, [self.place], generations or {"matching.swipe": 1})
+
+    def commit(
+        self, records: Sequence[LogRecord], *, conn: Connection | None = None, owned: Ownership | None = None,
+        before: Mapping[Place, int] | None = None, limit: int = 100,
+        copy: Callable[[Sequence[Failure]], None] = lambda failures: None,
+    ) -> Committed:
+        return commit_batch(
+            conn or self.conn, owned or self.owned, self.before if before is None else before, records,
+            dead_letter_limit=limit, copy_dead=copy,
+        )
+
+    def position(self) -> int:
+        return read(self.conn, self.consumer, [self.place[0]])[self.place].next_offset
+
+
+@pytest.fixture
+def bench(conn: Connection) -> Bench:
+    return Bench(conn)
+
+
+def record(payload: events.Payload, offset: int, *, key: str = "k", event_id: str | None = None) -> LogRecord:
+    event = Event(event_id or new_id(), START + timedelta(seconds=offset), key, payload)
+    return LogRecord("matching.swipe", 0, offset, key.encode(), encode(event), (("traceparent", b"00-x"),))
+
+
+def swiped(swiper: str, target: str, action: Any, offset: int, key: str | None = None) -> LogRecord:
+    payload = events.Swiped(swiper_id=swiper, swiped_id=target, action=action, idempotency_key=key)
+    return record(payload, offset, key=swiper)
+
+
+def story(user: str, other: str, address: str) -> list[LogRecord]:
+    """One record of every event about two people, so that each sink writes something."""
+    low, high = pair(user, other)
+    match, family, note = match_id(user, other), new_id(), new_id()
+    payloads: list[events.Payload] = [
+        events.AccountRegistered(
+            user_id=user, email="a@example.com", email_hash=address, password_hash="one", role="sugar_baby",
+            display_name="A", birth_date="1990-01-01", family_id=family, session_expires_at=START, idempotency_key="r k",
+        ),
+        events.PasswordRehashed(user_id=user, email_hash=address, password_hash="two"),
+        events.SessionStarted(family_id=family, user_id=user, token_hash="00" * 32, expires_at=START),
+        events.SessionRotated(family_id=family, user_id=user, counter=1, token_hash="01" * 32, expires_at=START),
+        events.SessionRevoked(family_id=family, user_id=user, reason="logout"),
+        events.UserCreated(user_id=user, role="sugar_baby", display_name="A", birth_date="1990-01-01"),
+        events.ProfileChanged(user_id=user, bio="b", idempotency_key="p k"),
+        events.PreferencesChanged(user_id=user, age_min=20, roles=("sugar_daddy",)),
+        events.LocationChanged(user_id=user, latitude=52.5, longitude=13.4, cell="861f1d48fffffff"),
+        events.WasActive(user_id=user, active_at=START),
+        events.UserBlocked(user_id=user, blocked_id=other),
+        events.UserUnblocked(user_id=user, blocked_id=other),
+        events.UserReported(
+            report_id=new_id(), reporter_id=user, target_type="user", target_id=other, category="spam", text="t"
+        ),
+        events.Swiped(swiper_id=user, swiped_id=other, action="like", idempotency_key="one"),
+        events.SwipeUndone(swiper_id=user, swiped_id=other, undone_action="like", idempotency_key="two"),
+        events.Matched(match_id=match, low_id=low, high_id=high, generation=1),
+        events.Unmatched(match_id=match, low_id=low, high_id=high, generation=1, ended_by=user, reason="unmatched"),
+        events.NotificationSent(notification_id=note, user_id=user, kind="k", title="t", data={"a": "b"}),
+        events.NotificationRead(notification_id=note, user_id=user),
+    ]
+    assert {type(payload) for payload in payloads} == {payload for _, payload in events.EVENTS}
+    return [record(payload, offset) for offset, payload in enumerate(payloads)]
+
+
+def contents(conn: Connection, *ids: str) -> dict[str, list[Any]]:
+    """Every row of every table that mentions one of the ids."""
+    return {
+        table: sorted(
+            str(row) for (row,) in conn.execute(
+                f"SELECT t::text FROM {table} AS t WHERE t::text ~ %s", ("|".join(ids),)
+            ).fetchall()
+        )
+        for table in TABLES
+    }
+
+
+class Dying(psycopg.Cursor[Any]):
+    """A cursor whose connection the server ends before the statement with a given number."""
+
+    left: int | None = None
+    killer: Connection | None = None
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        if Dying.left is not None:
+            if Dying.left == 0 and Dying.killer is not None:
+                Dying.left = None
+                Dying.killer.execute("SELECT pg_terminate_backend(%s, 5000)", (self.connection.info.backend_pid,))
+            else:
+                Dying.left -= 1
+        return super().execute(*args, **kwargs)
+
+
+def test_a_commit_that_is_cut_off_at_any_statement_leaves_nothing_and_its_repetition_everything_once(
+    servers: Settings, conn: Connection
+) -> None:
+    user, other, address = new_id(), new_id(), new_id().replace("-", "")
+    records = story(user, other, address)
+    statements, survived = 0, False
+    while not survived:
+        bench = Bench(conn)
+        with open_rows(servers, "victim") as victim:
+            victim.cursor_factory = Dying
+            Dying.left, Dying.killer = statements, conn
+            try:
+                bench.commit(records, conn=victim)
+                survived = Dying.left is not None
+            except psycopg.OperationalError:
+                assert bench.position() == 0
+                assert not any(contents(conn, user, address).values())
+            finally:
+                Dying.left = None
+        statements += 1
+    assert statements > len(TABLES), "every sink was cut off once"
+    once = contents(conn, user, address)
+    assert all(once[table] for table in TABLES)
+    assert bench.position() == len(records)
+
+
+def test_a_batch_repeated_after_its_commit_answer_was_lost_is_refused_and_its_position_found(bench: Bench) -> None:
+    user, other = new_id(), new_id()
+    records = [swiped(user, other, "like", 0), swiped(user, other, "pass", 3)]
+    bench.commit(records)
+    before = contents(bench.conn, user)
+    with pytest.raises(PartitionFenced):
+        bench.commit(records)
+    assert contents(bench.conn, user) == before
+    assert regain(bench.conn, bench.owned, [bench.place]) == {bench.place: 4}
+
+
+def test_a_writer_whose_partition_was_claimed_by_another_writes_nothing_more(bench: Bench) -> None:
+    """The position is as the first writer left it: only its epoch tells that it is no longer the owner."""
+    user = new_id()
+    rival, position = bench.claim()
+    assert position == bench.before
+    with pytest.raises(PartitionFenced):
+        bench.commit([swiped(user, new_id(), "like", 0)])
+    assert not any(contents(bench.conn, user).values())
+    with pytest.raises(PartitionFenced):
+        regain(bench.conn, bench.owned, [bench.place])
+    bench.commit([swiped(user, new_id(), "like", 0)], owned=rival)
+    assert bench.position() == 1
+
+
+def test_an_owner_with_a_stale_position_writes_nothing(bench: Bench) -> None:
+    """The epoch is right: only the position tells that these records were stored before."""
+    user, other = new_id(), new_id()
+    bench.commit([swiped(user, other, "like", 0), swiped(user, other, "pass", 1)])
+    before = contents(bench.conn, user)
+    for stale in (0, 1, 3):
+        with pytest.raises(PartitionFenced):
+            bench.commit([swiped(user, other, "super_like", 7)], before={bench.place: stale})
+    assert contents(bench.conn, user) == before
+
+
+def test_one_stale_partition_among_many_refuses_the_whole_commit(conn: Connection) -> None:
+    consumer, user = f"test-{new_id()}", new_id()
+    places = [("matching.swipe", 0), ("matching.swipe", 1)]
+    owned, before = claim(conn, consumer, places, {})
+    both = [swiped(user, new_id(), "like", 0), swiped(user, new_id(), "like", 0)._replace(partition=1)]
+    with pytest.raises(PartitionFenced):
+        commit_batch(
+            conn, owned, {**before, places[1]: 5}, both, dead_letter_limit=1, copy_dead=lambda failures: None
+        )
+    assert not any(contents(conn, user).values())
+    assert {position.next_offset for position in read(conn, consumer, ["matching.swipe"]).values()} == {0}
+
+
+def test_a_new_generation_starts_at_0_and_the_old_one_is_fenced(bench: Bench) -> None:
+    user = new_id()
+    bench.commit([swiped(user, new_id(), "like", 41)])
+    newer, position = bench.claim({"matching.swipe": 2})
+    assert position == {bench.place: 0}
+    bench.commit([swiped(user, new_id(), "like", 0)], owned=newer, before=position)
+    with pytest.raises(PartitionFenced):
+        bench.claim({"matching.swipe": 1})
+
+
+def test_a_database_that_went_back_before_the_claim_is_told_from_a_rival(bench: Bench) -> None:
+    bench.conn.execute("DELETE FROM writer_positions WHERE consumer = %s", (bench.consumer,))
+    assert regain(bench.conn, bench.owned, [bench.place]) is None
+    again, _ = bench.claim()
+    assert again.epoch > bench.owned.epoch
+
+
+def test_a_claim_is_higher_than_every_stored_epoch_though_the_sequence_fell_behind(bench: Bench) -> None:
+    with bench.conn.transaction(force_rollback=True):
+        bench.conn.execute(
+            "UPDATE writer_positions SET epoch = epoch + 1000000 WHERE consumer = %s", (bench.consumer,)
+        )
+        again, _ = bench.claim()
+        assert again.epoch > bench.owned.epoch + 1_000_000
+
+
+def test_poison_goes_to_the_dead_letters_with_its_bytes_and_everything_else_to_the_rows(
+    bench: Bench, servers: Settings
+) -> None:
+    user = new_id()
+    good = [swiped(user, new_id(), "like", offset) for offset in range(0, 40, 2)]
+    bad = [
+        LogRecord("matching.swipe", 0, 41, b"\xff", b"\x00not json", (("traceparent", b"\xfe"), ("none", None))),
+        LogRecord("matching.swipe", 0, 43, None, None),
+        swiped(user, "not-an-id", "like", 45),
+        swiped(user, "0 a1b2c3-d4e5-7000-8000-00000000000 ", "like", 46),
+        record(events.ProfileChanged(user_id=new_id(), display_name="x" * 101), 47),
+        record(events.ProfileChanged(user_id=new_id(), bio="zero\0byte"), 49),
+        record(events.UserCreated(user_id=new_id(), role="sugar_baby", display_name="A", birth_date="31 May"), 51),
+    ]
+    generation = version_of(int(new_id()[-6:], 16), 0) >> 40  # a generation of its own: the table is shared
+    bench.owned, bench.before = bench.claim({"matching.swipe": generation})
+    copied: list[Failure] = []
+    records = sorted(good + bad, key=lambda each: each.offset)
+    outcome = bench.commit(records, copy=copied.extend)
+    assert (outcome.dead, bench.position()) == (len(bad), 52)
+    assert len(contents(bench.conn, user)["swipes"]) == len(good)
+    letters = {
+        letter.offset: letter for letter in list_letters(servers, topic="matching.swipe", limit=1_000)
+        if letter.generation == generation
+    }
+    assert sorted(letters) == [each.offset for each in bad]
+    for each in bad:
+        shown = show_letter(servers, letters[each.offset].id)
+        assert shown is not None
+        assert shown.record == each
+        assert shown.error
+        assert "x" * 101 not in shown.error
+    assert sorted(failed.offset for failed, _ in copied) == sorted(letters)
+
+
+def test_past_the_limit_nothing_is_skipped_and_nothing_is_stored(bench: Bench) -> None:
+    user = new_id()
+    records = [swiped(user, new_id(), "like", 0), *(swiped(user, "no", "like", offset) for offset in range(1, 4))]
+    generation = int(new_id()[-6:], 16) + 2
+    bench.owned, bench.before = bench.claim({"matching.swipe": generation})
+    with pytest.raises(DeadLetterLimit) as caught:
+        bench.commit(records, limit=2)
+    assert caught.value.details["topic"] == "matching.swipe"
+    assert bench.position() == 0
+    assert not any(contents(bench.conn, user).values())
+    assert bench.conn.execute("SELECT 1 FROM dead_letters WHERE generation = %s", (generation,)).fetchall() == []
+
+
+def test_dead_letters_of_the_last_minute_count_whoever_stored_them(bench: Bench) -> None:
+    generation = int(new_id()[-6:], 16) + 2
+    bench.owned, bench.before = bench.claim({"matching.swipe": generation})
+    bench.conn.execute("UPDATE dead_letters SET failed_at = failed_at - interval '2 minutes' WHERE topic = 'matching.swipe'")
+    bench.commit([swiped(new_id(), "no", "like", 0)], limit=1)
+    restarted, position = bench.claim({"matching.swipe": generation})
+    with pytest.raises(DeadLetterLimit):
+        bench.commit([swiped(new_id(), "no", "like", 1)], owned=restarted, before=position, limit=1)
+
+
+def test_what_is_not_the_records_fault_is_raised_and_not_dead_lettered(bench: Bench) -> None:
+    with bench.conn.transaction(force_rollback=True), pytest.raises(psycopg.ProgrammingError):
+        bench.conn.execute("ALTER TABLE swipes RENAME TO elsewhere")
+        bench.commit([swiped(new_id(), new_id(), "like", 0)])
+    assert bench.position() == 0
+
+
+def test_every_row_is_as_it_was_when_the_whole_story_is_applied_again(conn: Connection) -> None:
+    """Replayed and repeated facts are older than the rows: only the version tells."""
+    user, other, address = new_id(), new_id(), new_id().replace("-", "")
+    facts = [fact for _, fact in decode_all(story(user, other, address), {})[0]]
+    with conn.cursor() as cur:
+        write_facts(cur, facts)
+        once = contents(conn, user, address)
+        assert all(once[table] for table in TABLES)
+        write_facts(cur, facts)
+        assert contents(conn, user, address) == once
+        for fact in facts:
+            write_facts(cur, [fact])
+            assert contents(conn, user, address) == once, fact.event.payload.TYPE
+
+
+def test_a_changed_mind_is_one_row_with_the_last_action_and_the_newest_keys(bench: Bench) -> None:
+    user, other = new_id(), new_id()
+    actions = ["like", "pass", "super_like", "pass"] * 3
+    bench.commit([swiped(user, other, action, offset, f"k{offset}") for offset, action in enumerate(actions[:5])])
+    bench.before = {bench.place: 5}
+    bench.commit([swiped(user, other, action, offset, f"k{offset}") for offset, action in enumerate(actions) if offset > 4])
+    row = bench.conn.execute(
+        "SELECT action, ever_liked, version & 1099511627775, idempotency_keys, bucket FROM swipes WHERE swiper_id = %s", (user,)
+    ).fetchall()
+    assert row == [(2, True, 11, [f"k{offset}" for offset in range(11, 3, -1)], 0)]
