@@ -16,7 +16,12 @@ T = TypeVar("T")
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Finishes work even when the client has gone: what follows an acknowledged event must not be cut off."""
-    return await asyncio.shield(asyncio.ensure_future(work))
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        raise
 
 
 async def recorded(

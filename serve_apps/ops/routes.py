@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from itertools import count
 from typing import Final, Literal
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
+from actors.cards.commands import DeckQuery
+from actors.sessions.commands import RotateSession
 from actors.swipes.commands import Seen
 from configs.contracts.errors import PlatformError
 from serve_apps.dependencies import Dependencies
@@ -19,6 +23,10 @@ router = APIRouter(tags=["ops"])
 DEADLINE_S: Final = 1.5
 """Longest wait for one dependency in /ready; probes usually give up after 2 s or more."""
 NOBODY: Final = "00000000-0000-7000-8000-000000000000"
+NOWHERE: Final = DeckQuery(
+    viewer_id=NOBODY, latitude=0.0, longitude=-150.0, birth_date="1990-01-01", role="sugar_baby", gender=None, age_min=18,
+    age_max=18, max_distance_km=1, roles=("sugar_daddy",), size=1,
+)
 
 
 class Alive(Answer):
@@ -44,11 +52,9 @@ async def ready(dependencies: Deps) -> Response:
     """Whether this replica can answer: the read model, revocations and every actor."""
     checks = {"readModel": await _read_model(dependencies)}
     checks["revocations"] = "ok" if dependencies.revocations.fresh else "not read for 5 seconds"
-    probes = [
-        ("swipes", slot) for slot in range(dependencies.pool.slots("swipes"))
-    ]
-    answers = await asyncio.gather(*(_swipe_actor(dependencies, slot) for _, slot in probes))
-    checks.update({f"{service}-{slot}": said for (service, slot), said in zip(probes, answers, strict=True)})
+    probes = dict(_probes(dependencies))
+    answers = await asyncio.gather(*(_answers(dependencies, *probe) for probe in probes.values()))
+    checks.update(zip(probes, answers, strict=True))
     notes = [] if dependencies.addresses.sees_clients else [
         "no trusted proxy is configured: limits per client address see one address for everybody"
     ]
@@ -66,10 +72,24 @@ async def _read_model(dependencies: Dependencies) -> str:
     return "ok"
 
 
-async def _swipe_actor(dependencies: Dependencies, slot: int) -> str:
-    """Asks an actor something that needs no rows."""
+def _probes(dependencies: Dependencies) -> Iterator[tuple[str, tuple[str, int, str, object]]]:
+    """(actor, (service, shard, method, command)): a question for each actor that changes nothing there."""
+    pool = dependencies.pool
+    for slot in range(pool.slots("swipes")):
+        yield f"swipes-{slot}", ("swipes", slot, "seen", Seen(NOBODY, []))
+    for slot in range(pool.slots("cards")):
+        yield f"cards-{slot}", ("cards", slot, "deck", NOWHERE)
+    for slot in range(pool.slots("sessions")):
+        family = next(
+            family for number in count() if pool.shard_of(family := f"{NOBODY[:24]}{number:012d}") % pool.slots("sessions") == slot
+        )
+        question = RotateSession(family_id=family, counter=0, next_token_hash="")
+        yield f"identity-{slot}", ("sessions", pool.shard_of(family), "record", question)
+
+
+async def _answers(dependencies: Dependencies, service: str, shard: int, method: str, command: object) -> str:
     try:
-        await dependencies.pool.ask("swipes", slot, "seen", Seen(NOBODY, []), deadline_s=DEADLINE_S)
+        await dependencies.pool.ask(service, shard, method, command, deadline_s=DEADLINE_S)
     except PlatformError as error:
         return error.message
     return "ok"

@@ -303,6 +303,7 @@ async def test_operators_see_health_readiness_and_figures(world: World) -> None:
     assert (await world.client.get("/health")).json() == {"status": "alive"}
     ready = await world.client.get("/ready")
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert {"readModel", "revocations", "swipes-1", "cards-0", "identity-1"} <= set(ready.json()["checks"])
     assert any("one address" in note for note in ready.json()["notes"])
     text = (await world.client.get("/metrics")).text
     assert 'sugar_http_request_seconds_count{route="health",status="200"} 1.0' in text
