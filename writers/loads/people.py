@@ -76,6 +76,12 @@ class Person:
     """Address hash in hex -> (credential, version)."""
 
 
+    @property
+    def known(self) -> bool:
+        """Whether a ``users`` row exists (the person's creation may still be missing)."""
+        return bool(self.fields)
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """Where a record field is stored, the name of its version, and the read model's form of it."""
@@ -112,18 +118,17 @@ _COLUMNS: Final = (
 
 
 def load_people(conn: Connection, user_ids: Sequence[str]) -> dict[str, Person]:
-    """Those of the people who have a ``users`` row, by id in canonical text."""
+    """One entry for every id asked for, by id in canonical text; ``fields`` is empty without a ``users`` row."""
     ids = [UUID(user_id) for user_id in user_ids]
-    people: dict[str, Person] = {}
+    people = {str(user_id): Person() for user_id in ids}
     for user_id, *row in conn.execute(RECORDS, (ids,)).fetchall():
-        people[user_id] = Person(fields=_fields(dict(zip(_COLUMNS, row, strict=False)), *row[len(_COLUMNS):]))
-    found = [UUID(user_id) for user_id in people]
-    for user_id, name, active, version in conn.execute(RELATIONS, {"ids": found}).fetchall():
+        people[user_id].fields = _fields(dict(zip(_COLUMNS, row, strict=False)), *row[len(_COLUMNS):])
+    for user_id, name, active, version in conn.execute(RELATIONS, {"ids": ids}).fetchall():
         people[user_id].relations[name] = (active, version)
-    _load_matches(conn, found, people)
-    _load_notifications(conn, found, people)
-    _load_likes(conn, found, people)
-    rows = conn.execute(CREDENTIALS + "user_id = ANY(%s)", (found,)).fetchall()
+    _load_matches(conn, ids, people)
+    _load_notifications(conn, ids, people)
+    _load_likes(conn, ids, people)
+    rows = conn.execute(CREDENTIALS + "user_id = ANY(%s)", (ids,)).fetchall()
     for email_hash, user_id, password_hash, status, version in rows:
         credential = Credential(user_id=user_id, password_hash=password_hash, status=status)
         people[user_id].credentials[email_hash.hex] = (credential, version)

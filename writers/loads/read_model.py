@@ -31,9 +31,32 @@ def operations(user_id: str, person: Person) -> Iterator[Operation]:
 
 
 def people_operations(conn: Connection, user_ids: Sequence[str]) -> tuple[list[str], list[Operation]]:
-    """(the ids that have rows, their operations)."""
-    people = load_people(conn, user_ids)
+    """(the ids that have a ``users`` row, their operations); nothing is written of anybody else."""
+    people = {user_id: person for user_id, person in load_people(conn, user_ids).items() if person.known}
     return list(people), [step for user_id, person in people.items() for step in operations(user_id, person)]
+
+
+PAGE_OF_IDS = """
+(SELECT id FROM users WHERE id > %(after)s ORDER BY id LIMIT %(limit)s)
+UNION (SELECT user_id FROM credentials WHERE user_id > %(after)s ORDER BY user_id LIMIT %(limit)s)
+ORDER BY id LIMIT %(limit)s
+"""
+"""Registered people are in ``credentials`` before the derived user_created has given them a row; blocks and likes may
+name them already."""
+
+FIRST_ID = "00000000-0000-0000-0000-000000000000"
+
+
+def pages_of_people(conn: Connection, size: int) -> Iterator[list[str]]:
+    """The ids of everybody, in order, a page at a time."""
+    after = FIRST_ID
+    while True:
+        page = [str(row[0]) for row in conn.execute(PAGE_OF_IDS, {"after": after, "limit": size}).fetchall()]
+        if page:
+            yield page
+        if len(page) < size:
+            return
+        after = page[-1]
 
 
 def address_operations(conn: Connection, email_hashes: Sequence[str]) -> tuple[list[str], list[Operation]]:

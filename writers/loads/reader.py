@@ -80,7 +80,7 @@ class RowReader:
                         conn = self._connection("primary")
                     result = work(conn)
                     if primary and fresh and self._replicas:
-                        self._at_least = _written(conn)
+                        self._at_least = written(conn)
                     return result
             except DependencyUnavailable as error:
                 self._drop("primary" if primary else "replica")
@@ -93,17 +93,13 @@ class RowReader:
     def _recent_replica(self) -> Connection | None:
         """A replica that holds everything that was ever told; None: use the primary."""
         if self._at_least is None:
-            self._at_least = _written(self._connection("primary"))
+            self._at_least = written(self._connection("primary"))
         try:
-            with translated():
-                conn = self._connection("replica")
-                row = conn.execute(
-                    "SELECT pg_is_in_recovery() AND pg_last_wal_replay_lsn() >= %s::pg_lsn", (self._at_least,)
-                ).fetchone()
+            conn = self._connection("replica")
+            return conn if replayed(conn, self._at_least) else None
         except DependencyUnavailable:
             self._drop("replica")
             return None
-        return conn if row is not None and row[0] else None
 
     def _connection(self, kind: str) -> Connection:
         conn: Connection | None = getattr(self._kept, kind, None)
@@ -136,8 +132,27 @@ class RowReader:
         self._threads.shutdown(wait=True)
 
 
-def _written(conn: Connection) -> str:
-    """How far the primary's log goes: everything visible to a statement before this one stands below it."""
+def written(conn: Connection) -> str:
+    """How far the primary's write-ahead log goes: whatever an earlier statement saw stands below it."""
     with translated():
         row = conn.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone()
     return str(row[0]) if row is not None else "0/0"
+
+
+def replayed(conn: Connection, at_least: str) -> bool:
+    """Whether the server is a replica that holds everything below a position of the primary's log."""
+    with translated():
+        row = conn.execute(
+            "SELECT pg_is_in_recovery() AND pg_last_wal_replay_lsn() >= %s::pg_lsn", (at_least,)
+        ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def open_recent(settings: Settings, name: str, at_least: str) -> Connection:
+    """A connection to a replica that holds everything below the position, or to the primary."""
+    if settings.database_replica_urls:
+        conn = open_rows(settings, name, replica=True)
+        if replayed(conn, at_least):
+            return conn
+        conn.close()
+    return open_rows(settings, name)

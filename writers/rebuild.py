@@ -1,0 +1,208 @@
+"""Redis from rows: everything at once, and the keeper that does it whenever Redis was lost."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import redis
+import structlog
+from redis.exceptions import RedisError
+
+from cluster.connections.kafka import barrier
+from cluster.connections.postgres import translated
+from cluster.connections.redis import sync_client
+from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding
+from configs.contracts.loading import Positions
+from configs.contracts.read_model import GENERATION, LISTING_BOUNDS, REVOKED
+from configs.contracts.topics import TOPICS
+from configs.settings import Settings
+from writers.appending import ThreadAppender
+from writers.connections import open_rows
+from writers.loader import apply_all
+from writers.loads import log as positions_log
+from writers.loads.people import load_people
+from writers.loads.read_model import operations, pages_of_people, revoked_families
+from writers.loads.reader import open_recent, written
+from writers.projections.thread import position_key
+
+log = structlog.get_logger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""(what is being done, how many are done, of how many)."""
+
+PEOPLE_A_PAGE: Final = 500
+CHECK_S: Final = 1.0
+ROWS_POLL_S: Final = 0.05
+TOKEN: Final = f"{{{GENERATION}}}:rebuilding"
+"""Names the rebuild under way; in the slot of ``generation``. Gone: Redis was lost meanwhile."""
+
+FINISH: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[2])
+redis.call('DEL', KEYS[1])
+return 1
+"""
+FORGET: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+_PATTERNS: Final = (
+    "rec:*", "fld:*", "rel:*", "cred:*", "deck:*", "proj:*", REVOKED,
+    *(f"{listing}:{part}:*" for listing in LISTING_BOUNDS for part in ("h", "z")),
+)
+
+
+def rebuild(settings: Settings, progress: Progress | None = None) -> dict[str, float]:
+    """Writes every fact of the rows into Redis and then declares the read model complete.
+
+    What is in Redis already stays where it is newer. The projections go on from the positions that the rows had before
+    they were read. Returns people, operations, seconds.
+    Raises DependencyUnavailable: a server does not answer; ReadModelRebuilding: Redis was lost, or cleared, meanwhile.
+    """
+    began = time.monotonic()
+    people = applied = 0
+    with sync_client(settings) as client, open_rows(settings, "rebuild") as primary, answering():
+        token = secrets.token_hex(8)
+        run_id = server_run(client)
+        client.set(TOKEN, token)
+        positions = positions_log.positions(primary, settings, [topic.name for topic in TOPICS])
+        with open_recent(settings, "rebuild", written(primary)) as conn:
+            row = conn.execute("SELECT count(*) FROM users").fetchone()
+            total = int(row[0]) if row is not None else 0
+            for page in pages_of_people(conn, PEOPLE_A_PAGE):
+                batch = [
+                    step for user_id, person in load_people(conn, page).items() for step in operations(user_id, person)
+                ]
+                apply_all(client, batch)
+                people += len(page)
+                applied += len(batch)
+                if progress is not None:
+                    progress("people", people, max(total, people))
+            revoked = revoked_families(conn)
+        _finish(client, settings, positions, revoked, token, run_id)
+    seconds = time.monotonic() - began
+    log.info("read_model_rebuilt", people=people, operations=applied, seconds=round(seconds, 3))
+    return {"people": people, "operations": applied, "seconds": seconds}
+
+
+def _finish(
+    client: redis.Redis, settings: Settings, positions: Positions, revoked: Mapping[str, int], token: str, run_id: str
+) -> None:
+    pipeline = client.pipeline(transaction=False)
+    if revoked:
+        pipeline.zadd(REVOKED, dict(revoked), nx=True)
+    for topic, offsets in positions.items():
+        for partition, offset in offsets.items():
+            pipeline.set(position_key((topic, partition)), f"{settings.log.generations.get(topic, 1)}:{offset}")
+    pipeline.eval(FINISH, 2, TOKEN, GENERATION, token, f"{token}:{run_id}")
+    if pipeline.execute()[-1] != 1:
+        raise ReadModelRebuilding("Redis was lost or cleared during the rebuild")
+
+
+def clear(settings: Settings) -> int:
+    """Forgets the whole read model, completeness first; returns how many keys went.
+
+    Until the keeper (or ``rebuild``) is done, the API answers 503. Raises DependencyUnavailable.
+    """
+    removed = 0
+    with sync_client(settings) as client, answering():
+        client.delete(GENERATION, TOKEN)
+        for pattern in _PATTERNS:
+            batch: list[bytes] = []
+            for key in client.scan_iter(match=pattern, count=1_000):
+                batch.append(key)
+                if len(batch) == 1_000:
+                    removed += client.unlink(*batch)
+                    batch.clear()
+            if batch:
+                removed += client.unlink(*batch)
+    return removed
+
+
+def server_run(client: redis.Redis) -> str:
+    """Names this life of the Redis server: another one after a restart or a failover."""
+    facts: Any = client.info("server")
+    return str(facts["run_id"])
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turns a server's absence into DependencyUnavailable."""
+    try:
+        with translated():
+            yield
+    except (RedisError, OSError) as error:
+        raise DependencyUnavailable("Redis does not answer", kind=type(error).__name__) from error
+
+
+class ReadModelKeeper:
+    """Looks every second whether the read model is complete, and rebuilds it when it is not.
+
+    Before it reads rows, they have passed a barrier in every partition: what was acknowledged until Redis was found
+    empty is in them. A server that was restarted or promoted counts as lost, since it may miss the last writes.
+    """
+
+    def __init__(self, settings: Settings, *, fatal: Callable[[str], None] | None = None) -> None:
+        """``fatal`` is told of a fault that no waiting mends; the thread ends with it."""
+        self._settings = settings
+        self._fatal = fatal
+        self.rebuilds = 0
+        self.state = "starting"
+
+    def run(self, stopping: threading.Event) -> None:
+        """Keeps the read model complete until ``stopping``; belongs to one thread. Servers may come and go."""
+        client = sync_client(self._settings)
+        try:
+            while not stopping.is_set():
+                try:
+                    self._look(client, stopping)
+                except DependencyUnavailable as error:
+                    self.state = f"waiting: {error.message}"
+                    log.warning("read_model_waits", reason=str(error))
+                except Exception as error:
+                    log.exception("read_model_keeper_failed")
+                    if self._fatal is not None:
+                        self._fatal(f"read model: {error!r}")
+                    raise
+                stopping.wait(CHECK_S)
+        finally:
+            client.close()
+
+    def _look(self, client: redis.Redis, stopping: threading.Event) -> None:
+        with answering():
+            value: Any = client.get(GENERATION)
+            if value is not None and value.rpartition(b":")[2].decode() == server_run(client):
+                self.state = "complete"
+                return
+            if value is not None:
+                client.eval(FORGET, 1, GENERATION, value)
+        self.state = "waiting for rows"
+        log.warning("read_model_lost", found=value is not None)
+        if self._pass_barriers(stopping):
+            self.state = "rebuilding"
+            rebuild(self._settings)
+            self.rebuilds += 1
+            self.state = "complete"
+
+    def _pass_barriers(self, stopping: threading.Event) -> bool:
+        """Whether the rows hold everything appended before the call; False: stopping."""
+        places = [(topic.name, partition) for topic in TOPICS for partition in range(self._settings.log.partitions)]
+        appender = ThreadAppender(self._settings, "read-model")
+        try:
+            offsets = appender.append([barrier(topic, partition) for topic, partition in places])
+        finally:
+            appender.close()
+        missing = dict(zip(places, offsets, strict=True))
+        with open_rows(self._settings, "read-model") as conn, translated():
+            while missing and not stopping.is_set():
+                reached = positions_log.positions(conn, self._settings, [topic.name for topic in TOPICS])
+                missing = {place: offset for place, offset in missing.items() if reached[place[0]][place[1]] <= offset}
+                if missing:
+                    stopping.wait(ROWS_POLL_S)
+        return not missing
