@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.launch import dead_letters, logs, walk
+from cluster.launch import cache, dead_letters, logs, walk
 from cluster.launch.state import read_state, running_settings, state_path
 from configs.contracts.errors import PlatformError
 from configs.settings import load_settings
@@ -156,6 +156,7 @@ def seed(
     load_population(running_settings(data_dir), users=users, near=near or None, seed=seed, console=console)
 
 
+app.add_typer(cache.app, name="cache")
 app.add_typer(dead_letters.app, name="dlq")
 token = typer.Typer(no_args_is_help=True, help="Tokens for services of your own.")
 app.add_typer(token, name="token")
