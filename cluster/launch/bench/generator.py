@@ -126,15 +126,18 @@ class Load:
             self._end = end
             for connection in list(self._idle):
                 self.idle(connection)
-            while time.perf_counter() < end and self._next < len(self._requests):
+            while time.perf_counter() < end and self._next < len(self._requests):  # noqa: ASYNC110  answers come by callbacks
                 await asyncio.sleep(0.01)
         self._offering = False
         took = time.perf_counter() - began
         in_time = self._in_time
         deadline = time.perf_counter() + GRACE_S
-        while (len(self._latencies) + self._broken < self._sent or self._backlog) and time.perf_counter() < deadline:
+        while self._awaited() and time.perf_counter() < deadline:  # noqa: ASYNC110  answers come by callbacks
             await asyncio.sleep(0.01)
         return self._outcome(offered or self._sent, took, in_time)
+
+    def _awaited(self) -> bool:
+        return len(self._latencies) + self._broken < self._sent or bool(self._backlog)
 
     def _offer(self, due: float) -> None:
         if self._idle:

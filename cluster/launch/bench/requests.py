@@ -7,6 +7,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import httpx
+
 from configs.contracts.ids import new_id
 from configs.settings import Settings
 from serve_apps.tokens import AccessTokens
@@ -43,7 +45,7 @@ def raw(method: str, path: str, *, token: str = "", body: object = None) -> byte
 def swipes(people: Sequence[Caller], count: int, *, seed: int) -> list[bytes]:
     """Half likes, half passes, on ordered pairs that are all distinct; the swiper changes with every request."""
     shuffled = list(people)
-    random.Random(seed).shuffle(shuffled)
+    random.Random(seed).shuffle(shuffled)  # noqa: S311  only an order
     size = len(shuffled)
     if count > size * (size - 1):
         raise ValueError(f"{count} distinct pairs need more than {size} people")
@@ -80,3 +82,18 @@ def mixed(people: Sequence[Caller], count: int, *, seed: int) -> list[bytes]:
     """Two swipes to one card request, as the capacity plan has them (10,000 and 5,000 a second)."""
     swiping, looking = iter(swipes(people, count, seed=seed)), iter(cards(people, count, cold=False))
     return [next(looking) if number % 3 == 2 else next(swiping) for number in range(count)]
+
+
+PASSWORD = "a password for the bench only"  # noqa: S105  made-up accounts of a local platform
+
+
+def register_people(port: int, count: int) -> list[str]:
+    """Registers people through the API and returns their addresses."""
+    addresses = [f"bench-{new_id()}@example.com" for _ in range(count)]
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30.0) as client:
+        for address in addresses:
+            client.post("/auth/register", json={
+                "email": address, "password": PASSWORD, "role": "sugar_baby", "displayName": "Bench",
+                "birthDate": "1990-01-01",
+            }).raise_for_status()
+    return addresses

@@ -1,0 +1,204 @@
+"""`sugar bench`: load on the running platform, answers, latency and CPU by component, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cluster.connections.postgres import connect
+from cluster.launch.bench import measure, requests
+from cluster.launch.bench.accounting import APART, SERVING, usage
+from cluster.launch.report import read_report
+from cluster.launch.state import running_settings
+from configs.contracts.errors import ConfigurationError
+from configs.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure the running platform with an open-loop generator in a process of its own (see generator.py).",
+)
+console = Console(highlight=False)
+RESULTS = Path("bench-results")
+DataDir = Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")]
+Seconds = Annotated[float, typer.Option(help="Length of the run at the peak; half of it at half the peak.", min=2, max=600)]
+Connections = Annotated[int, typer.Option(help="Connections of the generator.", min=1, max=2_000)]
+DEFAULT_DATA_DIR = Path(".sugar")
+PROBE_SECONDS = 8.0
+SUSTAINED_ERRORS = 0.001
+STEPS = (0.95, 0.85, 0.7, 0.5)
+"""Shares of the closed loop's rate that are tried, highest first, until one is sustained."""
+LAG_LIMIT_S = 120.0
+
+
+@dataclass(slots=True)
+class Setting:
+    """What a scenario runs against."""
+
+    settings: Settings
+    data_dir: Path
+    people: list[requests.Caller]
+    noop: float
+
+
+def _prepare(data_dir: Path, near: str | None = None) -> Setting:
+    settings = running_settings(data_dir)
+    with connect(settings, "bench") as conn:
+        ids = [
+            row[0] for row in conn.execute(
+                "SELECT id::text FROM users WHERE cell IS NOT NULL AND role IS NOT NULL ORDER BY id LIMIT 50000"
+            ).fetchall()
+        ]
+    if len(ids) < 100:
+        raise ConfigurationError("bench needs people: run `sugar seed --users 2000` first", people=len(ids))
+    console.print(f"{len(ids)} people; measuring the bare no-op of this machine")
+    noop = measure.bare_noop()
+    console.print(f"bare uvicorn + FastAPI + pydantic POST: {noop:.3f} CPU-s per 1,000")
+    return Setting(settings, data_dir, requests.callers(settings, ids), noop)
+
+
+def _scenario(
+    name: str, setting: Setting, make: Callable[[int, int], Sequence[bytes]], seconds: float, connections: int
+) -> list[measure.Run]:
+    """A closed-loop probe, the highest sustained rate, and half of it. ``make(count, number of the run)``."""
+    port = setting.settings.port
+
+    def go(title: str, number: int, rate: float, length: float) -> measure.Run:
+        count = int(rate * length * 1.02) + connections if rate else int(6_000 * length)
+        done = measure.run(
+            f"{name} {title}", setting.data_dir, port, make(count, number), rate=rate, seconds=length, connections=connections
+        )
+        out = done.outcome
+        console.print(
+            f"  {done.name}: {out.rate:.0f}/s, {done.cost:.3f} CPU-s per 1,000, p50 {out.p50_ms} ms, p99 {out.p99_ms} ms, "
+            f"max {out.max_ms} ms, errors {out.errors:.4%}, answers {out.statuses}"
+        )
+        return done
+
+    runs = [go("closed loop", 0, 0, PROBE_SECONDS)]
+    ceiling = runs[0].outcome.rate
+    peak = 0.0
+    for number, share in enumerate(STEPS, start=1):
+        attempt = go(f"at {share:.0%}", number, ceiling * share, seconds)
+        runs.append(attempt)
+        if attempt.outcome.errors < SUSTAINED_ERRORS and attempt.outcome.p99_ms < 1_000:
+            peak = ceiling * share
+            attempt.name = f"{name} peak"
+            break
+    runs.append(go("half peak", len(STEPS) + 1, (peak or ceiling * STEPS[-1]) / 2, max(seconds / 2, 5.0)))
+    return runs
+
+
+def _report(name: str, setting: Setting, runs: Sequence[measure.Run], extra: dict[str, Any] | None = None) -> None:
+    table = Table(title=f"{name}: CPU seconds per 1,000 requests")
+    for column in ("run", "req/s", "p50 ms", "p99 ms", "max ms", "errors", "all", "× no-op", *SERVING, *APART):
+        table.add_column(column, justify="left" if column == "run" else "right")
+    for run in runs:
+        out = run.outcome
+        table.add_row(
+            run.name, f"{out.rate:.0f}", f"{out.p50_ms}", f"{out.p99_ms}", f"{out.max_ms}", f"{out.errors:.3%}",
+            f"{run.cost:.3f}", f"{run.cost / setting.noop:.1f}",
+            *(f"{run.serving[component]:.3f}" for component in SERVING),
+            *(f"{run.apart[component]:.3f}" for component in APART),
+        )
+    Console(width=230, highlight=False).print(table)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name.replace(' ', '-')}.json"
+    path.write_text(json.dumps(
+        {"noop_cpu_s_per_1000": round(setting.noop, 4), "runs": [measure.as_json(run, setting.noop) for run in runs]}
+        | (extra or {}), indent=1,
+    ))
+    console.print(f"written to {path}")
+
+
+def _lag_to_zero(data_dir: Path) -> float:
+    """Seconds until the runtime reports no lag; it looks every few seconds, so the figure is an upper bound."""
+    began = time.monotonic()
+    seen = time.time()
+    while time.monotonic() - began < LAG_LIMIT_S:
+        report = read_report(data_dir)
+        if report is not None and report.at_s > seen and not any(report.lag.values()):
+            return time.monotonic() - began
+        time.sleep(0.2)
+    return float("inf")
+
+
+@app.command()
+def swipe(data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 60, connections: Connections = 128) -> None:
+    """Swipes: half likes, distinct pairs, each durable before its answer; then how long the writers need to catch up."""
+    setting = _prepare(data_dir)
+    offset = int(time.time())
+    runs = _scenario(
+        "swipe", setting, lambda count, number: requests.swipes(setting.people, count, seed=offset + number), seconds,
+        connections,
+    )
+    lag = _lag_to_zero(data_dir)
+    console.print(f"lag of the writers at zero {lag:.1f} s after the end")
+    _report("swipe", setting, runs, {"lag_to_zero_s": round(lag, 1), "swipe_memory": _swipe_memory(data_dir)})
+
+
+def _swipe_memory(data_dir: Path) -> dict[str, Any]:
+    report = read_report(data_dir)
+    return {
+        actor.name: actor.figures.get("services", {}).get("swipes", {})
+        for actor in (report.actors if report else []) if actor.name.startswith("swipes")
+    }
+
+
+@app.command()
+def cards(data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 60, connections: Connections = 64) -> None:
+    """Cards, warm (a deck is cached) and cold (every request is another deck)."""
+    setting = _prepare(data_dir)
+    runs = []
+    for title, cold in (("cards warm", False), ("cards cold", True)):
+        runs += _scenario(
+            title, setting,
+            lambda count, number, cold=cold: requests.cards(  # type: ignore[misc]
+                setting.people[number * 5_000:] + setting.people[: number * 5_000], count, cold=cold
+            ),
+            seconds, connections,
+        )
+    _report("cards", setting, runs)
+
+
+@app.command()
+def mixed(data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 60, connections: Connections = 128) -> None:
+    """Two swipes to one card request."""
+    setting = _prepare(data_dir)
+    offset = int(time.time())
+    _report("mixed", setting, _scenario(
+        "mixed", setting, lambda count, number: requests.mixed(setting.people, count, seed=offset + number), seconds,
+        connections,
+    ))
+
+
+@app.command()
+def login(data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 20, connections: Connections = 8) -> None:
+    """Sign-in: the cost is the password hash, chosen to be high."""
+    setting = _prepare(data_dir)
+    addresses = requests.register_people(setting.settings.port, 200)
+    _report("login", setting, _scenario(
+        "login", setting, lambda count, number: requests.logins(addresses, requests.PASSWORD, min(count, 20_000)), seconds,
+        connections,
+    ))
+
+
+@app.command()
+def memory(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Resident memory of the platform by component, shared pages counted once."""
+    running_settings(data_dir)
+    found = usage(data_dir).memory_mib
+    table = Table("component", "MiB", title="Memory (PSS)")
+    for name, value in sorted(found.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{value:.0f}")
+    table.add_row("all", f"{sum(found.values()):.0f}")
+    console.print(table)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "memory.json").write_text(json.dumps({name: round(value, 1) for name, value in found.items()}, indent=1))
