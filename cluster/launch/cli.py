@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from cluster.launch import cache, dead_letters, logs, walk
+from cluster.launch.bench import commands as bench
 from cluster.launch.state import read_state, running_settings, state_path
 from configs.contracts.errors import PlatformError
 from configs.settings import load_settings
@@ -27,7 +28,7 @@ DataDir = Annotated[
     Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Directory of the platform's servers, keys and logs.")
 ]
 DEFAULT_DATA_DIR = Path(".sugar")
-READY_WAIT_S = 300.0
+READY_WAIT_S = 320.0
 DOWN_WAIT_S = 120.0
 PROFILES = ("local", "test", "production")
 
@@ -156,6 +157,7 @@ def seed(
     load_population(running_settings(data_dir), users=users, near=near or None, seed=seed, console=console)
 
 
+app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(dead_letters.app, name="dlq")
 token = typer.Typer(no_args_is_help=True, help="Tokens for services of your own.")
