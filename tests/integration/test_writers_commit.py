@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import psycopg
@@ -13,7 +15,6 @@ from configs.contracts import events
 from configs.contracts.errors import DeadLetterLimit, PartitionFenced
 from configs.contracts.events import Event, encode
 from configs.contracts.ids import match_id, new_id, pair
-from configs.contracts.positions import version_of
 from configs.settings import Settings
 from writers.commit import Committed, Failure, commit_batch, write_facts
 from writers.connections import Connection, open_rows
@@ -24,6 +25,8 @@ from writers.records import LogRecord, Place, decode_all
 pytestmark = pytest.mark.servers
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+GENERATIONS = count(100)
+"""Generations of their own for tests with dead letters: that table is shared."""
 TABLES = (
     "users", "blocks", "reports", "notifications", "credentials", "sessions", "idempotency_keys", "swipes", "matches",
     "conversations",
@@ -224,6 +227,28 @@ def test_a_new_generation_starts_at_0_and_the_old_one_is_fenced(bench: Bench) ->
         bench.claim({"matching.swipe": 1})
 
 
+def test_an_owner_who_believes_in_another_generation_writes_nothing(bench: Bench) -> None:
+    user = new_id()
+    mistaken = replace(bench.owned, generations={"matching.swipe": 2})
+    with pytest.raises(PartitionFenced):
+        bench.commit([swiped(user, new_id(), "like", 0)], owned=mistaken)
+    assert not any(contents(bench.conn, user).values())
+
+
+def test_of_two_requests_under_one_key_the_newer_stays_whichever_is_stored_later(conn: Connection) -> None:
+    user = new_id()
+    requests = [
+        fact for _, fact in decode_all(
+            [record(events.ProfileChanged(user_id=user, bio="b", idempotency_key="k", body_digest=digest), offset)
+             for offset, digest in enumerate(("older", "newer"))], {},
+        )[0]
+    ]
+    with conn.cursor() as cur:
+        for fact in (*requests, requests[0]):
+            write_facts(cur, [fact])
+    assert conn.execute("SELECT body_digest FROM idempotency_keys WHERE owner = %s", (user,)).fetchall() == [("newer",)]
+
+
 def test_a_database_that_went_back_before_the_claim_is_told_from_a_rival(bench: Bench) -> None:
     bench.conn.execute("DELETE FROM writer_positions WHERE consumer = %s", (bench.consumer,))
     assert regain(bench.conn, bench.owned, [bench.place]) is None
@@ -254,7 +279,7 @@ def test_poison_goes_to_the_dead_letters_with_its_bytes_and_everything_else_to_t
         record(events.ProfileChanged(user_id=new_id(), bio="zero\0byte"), 49),
         record(events.UserCreated(user_id=new_id(), role="sugar_baby", display_name="A", birth_date="31 May"), 51),
     ]
-    generation = version_of(int(new_id()[-6:], 16), 0) >> 40  # a generation of its own: the table is shared
+    generation = next(GENERATIONS)
     bench.owned, bench.before = bench.claim({"matching.swipe": generation})
     copied: list[Failure] = []
     records = sorted(good + bad, key=lambda each: each.offset)
@@ -278,7 +303,7 @@ def test_poison_goes_to_the_dead_letters_with_its_bytes_and_everything_else_to_t
 def test_past_the_limit_nothing_is_skipped_and_nothing_is_stored(bench: Bench) -> None:
     user = new_id()
     records = [swiped(user, new_id(), "like", 0), *(swiped(user, "no", "like", offset) for offset in range(1, 4))]
-    generation = int(new_id()[-6:], 16) + 2
+    generation = next(GENERATIONS)
     bench.owned, bench.before = bench.claim({"matching.swipe": generation})
     with pytest.raises(DeadLetterLimit) as caught:
         bench.commit(records, limit=2)
@@ -289,7 +314,7 @@ def test_past_the_limit_nothing_is_skipped_and_nothing_is_stored(bench: Bench) -
 
 
 def test_dead_letters_of_the_last_minute_count_whoever_stored_them(bench: Bench) -> None:
-    generation = int(new_id()[-6:], 16) + 2
+    generation = next(GENERATIONS)
     bench.owned, bench.before = bench.claim({"matching.swipe": generation})
     bench.conn.execute("UPDATE dead_letters SET failed_at = failed_at - interval '2 minutes' WHERE topic = 'matching.swipe'")
     bench.commit([swiped(new_id(), "no", "like", 0)], limit=1)
@@ -299,9 +324,10 @@ def test_dead_letters_of_the_last_minute_count_whoever_stored_them(bench: Bench)
 
 
 def test_what_is_not_the_records_fault_is_raised_and_not_dead_lettered(bench: Bench) -> None:
-    with bench.conn.transaction(force_rollback=True), pytest.raises(psycopg.ProgrammingError):
+    with bench.conn.transaction(force_rollback=True):
         bench.conn.execute("ALTER TABLE swipes RENAME TO elsewhere")
-        bench.commit([swiped(new_id(), new_id(), "like", 0)])
+        with pytest.raises(psycopg.ProgrammingError):
+            bench.commit([swiped(new_id(), new_id(), "like", 0)])
     assert bench.position() == 0
 
 
