@@ -14,6 +14,8 @@ from configs.contracts.topics import MATCHING_SWIPE
 from configs.settings import Settings
 
 GROUP = "swipe-delivery"
+"""Its offsets are those of a group without members: Kafka keeps them for ``offsets.retention.minutes`` (7 days) after the
+last change, as long as the records themselves."""
 DEADLINE_S = 5.0
 
 
@@ -34,12 +36,13 @@ class Delivered(Protocol):
 class GroupOffsets:
     """``Delivered`` in the offsets of a Kafka group that nobody joins.
 
-    The generation of the log stands in the offset's metadata: a position of another generation is not one.
+    The group's name ends with the generation of the log: a position of another generation is not one. (The embedded
+    broker does not keep an offset's metadata.)
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._generation = str(settings.log.generations.get(MATCHING_SWIPE.name, 1))
+        self._group = f"{GROUP}-{settings.log.generations.get(MATCHING_SWIPE.name, 1)}"
         self._consumer: Consumer | None = None
 
     async def load(self, partitions: Sequence[int]) -> dict[int, int]:
@@ -55,7 +58,7 @@ class GroupOffsets:
 
     def _client(self) -> Consumer:
         if self._consumer is None:
-            self._consumer = reader(self._settings, GROUP)
+            self._consumer = reader(self._settings, self._group)
         return self._consumer
 
     def _load(self, partitions: Sequence[int]) -> dict[int, int]:
@@ -68,16 +71,13 @@ class GroupOffsets:
         for place in stored:
             if place.error is not None:
                 raise LogUnavailable("delivery position cannot be read", partition=place.partition)
-            known = place.offset if place.offset >= 0 and place.metadata == self._generation else 0
+            known = max(place.offset, 0)
             low, _ = watermarks(consumer, MATCHING_SWIPE.name, place.partition, timeout_s=DEADLINE_S)
             positions[place.partition] = max(known, low)
         return positions
 
     def _save(self, positions: Mapping[int, int]) -> None:
-        places = [
-            TopicPartition(MATCHING_SWIPE.name, partition, offset, self._generation)
-            for partition, offset in positions.items()
-        ]
+        places = [TopicPartition(MATCHING_SWIPE.name, partition, offset) for partition, offset in positions.items()]
         try:
             self._client().commit(offsets=places, asynchronous=False)
         except KafkaException as error:
