@@ -20,7 +20,7 @@ from cluster.launch.state import read_state, settings_path
 from cluster.launch.status import collect
 from configs.settings import Settings, read_settings
 
-START_TIMEOUT_S = 240
+START_TIMEOUT_S = 330
 STOP_TIMEOUT_S = 150
 TITLES = {
     "haproxy": "haproxy -db",
@@ -115,7 +115,7 @@ class Platform:
     def pids(self) -> dict[str, list[int]]:
         """Pids by component; a component that does not run has none."""
         state = read_state(self.data_dir)
-        found: dict[str, list[int]] = {name: [] for name in (*TITLES, *ACTORS)}
+        found: dict[str, list[int]] = {name: [] for name in (*TITLES, *ACTORS, *SERVERS)}
         found |= {name: [pid] for name in SERVERS if (pid := state.pids.get(name, 0)) and alive(pid)}
         for process in members(self.data_dir):
             try:

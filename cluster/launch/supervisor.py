@@ -25,7 +25,8 @@ from configs.settings import Settings
 
 TICK_S = 0.2
 DRAIN_TIMEOUT_S = 60.0
-READY_TIMEOUT_S = 180.0
+READY_TIMEOUT_S = 300.0
+"""A guess: ten times what a quiet machine with two cores takes, for a busy one."""
 
 
 class Supervisor:
