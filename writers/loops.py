@@ -44,8 +44,8 @@ class Handler(Protocol):
 class ConsumingThread:
     """Feeds a handler with the records of its partitions, from the positions in PostgreSQL on.
 
-    Survives the absence of PostgreSQL, the broker and Redis for any time. Ends the process when it is fenced. Stops,
-    and says so in ``describe``, past the dead letter limit.
+    Survives the absence of PostgreSQL, the broker and Redis for any time. Ends the process when it is fenced. Past the
+    dead letter limit of a topic it stops reading that topic, and says so in ``describe``, until it is started anew.
     """
 
     def __init__(self, settings: Settings, name: str, handler: Handler, places: Sequence[Place], *, fenced: Stop) -> None:
@@ -61,6 +61,8 @@ class ConsumingThread:
         self.rows = 0
         self.commits = 0
         self.state = "starting"
+        self.stopped: set[str] = set()
+        """Topics that are read no further, since too many of their records could not be applied."""
 
     def start(self) -> None:
         self._thread.start()
@@ -92,10 +94,6 @@ class ConsumingThread:
             except PartitionFenced as error:
                 self.state = "fenced"
                 self._fenced(f"{self._name}: {error}")
-                return
-            except DeadLetterLimit as error:
-                self.state = f"stopped: {error.message}"
-                log.error("writer_stopped", name=self._name, reason=str(error))  # noqa: TRY400  the reason says all
                 return
             except (DependencyUnavailable, psycopg.OperationalError, psycopg.InterfaceError) as error:
                 self.state = f"waiting: {type(error).__name__}"
@@ -146,6 +144,11 @@ class ConsumingThread:
             assert self._owned is not None
             try:
                 self._handler.handle(conn, self._owned, self.committed, records)
+            except DeadLetterLimit as error:
+                log.error("topic_stopped", name=self._name, reason=str(error))  # noqa: TRY400  the reason says all
+                self.stopped.add(error.details["topic"])
+                self._assign(consumer)
+                continue
             except PartitionFenced:
                 self._claim(conn)
                 log.warning("database_went_back", name=self._name)
@@ -162,6 +165,8 @@ class ConsumingThread:
     def _assign(self, consumer: Consumer) -> None:
         wanted: dict[str, dict[int, int]] = {}
         for topic, partition in self._places:
+            if topic in self.stopped:
+                continue
             wanted.setdefault(topic, {})[partition] = self.committed.get((topic, partition), 0)
         assign(self._settings, consumer, wanted)
 
@@ -169,7 +174,10 @@ class ConsumingThread:
         log.warning("broker_error", name=self._name, code=error.name())
 
     def describe(self) -> dict[str, Any]:
-        return {"state": self.state, "epoch": self.epoch, "records": self.rows, "commits": self.commits}
+        return {
+            "state": self.state, "epoch": self.epoch, "records": self.rows, "commits": self.commits,
+            "stopped": sorted(self.stopped),
+        }
 
 
 def _record(message: Message) -> LogRecord:

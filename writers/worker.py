@@ -52,6 +52,7 @@ class Writer:
         self._projection = ProjectionThread(
             settings, f"{name}-projection",
             [(topic.name, partition) for topic in TOPICS for partition in partitions], self._committed, fatal=fenced,
+            stopped=lambda: self._rows.stopped,
         )
         self._stopping = threading.Event()
         self._keeper = (

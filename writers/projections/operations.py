@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -11,16 +12,11 @@ import psycopg
 from configs.contracts import changes, topics
 from configs.contracts.events import (
     AccountRegistered,
-    Matched,
-    NotificationRead,
-    NotificationSent,
     PasswordRehashed,
     SessionRevoked,
-    Swiped,
-    SwipeUndone,
-    Unmatched,
     UserCreated,
 )
+from configs.contracts.loading import ACTION_CODES
 from configs.contracts.read_model import (
     Credential,
     LikeEntry,
@@ -33,7 +29,22 @@ from configs.contracts.read_model import (
 )
 from writers.records import Fact
 
-LIKES = ("like", "super_like")
+ACTION_NAMES = {code: name for name, code in ACTION_CODES.items()}
+LIKE_CODES = (ACTION_CODES["like"], ACTION_CODES["super_like"])
+
+LIKED = """
+SELECT swiper_id::text, swiped_id::text, action, created_at, version
+FROM swipes JOIN unnest(%s::uuid[], %s::uuid[]) AS pair (one, other) ON swiper_id = one AND swiped_id = other
+WHERE ever_liked
+"""
+MATCHED = """
+SELECT member_id::text, other_id::text, status, generation, matched_at, version
+FROM matches JOIN unnest(%s::uuid[], %s::uuid[]) AS pair (low, high) ON member_id = low AND other_id = high
+"""
+NOTIFIED = """
+SELECT user_id::text, id::text, kind, title, body, data, created_at, read_at IS NOT NULL, version
+FROM notifications JOIN unnest(%s::uuid[], %s::uuid[]) AS named (owner, name) ON user_id = owner AND id = name
+"""
 
 
 @dataclass(slots=True)
@@ -85,61 +96,53 @@ def updated(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
 
 
 def swipes(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
-    """Likes received; whom the receiver has answered is left out when the list is read."""
-    for record in records:
-        payload = record.event.payload
-        if isinstance(payload, Swiped | SwipeUndone):
-            action = payload.action if isinstance(payload, Swiped) else payload.undone_action
-            liked = isinstance(payload, Swiped) and action in LIKES
-            entry = LikeEntry(
-                liker_id=payload.swiper_id, action=action, liked_at=changes.rfc3339(record.event.occurred_at)
-            )
-            into.operations.append(put_entry(
-                "like", payload.swiped_id, payload.swiper_id, entry, version=record.version,
-                at_ms=int(record.event.occurred_at.timestamp() * 1_000) if liked else None,
-            ))
+    """Likes received, from the rows: a pass is worth a word only where a like stood before.
+
+    Whom the receiver has answered is left out when the list is read.
+    """
+    pairs = {(record.event.payload.swiper_id, record.event.payload.swiped_id) for record in records}
+    for swiper, swiped, action, created_at, version in conn.execute(
+        LIKED, ([swiper for swiper, _ in pairs], [swiped for _, swiped in pairs])
+    ):
+        stands = action in LIKE_CODES
+        entry = LikeEntry(
+            liker_id=swiper, action=ACTION_NAMES[action] if stands else "", liked_at=changes.rfc3339(created_at)
+        )
+        into.operations.append(put_entry(
+            "like", swiped, swiper, entry, version=version, at_ms=_milliseconds(created_at) if stands else None
+        ))
 
 
 def matches(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
-    for record in records:
-        payload = record.event.payload
-        if isinstance(payload, Matched):
-            into.operations += changes.matched(
-                payload.low_id, payload.high_id, matched_at=record.event.occurred_at, generation=payload.generation,
-                version=record.version,
-            )
-        elif isinstance(payload, Unmatched):
-            into.operations += changes.ended(
-                payload.low_id, payload.high_id, generation=payload.generation, reason=payload.reason,
-                version=record.version,
-            )
+    """From the rows: a match that was recorded twice, or ended before, is theirs to tell."""
+    pairs = {(record.event.payload.low_id, record.event.payload.high_id) for record in records}
+    for low, high, status, generation, matched_at, version in conn.execute(
+        MATCHED, ([low for low, _ in pairs], [high for _, high in pairs])
+    ):
+        into.operations += (
+            changes.matched(low, high, matched_at=matched_at, generation=generation, version=version)
+            if status == "active"
+            else changes.ended(low, high, generation=generation, reason=status, version=version)
+        )
 
 
 def notifications(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
-    """New ones from their events; a read one is its row with the mark."""
-    read: dict[str, int] = {}
-    for record in records:
-        payload = record.event.payload
-        if isinstance(payload, NotificationSent):
-            into.operations += changes.notified(payload, record.event.occurred_at, record.version)
-        elif isinstance(payload, NotificationRead):
-            read[payload.notification_id] = record.version
-    if not read:
-        return
-    users = {record.event.key for record in records}
-    rows = conn.execute(
-        "SELECT id, user_id, kind, title, body, data, created_at FROM notifications "
-        "WHERE user_id = ANY(%s::uuid[]) AND id = ANY(%s::uuid[])",
-        (list(users), list(read)),
-    )
-    for ident, user_id, kind, title, body, data, created_at in rows:
+    """From the rows: one that was derived twice must not become unread again."""
+    names = {(record.event.payload.user_id, record.event.payload.notification_id) for record in records}
+    for user_id, ident, kind, title, body, data, created_at, read, version in conn.execute(
+        NOTIFIED, ([user for user, _ in names], [ident for _, ident in names])
+    ):
         entry = NotificationEntry(
-            notification_id=str(ident), kind=kind, title=title, body=body, data=data,
-            created_at=changes.rfc3339(created_at), read=True,
+            notification_id=ident, kind=kind, title=title, body=body, data=data, created_at=changes.rfc3339(created_at),
+            read=read,
         )
-        into.operations.append(put_entry(
-            "note", str(user_id), str(ident), entry, version=read[str(ident)], at_ms=int(created_at.timestamp() * 1_000)
-        ))
+        into.operations.append(
+            put_entry("note", user_id, ident, entry, version=version, at_ms=_milliseconds(created_at))
+        )
+
+
+def _milliseconds(at: datetime) -> int:
+    return int(at.timestamp() * 1_000)
 
 
 def nothing(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:

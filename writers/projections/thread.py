@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -18,6 +18,7 @@ from configs.contracts.errors import DependencyUnavailable, PositionOutsideLog
 from configs.contracts.read_model import GENERATION, REVOKED
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
+from writers.dead_letters import without_dead
 from writers.projections.operations import changes_of
 from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
@@ -37,16 +38,22 @@ class _ReadModelLost(Exception):
     """Redis is not the one this thread began with, or is being rebuilt: begin again."""
 
 
+class _TopicStopped(Exception):
+    """The rows of a topic go no further: begin again without it."""
+
+
 class ProjectionThread:
     """Projects the records of its partitions once their rows are committed; may repeat a batch."""
 
     def __init__(self, settings: Settings, name: str, places: Sequence[Place], committed: Callable[[], Mapping[Place, int]],
-                 *, fatal: Callable[[str], None]) -> None:
+                 *, fatal: Callable[[str], None], stopped: Callable[[], Collection[str]] = tuple) -> None:
+        """``committed``: how far the rows are; ``stopped``: topics whose rows go no further until a restart."""
         self._settings = settings
         self._name = name
         self._places = tuple(places)
         self._committed = committed
         self._fatal = fatal
+        self._stopped = stopped
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.state = "starting"
@@ -76,7 +83,7 @@ class ProjectionThread:
                         consumer.close()
                         client.close()
             except (
-                _ReadModelLost, DependencyUnavailable, RedisError, psycopg.OperationalError, psycopg.InterfaceError, OSError
+                _ReadModelLost, _TopicStopped, DependencyUnavailable, RedisError, psycopg.OperationalError, psycopg.InterfaceError, OSError
             ) as error:
                 self.state = f"waiting: {type(error).__name__}"
                 self._stopping.wait(RETRY_S)
@@ -92,8 +99,9 @@ class ProjectionThread:
 
     def _drop_generation(self) -> None:
         try:
-            sync_client(self._settings).delete(GENERATION)
-        except RedisError:
+            with sync_client(self._settings) as client:
+                client.delete(GENERATION)
+        except (RedisError, OSError):
             self._stopping.wait(RETRY_S)
 
     def _project(self, conn: Connection, client: redis.Redis, consumer: Consumer) -> None:
@@ -113,13 +121,18 @@ class ProjectionThread:
         stored: Any = client.mget([position_key(place) for place in self._places])
         wanted: dict[str, dict[int, int]] = {}
         for place, value in zip(self._places, stored, strict=True):
-            generation, _, offset = (value or b"0:0").partition(b":")
             present = self._settings.log.generations.get(place[0], 1)
-            wanted.setdefault(place[0], {})[place[1]] = int(offset) if int(generation) == present else 0
+            generation, _, offset = (value or f"{present}:0".encode()).partition(b":")
+            if int(generation) != present:
+                # The log that held what is not projected yet is gone; only the rows still have it.
+                client.delete(GENERATION)
+                raise _ReadModelLost
+            if place[0] not in self._stopped():
+                wanted.setdefault(place[0], {})[place[1]] = int(offset)
         assign(self._settings, consumer, wanted)
 
     def _wait_for_rows(self, messages: Sequence[Message]) -> bool:
-        """Returns once all of them are in rows; False: stopping."""
+        """Returns once all of them are in rows; False: stopping. Raises _TopicStopped: they will not be."""
         needed: dict[Place, int] = {}
         for message in messages:
             needed[(message.topic(), message.partition())] = message.offset() + 1
@@ -127,6 +140,8 @@ class ProjectionThread:
             committed = self._committed()
             if all(committed.get(place, 0) >= offset for place, offset in needed.items()):
                 return True
+            if any(topic in self._stopped() for topic, _ in needed):
+                raise _TopicStopped
             self._stopping.wait(ROWS_POLL_S)
         return False
 
@@ -135,7 +150,8 @@ class ProjectionThread:
         records = [
             LogRecord(message.topic(), message.partition(), message.offset(), None, message.value()) for message in messages
         ]
-        decoded, _ = decode_all(records, self._settings.log.generations)
+        generations = self._settings.log.generations
+        decoded, _ = decode_all(without_dead(conn, records, generations), generations)
         facts: dict[str, list[Fact]] = {}
         for record, fact in decoded:
             facts.setdefault(record.topic, []).append(fact)
@@ -145,7 +161,7 @@ class ProjectionThread:
         if found.revoked:
             pipeline.zadd(REVOKED, found.revoked, nx=True)
         for place, offset in next_offsets(records).items():
-            pipeline.set(position_key(place), f"{self._settings.log.generations.get(place[0], 1)}:{offset}")
+            pipeline.set(position_key(place), f"{generations.get(place[0], 1)}:{offset}")
         pipeline.get(GENERATION)
         if pipeline.execute()[-1] != generation:
             raise _ReadModelLost
