@@ -38,13 +38,14 @@ Progress = Callable[[str, int, int], None]
 PEOPLE_A_PAGE: Final = 500
 CHECK_S: Final = 1.0
 ROWS_POLL_S: Final = 0.05
-TOKEN: Final = f"{{{GENERATION}}}:rebuilding"
-"""Names the rebuild under way; in the slot of ``generation``. Gone: Redis was lost meanwhile."""
+TOKENS: Final = f"{{{GENERATION}}}:rebuilding"
+"""Hash that holds a field for each rebuild under way, in the slot of ``generation``. Gone: Redis was lost meanwhile."""
+TOKENS_TTL_S: Final = 86_400
+"""After a rebuild that never ended; a full one of 2 million people takes minutes."""
 
 FINISH: Final = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
 redis.call('SET', KEYS[2], ARGV[2])
-redis.call('DEL', KEYS[1])
 return 1
 """
 FORGET: Final = """
@@ -58,7 +59,24 @@ _PATTERNS: Final = (
 )
 
 
-def rebuild(settings: Settings, progress: Progress | None = None) -> dict[str, float]:
+def rebuild(
+    settings: Settings, progress: Progress | None = None, stopping: threading.Event | None = None
+) -> dict[str, float]:
+    """Makes the read model complete again: ``write_everything``, and first, when it is not complete, the catching up.
+
+    Then the rows must pass a barrier in every partition, so that they hold whatever was acknowledged before Redis was
+    found wanting; without running writers that never ends. May run beside other rebuilds. Returns people, operations,
+    seconds (all 0 when ``stopping`` was set).
+    Raises DependencyUnavailable: a server does not answer; ReadModelRebuilding: Redis was lost, or cleared, meanwhile.
+    """
+    with sync_client(settings) as client, answering():
+        complete = client.exists(GENERATION)
+    if not complete and not _pass_barriers(settings, progress, stopping or threading.Event()):
+        return {"people": 0, "operations": 0, "seconds": 0.0}
+    return write_everything(settings, progress)
+
+
+def write_everything(settings: Settings, progress: Progress | None = None) -> dict[str, float]:
     """Writes every fact of the rows into Redis and then declares the read model complete.
 
     What is in Redis already stays where it is newer. The projections go on from the positions that the rows had before
@@ -70,7 +88,8 @@ def rebuild(settings: Settings, progress: Progress | None = None) -> dict[str, f
     with sync_client(settings) as client, open_rows(settings, "rebuild") as primary, answering():
         token = secrets.token_hex(8)
         run_id = server_run(client)
-        client.set(TOKEN, token)
+        client.hset(TOKENS, token, run_id)
+        client.expire(TOKENS, TOKENS_TTL_S)
         positions = positions_log.positions(primary, settings, [topic.name for topic in TOPICS])
         with open_recent(settings, "rebuild", written(primary)) as conn:
             row = conn.execute("SELECT count(*) FROM users").fetchone()
@@ -100,7 +119,7 @@ def _finish(
     for topic, offsets in positions.items():
         for partition, offset in offsets.items():
             pipeline.set(position_key((topic, partition)), f"{settings.log.generations.get(topic, 1)}:{offset}")
-    pipeline.eval(FINISH, 2, TOKEN, GENERATION, token, f"{token}:{run_id}")
+    pipeline.eval(FINISH, 2, TOKENS, GENERATION, token, f"{token}:{run_id}")
     if pipeline.execute()[-1] != 1:
         raise ReadModelRebuilding("Redis was lost or cleared during the rebuild")
 
@@ -108,11 +127,11 @@ def _finish(
 def clear(settings: Settings) -> int:
     """Forgets the whole read model, completeness first; returns how many keys went.
 
-    Until the keeper (or ``rebuild``) is done, the API answers 503. Raises DependencyUnavailable.
+    Until ``rebuild`` is done, here or in the keeper, the API answers 503. Raises DependencyUnavailable.
     """
     removed = 0
     with sync_client(settings) as client, answering():
-        client.delete(GENERATION, TOKEN)
+        client.delete(GENERATION, TOKENS)
         for pattern in _PATTERNS:
             batch: list[bytes] = []
             for key in client.scan_iter(match=pattern, count=1_000):
@@ -182,27 +201,30 @@ class ReadModelKeeper:
                 return
             if value is not None:
                 client.eval(FORGET, 1, GENERATION, value)
-        self.state = "waiting for rows"
         log.warning("read_model_lost", found=value is not None)
-        if self._pass_barriers(stopping):
-            self.state = "rebuilding"
-            rebuild(self._settings)
+        if rebuild(self._settings, self._progress, stopping)["seconds"]:
             self.rebuilds += 1
             self.state = "complete"
 
-    def _pass_barriers(self, stopping: threading.Event) -> bool:
-        """Whether the rows hold everything appended before the call; False: stopping."""
-        places = [(topic.name, partition) for topic in TOPICS for partition in range(self._settings.log.partitions)]
-        appender = ThreadAppender(self._settings, "read-model")
-        try:
-            offsets = appender.append([barrier(topic, partition) for topic, partition in places])
-        finally:
-            appender.close()
-        missing = dict(zip(places, offsets, strict=True))
-        with open_rows(self._settings, "read-model") as conn, translated():
-            while missing and not stopping.is_set():
-                reached = positions_log.positions(conn, self._settings, [topic.name for topic in TOPICS])
-                missing = {place: offset for place, offset in missing.items() if reached[place[0]][place[1]] <= offset}
-                if missing:
-                    stopping.wait(ROWS_POLL_S)
-        return not missing
+    def _progress(self, what: str, done: int, of: int) -> None:
+        self.state = f"{what}: {done} of {of}"
+
+
+def _pass_barriers(settings: Settings, progress: Progress | None, stopping: threading.Event) -> bool:
+    """Whether the rows hold everything appended before the call; False: stopping."""
+    places = [(topic.name, partition) for topic in TOPICS for partition in range(settings.log.partitions)]
+    appender = ThreadAppender(settings, "read-model")
+    try:
+        offsets = appender.append([barrier(topic, partition) for topic, partition in places])
+    finally:
+        appender.close()
+    missing = dict(zip(places, offsets, strict=True))
+    with open_rows(settings, "read-model") as conn, translated():
+        while missing and not stopping.is_set():
+            reached = positions_log.positions(conn, settings, [topic.name for topic in TOPICS])
+            missing = {place: offset for place, offset in missing.items() if reached[place[0]][place[1]] <= offset}
+            if progress is not None:
+                progress("rows", len(places) - len(missing), len(places))
+            if missing:
+                stopping.wait(ROWS_POLL_S)
+    return not missing
