@@ -17,14 +17,14 @@ COMPACT_PAST_ROWS: Final = 4_096
 
 
 class Blocks:
-    """Columns of rows in one block a group; a group is a small integer that the caller numbers from 0.
+    """Columns of rows in one block a group; groups are numbered from 0 in the order of ``add_group``.
 
     ``words`` uint64 and ``flags`` uint16 (``recommender.candidates``), ``active_s`` uint32 Unix seconds, ``people``
     int32. Places that hold nobody are flagged VACANT. A row's number is valid until the next ``insert``, ``remove`` or
     ``compact``; ``row_of`` (by person) always holds the present one.
 
     Inserting costs O(1) amortised: a full block moves to the end with twice the room, and when holes outweigh the
-    blocks everything is written anew in the groups' order of ``compact``.
+    blocks everything is written anew in the order of the groups' keys.
     """
 
     def __init__(self) -> None:
@@ -38,8 +38,7 @@ class Blocks:
         self.row_of = np.zeros(0, dtype=np.int64)
         self.group_of = np.zeros(0, dtype=np.int32)
         self.groups = 0
-        self.order: NDArray[np.uint64] | None = None
-        """Sort key of each group for ``compact``: groups with near keys are written near each other."""
+        self.keys = np.zeros(0, dtype=np.uint64)
         self._used = 0
         self._holes = 0
 
@@ -47,15 +46,19 @@ class Blocks:
     def nbytes(self) -> int:
         """Bytes of all columns, spare places included."""
         columns = (self.words, self.flags, self.active_s, self.people, self.starts, self.counts, self.capacities,
-                   self.row_of, self.group_of)
+                   self.keys, self.row_of, self.group_of)
         return sum(column.nbytes for column in columns)
 
-    def add_groups(self, groups: int) -> None:
-        """Makes groups up to this number exist, empty."""
-        self.starts = grown(self.starts, groups)
-        self.counts = grown(self.counts, groups)
-        self.capacities = grown(self.capacities, groups)
-        self.groups = max(self.groups, groups)
+    def add_group(self, key: int) -> int:
+        """A new, empty group; returns its number. Groups with near keys are written near each other by ``compact``."""
+        group = self.groups
+        self.groups = group + 1
+        self.starts = grown(self.starts, self.groups)
+        self.counts = grown(self.counts, self.groups)
+        self.capacities = grown(self.capacities, self.groups)
+        self.keys = grown(self.keys, self.groups)
+        self.keys[group] = key
+        return group
 
     def insert(self, person: int, group: int, word: int, flags: int, active_s: int) -> int:
         """Puts one person at the end of a group; returns the row."""
@@ -147,8 +150,7 @@ class Blocks:
         Copies everything: some 30 ms a million people, amortised over as many inserts.
         """
         groups = self.groups
-        keys = np.arange(groups) if self.order is None else self.order[:groups]
-        sequence = np.argsort(keys, kind="stable")
+        sequence = np.argsort(self.keys[:groups], kind="stable")
         counts = self.counts[:groups]
         room = np.where(counts > 0, counts + (counts >> 3) + 1, 0)
         starts = np.zeros(groups, dtype=np.int64)

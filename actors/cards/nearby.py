@@ -41,14 +41,13 @@ class Nearby:
         self._remembered: OrderedDict[tuple[float, float], _Surroundings] = OrderedDict()
         self._size = 0
 
-    def add(self, latitude: float, longitude: float) -> int:
-        """A new place, in degrees; returns its number. NaN: nowhere, never near."""
+    def add(self, latitude: float, longitude: float) -> None:
+        """A new place, in degrees; it gets the next number. NaN: nowhere, never near."""
         number = self._places
         self._latitudes = grown(self._latitudes, number + 1)
         self._longitudes = grown(self._longitudes, number + 1)
         self._latitudes[number], self._longitudes[number] = latitude, longitude
         self._places = number + 1
-        return number
 
     def forget(self) -> None:
         """Forgets all surroundings; they are computed again when needed."""

@@ -62,7 +62,6 @@ class Cards:
         self._blocks = Blocks()
         self._nearby = Nearby()
         self._groups: dict[int, int] = {}
-        self._blocks.order = np.zeros(0, dtype=np.uint64)
         self._group(0)
 
     def __len__(self) -> int:
@@ -202,18 +201,14 @@ class Cards:
             self._blocks.move(person, group)
 
     def _group(self, cell: int) -> int:
-        """The group of a cell; ``ELSEWHERE`` for no cell and for other actors' cells."""
-        if cell and slot_of(cell, self._actors) != self._slot:
+        """The group of a cell; ``ELSEWHERE`` for none, for a number that is no cell, and for other actors' cells."""
+        if cell and (slot_of(cell, self._actors) != self._slot or not h3.is_valid_cell(f"{cell:x}")):
             return ELSEWHERE
         group = self._groups.get(cell)
         if group is None:
             latitude, longitude = _centre(cell) if cell else (np.nan, np.nan)
-            group = self._groups[cell] = self._nearby.add(latitude, longitude)
-            self._blocks.add_groups(group + 1)
-            order = grown(self._blocks.order, group + 1) if self._blocks.order is not None else None
-            if order is not None:
-                order[group] = cell
-            self._blocks.order = order
+            self._nearby.add(latitude, longitude)
+            group = self._groups[cell] = self._blocks.add_group(cell)
         return group
 
     # Answering
@@ -297,9 +292,6 @@ def _number(user_id: str) -> int:
 
 
 def _centre(cell: int) -> tuple[float, float]:
-    """The cell's centre as ``people.snap`` gives it. Raises ValueError: not a cell."""
-    name = f"{cell:x}"
-    if not h3.is_valid_cell(name):
-        raise ValueError("not a cell")
-    latitude, longitude = h3.cell_to_latlng(name)
+    """The cell's centre as ``people.snap`` gives it."""
+    latitude, longitude = h3.cell_to_latlng(f"{cell:x}")
     return round(latitude, 5), round(longitude, 5)

@@ -38,8 +38,8 @@ def test_every_person_is_where_they_were_put(steps: list[tuple[str, int, int]]) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "COMPACT_PAST_ROWS", 16)
         blocks, truth = Blocks(), {}
-        blocks.add_groups(GROUPS)
-        blocks.order = np.array([5, 3, 1, 0, 2, 4], np.uint64)
+        for key in (5, 3, 1, 0, 2, 4):
+            blocks.add_group(key)
         for kind, group, number in steps:
             if kind == "one":
                 person = len(truth)
@@ -63,7 +63,8 @@ def test_every_person_is_where_they_were_put(steps: list[tuple[str, int, int]]) 
 def test_holes_do_not_outgrow_the_people() -> None:
     """Someone commuting between two cells for years must not fill the memory."""
     blocks = Blocks()
-    blocks.add_groups(400)
+    for key in range(400):
+        blocks.add_group(key)
     for person in range(2_000):
         blocks.insert(person, person % 400, person, person % 100, person + 1)
     for step in range(60_000):

@@ -233,7 +233,7 @@ def event(payload: Any) -> Event:
     return Event("e", NOW, payload.user_id, payload)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(worlds(), st.data())
 def test_decks_equal_brute_force(world: tuple[list[Person], list[tuple[Any, int]]], data: st.DataObject) -> None:
     rows, events = world
