@@ -13,7 +13,6 @@ import redis
 import structlog
 from redis.exceptions import RedisError
 
-from cluster.connections.kafka import barrier
 from cluster.connections.postgres import translated
 from cluster.connections.redis import sync_client
 from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding
@@ -21,7 +20,7 @@ from configs.contracts.loading import Positions
 from configs.contracts.read_model import GENERATION, LISTING_BOUNDS, REVOKED
 from configs.contracts.topics import TOPICS
 from configs.settings import Settings
-from writers.appending import ThreadAppender
+from writers.catching_up import Progress, catch_up
 from writers.connections import open_rows
 from writers.loader import apply_all
 from writers.loads import log as positions_log
@@ -32,12 +31,8 @@ from writers.projections.thread import position_key
 
 log = structlog.get_logger(__name__)
 
-Progress = Callable[[str, int, int], None]
-"""(what is being done, how many are done, of how many)."""
-
 PEOPLE_A_PAGE: Final = 500
 CHECK_S: Final = 1.0
-ROWS_POLL_S: Final = 0.05
 TOKENS: Final = f"{{{GENERATION}}}:rebuilding"
 """Hash that holds a field for each rebuild under way, in the slot of ``generation``. Gone: Redis was lost meanwhile."""
 TOKENS_TTL_S: Final = 86_400
@@ -64,14 +59,13 @@ def rebuild(
 ) -> dict[str, float]:
     """Makes the read model complete again: ``write_everything``, and first, when it is not complete, the catching up.
 
-    Then the rows must pass a barrier in every partition, so that they hold whatever was acknowledged before Redis was
-    found wanting; without running writers that never ends. May run beside other rebuilds. Returns people, operations,
+    Whatever was acknowledged before Redis was found wanting must be in rows; without running writers that never ends. May run beside other rebuilds. Returns people, operations,
     seconds (all 0 when ``stopping`` was set).
     Raises DependencyUnavailable: a server does not answer; ReadModelRebuilding: Redis was lost, or cleared, meanwhile.
     """
     with sync_client(settings) as client, answering():
         complete = client.exists(GENERATION)
-    if not complete and not _pass_barriers(settings, progress, stopping or threading.Event()):
+    if not complete and not catch_up(settings, stopping or threading.Event(), progress):
         return {"people": 0, "operations": 0, "seconds": 0.0}
     return write_everything(settings, progress)
 
@@ -163,8 +157,7 @@ def answering() -> Iterator[None]:
 class ReadModelKeeper:
     """Looks every second whether the read model is complete, and rebuilds it when it is not.
 
-    Before it reads rows, they have passed a barrier in every partition: what was acknowledged until Redis was found
-    empty is in them. A server that was restarted or promoted counts as lost, since it may miss the last writes.
+    What was acknowledged until Redis was found empty is in the rows before they are read. A server that was restarted or promoted counts as lost, since it may miss the last writes.
     """
 
     def __init__(self, settings: Settings, *, fatal: Callable[[str], None] | None = None) -> None:
@@ -208,23 +201,3 @@ class ReadModelKeeper:
 
     def _progress(self, what: str, done: int, of: int) -> None:
         self.state = f"{what}: {done} of {of}"
-
-
-def _pass_barriers(settings: Settings, progress: Progress | None, stopping: threading.Event) -> bool:
-    """Whether the rows hold everything appended before the call; False: stopping."""
-    places = [(topic.name, partition) for topic in TOPICS for partition in range(settings.log.partitions)]
-    appender = ThreadAppender(settings, "read-model")
-    try:
-        offsets = appender.append([barrier(topic, partition) for topic, partition in places])
-    finally:
-        appender.close()
-    missing = dict(zip(places, offsets, strict=True))
-    with open_rows(settings, "read-model") as conn, translated():
-        while missing and not stopping.is_set():
-            reached = positions_log.positions(conn, settings, [topic.name for topic in TOPICS])
-            missing = {place: offset for place, offset in missing.items() if reached[place[0]][place[1]] <= offset}
-            if progress is not None:
-                progress("rows", len(places) - len(missing), len(places))
-            if missing:
-                stopping.wait(ROWS_POLL_S)
-    return not missing

@@ -270,14 +270,15 @@ async def test_nothing_is_complete_before_rows_have_passed_what_was_appended(
     alone: tuple[EmbeddedServers, Settings], keeper: ReadModelKeeper
 ) -> None:
     settings = alone[1]
-    await eventually(lambda: keeper.state.startswith("rows:"))
+    await eventually(lambda: keeper.state.startswith("log:"))
     await asyncio.sleep(0.5)
     assert generation(settings) is None
     with connect(settings, "test") as conn:
         for topic in TOPICS:
             conn.execute(
                 "INSERT INTO writer_positions (consumer, topic, partition, generation, next_offset, epoch) "
-                "SELECT 'rows', %s, partition, 1, 1000, 1 FROM generate_series(0, %s) AS partition",
+                "SELECT consumer, %s, partition, 1, 1000, 1 "
+                "FROM generate_series(0, %s) AS partition, unnest(ARRAY['rows', 'derive']) AS consumer",
                 (topic.name, settings.log.partitions - 1),
             )
 

@@ -24,12 +24,12 @@ RETURNING shard, epoch
 """
 
 
-def positions(conn: Connection, settings: Settings, topics: Sequence[str]) -> Positions:
+def positions(conn: Connection, settings: Settings, topics: Sequence[str], consumer: str = ROWS) -> Positions:
     """Every partition of every topic; one without a position in the topic's present generation is at 0."""
     found: dict[str, dict[int, int]] = {
         topic: dict.fromkeys(range(settings.log.partitions), 0) for topic in topics
     }
-    for topic, partition, generation, next_offset in conn.execute(POSITIONS, (ROWS, list(topics))).fetchall():
+    for topic, partition, generation, next_offset in conn.execute(POSITIONS, (consumer, list(topics))).fetchall():
         if generation == settings.log.generations.get(topic, 1):
             found[topic][partition] = next_offset
     return found

@@ -1,0 +1,69 @@
+"""How far each consumer of the writers is behind the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from cluster.connections.kafka import admin
+from cluster.connections.postgres import translated
+from configs.contracts.errors import LogUnavailable
+from configs.contracts.topics import TOPICS
+from configs.settings import Settings
+from writers.catching_up import DERIVE
+from writers.connections import open_rows
+from writers.consumers.derive import TOPICS as DERIVED_FROM
+from writers.loads.log import ROWS, positions
+
+DEADLINE_S: Final = 5.0
+FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM}
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """One consumer in one partition; ``end`` as the broker reports it, which may be a batch old."""
+
+    consumer: str
+    topic: str
+    partition: int
+    next_offset: int
+    end: int
+
+    @property
+    def records(self) -> int:
+        """Appended and not yet taken in (compaction and aborted transactions leave gaps, so at most)."""
+        return max(0, self.end - self.next_offset)
+
+
+def lag(settings: Settings) -> list[Lag]:
+    """Every consumer's lag in every partition it follows.
+
+    Raises LogUnavailable: the broker does not answer; DependencyUnavailable: PostgreSQL does not.
+    """
+    ends = _ends(settings)
+    with open_rows(settings, "lag") as conn, translated():
+        reached = {
+            consumer: positions(conn, settings, [topic.name for topic in followed], consumer)
+            for consumer, followed in FOLLOWED.items()
+        }
+    return [
+        Lag(consumer, topic, partition, next_offset, ends[topic, partition])
+        for consumer, topics in reached.items()
+        for topic, offsets in topics.items()
+        for partition, next_offset in offsets.items()
+    ]
+
+
+def _ends(settings: Settings) -> dict[tuple[str, int], int]:
+    wanted = {
+        TopicPartition(topic.name, partition): OffsetSpec.latest()
+        for topic in TOPICS for partition in range(settings.log.partitions)
+    }
+    try:
+        futures = admin(settings).list_offsets(wanted, request_timeout=DEADLINE_S)
+        return {(place.topic, place.partition): future.result(DEADLINE_S).offset for place, future in futures.items()}
+    except (KafkaException, TimeoutError) as error:
+        raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error
