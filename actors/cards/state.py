@@ -60,7 +60,7 @@ class Cards:
         self._versions = np.zeros(0, dtype=np.uint64)
         self._match_versions = np.zeros(0, dtype=np.uint64)
         self._blocks = Blocks()
-        self._nearby = Nearby()
+        self.nearby = Nearby()
         self._groups: dict[int, int] = {}
         self._group(0)
 
@@ -207,7 +207,7 @@ class Cards:
         group = self._groups.get(cell)
         if group is None:
             latitude, longitude = _centre(cell) if cell else (np.nan, np.nan)
-            self._nearby.add(latitude, longitude)
+            self.nearby.add(latitude, longitude)
             group = self._groups[cell] = self._blocks.add_group(cell)
         return group
 
@@ -218,7 +218,7 @@ class Cards:
 
         Raises PositionInvalid: the viewer's coordinates are not a place.
         """
-        rows, distances = self._eligible(query, now)
+        rows, distances = self.eligible(query, now)
         seen = np.frombuffer(query.seen, dtype="<u8")
         if seen.size > EXCLUDE_FIRST_PAST:
             kept = candidates.without(self._low[self._blocks.people[rows]], seen)
@@ -227,7 +227,7 @@ class Cards:
         # At most this many of the best can fall out below, so that enough remain.
         size = query.size + seen.size + 1
         places, scores = self.ranker.rank(
-            np.arange(rows.size), self._features(query, rows, distances, now), size
+            np.arange(rows.size), self.features(query, rows, distances, now), size
         )
         people = self._blocks.people[rows[places]]
         kept = candidates.without(self._low[people], seen) & (people != viewer)
@@ -244,11 +244,11 @@ class Cards:
             self.ranker.version,
         )
 
-    def _eligible(self, query: DeckQuery, now: datetime) -> tuple[Ids, NDArray[np.float64]]:
+    def eligible(self, query: DeckQuery, now: datetime) -> tuple[Ids, NDArray[np.float64]]:
         """(rows, distances in km) of everybody within the radius whom both sides accept, the viewer included."""
         latitude, longitude, _ = snap(query.latitude, query.longitude)
         blocks = self._blocks
-        groups, distances = self._nearby.within(latitude, longitude, min(query.max_distance_km, MAXIMUM_DISTANCE_KM))
+        groups, distances = self.nearby.within(latitude, longitude, min(query.max_distance_km, MAXIMUM_DISTANCE_KM))
         counts = blocks.counts[groups]
         ends = np.cumsum(counts)
         total = int(ends[-1]) if ends.size else 0
@@ -267,7 +267,8 @@ class Cards:
             rows, which = rows[recent], which[recent]
         return rows, distances[which]
 
-    def _features(self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime) -> dict[str, Floats]:
+    def features(self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime) -> dict[str, Floats]:
+        """Every feature of ``recommender.ranking.FEATURES`` for the people in these rows, in their order."""
         words = self._blocks.words[rows]
         today = now.timestamp() / 86_400
         youngest, oldest = candidates.ages_accepted(words)
