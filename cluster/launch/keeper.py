@@ -21,9 +21,11 @@ log = structlog.get_logger(__name__)
 
 PROBE_EVERY_S = 1.0
 PROBE_DEADLINE_S = 2.0
-SILENT_LIMIT_S = 5.0
-"""A stopped (SIGSTOP) process or a blocked event loop: long after every deadline of a request has passed."""
-NEW_LIMIT_S = 60.0
+STOPPED_LIMIT_S = 5.0
+"""For a stopped (SIGSTOP) process: as long as a request's longest deadline."""
+SILENT_LIMIT_S = 15.0
+"""For one that runs: its event loop is blocked, or the machine is so busy that replacing it would add to that."""
+NEW_LIMIT_S = 120.0
 """An actor that has never answered may still import and connect."""
 
 Create = Callable[[], Any]
@@ -59,7 +61,12 @@ class Watched:
 
     def overdue(self, now_s: float) -> bool:
         """Whether it has been silent for too long."""
-        return now_s - self.answered_s > (SILENT_LIMIT_S if self.ever_answered else NEW_LIMIT_S)
+        silent_s = now_s - self.answered_s
+        if silent_s <= STOPPED_LIMIT_S:
+            return False
+        if not self.ever_answered:
+            return silent_s > NEW_LIMIT_S
+        return silent_s > SILENT_LIMIT_S or _stopped(self.pid, self.process_created_s)
 
     def forgive(self, now_s: float) -> None:
         """Starts counting anew, as for an actor that has just been created."""
@@ -77,6 +84,15 @@ def _created_s(pid: int) -> float:
         return float(psutil.Process(pid).create_time())
     except psutil.Error:
         return 0.0
+
+
+def _stopped(pid: int, created_s: float) -> bool:
+    """Whether that very process lives on this machine and is stopped."""
+    try:
+        process = psutil.Process(pid)
+        return bool(process.create_time() == created_s and process.status() == psutil.STATUS_STOPPED)
+    except (psutil.Error, ValueError):
+        return False
 
 
 class Keeper:

@@ -28,6 +28,8 @@ DRAIN_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 300.0
 """A guess: ten times what a quiet machine with two cores takes, for a busy one."""
 
+RUNTIME_ATTEMPTS = 3
+
 
 class Supervisor:
     """One platform on one data directory, from the main thread of a process that is not a Ray process.
@@ -97,13 +99,24 @@ class Supervisor:
         # It imports while Ray starts, and connects when Ray accepts.
         self._launch_runtime(settings)
         self._ray.wait_ready()
-        shown = ""
+        shown, attempts = "", 1
         while (report := read_report(self._data, self._runtime.pid)) is None or not report.ready:
             if self._stop_signal:
                 return None
-            if self._runtime.pid is None or time.monotonic() - began > READY_TIMEOUT_S:
-                raise DependencyUnavailable("the runtime did not get ready", log=str(self._runtime.log_path),
-                                            tail=self._runtime.log_tail(20))
+            if time.monotonic() - began > READY_TIMEOUT_S:
+                raise DependencyUnavailable(
+                    "the platform did not get ready", step=shown, log=str(self._runtime.log_path),
+                    tail=self._runtime.log_tail(20),
+                )
+            if self._runtime.pid is None:
+                attempts += 1
+                if attempts > RUNTIME_ATTEMPTS:
+                    raise DependencyUnavailable(
+                        "the runtime ended again and again", log=str(self._runtime.log_path),
+                        tail=self._runtime.log_tail(20),
+                    )
+                self._announce("the runtime ended; starting it again")
+                self._launch_runtime(settings)
             if report is not None and report.step != shown:
                 shown = report.step
                 self._step(shown)

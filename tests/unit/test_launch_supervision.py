@@ -15,7 +15,7 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from cluster.launch.backoff import FIRST_S, FORGIVEN_AFTER_S, LONGEST_S, Backoff
-from cluster.launch.keeper import NEW_LIMIT_S, SILENT_LIMIT_S, Keeper
+from cluster.launch.keeper import NEW_LIMIT_S, SILENT_LIMIT_S, STOPPED_LIMIT_S, Keeper
 from cluster.launch.ports import choose_ports
 from cluster.launch.ray_head import environment, session_root
 from cluster.launch.secrets import with_keys, write_private
@@ -103,21 +103,24 @@ async def test_an_actor_is_ready_only_when_it_answers_and_says_so() -> None:
     assert kept.report.replaced == 0
 
 
-async def test_a_silent_process_is_killed_after_the_limit_and_not_before() -> None:
+@pytest.mark.parametrize(("stopped", "limit_s"), [(True, STOPPED_LIMIT_S), (False, SILENT_LIMIT_S)])
+async def test_a_silent_process_is_killed_after_the_limit_and_not_before(stopped: bool, limit_s: float) -> None:
     kept = Kept()
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as silent:
-        os.kill(silent.pid, signal.SIGSTOP)
+        if stopped:
+            os.kill(silent.pid, signal.SIGSTOP)
+            os.waitpid(silent.pid, os.WUNTRACED)
         kept.ping.answer = {"pid": silent.pid, "ready": True}
         await kept.probe()
         kept.ping.answer = ActorUnavailableError("no answer", None)
-        kept.now += SILENT_LIMIT_S - 0.1
+        kept.now += limit_s - 0.1
         await kept.probe()
         assert silent.poll() is None
         kept.now += 0.2
         await kept.probe()
         assert silent.wait(10) == -signal.SIGKILL
     assert kept.report.replaced == 1
-    kept.now += SILENT_LIMIT_S + 1
+    kept.now += limit_s + 1
     await kept.probe()
     assert kept.report.replaced == 1, "a new process has as long to start as the first one"
 
