@@ -1,0 +1,197 @@
+"""Whatever the batches, and however late or often they are projected, Redis never goes back and equals the rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from cluster.connections.redis import apply, sync_client
+from configs.contracts import events
+from configs.contracts.events import TOPIC_OF, Event, Payload
+from configs.contracts.ids import derived_id, email_hash, match_id, new_id, pair
+from configs.contracts.read_model import LISTING_BOUNDS, credential_key, listing_keys, record_key, relation_key
+from configs.settings import Settings
+from writers.commit import write_facts
+from writers.connections import Connection, open_rows
+from writers.loads.read_model import people_operations
+from writers.projections.operations import changes_of
+from writers.records import Fact
+
+pytestmark = pytest.mark.servers
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PEOPLE = 3
+person = st.integers(0, PEOPLE - 1)
+two = st.tuples(person, person).filter(lambda both: both[0] != both[1])
+
+steps = st.one_of(
+    st.tuples(st.just("profile"), person, st.sampled_from([{"bio": "x"}, {"bio": ""}, {"gender": "man"}, {"display_name": "N"}])),
+    st.tuples(st.just("preferences"), person, st.sampled_from([{"age_min": 30}, {"roles": ("sugar_baby",)}, {"discoverable": False}])),
+    st.tuples(st.just("location"), person, st.sampled_from([(52.5, 13.4), (48.1, 11.6)])),
+    st.tuples(st.just("active"), person, st.none()),
+    st.tuples(st.just("block"), two, st.booleans()),
+    st.tuples(st.just("swipe"), two, st.sampled_from(["like", "pass", "super_like", None])),
+    st.tuples(st.just("match"), two, st.integers(1, 2)),
+    st.tuples(st.just("end"), two, st.sampled_from(["unmatched", "blocked", "undone"])),
+    st.tuples(st.just("notify"), person, st.integers(0, 2)),
+    st.tuples(st.just("read"), person, st.integers(0, 2)),
+    st.tuples(st.just("rehash"), person, st.sampled_from(["h1", "h2"])),
+)
+
+
+class History:
+    """Steps as facts; every topic is one partition here, so that a version is the step's number."""
+
+    def __init__(self, chosen: Sequence[Any]) -> None:
+        self.people = sorted(new_id() for _ in range(PEOPLE))
+        self.addresses = [email_hash(f"{name}@example.com") for name in self.people]
+        self.facts: list[Fact] = []
+        self._generation: dict[str, int] = {}
+        for number, name in enumerate(self.people):
+            self._add(events.AccountRegistered(
+                user_id=name, email="a@example.com", email_hash=self.addresses[number], password_hash="h0",
+                role="sugar_baby", display_name="A", birth_date="1990-01-01",
+            ))
+            self._add(events.UserCreated(user_id=name, role="sugar_baby", display_name="A", birth_date="1990-01-01"))
+        for kind, who, what in chosen:
+            self._step(kind, who, what)
+
+    def _add(self, payload: Payload, event_id: str | None = None) -> None:
+        version = 1 << 40 | len(self.facts) + 1
+        at = START + timedelta(seconds=len(self.facts))
+        self.facts.append(Fact(Event(event_id or new_id(), at, "k", payload), version, 0))
+
+    def _step(self, kind: str, who: Any, what: Any) -> None:
+        if isinstance(who, tuple):
+            self._pair_step(kind, self.people[who[0]], self.people[who[1]], what)
+            return
+        user = self.people[who]
+        note = derived_id(user, f"note {what}")
+        payload: Payload = {
+            "profile": lambda: events.ProfileChanged(user_id=user, **what),
+            "preferences": lambda: events.PreferencesChanged(user_id=user, **what),
+            "location": lambda: events.LocationChanged(
+                user_id=user, latitude=what[0], longitude=what[1], cell="861f1d48fffffff"
+            ),
+            "active": lambda: events.WasActive(user_id=user, active_at=START + timedelta(seconds=len(self.facts))),
+            "notify": lambda: events.NotificationSent(notification_id=note, user_id=user, kind="match", title="t"),
+            "read": lambda: events.NotificationRead(notification_id=note, user_id=user),
+            "rehash": lambda: events.PasswordRehashed(
+                user_id=user, email_hash=self.addresses[who], password_hash=str(what)
+            ),
+        }[kind]()
+        self._add(payload, note if kind == "notify" else None)
+
+    def _pair_step(self, kind: str, one: str, other: str, what: Any) -> None:
+        low, high = pair(one, other)
+        match = match_id(one, other)
+        if kind == "block":
+            changed = events.UserBlocked if what else events.UserUnblocked
+            self._add(changed(user_id=one, blocked_id=other))
+        elif kind == "swipe":
+            self._add(
+                events.SwipeUndone(swiper_id=one, swiped_id=other, undone_action="like")
+                if what is None else events.Swiped(swiper_id=one, swiped_id=other, action=what)
+            )
+        elif kind == "match":
+            self._generation[match] = max(what, self._generation.get(match, 0))
+            self._add(
+                events.Matched(match_id=match, low_id=low, high_id=high, generation=what),
+                derived_id(match, f"matched:{what}"),
+            )
+        else:
+            self._add(events.Unmatched(
+                match_id=match, low_id=low, high_id=high, generation=self._generation.get(match, 0), ended_by=one,
+                reason=what,
+            ))
+
+
+def project(conn: Connection, client: redis.Redis, facts: Sequence[Fact]) -> None:
+    by_topic: dict[str, list[Fact]] = {}
+    for fact in facts:
+        by_topic.setdefault(TOPIC_OF[type(fact.event.payload)].name, []).append(fact)
+    apply(client, changes_of(conn, by_topic).operations)
+
+
+def seen(client: redis.Redis, history: History) -> dict[str, Any]:
+    """What readers of the read model can see of these people."""
+    found: dict[str, Any] = {}
+    for user in history.people:
+        record: Any = client.get(record_key(user))
+        found[f"record {user}"] = None if record is None else json.loads(record)
+        relations: Any = client.hgetall(relation_key(user))
+        found[f"relations {user}"] = {field: value[16:] for field, value in relations.items() if field != b"*"}
+        found[f"warm {user}"] = b"*" in relations
+        for listing in LISTING_BOUNDS:
+            order, entries = listing_keys(listing, user)
+            members: Any = client.zrange(order, 0, -1, withscores=True)
+            contents: Any = client.hgetall(entries)
+            found[f"{listing} {user}"] = [(name, score, json.loads(contents[name][16:])) for name, score in members]
+    for address in history.addresses:
+        found[address] = client.get(credential_key(address))
+    return found
+
+
+def versions(client: redis.Redis, history: History) -> dict[tuple[str, bytes], bytes]:
+    """The version of every fact in Redis."""
+    found: dict[tuple[str, bytes], bytes] = {}
+    for user in history.people:
+        for key in (f"fld:{{{user}}}", relation_key(user), *(listing_keys(name, user)[1] for name in LISTING_BOUNDS)):
+            values: Any = client.hgetall(key)
+            found |= {(key, field): value[:16] for field, value in values.items() if field != b"*"}
+    for address in history.addresses:
+        value: Any = client.get(credential_key(address))
+        if value is not None:
+            found[(address, b"")] = value[:16]
+    return found
+
+
+def forget(client: redis.Redis, history: History) -> None:
+    for user in history.people:
+        client.delete(record_key(user), f"fld:{{{user}}}", relation_key(user))
+        for listing in LISTING_BOUNDS:
+            client.delete(*listing_keys(listing, user))
+    client.delete(*(credential_key(address) for address in history.addresses))
+
+
+@pytest.fixture(scope="module")
+def connections(servers: Settings) -> Iterator[tuple[Connection, redis.Redis]]:
+    with open_rows(servers, "test") as conn, sync_client(servers) as client:
+        yield conn, client
+
+
+@given(chosen=st.lists(steps, max_size=25), data=st.data())
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_projected_in_any_batches_late_and_repeatedly_redis_equals_the_rows(
+    connections: tuple[Connection, redis.Redis], chosen: list[Any], data: st.DataObject
+) -> None:
+    conn, client = connections
+    history = History(chosen)
+    position, projected = 0, 0
+    batches: list[list[Fact]] = []
+    newest: dict[tuple[str, bytes], bytes] = {}
+    while projected < len(history.facts):
+        position = data.draw(st.integers(max(position, projected + 1), len(history.facts)), label="rows reach")
+        with conn.cursor() as cur, conn.transaction():
+            write_facts(cur, history.facts[:position])
+        batches.append(history.facts[projected:data.draw(st.integers(projected + 1, position), label="projected to")])
+        projected += len(batches[-1])
+        for batch in (batches[-1], *data.draw(st.lists(st.sampled_from(batches), max_size=2), label="again")):
+            project(conn, client, batch)
+            now = versions(client, history)
+            assert all(now.get(name, b"") >= version for name, version in newest.items())
+            newest = now
+    incremental = seen(client, history)
+    forget(client, history)
+    apply(client, people_operations(conn, history.people)[1])
+    assert incremental == seen(client, history)

@@ -1,0 +1,157 @@
+"""A poison record waits with its bytes, and is applied as if nothing had happened once the fault is mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka import TopicPartition
+
+from cluster.connections.kafka import consume, reader
+from cluster.connections.redis import apply, sync_client
+from configs.contracts import events
+from configs.contracts.events import Event, decode, encode
+from configs.contracts.ids import derived_id, email_hash, new_id, partition_of
+from configs.contracts.read_model import credential_key, read_record, record_key
+from configs.settings import Settings
+from writers.commit import commit_batch
+from writers.connections import Connection, open_rows
+from writers.dead_letters import count_waiting, describe_error, list_letters, show_letter
+from writers.loads.read_model import people_operations
+from writers.positions import claim
+from writers.records import LogRecord
+from writers.replay import replay
+from writers.sinks import SINKS
+from writers.sinks.base import Sink
+
+pytestmark = pytest.mark.servers
+
+OFFSETS = count(1_000)
+BROKEN = tuple(Sink(sink.name, sink.events, lambda cur, facts: cur.execute("SELECT 1/0").rowcount) for sink in SINKS)
+"""A deploy whose sinks refuse everything as bad data."""
+
+
+@pytest.fixture
+def conn(servers: Settings) -> Iterator[Connection]:
+    with open_rows(servers, "test") as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(conn: Connection) -> Callable[..., LogRecord]:
+    """Commits one record, with sinks that work or (``broken``) refuse it."""
+
+    def store(topic: str, key: str, payload: events.Payload | bytes, *, broken: bool = False, event_id: str = "") -> LogRecord:
+        value = payload if isinstance(payload, bytes) else encode(
+            Event(event_id or new_id(), datetime.now(UTC), key, payload)
+        )
+        record = LogRecord(topic, 0, next(OFFSETS), key.encode(), value, (("traceparent", b"00-1"),))
+        owned, before = claim(conn, f"test-{new_id()}", [(topic, 0)], {})
+        commit_batch(
+            conn, owned, before, [record], dead_letter_limit=1_000, copy_dead=lambda failures: None,
+            sinks=BROKEN if broken else SINKS,
+        )
+        return record
+
+    return store
+
+
+def letter_of(settings: Settings, record: LogRecord) -> int:
+    [letter] = [
+        each for each in list_letters(settings, topic=record.topic, replayed=True, limit=1_000)
+        if each.offset == record.offset and each.generation == 1
+    ]
+    return letter.id
+
+
+def rows(conn: Connection, statement: str, *values: Any) -> list[Any]:
+    return conn.execute(statement, values).fetchall()
+
+
+def read_back(settings: Settings, topic: str, key: str) -> list[Event]:
+    """Every event of a key in the log."""
+    consumer = reader(settings, "test")
+    try:
+        consumer.assign([TopicPartition(topic, partition_of(key, settings.log.partitions), 0)])
+        found: list[Event] = []
+        for _ in range(20):
+            found += [decode(message.value()) for message in consume(consumer, 1_000, 0.2, lambda error: None)]
+            if any(event.key == key for event in found):
+                break
+        return [event for event in found if event.key == key]
+    finally:
+        consumer.close()
+
+
+def test_a_replayed_registration_has_all_its_consequences_once(
+    servers: Settings, conn: Connection, store: Callable[..., LogRecord]
+) -> None:
+    user, family, event_id = new_id(), new_id(), new_id()
+    address = email_hash(f"{user}@example.com")
+    registered = events.AccountRegistered(
+        user_id=user, email="a@example.com", email_hash=address, password_hash="h", role="sugar_baby", display_name="A",
+        birth_date="1990-01-01", family_id=family, session_expires_at=datetime.now(UTC),
+    )
+    record = store("auth.accounts", address, registered, broken=True, event_id=event_id)
+    assert rows(conn, "SELECT 1 FROM credentials WHERE user_id = %s", user) == []
+    ident = letter_of(servers, record)
+    waiting = count_waiting(servers)["auth.accounts"]
+    for _ in range(2):
+        [outcome] = replay(servers, [ident])
+        assert outcome.error is None
+    letter = show_letter(servers, ident)
+    assert letter is not None
+    assert (letter.record, letter.restricted) == (record, True)
+    assert letter.replayed_at is not None
+    assert count_waiting(servers).get("auth.accounts", 0) == waiting - 1
+    assert ident not in {each.id for each in list_letters(servers, limit=1_000)}
+    assert rows(conn, "SELECT user_id::text FROM credentials WHERE email_hash = %s::uuid", address) == [(user,)]
+    assert {event.event_id for event in read_back(servers, "user.created", user)} == {derived_id(event_id, "user")}
+    assert {event.event_id for event in read_back(servers, "auth.sessions", family)} == {derived_id(event_id, "session")}
+    with sync_client(servers) as client:
+        assert client.get(credential_key(address)) is not None
+
+
+def test_a_replayed_fact_fills_what_is_missing_and_overwrites_nothing_newer(
+    servers: Settings, conn: Connection, store: Callable[..., LogRecord]
+) -> None:
+    user = new_id()
+    late = store(
+        "user.updated", user, events.ProfileChanged(user_id=user, bio="late", gender="woman"), broken=True
+    )
+    store("user.updated", user, events.ProfileChanged(user_id=user, bio="newer"))
+    with sync_client(servers) as client:
+        apply(client, people_operations(conn, [user])[1])
+        assert replay(servers, [letter_of(servers, late)])[0].error is None
+        assert rows(conn, "SELECT bio, gender FROM users WHERE id = %s", user) == [("newer", "woman")]
+        value: Any = client.get(record_key(user))
+    assert (read_record(value).gender, read_record(value).bio) == ("woman", "newer")
+
+
+def test_a_record_that_still_cannot_be_applied_stays_and_says_why(
+    servers: Settings, conn: Connection, store: Callable[..., LogRecord]
+) -> None:
+    record = store("matching.swipe", "k", b"not an event")
+    ident = letter_of(servers, record)
+    assert replay(servers, [ident])[0].error is not None
+    letter = show_letter(servers, ident)
+    assert letter is not None
+    assert letter.replayed_at is None
+    assert letter.replay_error == letter.error
+    assert letter.value == b"not an event"
+
+
+def test_replaying_what_does_not_exist_says_so(servers: Settings) -> None:
+    assert replay(servers, [2**40])[0].error is not None
+    assert show_letter(servers, 2**40) is None
+
+
+def test_an_error_never_quotes_the_record(servers: Settings, conn: Connection) -> None:
+    with pytest.raises(psycopg.DataError) as caught:
+        conn.execute("SELECT 'secret@example.com'::uuid")
+    assert "secret" in str(caught.value)
+    assert "secret" not in describe_error(caught.value)
