@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,22 +104,36 @@ async def test_an_actor_is_ready_only_when_it_answers_and_says_so() -> None:
     assert kept.report.replaced == 0
 
 
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does nothing until it is killed."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        yield process
+        process.kill()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stops the process and returns once it is."""
+    os.kill(process.pid, signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
+
+
 @pytest.mark.parametrize(("stopped", "limit_s"), [(True, STOPPED_LIMIT_S), (False, SILENT_LIMIT_S)])
-async def test_a_silent_process_is_killed_after_the_limit_and_not_before(stopped: bool, limit_s: float) -> None:
+async def test_a_silent_process_is_killed_after_the_limit_and_not_before(
+    sleeper: subprocess.Popen[bytes], stopped: bool, limit_s: float
+) -> None:
     kept = Kept()
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as silent:
-        if stopped:
-            os.kill(silent.pid, signal.SIGSTOP)
-            os.waitpid(silent.pid, os.WUNTRACED)
-        kept.ping.answer = {"pid": silent.pid, "ready": True}
-        await kept.probe()
-        kept.ping.answer = ActorUnavailableError("no answer", None)
-        kept.now += limit_s - 0.1
-        await kept.probe()
-        assert silent.poll() is None
-        kept.now += 0.2
-        await kept.probe()
-        assert silent.wait(10) == -signal.SIGKILL
+    if stopped:
+        stop(sleeper)
+    kept.ping.answer = {"pid": sleeper.pid, "ready": True}
+    await kept.probe()
+    kept.ping.answer = ActorUnavailableError("no answer", None)
+    kept.now += limit_s - 0.1
+    await kept.probe()
+    assert sleeper.poll() is None
+    kept.now += 0.2
+    await kept.probe()
+    assert sleeper.wait(10) == -signal.SIGKILL
     assert kept.report.replaced == 1
     kept.now += limit_s + 1
     await kept.probe()
@@ -133,16 +148,14 @@ async def test_an_actor_that_never_answered_has_longer_to_start() -> None:
     assert kept.report.replaced == 0
 
 
-async def test_a_recycled_pid_is_never_killed() -> None:
+async def test_a_recycled_pid_is_never_killed(sleeper: subprocess.Popen[bytes]) -> None:
     kept = Kept()
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as innocent:
-        kept.ping.answer = {"pid": innocent.pid, "ready": True}
-        await kept.probe()
-        watched = kept.keeper.watched["swipes-0"]
-        watched.process_created_s -= 100
-        assert not kept.keeper._end_process(watched)
-        assert innocent.poll() is None
-        innocent.kill()
+    kept.ping.answer = {"pid": sleeper.pid, "ready": True}
+    await kept.probe()
+    watched = kept.keeper.watched["swipes-0"]
+    watched.process_created_s -= 100
+    assert not kept.keeper._end_process(watched)
+    assert sleeper.poll() is None
 
 
 def test_ports_stay_the_same_and_move_only_when_taken(tmp_path: Path) -> None:
