@@ -52,7 +52,13 @@ class Report(BaseModel):
     lag: dict[str, dict[str, int]] = Field(
         default_factory=dict, description="consumer -> topic -> records appended and not yet consumed"
     )
+    lag_at_s: float = Field(0.0, description="Unix seconds when the lag was read")
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
+
+    @property
+    def behind(self) -> int:
+        """Records that any consumer has yet to take in."""
+        return sum(records for topics in self.lag.values() for records in topics.values())
 
 
 def report_path(data_dir: Path) -> Path:

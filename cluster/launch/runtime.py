@@ -19,17 +19,18 @@ from ray.serve.exceptions import RayServeException
 from cluster.embedded.process import LOOPBACK, accepts
 from cluster.launch import logs, serving
 from cluster.launch.actors import specs
-from cluster.launch.drain import Drain
+from cluster.launch.drain import drained, lag_by_consumer
 from cluster.launch.keeper import PROBE_EVERY_S, Keeper
 from cluster.launch.report import READY, Report, write_report
 from cluster.launch.state import read_state
 from configs.contracts.errors import PlatformError
 from configs.contracts.loading import NAMESPACE
 from configs.settings import Settings, load_settings
+from writers.dead_letters import count_waiting
 
 log = structlog.get_logger(__name__)
 
-FIGURES_EVERY_S = 2.0
+FIGURES_EVERY_S = 3.0
 READY_DEADLINE_S = 3.0
 SERVE_SILENT_LIMIT_S = 30.0
 """Ray restarts Serve's controller by itself; when it stays away this long, a new runtime deploys again."""
@@ -42,7 +43,6 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keeper = Keeper(specs(settings))
-        self._drain = Drain(settings)
         self._report = Report(runtime_pid=os.getpid())
         self._stopping = asyncio.Event()
         self._serving = False
@@ -80,8 +80,9 @@ class Runtime:
             if self._serving:
                 await self._look_at_serve()
             try:
-                self._report.lag = await asyncio.to_thread(self._drain.lag)
-                self._report.dead_letters = await asyncio.to_thread(self._drain.dead_letters)
+                self._report.lag = await asyncio.to_thread(lag_by_consumer, self._settings)
+                self._report.lag_at_s = time.time()
+                self._report.dead_letters = await asyncio.to_thread(count_waiting, self._settings)
             except PlatformError as error:
                 log.warning("figures_missing", kind=type(error).__name__)
             await asyncio.sleep(FIGURES_EVERY_S if self._report.ready else PROBE_EVERY_S / 2)
@@ -120,9 +121,9 @@ class Runtime:
             await asyncio.wait_for(asyncio.to_thread(serving.stop), STOP_SERVING_S)
         except (RayError, RayServeException, TimeoutError) as error:
             log.warning("serve_not_stopped", kind=type(error).__name__)
-        drained = await self._drain.wait()
-        log.info("drained", complete=drained)
-        self._say("drained" if drained else "not drained in time")
+        complete = await drained(self._settings)
+        log.info("drained", complete=complete)
+        self._say("drained" if complete else "not drained in time")
 
 
 def _ask_api(settings: Settings) -> str:

@@ -124,7 +124,7 @@ def _lag_to_zero(data_dir: Path) -> float:
     seen = time.time()
     while time.monotonic() - began < LAG_LIMIT_S:
         report = read_report(data_dir)
-        if report is not None and report.at_s > seen and not any(report.lag.values()):
+        if report is not None and report.lag_at_s > seen and not report.behind:
             return time.monotonic() - began
         time.sleep(0.2)
     return float("inf")
