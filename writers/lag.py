@@ -62,8 +62,9 @@ def _ends(settings: Settings) -> dict[tuple[str, int], int]:
         TopicPartition(topic.name, partition): OffsetSpec.latest()
         for topic in TOPICS for partition in range(settings.log.partitions)
     }
+    client = admin(settings)
     try:
-        futures = admin(settings).list_offsets(wanted, request_timeout=DEADLINE_S)
+        futures = client.list_offsets(wanted, request_timeout=DEADLINE_S)
         return {(place.topic, place.partition): future.result(DEADLINE_S).offset for place, future in futures.items()}
     except (KafkaException, TimeoutError) as error:
         raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error

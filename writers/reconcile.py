@@ -1,0 +1,165 @@
+"""Comparing PostgreSQL with Redis, with shard memory and with itself; and mending what can be mended from rows."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import redis
+import structlog
+
+from cluster.connections.redis import sync_client
+from configs.settings import Settings
+from writers.catching_up import Progress
+from writers.connections import Connection, open_rows
+from writers.consistency import Inconsistency, inconsistent_pairs, missing_matches, unnotified
+from writers.differences import Difference, compare, compare_shard, keys_of, read_copies
+from writers.loader import apply_all
+from writers.loads.people import load_people
+from writers.loads.read_model import operations, pages_of_people
+from writers.loads.reader import open_recent, written
+from writers.loads.swipes import swipes
+from writers.rebuild import answering
+
+log = structlog.get_logger(__name__)
+
+PEOPLE_A_PAGE: Final = 200
+LOOKS: Final = 4
+"""A difference counts when it is seen this often in a row: what is still on its way through the log is none."""
+PAUSE_S: Final = 0.7
+KEYS_A_TRIP: Final = 1_000
+KEPT: Final = 1_000
+"""Findings that a report lists; all are counted."""
+
+ShardFacts = Callable[[Sequence[str]], Mapping[str, bytes]]
+"""For some people, what the swipe shards have as ``seen_set``; people whose shard does not answer are missing."""
+F = TypeVar("F", bound=Hashable)
+
+
+@dataclass(slots=True)
+class Report:
+    """What one run found. ``differences`` and ``inconsistencies`` list at most 1,000 each; ``counts`` has all."""
+
+    people: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    differences: list[Difference] = field(default_factory=list)
+    inconsistencies: list[Inconsistency] = field(default_factory=list)
+    missing_matches: list[tuple[str, str]] = field(default_factory=list)
+    """(lower id, higher id) of people who like each other without a match: for their authority to match."""
+    repaired: int = 0
+    """People whose keys were written anew and agree now."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing is left: no difference that was not mended, no inconsistency."""
+        return not self.differences and not self.inconsistencies and not self.missing_matches
+
+
+def reconcile(
+    settings: Settings, *, repair: bool = False, facts: ShardFacts | None = None, progress: Progress | None = None,
+    pause_s: float = PAUSE_S,
+) -> Report:
+    """Compares every person, a page at a time, and what the tables say about each other.
+
+    ``repair`` writes the keys of people who differ anew from rows; differing shards and inconsistent rows are only
+    reported. Raises DependencyUnavailable: a server does not answer.
+    """
+    report = Report()
+    with sync_client(settings) as client, open_rows(settings, "reconcile") as primary, answering():
+        with open_recent(settings, "reconcile", written(primary)) as conn:
+            row = conn.execute("SELECT count(*) FROM users").fetchone()
+            total = int(row[0]) if row is not None else 0
+            for page in pages_of_people(conn, PEOPLE_A_PAGE):
+                _compare_page(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
+                if facts is not None:
+                    _compare_shards(conn, page, report, facts, pause_s)
+                _note(report, lasting(_narrowing(page, lambda ids: unnotified(conn, ids)), pause_s))
+                report.people += len(page)
+                if progress is not None:
+                    progress("people", report.people, max(total, report.people))
+        report.missing_matches = lasting(lambda: missing_matches(primary), pause_s)
+        report.counts["match_missing"] += len(report.missing_matches)
+        _note(report, lasting(lambda: inconsistent_pairs(primary), pause_s))
+    log.info("reconciled", people=report.people, repaired=report.repaired, found=dict(report.counts))
+    return report
+
+
+def lasting(look: Callable[[], list[F]], pause_s: float = PAUSE_S) -> list[F]:
+    """What ``look`` finds several times in a row, in the first finding's order."""
+    found = look()
+    for _ in range(LOOKS - 1):
+        if not found:
+            break
+        time.sleep(pause_s)
+        again = set(look())
+        found = [item for item in found if item in again]
+    return found
+
+
+def _compare_page(
+    conn: Connection, client: redis.Redis, page: Sequence[str], report: Report, *, mend_from: Connection | None,
+    pause_s: float,
+) -> None:
+    found = lasting(_narrowing(page, lambda ids: _differences(conn, client, ids)), pause_s)
+    if found and mend_from is not None:
+        people = list(dict.fromkeys(item.user_id for item in found))
+        _mend(mend_from, client, people)
+        found = lasting(_narrowing(people, lambda ids: _differences(conn, client, ids)), pause_s)
+        report.repaired += len(people) - len({item.user_id for item in found})
+    _list(report, found)
+
+
+def _compare_shards(conn: Connection, page: Sequence[str], report: Report, facts: ShardFacts, pause_s: float) -> None:
+    _list(report, lasting(_narrowing(page, lambda ids: _shard_differences(conn, ids, facts)), pause_s))
+
+
+def _narrowing(page: Sequence[str], look: Callable[[Sequence[str]], list[Any]]) -> Callable[[], list[Any]]:
+    """Looks at the whole page first and then only at the people of the last finding."""
+    people = list(page)
+
+    def look_again() -> list[Any]:
+        nonlocal people
+        found = look(people)
+        people = list(dict.fromkeys(item.user_id for item in found))
+        return found
+
+    return look_again
+
+
+def _differences(conn: Connection, client: redis.Redis, user_ids: Sequence[str]) -> list[Difference]:
+    people = load_people(conn, user_ids)
+    copies = read_copies(client, people)
+    return [item for user_id, person in people.items() for item in compare(user_id, person, copies[user_id])]
+
+
+def _shard_differences(conn: Connection, user_ids: Sequence[str], facts: ShardFacts) -> list[Difference]:
+    seen = facts(user_ids)
+    rows = swipes(conn, [user_id for user_id in user_ids if user_id in seen], datetime.now(UTC))
+    return [item for user_id, row in rows.items() for item in compare_shard(user_id, row, seen[user_id])]
+
+
+def _mend(conn: Connection, client: redis.Redis, user_ids: Sequence[str]) -> None:
+    """Forgets the keys first and reads the rows then, from the primary.
+
+    Projections are never ahead of rows: whatever was projected before the keys went is in the rows that are read now,
+    and whatever is projected later stays, being newer. Meanwhile the missing marks make readers ask the loader.
+    """
+    keys = keys_of(user_ids, load_people(conn, user_ids))
+    for start in range(0, len(keys), KEYS_A_TRIP):
+        client.unlink(*keys[start:start + KEYS_A_TRIP])
+    people = load_people(conn, user_ids)
+    apply_all(client, [step for user_id, person in people.items() for step in operations(user_id, person)])
+
+
+def _list(report: Report, found: Sequence[Difference]) -> None:
+    report.counts.update(item.kind for item in found)
+    report.differences += found[:KEPT - len(report.differences)]
+
+
+def _note(report: Report, found: Sequence[Inconsistency]) -> None:
+    report.counts.update(item.kind for item in found)
+    report.inconsistencies += found[:KEPT - len(report.inconsistencies)]
