@@ -128,7 +128,7 @@ class Shards:
 
     async def ready(self) -> None:
         """Returns when every host has restored its services."""
-        while not all([(await host.ping())["ready"] for host in self.hosts.values()]):  # noqa: ASYNC110  as clients see it
+        while not all([(await host.ping())["ready"] for host in self.hosts.values()]):
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:

@@ -41,7 +41,7 @@ async def url(world: World) -> AsyncIterator[str]:
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(world.app, port=port, lifespan="off", log_level="critical", access_log=False))
     task = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110  uvicorn has no event for it
+    while not server.started:
         await asyncio.sleep(0.01)
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
