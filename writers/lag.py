@@ -24,7 +24,11 @@ FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM}
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """One consumer in one partition; ``end`` as the broker reports it, which may be a batch old."""
+    """One consumer in one partition.
+
+    ``end`` is what the broker reports; the embedded one's is one past the *first* record of the last batch, so that 0
+    does not prove that nothing is left (``catching_up.catch_up`` does).
+    """
 
     consumer: str
     topic: str

@@ -139,7 +139,7 @@ class ConsumingThread:
             deadline = time.monotonic() + wait_s
             while len(messages) < limit and (left := deadline - time.monotonic()) > 0:
                 messages += consume(consumer, limit - len(messages), left, self._transport_error)
-            records = [_record(message) for message in messages]
+            records = [as_record(message) for message in messages]
             began = time.monotonic()
             assert self._owned is not None
             try:
@@ -180,7 +180,8 @@ class ConsumingThread:
         }
 
 
-def _record(message: Message) -> LogRecord:
+def as_record(message: Message) -> LogRecord:
+    """The message as the writers hand it on."""
     return LogRecord(
         message.topic(), message.partition(), message.offset(), message.key(), message.value(), tuple(message.headers() or ())
     )

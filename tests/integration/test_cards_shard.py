@@ -95,7 +95,7 @@ class Platform:
         self.client = CardsClient(ActorPool(settings, resolve=lambda name: Handle(self.hosts[name])))  # type: ignore[arg-type]
 
     async def ready(self) -> None:
-        while not all([(await host.ping())["ready"] for host in self.hosts.values()]):  # noqa: ASYNC110  as clients see it
+        while not all([(await host.ping())["ready"] for host in self.hosts.values()]):
             await asyncio.sleep(0.05)
 
     async def shown(self, place: Place, **changes: Any) -> dict[str, str]:
@@ -181,7 +181,7 @@ def wide(user_id: str) -> events.PreferencesChanged:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Waits for what happens sooner or later; the test's own limit ends it otherwise."""
-    while not await condition():  # noqa: ASYNC110  the fact arrives through the log, which raises no event here
+    while not await condition():
         await asyncio.sleep(0.05)
 
 

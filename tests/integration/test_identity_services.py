@@ -92,7 +92,7 @@ class Identity:
 
     async def ready(self) -> None:
         """Returns when every host has restored its services."""
-        while not all([(await host.ping())["ready"] for host in self.hosts.values()]):  # noqa: ASYNC110  as clients see it
+        while not all([(await host.ping())["ready"] for host in self.hosts.values()]):
             await asyncio.sleep(0.05)
 
     async def close(self) -> None:
@@ -142,7 +142,7 @@ def sign_in() -> StartSession:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Waits for what happens sooner or later; the test's own limit ends it otherwise."""
-    while not await condition():  # noqa: ASYNC110  the fact arrives through the log, which raises no event here
+    while not await condition():
         await asyncio.sleep(0.05)
 
 

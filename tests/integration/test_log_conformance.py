@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +17,11 @@ from actors.sharding.group import Appender
 from actors.sharding.tail import Feed, LogTail
 from actors.swipes.delivered import Delivered, GroupOffsets
 from cluster.connections.kafka import LogAppender, Record, ensure_topics
-from cluster.launch.servers import EmbeddedServers
+from cluster.embedded.broker import EmbeddedBroker
 from configs.contracts.events import Barrier, Event, NotificationRead, decode, encode
 from configs.contracts.ids import new_id
 from configs.contracts.topics import MATCHING_MATCHED, MATCHING_SWIPE, TOPICS
+from configs.settings import load_settings
 
 pytestmark = pytest.mark.servers
 
@@ -37,7 +39,7 @@ class Kit:
 
 
 @pytest.fixture(params=["simulated", "real"])
-def kit(request: pytest.FixtureRequest) -> Any:
+def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     if request.param == "simulated":
         log, stored = SimulatedLog(), dict[int, int]()
         yield Kit(
@@ -45,8 +47,8 @@ def kit(request: pytest.FixtureRequest) -> Any:
             lambda: SimulatedDelivered(stored),
         )
         return
-    servers: EmbeddedServers = request.getfixturevalue("fresh_servers")()
-    settings = servers.settings()
+    broker = EmbeddedBroker(tmp_path)
+    settings = load_settings("test").model_copy(update={"kafka_brokers": broker.start()})
     ensure_topics(settings, TOPICS)
     appender = LogAppender(settings, "conformance")
     yield Kit(
@@ -55,6 +57,7 @@ def kit(request: pytest.FixtureRequest) -> Any:
         lambda: GroupOffsets(settings),
     )
     assert appender.close() == 0
+    broker.kill()
 
 
 def record(topic: str, partition: int, text: str) -> Record:
@@ -77,7 +80,7 @@ def of(taken: Taken, topic: str, partition: int) -> list[tuple[int, str]]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  records arrive from another thread
+    while not condition():
         await asyncio.sleep(0.02)
 
 

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.servers
 
 async def eventually(holds: Callable[[], bool], timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - the state is in other servers
+        while not await asyncio.to_thread(holds):
             await asyncio.sleep(0.05)
 
 

@@ -82,7 +82,7 @@ class Actors:
             die=self.died.append, peers=RayPeers(resolve=self._handle),
         )
         host = self.hosts[name] = ShardHost(name, {"swipes": service})
-        while not (await host.ping())["ready"]:  # noqa: ASYNC110  as the keeper sees it
+        while not (await host.ping())["ready"]:
             await asyncio.sleep(0.05)
 
     async def stop(self, slot: int) -> None:
@@ -126,7 +126,7 @@ async def until_answered(ask: Any, command: Any) -> Any:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for what happens sooner or later; the test's own limit ends it otherwise."""
-    while not condition():  # noqa: ASYNC110  the fact arrives through the log
+    while not condition():
         await asyncio.sleep(0.02)
 
 

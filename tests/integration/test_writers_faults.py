@@ -34,7 +34,7 @@ PATIENCE_S = 60.0
 
 async def eventually(holds: Callable[[], Any]) -> Any:
     async with asyncio.timeout(PATIENCE_S):
-        while not (found := await asyncio.to_thread(holds)):  # noqa: ASYNC110  the state is in other servers
+        while not (found := await asyncio.to_thread(holds)):
             await asyncio.sleep(0.05)
         return found
 

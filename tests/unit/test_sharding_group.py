@@ -131,7 +131,7 @@ async def test_nothing_is_visible_before_the_log_acknowledged() -> None:
     log = HeldLog(held=True)
     shard = group(log)
     task = asyncio.create_task(shard.record([Claim("a")]))
-    while not log.waiting:  # noqa: ASYNC110  the group has no event for it
+    while not log.waiting:
         await asyncio.sleep(0)
     assert shard.memory.claimed == {}
     log.release()
@@ -148,7 +148,7 @@ async def test_a_late_append_refuses_new_work_and_takes_effect_when_it_succeeds(
     assert len(log.records) == 1
     log.release()
     log.held = False
-    while shard.describe()["unsettled"]:  # noqa: ASYNC110  the group has no event for it
+    while shard.describe()["unsettled"]:
         await asyncio.sleep(0)
     assert (await shard.record([Claim("a")]))[0] == "taken"
 
@@ -157,7 +157,7 @@ async def test_an_append_that_can_never_be_known_discards_the_shard() -> None:
     log, deaths = HeldLog(held=True), []
     shard = group(log, deaths=deaths)
     task = asyncio.create_task(shard.record([Claim("a")]))
-    while not log.waiting:  # noqa: ASYNC110  the group has no event for it
+    while not log.waiting:
         await asyncio.sleep(0)
     log.waiting[0][0].set_exception(AppendUnconfirmed("gone"))
     assert isinstance((await task)[0], AppendUnconfirmed)
