@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -22,6 +23,13 @@ from writers.rows import Rows
 log = structlog.get_logger(__name__)
 
 JOIN_S = 5.0
+
+
+def quieten_collector() -> None:
+    """Lets the garbage collector look rarely: batches make no cycles, and it took 40 % of a writer's CPU."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def die(reason: str) -> None:
@@ -56,7 +64,9 @@ class Writer:
         )
         self._stopping = threading.Event()
         self._keeper = (
-            threading.Thread(target=ReadModelKeeper(settings).run, args=(self._stopping,), name=f"{name}-keeper", daemon=True)
+            threading.Thread(
+                target=ReadModelKeeper(settings, fatal=fenced).run, args=(self._stopping,), name=f"{name}-keeper", daemon=True
+            )
             if slot == 0 else None
         )
 
@@ -100,6 +110,7 @@ def remote_writer() -> Any:
             self._name = name
             self._writer = Writer(load_settings(), int(name.rpartition("-")[2]))
             self._writer.start()
+            quieten_collector()
 
         async def ping(self) -> dict[str, Any]:
             """Liveness and figures for the keeper and status."""

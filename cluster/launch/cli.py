@@ -160,6 +160,19 @@ def seed(
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(dead_letters.app, name="dlq")
+@app.command()
+def reconcile(
+    repair: Annotated[bool, typer.Option("--repair", help="Write differing keys anew and make missing matches.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as one JSON document.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Compare PostgreSQL, Redis and shard memory; exit code 1 when something differs and is not mended."""
+    from cluster.launch.reconcile import reconcile as run
+
+    if not run(data_dir, repair=repair, as_json=as_json):
+        raise typer.Exit(1)
+
+
 token = typer.Typer(no_args_is_help=True, help="Tokens for services of your own.")
 app.add_typer(token, name="token")
 

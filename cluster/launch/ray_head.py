@@ -22,7 +22,7 @@ from configs.settings import SETTINGS_VARIABLE, Settings
 
 MARKER = "SUGAR_PLATFORM"
 """Environment variable of every process of a platform: its data directory."""
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 150.0
 MAX_CONNECTIONS = 60_000
 OBJECT_STORE_BYTES = 100 << 20
 """Ray's least is 75 MiB; only batches of large answers travel through it."""
@@ -38,8 +38,12 @@ def environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
     """The environment of every Ray process of this platform."""
     root = session_root(settings.data_dir) / "haproxy"
     cores = os.cpu_count() or 1
-    # Without it Ray replaces a loopback node address by one of an outer interface and listens there.
-    loopback = {} if settings.profile == "production" else {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    loopback = {} if settings.profile == "production" else {
+        # Without it Ray replaces a loopback node address by one of an outer interface and listens there.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # Otherwise a token that any Ray of this user left in ~/.ray decides whether the dashboard asks for it.
+        "RAY_AUTH_MODE": "disabled",
+    }
     return dict(os.environ) | loopback | {
         MARKER: str(settings.data_dir.resolve()),
         SETTINGS_VARIABLE: str(settings_path(settings.data_dir)),
