@@ -49,11 +49,13 @@ class NothingCommitted:
 class Handle:
     """Stands for a Ray actor handle of a host in this process."""
 
-    def __init__(self, host: ShardHost) -> None:
+    def __init__(self, hosts: Mapping[str, ShardHost], name: str) -> None:
         self.call = self
-        self._host = host
+        self._hosts, self._name, self._host = hosts, name, hosts[name]
 
     def remote(self, *args: Any) -> Awaitable[Any]:
+        if self._hosts.get(self._name) is not self._host:
+            raise ValueError("the actor is dead")
         return self._host.call(*args)
 
 
@@ -71,7 +73,7 @@ class Actors:
     def _handle(self, name: str) -> Handle:
         if name not in self.hosts:
             raise ValueError("no such actor")
-        return Handle(self.hosts[name])
+        return Handle(self.hosts, name)
 
     async def start(self, slot: int) -> None:
         """Begins a life of the slot and returns when it has restored."""
