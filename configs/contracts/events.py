@@ -6,7 +6,6 @@ file (tests/contracts/golden); the completeness test names what is missing. Fiel
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -24,8 +23,8 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its offset; one without is refused, since it could not be compared with any other."""
 
 
-class Payload(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
-    """Base of all payloads; unset optional fields are not written."""
+class Payload(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
+    """Base of all payloads; unset optional fields are not written. Trees, so the collector need not look at them."""
 
     TYPE: ClassVar[str]
     VERSION: ClassVar[int] = 1
@@ -268,7 +267,7 @@ BY_TYPE: dict[str, type[Payload]] = {payload.TYPE: payload for _, payload in EVE
 TOPIC_OF: dict[type[Payload], Topic] = {payload: topic for topic, payload in EVENTS}
 
 
-class Envelope(msgspec.Struct, frozen=True, rename="camel"):
+class Envelope(msgspec.Struct, frozen=True, rename="camel", gc=False):
     """What every record's value holds; ``payload`` stays raw JSON until its type is known."""
 
     event_id: str
@@ -279,7 +278,7 @@ class Envelope(msgspec.Struct, frozen=True, rename="camel"):
     payload: msgspec.Raw
 
 
-class _Outgoing(msgspec.Struct, frozen=True, rename="camel"):
+class _Outgoing(msgspec.Struct, frozen=True, rename="camel", gc=False):
     event_id: str
     type: str
     version: int
@@ -288,8 +287,7 @@ class _Outgoing(msgspec.Struct, frozen=True, rename="camel"):
     payload: Payload
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A decoded event: its envelope's facts and its payload."""
 
     event_id: str
