@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import cast
 
 from actors.swipes.person import Person
@@ -15,6 +16,8 @@ from configs.contracts.topics import Topic
 
 ROUNDS = 120
 """Rounds that may wait for the rows at once; past it a round lasts longer, so nothing is forgotten too early."""
+
+PARTITIONS_REMEMBERED = 8_192
 
 Committed = Callable[[str, int], int]
 """(topic, partition) -> version below which the rows hold everything."""
@@ -30,7 +33,8 @@ class People:
     def __init__(self, shards: Sequence[int], partitions: int) -> None:
         self._people: dict[str, Person] = {}
         self._shards = frozenset(shards)
-        self._partitions = partitions
+        self.partition = lru_cache(PARTITIONS_REMEMBERED)(lambda key: partition_of(key, partitions))
+        """The partition of a key; a swipe asks for the same three times."""
         self._round = 1
         self._settled = 0
         self._high: dict[tuple[str, int], int] = {}
@@ -46,9 +50,6 @@ class People:
     def owns(self, user_id: str) -> bool:
         """Whether this actor hosts the person's shard."""
         return user_id in self._people or self.partition(user_id) in self._shards
-
-    def partition(self, key: str) -> int:
-        return partition_of(key, self._partitions)
 
     def hosts(self, partition: int) -> bool:
         """Whether this actor hosts the shard of this number."""

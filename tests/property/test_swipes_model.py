@@ -296,7 +296,7 @@ def _code(state: str) -> int:
 
 TestSwiping = Swiping.TestCase
 TestSwiping.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None,
+    max_examples=150, stateful_step_count=40, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
