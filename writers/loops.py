@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, Message
 
 from cluster.connections.kafka import assign, consume, reader
-from configs.contracts.errors import DeadLetterLimit, DependencyUnavailable, PartitionFenced
+from configs.contracts.errors import DeadLetterLimit, DependencyUnavailable, PartitionFenced, PositionOutsideLog
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.positions import Ownership, claim, regain
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Pauses after failures in a row; the last one repeats for ever."""
+OUTSIDE_LOG_S = 5.0
+"""Pause before the process ends because its position is outside the log, so that restarts do not chase each other."""
+TRACES_A_LINE = 8
 Stop = Callable[[str], None]
 
 
@@ -95,6 +99,13 @@ class ConsumingThread:
                 self.state = "fenced"
                 self._fenced(f"{self._name}: {error}")
                 return
+            except PositionOutsideLog as error:
+                self.state = "position outside the log"
+                log.error("position_outside_log", name=self._name, reason=str(error))  # noqa: TRY400
+                # A topic that was made anew has another generation in the next process's settings.
+                self._stopping.wait(OUTSIDE_LOG_S)
+                self._fenced(f"{self._name}: {error}")
+                return
             except (DependencyUnavailable, psycopg.OperationalError, psycopg.InterfaceError) as error:
                 self.state = f"waiting: {type(error).__name__}"
                 log.warning("writer_waits", name=self._name, kind=type(error).__name__)
@@ -157,10 +168,16 @@ class ConsumingThread:
             self.committed.update(next_offsets(records))
             self.commits += 1
             self.rows += len(records)
-            log.debug(
-                "committed", name=self._name, topics=sorted({record.topic for record in records}), records=len(records),
-                seconds=round(time.monotonic() - began, 4), traces=_traces(records),
-            )
+            self._report(records, time.monotonic() - began)
+
+    def _report(self, records: Sequence[LogRecord], seconds: float) -> None:
+        """One line a commit; at info when a sampled request is among the records, so that its trace ends here."""
+        traces = _sampled(records)
+        (log.info if traces else log.debug)(
+            "committed", name=self._name, topics=dict(Counter(record.topic for record in records)),
+            partitions=len({(record.topic, record.partition) for record in records}), records=len(records),
+            seconds=round(seconds, 4), traces=traces,
+        )
 
     def _assign(self, consumer: Consumer) -> None:
         wanted: dict[str, dict[int, int]] = {}
@@ -187,13 +204,13 @@ def as_record(message: Message) -> LogRecord:
     )
 
 
-def _traces(records: Sequence[LogRecord]) -> list[str]:
-    """The trace contexts of the first few traced records."""
+def _sampled(records: Sequence[LogRecord]) -> list[str]:
+    """The trace contexts (W3C traceparent) of the first few sampled records."""
     found: list[str] = []
     for record in records:
         value = record.header("traceparent") if record.headers else None
-        if value:
+        if value is not None and value.endswith(b"-01"):
             found.append(value.decode("ascii", "replace"))
-            if len(found) >= 3:
+            if len(found) == TRACES_A_LINE:
                 break
     return found

@@ -16,6 +16,7 @@ from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
 from writers.loops import ConsumingThread
 from writers.projections.thread import ProjectionThread
+from writers.pruning import keep_pruning
 from writers.rebuild import ReadModelKeeper
 from writers.records import Place
 from writers.rows import Rows
@@ -63,12 +64,16 @@ class Writer:
             stopped=lambda: self._rows.stopped,
         )
         self._stopping = threading.Event()
-        self._keeper = (
+        # One of the writers does what must be done once in a platform.
+        self._once = [] if slot else [
             threading.Thread(
                 target=ReadModelKeeper(settings, fatal=fenced).run, args=(self._stopping,), name=f"{name}-keeper", daemon=True
-            )
-            if slot == 0 else None
-        )
+            ),
+            threading.Thread(
+                target=keep_pruning, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-pruning",
+                daemon=True,
+            ),
+        ]
 
     def _committed(self) -> Mapping[Place, int]:
         return self._rows.committed
@@ -76,8 +81,8 @@ class Writer:
     def start(self) -> None:
         for thread in (self._rows, self._derive, self._projection):
             thread.start()
-        if self._keeper is not None:
-            self._keeper.start()
+        for once in self._once:
+            once.start()
 
     def stop(self) -> None:
         """Ends the threads between two batches."""
@@ -87,8 +92,8 @@ class Writer:
             thread.stop()
         for thread in threads:
             thread.join(JOIN_S)
-        if self._keeper is not None:
-            self._keeper.join(JOIN_S)
+        for once in self._once:
+            once.join(JOIN_S)
 
     @property
     def ready(self) -> bool:

@@ -1,6 +1,6 @@
 """Any event with an idempotency key -> idempotency_keys: what an owner was already asked for.
 
-Swipes keep their keys in their own rows. Keys are pruned after a day (``writers.keeper``).
+Swipes keep their keys in their own rows. Keys are pruned after a day (``writers.pruning``).
 """
 
 from __future__ import annotations

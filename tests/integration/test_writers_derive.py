@@ -1,0 +1,156 @@
+"""What follows from an event follows from the rows: nothing from poison, nothing from a lost claim."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from cluster.connections.kafka import LogAppender, Record
+from cluster.connections.redis import sync_client
+from configs.contracts import events, topics
+from configs.contracts.events import Event, encode
+from configs.contracts.ids import email_hash, match_id, new_id, pair, partition_of
+from configs.contracts.read_model import REVOKED, Credential, credential_key, put_credential, record_key
+from configs.contracts.topics import Topic
+from configs.settings import Settings
+from writers.connections import open_rows
+from writers.dead_letters import list_letters
+from writers.pruning import prune
+from writers.worker import Writer
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def settings(servers: Settings) -> Settings:
+    return servers.model_copy(update={"plan": servers.plan.model_copy(update={"writer_actors": 1})})
+
+
+@pytest.fixture
+def writer(settings: Settings) -> Iterator[Writer]:
+    fenced: list[str] = []
+    running = Writer(settings, 0, fenced=fenced.append)
+    running.start()
+    yield running
+    running.stop()
+    assert not fenced
+
+
+@pytest.fixture
+def query(settings: Settings) -> Iterator[Callable[..., list[Any]]]:
+    with open_rows(settings, "test") as conn:
+        yield lambda statement, *values: conn.execute(statement, values).fetchall()
+
+
+def record(settings: Settings, topic: Topic, key: str, payload: events.Payload) -> Record:
+    event = Event(new_id(), datetime.now(UTC), key, payload)
+    return Record(topic.name, partition_of(key, settings.log.partitions), key, encode(event))
+
+
+async def append(settings: Settings, *records: Record) -> None:
+    appender = LogAppender(settings, "test")
+    try:
+        await appender.submit(list(records))
+    finally:
+        await asyncio.to_thread(appender.close)
+
+
+async def eventually(holds: Callable[[], Any]) -> Any:
+    async with asyncio.timeout(60):
+        while not (found := await asyncio.to_thread(holds)):
+            await asyncio.sleep(0.05)
+        return found
+
+
+def registered(user: str, address: str) -> events.AccountRegistered:
+    return events.AccountRegistered(
+        user_id=user, email="a@example.com", email_hash=address, password_hash=user, role="sugar_baby", display_name="A",
+        birth_date="1990-01-01", family_id=new_id(), session_expires_at=datetime.now(UTC),
+    )
+
+
+async def test_nobody_is_made_of_a_registration_whose_address_was_taken(
+    settings: Settings, writer: Writer, query: Callable[..., list[Any]]
+) -> None:
+    """As when a shard that was believed dead wrote once more: the first registration in the log holds the address."""
+    first, second, last = new_id(), new_id(), new_id()
+    address = email_hash(f"{first}@example.com")
+    await append(
+        settings,
+        record(settings, topics.AUTH_ACCOUNTS, address, registered(first, address)),
+        record(settings, topics.AUTH_ACCOUNTS, address, registered(second, address)),
+    )
+    await append(settings, record(settings, topics.AUTH_ACCOUNTS, address, registered(last, email_hash(last))))
+    await eventually(lambda: query("SELECT 1 FROM users WHERE id = %s", last))
+    await eventually(lambda: query("SELECT 1 FROM users WHERE id = %s", first))
+    assert query("SELECT 1 FROM users WHERE id = %s", second) == []
+    assert query("SELECT 1 FROM sessions WHERE user_id = %s", second) == []
+    with sync_client(settings) as client:
+        expected = put_credential(address, Credential(user_id=first, password_hash=first), 1).args[1]
+        await eventually(lambda: (client.get(credential_key(address)) or b"")[16:] == expected)
+        assert client.get(record_key(second)) is None
+
+
+async def test_poison_of_every_kind_stops_neither_what_follows_nor_the_read_model(
+    settings: Settings, writer: Writer, query: Callable[..., list[Any]]
+) -> None:
+    low, high = pair(new_id(), new_id())
+    poison = f"poison {low}"
+    match = match_id(low, high)
+    wrong = match_id(new_id(), new_id())
+    await append(
+        settings,
+        Record("matching.matched", partition_of(match, settings.log.partitions), poison, b"{"),
+        *(
+            record(settings, topic, match if topic is topics.MATCHING_MATCHED else low, payload)
+            for topic, payload in (
+                (topics.MATCHING_MATCHED, events.Matched(match_id=wrong, low_id=low, high_id=high, generation=1)),
+                (topics.MATCHING_MATCHED, events.Matched(match_id=match, low_id="low", high_id="none", generation=1)),
+                (topics.MATCHING_MATCHED, events.Matched(match_id=match, low_id=low, high_id=high, generation=1)),
+                (topics.MATCHING_SWIPE, events.Swiped(swiper_id=low, swiped_id="nobody", action="like")),
+                (topics.NOTIFICATION_SEND, events.NotificationSent(
+                    notification_id="no", user_id=low, kind="k", title="t")),
+                (topics.USER_UPDATED, events.LocationChanged(user_id=low, latitude=1.0, longitude=1.0, cell="nowhere")),
+            )
+        ),
+        record(settings, topics.AUTH_ACCOUNTS, poison, registered(low, "not a hash")),
+    )
+    await eventually(lambda: query("SELECT 1 FROM notifications WHERE user_id = %s", low))
+    await eventually(lambda: query("SELECT 1 FROM notifications WHERE user_id = %s", high))
+    assert query("SELECT match_id::text FROM matches WHERE member_id = %s", low) == [(match,)]
+    for payload in (low, high):
+        assert len(query("SELECT 1 FROM notifications WHERE user_id = %s", payload)) == 1
+    await eventually(lambda: sum(
+        letter.key in (poison.encode(), match.encode(), low.encode()) for letter in list_letters(settings, limit=1_000)
+    ) == 7)
+    with sync_client(settings) as client:
+        await eventually(lambda: client.zcard(f"match:z:{{{high}}}") == 1)
+    later = new_id()
+    await append(settings, record(settings, topics.USER_UPDATED, later, events.ProfileChanged(user_id=later, bio="b")))
+    with sync_client(settings) as client:
+        await eventually(lambda: client.get(record_key(later)))
+
+
+def test_pruning_forgets_what_is_due_and_nothing_else(settings: Settings, query: Callable[..., list[Any]]) -> None:
+    owner, old, young = new_id(), new_id(), new_id()
+    for key, age in (("old", "26 hours"), ("young", "23 hours")):
+        query(
+            "INSERT INTO idempotency_keys VALUES (%s, %s, '', %s, now() - %s::interval) RETURNING 1", owner, key, owner, age
+        )
+    for offset, age in ((1, "31 days"), (2, "29 days")):
+        query(
+            "INSERT INTO dead_letters (topic, generation, partition, record_offset, headers, error, failed_at) "
+            "VALUES (%s, 1, 0, %s, '[]', 'e', now() - %s::interval) RETURNING 1", owner, offset, age,
+        )
+    with sync_client(settings) as client:
+        now_ms = int(datetime.now(UTC).timestamp() * 1_000)
+        client.zadd(REVOKED, {old: now_ms - 3 * 3_600_000, young: now_ms - 3_600_000})
+        prune(settings)
+        assert client.zscore(REVOKED, old) is None
+        assert client.zscore(REVOKED, young) is not None
+    assert query("SELECT key FROM idempotency_keys WHERE owner = %s", owner) == [("young",)]
+    assert query("SELECT record_offset FROM dead_letters WHERE topic = %s", owner) == [(2,)]

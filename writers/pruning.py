@@ -1,0 +1,78 @@
+"""Forgetting what has served its time: request keys after a day, dead letters after 30, revocations nobody can use."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from cluster.connections.postgres import translated
+from cluster.connections.redis import sync_client
+from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.read_model import REVOKED
+from configs.settings import Settings
+from writers.connections import Connection, open_rows
+
+log = structlog.get_logger(__name__)
+
+EVERY_S: Final = 600.0
+ROWS_A_STATEMENT: Final = 10_000
+REVOKED_FOR_S: Final = 7_200
+"""Access tokens live 15 minutes at most; replicas look back a minute more."""
+
+KEYS: Final = """
+DELETE FROM idempotency_keys WHERE (owner, key) IN (
+    SELECT owner, key FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT %s
+)
+"""
+"""An hour more than the shards remember, so that no clock's drift shortens the promised day."""
+LETTERS: Final = """
+DELETE FROM dead_letters WHERE (topic, generation, partition, record_offset) IN (
+    SELECT topic, generation, partition, record_offset FROM dead_letters
+    WHERE failed_at < now() - interval '30 days' LIMIT %s
+)
+"""
+"""The stated retention: they hold personal data. Waiting ones show in the status for as long."""
+
+
+def prune(settings: Settings) -> dict[str, int]:
+    """Deletes what is due; returns how many of each kind went. Raises DependencyUnavailable: whatever is left waits."""
+    with open_rows(settings, "pruning") as conn, translated():
+        removed = {"idempotency_keys": _delete(conn, KEYS), "dead_letters": _delete(conn, LETTERS)}
+    try:
+        with sync_client(settings) as client:
+            before = int((time.time() - REVOKED_FOR_S) * 1_000)
+            removed["revoked"] = int(client.zremrangebyscore(REVOKED, "-inf", before))
+    except (RedisError, OSError) as error:
+        raise DependencyUnavailable("Redis does not answer", kind=type(error).__name__) from error
+    return removed
+
+
+def _delete(conn: Connection, statement: str) -> int:
+    """In statements of bounded size, so that no writer waits long for a lock."""
+    removed = 0
+    while True:
+        count = conn.execute(statement, (ROWS_A_STATEMENT,)).rowcount
+        removed += count
+        if count < ROWS_A_STATEMENT:
+            return removed
+
+
+def keep_pruning(settings: Settings, stopping: threading.Event, *, fatal: Callable[[str], None]) -> None:
+    """Prunes now and then until ``stopping``. ``fatal`` is told of a fault that no waiting mends."""
+    while not stopping.is_set():
+        try:
+            removed = prune(settings)
+            if any(removed.values()):
+                log.info("pruned", **removed)
+        except DependencyUnavailable as error:
+            log.warning("pruning_waits", reason=str(error))
+        except Exception as error:
+            log.exception("pruning_failed")
+            fatal(f"pruning: {error!r}")
+            raise
+        stopping.wait(EVERY_S)
