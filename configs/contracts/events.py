@@ -23,6 +23,10 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its offset; one without is refused, since it could not be compared with any other."""
 
 
+Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+"""An id in canonical text, checked when a record is decoded: shards compute with its digits."""
+
+
 class Payload(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
     """Base of all payloads; unset optional fields are not written. Trees, so the collector need not look at them."""
 
@@ -174,8 +178,8 @@ class UserReported(Payload, frozen=True, kw_only=True):
 
 class Swiped(Payload, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "swiped"
-    swiper_id: str
-    swiped_id: str
+    swiper_id: Id
+    swiped_id: Id
     action: SwipeAction
     idempotency_key: str | None = None
     impression_id: str | None = None
@@ -185,8 +189,8 @@ class SwipeUndone(Payload, frozen=True, kw_only=True):
     """The swiper's last swipe is withdrawn: the pair is as if it had never been swiped from this side."""
 
     TYPE: ClassVar[str] = "swipe_undone"
-    swiper_id: str
-    swiped_id: str
+    swiper_id: Id
+    swiped_id: Id
     undone_action: SwipeAction
     idempotency_key: str | None = None
 
@@ -202,9 +206,9 @@ class Matched(Payload, frozen=True, kw_only=True):
     """A mutual like. The event's id is ``derived_id(match_id, f"matched:{generation}")``."""
 
     TYPE: ClassVar[str] = "matched"
-    match_id: str
-    low_id: str
-    high_id: str
+    match_id: Id
+    low_id: Id
+    high_id: Id
     generation: int
 
 
@@ -212,11 +216,11 @@ class Unmatched(Payload, frozen=True, kw_only=True):
     """The pair's match has ended, or (blocked) can never begin. ``generation`` is the one that ended."""
 
     TYPE: ClassVar[str] = "unmatched"
-    match_id: str
-    low_id: str
-    high_id: str
+    match_id: Id
+    low_id: Id
+    high_id: Id
     generation: int
-    ended_by: str
+    ended_by: Id
     reason: MatchEnd
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from configs.contracts import schemas
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import BY_TYPE, EVENTS, TOPIC_OF, Barrier, Event, Payload, decode, encode
+from configs.contracts.events import BY_TYPE, EVENTS, TOPIC_OF, Barrier, Event, Id, Instant, Payload, decode, encode
 from configs.contracts.topics import TOPICS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -95,7 +95,9 @@ def test_type_names_are_told_apart() -> None:
 
 
 def values_of(kind: Any) -> st.SearchStrategy[Any]:
-    if kind is datetime:
+    if kind == Id:
+        return st.uuids().map(str)
+    if kind in (datetime, Instant):
         return st.datetimes(timezones=st.just(UTC))
     if kind is int:
         return st.integers(-(2**53), 2**53)
@@ -107,7 +109,7 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
 
 
 def payloads_of(payload: type[Payload]) -> st.SearchStrategy[Payload]:
-    hints = get_type_hints(payload)
+    hints = get_type_hints(payload, include_extras=True)
     return st.fixed_dictionaries({name: values_of(hints[name]) for name in payload.__struct_fields__}).map(
         lambda fields: payload(**fields)
     )

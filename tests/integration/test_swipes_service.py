@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,13 +18,14 @@ from actors.swipes.peers import RayPeers
 from actors.swipes.service import TOPICS as READ_TOPICS
 from actors.swipes.service import SwipeService, swipe_service
 from cluster.connections.kafka import LogAppender, assign, consume, ensure_topics, reader
-from cluster.launch.servers import EmbeddedServers
+from cluster.embedded.broker import EmbeddedBroker
+from cluster.launch.secrets import with_keys
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Barrier, Event, Matched, decode
 from configs.contracts.ids import key64, match_id, new_id, pair
 from configs.contracts.loading import SwipeRows
 from configs.contracts.topics import MATCHING_MATCHED, TOPICS
-from configs.settings import Settings
+from configs.settings import Settings, load_settings
 
 pytestmark = pytest.mark.servers
 
@@ -97,10 +98,14 @@ class Actors:
 
 
 @pytest.fixture(scope="module")
-def settings(running_servers: EmbeddedServers) -> Settings:
-    found = running_servers.settings()
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A broker of their own: actors of the same name elsewhere in the suite would be told that they are replaced."""
+    folder = tmp_path_factory.mktemp("swipes")
+    broker = EmbeddedBroker(folder)
+    found = with_keys(load_settings("test", data_dir=folder, kafka_brokers=broker.start()))
     ensure_topics(found, TOPICS)
-    return found
+    yield found
+    broker.stop()
 
 
 @asynccontextmanager
