@@ -167,10 +167,14 @@ def reconcile(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Compare PostgreSQL, Redis and shard memory; exit code 1 when something differs and is not mended."""
-    from cluster.launch.reconcile import reconcile as run
+    from cluster.launch.ray_head import environment
 
-    if not run(data_dir, repair=repair, as_json=as_json):
-        raise typer.Exit(1)
+    settings = running_settings(data_dir)
+    command = [sys.executable, "-m", "cluster.launch.reconcile", str(data_dir), "repair" if repair else "", "json" if as_json else ""]
+    # A process of its own: only one that starts under the platform's Ray environment reaches its cluster.
+    done = subprocess.run(command, env=environment(settings, read_state(data_dir).ports), check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
 
 
 token = typer.Typer(no_args_is_help=True, help="Tokens for services of your own.")

@@ -1,9 +1,13 @@
-"""`sugar reconcile`: PostgreSQL against Redis, shard memory and itself; differences are shown and, if asked, mended."""
+"""`sugar reconcile`: PostgreSQL against Redis, shard memory and itself; differences are shown and, if asked, mended.
+
+Runs as ``python -m cluster.launch.reconcile DATA_DIR [repair] [json]`` under the platform's Ray environment.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -93,3 +97,7 @@ def _show(report: Report, matched: Sequence[tuple[str, str]]) -> None:
         console.print(f"  {finding}", markup=False)
     if report.agrees:
         console.print("PostgreSQL, Redis and the shards agree")
+
+
+if __name__ == "__main__":
+    sys.exit(0 if reconcile(Path(sys.argv[1]), repair="repair" in sys.argv[2:], as_json="json" in sys.argv[2:]) else 1)
