@@ -17,7 +17,20 @@ from cluster.connections.redis import apply, sync_client
 from configs.contracts import events
 from configs.contracts.events import TOPIC_OF, Event, Payload
 from configs.contracts.ids import derived_id, email_hash, match_id, new_id, pair
-from configs.contracts.read_model import LISTING_BOUNDS, credential_key, listing_keys, record_key, relation_key
+from configs.contracts.read_model import (
+    LISTING_BOUNDS,
+    Credential,
+    LikeEntry,
+    Operation,
+    credential_key,
+    listing_keys,
+    put_credential,
+    put_entry,
+    put_record,
+    put_relation,
+    record_key,
+    relation_key,
+)
 from configs.settings import Settings
 from writers.commit import write_facts
 from writers.connections import Connection, open_rows
@@ -195,3 +208,46 @@ def test_projected_in_any_batches_late_and_repeatedly_redis_equals_the_rows(
     forget(client, history)
     apply(client, people_operations(conn, history.people)[1])
     assert incremental == seen(client, history)
+
+
+@pytest.mark.parametrize("kind", ["record", "relation", "entry", "credential"])
+def test_an_older_or_repeated_operation_changes_nothing(connections: tuple[Connection, redis.Redis], kind: str) -> None:
+    _, client = connections
+    user, other = new_id(), new_id()
+
+    def operation(value: str, version: int) -> Operation:
+        if kind == "record":
+            return put_record(user, {"bio": value}, version)
+        if kind == "relation":
+            return put_relation(user, other, by_other=False, blocked=value == "new", version=version)
+        if kind == "credential":
+            return put_credential(user, Credential(user_id=user, password_hash=value), version)
+        entry = LikeEntry(liker_id=other, action="like", liked_at=value)
+        return put_entry("like", user, other, entry, version=version, at_ms=5 if value == "new" else None)
+
+    def everything() -> dict[str, Any]:
+        keys = (record_key(user), f"fld:{{{user}}}", relation_key(user), credential_key(user), *listing_keys("like", user))
+        return {key: client.dump(key) for key in keys}
+
+    apply(client, [operation("old", 7)])
+    before = everything()
+    apply(client, [operation("new", 8)])
+    after = everything()
+    assert after != before
+    apply(client, [operation("old", 7), operation("other", 8), operation("old", 1)])
+    assert everything() == after
+
+
+def test_a_pass_leaves_no_trace_where_no_like_stood_before(connections: tuple[Connection, redis.Redis]) -> None:
+    conn, client = connections
+    one, other, third = new_id(), new_id(), new_id()
+    facts = [
+        Fact(Event(new_id(), START, one, events.Swiped(swiper_id=one, swiped_id=target, action=action)), version, 0)
+        for version, (target, action) in enumerate([(other, "pass"), (third, "like"), (third, "pass")], 1 << 40)
+    ]
+    with conn.cursor() as cur:
+        write_facts(cur, facts)
+    project(conn, client, facts)
+    assert client.exists(*listing_keys("like", other)) == 0
+    assert client.hlen(listing_keys("like", third)[1]) == 1, "a late projection of the like must find its withdrawal"
+    assert client.zcard(listing_keys("like", third)[0]) == 0
