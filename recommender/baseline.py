@@ -13,50 +13,94 @@ The constants are guesses that later models replace by what they learn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from recommender.ranking import Features, Floats, Ids, best
+from recommender.features import cleaned
+from recommender.ranking import Features, Floats, Ranker, Scored
 
 LN2: Final = 0.6931472
+LEAST: Final = np.float32(-1e6)
+"""The least logarithm of a term, whatever the parameters: scores stay finite."""
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
-    """The baseline with its parameters."""
+class Baseline(Scored):
+    """The baseline with its parameters, all positive."""
+
+    kind: ClassVar[str] = "baseline"
 
     distance_scale_km: float = 40.0
     recency_half_life_days: float = 7.0
     recency_floor: float = 1 / 64
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (np.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive, not {value!r}")
+
     @property
     def version(self) -> str:
         return f"baseline-1:{self.distance_scale_km:g}:{self.recency_half_life_days:g}:{self.recency_floor:g}"
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        return (
+            "distance_km", "days_since_active", "age_years", "age_min", "age_max", "viewer_age_years", "viewer_age_min",
+            "viewer_age_max",
+        )
+
     def explain(self, features: Features) -> Mapping[str, Floats]:
         """Term -> its logarithm, (n,) or () float32, none above 0; their sum is the score."""
-        viewer_fit = _fit(features["age_years"], features["viewer_age_min"], features["viewer_age_max"])
-        candidate_fit = _fit(features["viewer_age_years"], features["age_min"], features["age_max"])
-        recency = features["days_since_active"] * np.float32(-LN2 / self.recency_half_life_days)
-        return {
-            "distance": features["distance_km"] * np.float32(-1 / self.distance_scale_km),
-            "recency": np.maximum(recency, np.float32(np.log(self.recency_floor))),
-            "viewer_fit": viewer_fit,
-            "candidate_fit": candidate_fit,
-        }
+        return self._sound(features)[0]
 
     def score(self, features: Features) -> Floats:
         """(n,) float32: natural logarithm of a number in (0, 1]."""
-        terms = self.explain(features)
-        return np.asarray(
-            terms["distance"] + terms["recency"] + terms["viewer_fit"] + terms["candidate_fit"], dtype=np.float32
-        )
+        return self._sound(features)[1]
 
-    def rank(self, ids: Ids, features: Features, size: int) -> tuple[Ids, Floats]:
-        """See ``Ranker.rank``."""
-        return best(ids, self.score(features), size)
+    def _sound(self, features: Features) -> tuple[dict[str, Floats], Floats]:
+        """(terms, score); looks for bad values only after one has shown in the score, since that is rare."""
+        if all(name in features for name in self.features):
+            terms = self._terms(features)
+            total = _total(terms)
+            if np.isfinite(total).all():
+                return terms, total
+        terms = {name: np.maximum(term, LEAST) for name, term in self._terms(cleaned(self.features, features)).items()}
+        return terms, _total(terms)
+
+    def _terms(self, features: Features) -> dict[str, Floats]:
+        with np.errstate(all="ignore"):
+            recency = features["days_since_active"] * np.float32(-LN2 / self.recency_half_life_days)
+            return {
+                "distance": features["distance_km"] * np.float32(-1 / self.distance_scale_km),
+                "recency": np.maximum(recency, np.float32(np.log(self.recency_floor))),
+                "viewer_fit": _fit(features["age_years"], features["viewer_age_min"], features["viewer_age_max"]),
+                "candidate_fit": _fit(features["viewer_age_years"], features["age_min"], features["age_max"]),
+            }
+
+    def parameters(self) -> dict[str, Any]:
+        """See ``artifacts.Storable``."""
+        return asdict(self)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def parts(self) -> dict[str, Ranker]:
+        return {}
+
+    @classmethod
+    def restore(cls, parameters: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]],
+                parts: Mapping[str, Ranker]) -> Baseline:
+        return cls(**parameters)
+
+
+def _total(terms: Mapping[str, Floats]) -> Floats:
+    return np.asarray(
+        terms["distance"] + terms["recency"] + terms["viewer_fit"] + terms["candidate_fit"], dtype=np.float32
+    )
 
 
 def _fit(age: Floats, least: Floats, most: Floats) -> Floats:

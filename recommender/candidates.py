@@ -105,12 +105,30 @@ def birth_days_of(words: Words) -> Days:
     return (words & np.uint64(DAY_MOST)).astype(np.int64) - DAY_BIAS
 
 
-def ages_accepted(words: Words) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(youngest, oldest) completed years that each candidate accepts, (n,) float32."""
-    few = np.uint64(AGE_MOST)
-    oldest = (words >> np.uint64(_OLDEST) & few).astype(np.float32)
-    youngest = np.float32(AGE_MOST) - (words >> np.uint64(_YOUNGEST) & few).astype(np.float32)
-    return youngest, oldest
+def youngest_accepted(words: Words) -> NDArray[np.float32]:
+    """Youngest completed years that each candidate accepts, (n,) float32."""
+    return np.float32(AGE_MOST) - (words >> np.uint64(_YOUNGEST) & np.uint64(AGE_MOST)).astype(np.float32)
+
+
+def oldest_accepted(words: Words) -> NDArray[np.float32]:
+    """Oldest completed years that each candidate accepts, (n,) float32."""
+    return (words >> np.uint64(_OLDEST) & np.uint64(AGE_MOST)).astype(np.float32)
+
+
+def reaches_of(words: Words) -> NDArray[np.float32]:
+    """The largest distance each candidate accepts, (n,) float32 km."""
+    return (words >> REACH_SHIFT & np.uint64(DISTANCE_MOST_KM)).astype(np.float32)
+
+
+def roles_of(flags: Flags) -> NDArray[np.uint8]:
+    """``people.ROLE_CODES`` of each candidate, (n,) uint8; 0 for who has none yet."""
+    return (flags >> np.uint16(_ROLE + 1) & np.uint16(1)).astype(np.uint8)
+
+
+def genders_of(flags: Flags) -> NDArray[np.uint8]:
+    """``people.GENDER_CODES`` of each candidate, (n,) uint8."""
+    one_bit = flags >> np.uint16(_GENDER) & np.uint16(_ALL_GENDERS)
+    return ((one_bit > 1) + (one_bit > 2).astype(np.uint8) + (one_bit > 4)).astype(np.uint8)
 
 
 def unpack_word(word: int) -> tuple[int, int, int, int]:

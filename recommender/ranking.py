@@ -1,9 +1,9 @@
-"""What every ranker offers, the features it may read, and how the best of many scores are taken."""
+"""What every ranker offers, and how the best of many scores are taken."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +12,6 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Features = Mapping[str, Floats]
 """Feature name -> values, (n,) float32 in the order of the candidates, or () for what all of them share."""
-
-FEATURES: Final[Mapping[str, str]] = {
-    "distance_km": "between the centres of both grid cells, kilometres",
-    "days_since_active": "days since the candidate's last known activity, not negative",
-    "age_years": "the candidate's age with fraction",
-    "age_min": "youngest age the candidate accepts, completed years",
-    "age_max": "oldest age the candidate accepts, completed years",
-    "viewer_age_years": "the viewer's age with fraction",
-    "viewer_age_min": "youngest age the viewer accepts, completed years",
-    "viewer_age_max": "oldest age the viewer accepts, completed years",
-}
-"""Every feature a card shard hands to a ranker, with its meaning and unit."""
 
 
 class Ranker(Protocol):
@@ -34,12 +22,45 @@ class Ranker(Protocol):
         """Names the model and its parameters; written into every impression."""
         ...
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The features it reads, all of them in ``recommender.features.FEATURES``."""
+        ...
+
+    def score(self, features: Features) -> Floats:
+        """(n,) float32, natural logarithm of a positive number, always finite.
+
+        A feature that is missing, NaN or infinite counts as its neutral value (``Feature.neutral``). The shape is that
+        which all features have together: () when each is ().
+        """
+        ...
+
+    def explain(self, features: Features) -> Mapping[str, Floats]:
+        """Term -> its part of the score, (n,) or () float32; the sum of all is the score up to rounding.
+
+        The price of a crowded candidate, where there is one, is the term ``"exposure"``.
+        """
+        ...
+
     def rank(self, ids: Ids, features: Features, size: int) -> tuple[Ids, Floats]:
         """The ``size`` best of ``ids`` (n,) int64 with their scores, best first.
 
         Equal scores keep the order of ``ids``. Scores are comparable between calls of one version only.
         """
         ...
+
+
+class Scored:
+    """Ranks by ``score``: the base of the rankers in this package."""
+
+    def score(self, features: Features) -> Floats:
+        """See ``Ranker.score``."""
+        raise NotImplementedError
+
+    def rank(self, ids: Ids, features: Features, size: int) -> tuple[Ids, Floats]:
+        """See ``Ranker.rank``."""
+        scores = self.score(features)
+        return best(ids, scores if scores.shape == ids.shape else np.broadcast_to(scores, ids.shape), size)
 
 
 def best(ids: Ids, scores: Floats, size: int) -> tuple[Ids, Floats]:

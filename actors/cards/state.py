@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.cards.blocks import Blocks, grown
+from actors.cards.columns import CandidateColumns, viewer_columns
 from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Shortlist
 from actors.cards.nearby import Nearby
 from configs.contracts.events import (
@@ -22,13 +23,14 @@ from configs.contracts.events import (
 )
 from configs.contracts.loading import UNKNOWN_ROLE, PeopleRows
 from configs.contracts.people import GENDER_CODES, MAXIMUM_DISTANCE_KM, ROLE_CODES, gender_mask, role_mask, snap
-from recommender import candidates
-from recommender.candidates import INCOMPLETE, REACH_SHIFT, Viewer, birth_days_of, day_number
+from recommender import candidates, features
+from recommender.candidates import INCOMPLETE, REACH_SHIFT, Viewer, day_number
+from recommender.features import Pairs
+from recommender.people_table import EMPTY, NOBODY, PeopleTable
 from recommender.ranking import Floats, Ids, Ranker
 
 ELSEWHERE: Final = 0
 """The group of people without a location and of those in other actors' cells: known, never answered."""
-DAYS_A_YEAR: Final = 365.2425
 EXCLUDE_FIRST_PAST: Final = 4_096
 """Seen people past which they are taken out before ranking rather than after."""
 DEFAULT_AGES: Final = (18, 99)
@@ -53,6 +55,8 @@ class Cards:
 
     def __init__(self, ranker: Ranker, slot: int = 0, actors: int = 1) -> None:
         self.ranker = ranker
+        self._table = EMPTY
+        self._table_places = np.zeros(0, dtype=np.int32)
         self._slot, self._actors = slot, actors
         self._index: dict[int, int] = {}
         self._high = np.zeros(0, dtype=np.uint64)
@@ -70,7 +74,7 @@ class Cards:
     @property
     def nbytes(self) -> int:
         """Bytes of the columns, without the index by id."""
-        columns = (self._high, self._low, self._versions, self._match_versions)
+        columns = (self._high, self._low, self._versions, self._match_versions, self._table_places)
         return self._blocks.nbytes + sum(column.nbytes for column in columns)
 
     def describe(self) -> dict[str, Any]:
@@ -112,6 +116,13 @@ class Cards:
         self._versions[people] = rows.versions[picked]
         self._match_versions[people] = rows.match_versions[picked]
         self._blocks.insert_many(people, groups[picked], words[picked], flags[picked], active_s[picked])
+
+    def use(self, table: PeopleTable) -> None:
+        """From now on history, prices and vectors are read from this table."""
+        known = len(self._index)
+        places = np.zeros(self._table_places.size, dtype=np.int32)
+        places[:known] = table.places(self._high[:known], self._low[:known])
+        self._table, self._table_places = table, places
 
     def settle(self) -> None:
         """Writes near cells near each other, after everything was loaded."""
@@ -194,6 +205,9 @@ class Cards:
         self._versions = grown(self._versions, person + 1)
         self._match_versions = grown(self._match_versions, person + 1)
         self._high[person], self._low[person] = number >> 64, number & (1 << 64) - 1
+        self._table_places = grown(self._table_places, person + 1)
+        if len(self._table):
+            self._table_places[person] = self._table.place(number)
         return person
 
     def _place(self, person: int, group: int) -> None:
@@ -268,23 +282,12 @@ class Cards:
         return rows, distances[which]
 
     def features(self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime) -> dict[str, Floats]:
-        """Every feature of ``recommender.ranking.FEATURES`` for the people in these rows, in their order."""
-        words = self._blocks.words[rows]
-        today = now.timestamp() / 86_400
-        youngest, oldest = candidates.ages_accepted(words)
-        age = (today - birth_days_of(words)) * (1 / DAYS_A_YEAR)
-        idle = today - self._blocks.active_s[rows] * (1 / 86_400)
-        own_age = (today - day_number(date.fromisoformat(query.birth_date))) / DAYS_A_YEAR
-        return {
-            "distance_km": distances.astype(np.float32),
-            "days_since_active": np.maximum(idle, 0).astype(np.float32),
-            "age_years": age.astype(np.float32),
-            "age_min": youngest,
-            "age_max": oldest,
-            "viewer_age_years": np.asarray(own_age, dtype=np.float32),
-            "viewer_age_min": np.asarray(query.age_min, dtype=np.float32),
-            "viewer_age_max": np.asarray(query.age_max, dtype=np.float32),
-        }
+        """The features that the ranker reads, for the people in these rows, in their order."""
+        table, now_s = self._table, now.timestamp()
+        found = CandidateColumns(self._blocks, rows, table, lambda: self._table_places[self._blocks.people[rows]])
+        place = table.place(_number(query.viewer_id)) if len(table) else NOBODY
+        viewer = viewer_columns(query, now_s, table, place)
+        return features.compute(self.ranker.features, Pairs(viewer, found, distances, now_s, table.priors))
 
 
 def _number(user_id: str) -> int:

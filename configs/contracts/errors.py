@@ -75,3 +75,15 @@ class PartitionCountMismatch(PlatformError):
 
 class ConfigurationError(PlatformError):
     """The settings cannot be used; the message says what to change."""
+
+
+class ArtifactCorrupt(PlatformError):
+    """A stored model or table is incomplete, altered or not of a known kind: deploy another one."""
+
+
+class ArtifactExists(PlatformError):
+    """A version is written once: choose another directory."""
+
+
+class FeaturesDiffer(PlatformError):
+    """The model reads features that this code computes differently or not at all; ``details`` names them."""

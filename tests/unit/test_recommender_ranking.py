@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recommender.baseline import Baseline
-from recommender.ranking import FEATURES, best
+from recommender.ranking import best
 
 
 def features(n: int = 1, **given: object) -> dict[str, np.ndarray]:
@@ -14,13 +14,13 @@ def features(n: int = 1, **given: object) -> dict[str, np.ndarray]:
         "distance_km": 10.0, "days_since_active": 1.0, "age_years": 30.0, "age_min": 25.0, "age_max": 39.0,
         "viewer_age_years": 32.5, "viewer_age_min": 24.0, "viewer_age_max": 35.0,
     }
-    assert set(typical) == set(FEATURES)
+    assert set(typical) == set(Baseline().features)
     return {name: np.full(n, given.get(name, value), np.float32) for name, value in typical.items()}
 
 
 def test_score_is_the_sum_of_its_explanation_and_no_term_is_positive() -> None:
     rng = np.random.default_rng(0)
-    given = {name: rng.uniform(18, 60, 200).astype(np.float32) for name in FEATURES}
+    given = {name: rng.uniform(18, 60, 200).astype(np.float32) for name in Baseline().features}
     given["age_max"] = given["age_min"] + 5
     given["viewer_age_max"] = given["viewer_age_min"] + 5
     ranker = Baseline()

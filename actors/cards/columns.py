@@ -1,0 +1,77 @@
+"""What the shard knows of viewer and candidates, as the columns from which ``recommender.features`` computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.cards.blocks import Blocks
+from actors.cards.commands import DeckQuery
+from configs.contracts.people import GENDER_CODES, ROLE_CODES
+from recommender import candidates
+from recommender.people_table import NOBODY, PeopleTable
+
+Column = NDArray[Any]
+
+class CandidateColumns(Mapping[str, Column]):
+    """Columns of the people in some rows: profile facts from the blocks, the rest from the people table.
+
+    Unpacked when first read, then kept.
+    """
+
+    def __init__(self, blocks: Blocks, rows: NDArray[np.int64], table: PeopleTable, places: Callable[[], Any]) -> None:
+        self.blocks, self.rows = blocks, rows
+        self._table, self._places = table, places
+        self._read: dict[str, Column] = {}
+
+    @cached_property
+    def words(self) -> NDArray[np.uint64]:
+        return self.blocks.words[self.rows]
+
+    @cached_property
+    def flags(self) -> NDArray[np.uint16]:
+        return self.blocks.flags[self.rows]
+
+    def __getitem__(self, name: str) -> Column:
+        column = self._read.get(name)
+        if column is None:
+            unpack = _PROFILE.get(name)
+            column = self._read[name] = unpack(self) if unpack else self._from_table(name)
+        return column
+
+    def _from_table(self, name: str) -> Column:
+        values = self._table.columns[name]
+        return np.asarray(values[self._places() if len(self._table) else NOBODY])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**_PROFILE, **self._table.columns})
+
+    def __len__(self) -> int:
+        return len({**_PROFILE, **self._table.columns})
+
+
+_PROFILE: Final[Mapping[str, Callable[[CandidateColumns], Column]]] = {
+    "birth_day": lambda them: candidates.birth_days_of(them.words),
+    "active_s": lambda them: them.blocks.active_s[them.rows],
+    "age_min": lambda them: candidates.youngest_accepted(them.words),
+    "age_max": lambda them: candidates.oldest_accepted(them.words),
+    "reach_km": lambda them: candidates.reaches_of(them.words),
+    "role": lambda them: candidates.roles_of(them.flags),
+    "gender": lambda them: candidates.genders_of(them.flags),
+    "verified": lambda them: (them.flags & np.uint16(candidates.UNVERIFIED)) == 0,
+}
+
+
+def viewer_columns(query: DeckQuery, now_s: float, table: PeopleTable, place: int) -> Mapping[str, Column]:
+    """The viewer's columns, each () or (k,). Whoever asks is active now."""
+    own = {
+        "birth_day": candidates.day_number(date.fromisoformat(query.birth_date)), "active_s": now_s,
+        "age_min": query.age_min, "age_max": query.age_max, "reach_km": query.max_distance_km,
+        "role": ROLE_CODES[query.role], "gender": GENDER_CODES[query.gender],
+    }
+    return {name: np.asarray(value) for name, value in own.items()} | dict(table.rows(place))
