@@ -117,7 +117,10 @@ class LogTail:
 
     def _read(self, consumer: Consumer) -> dict[tuple[str, int], list[tuple[int, bytes | None]]]:
         chunks: dict[tuple[str, int], list[tuple[int, bytes | None]]] = {}
-        for message in consume(consumer, RECORDS_A_READ, 0.5, lambda error: None):
+        found = consume(consumer, 1, 0.5, lambda error: None)  # more at once would wait until there are as many
+        if found:
+            found += consume(consumer, RECORDS_A_READ, 0, lambda error: None)
+        for message in found:
             chunks.setdefault((message.topic(), message.partition()), []).append((message.offset(), message.value()))
         return chunks
 
