@@ -161,6 +161,26 @@ def pack_flags(role_code: int | None, gender_code: int, roles: int, genders: int
     )
 
 
+def pack_many_flags(role_codes: NDArray[np.uint8], gender_codes: NDArray[np.uint8], roles: NDArray[np.uint8],
+                    genders: NDArray[np.uint8], *, unknown_role: int, discoverable: NDArray[np.bool_],
+                    verified: NDArray[np.bool_]) -> Flags:
+    """``pack_flags`` for columns, each (n,); ``unknown_role`` is the code of a role that is not known."""
+    known = role_codes != unknown_role
+    own = np.where(known, 1 << np.minimum(role_codes, 1).astype(np.int64), 0)
+    accepted = np.where((roles == 0) & known, own ^ _ALL_ROLES, roles.astype(np.int64))
+    accepted_genders = np.where(genders == 0, _ALL_GENDERS, genders.astype(np.int64))
+    packed = (
+        own << _ROLE
+        | np.int64(1) << (gender_codes.astype(np.int64) + _GENDER)
+        | (accepted ^ _ALL_ROLES) << _REFUSED_ROLE
+        | (accepted_genders ^ _ALL_GENDERS) << _REFUSED_GENDER
+        | np.where(discoverable, 0, HIDDEN)
+        | np.where(verified, 0, UNVERIFIED)
+        | np.where(known, 0, INCOMPLETE)
+    )
+    return packed.astype(np.uint16)
+
+
 def with_role(flags: int, role_code: int) -> int:
     """The flags of somebody whose role has become known; who stored no roles accepts the opposite one."""
     refused = flags >> _REFUSED_ROLE & _ALL_ROLES

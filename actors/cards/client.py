@@ -79,4 +79,5 @@ def merged(shortlists: Sequence[Shortlist], size: int) -> Deck:
     entries = [entry for _, entry in found.values()]
     if len(shortlists) > 1:
         entries.sort(key=lambda entry: (-entry.score, entry.user_id))
-    return Deck(entries[:size], model)
+    beyond = min((shortlist.beyond_km for shortlist in shortlists if shortlist.beyond_km is not None), default=None)
+    return Deck(entries[:size], model, beyond)

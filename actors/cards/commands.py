@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from configs.contracts.events import Gender, Role
+from configs.contracts.errors import PlatformError
+from configs.contracts.events import Gender, LocationChanged, PreferencesChanged, ProfileChanged, Role, UserCreated
 
 DECK_SIZE: Final = 50
 ONLINE_RECENTLY_S: Final = 86_400
@@ -34,8 +35,18 @@ class DeckQuery(msgspec.Struct, frozen=True, gc=False):
     verified_only: bool = False
     online_recently: bool = False
     seen: bytes = b""
-    """Sorted little-endian uint64 ``key64`` of everybody who must not be shown (``SwipesClient.seen_set``)."""
+    """Sorted little-endian uint64 ``key64`` of everybody who must not be shown (``SwipesClient.seen_set``); or, with
+    ``seen_base``, of those among them whose state has changed since that token."""
+    seen_gone: bytes = b""
+    """With ``seen_base``: those who changed and may be shown again."""
+    seen_token: int = 0
+    """Names this state of the set, to be kept for the next query; 0: not worth keeping."""
+    seen_base: int = 0
+    shown: bytes = b""
+    """Sorted ``key64`` of more people to leave out, of this query only."""
     size: int = DECK_SIZE
+    widest_km: int = 0
+    """The viewer's own limit: past ``max_distance_km`` up to here the nearest of those who fit is looked for."""
 
 
 class DeckEntry(msgspec.Struct, frozen=True, gc=False):
@@ -55,6 +66,8 @@ class Deck(msgspec.Struct, frozen=True, gc=False):
 
     entries: list[DeckEntry]
     model_version: str
+    beyond_km: float | None = None
+    """When there were fewer than asked for: how far away the nearest other person who fits is, up to ``widest_km``."""
 
 
 class Shortlist(msgspec.Struct, frozen=True, gc=False):
@@ -70,3 +83,34 @@ class Shortlist(msgspec.Struct, frozen=True, gc=False):
     versions: bytes
     match_versions: bytes
     model_version: str
+    beyond_km: float | None = None
+
+
+class NearestQuery(msgspec.Struct, frozen=True, gc=False):
+    """The people nearest to a point, whatever their preferences (people who hide themselves included)."""
+
+    latitude: float
+    longitude: float
+    radius_km: float
+    count: int
+
+
+class Nearest(msgspec.Struct, frozen=True, gc=False):
+    """Nearest first: ``ids`` 16 bytes each (big-endian UUID), ``distances_km`` little-endian float32."""
+
+    ids: bytes
+    distances_km: bytes
+
+
+NotedPayload = LocationChanged | PreferencesChanged | ProfileChanged | UserCreated
+
+
+class Noted(msgspec.Struct, frozen=True, gc=False):
+    """A change that is in the log: at ``version`` in its person's partition (0 for a creation, whatever its place)."""
+
+    payload: NotedPayload
+    version: int = 0
+
+
+class SeenUnknown(PlatformError):
+    """The query named changes of a set of seen people that this actor does not keep; ask again with the whole set."""

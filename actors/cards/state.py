@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, datetime
 from typing import Any, Final
 
 import h3
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from actors.cards.blocks import Blocks, grown
 from actors.cards.columns import CandidateColumns, viewer_columns
-from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Shortlist
+from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Nearest, NearestQuery, Shortlist
+from actors.cards.identities import UNKNOWN, Identities, split_ids
 from actors.cards.nearby import Nearby
+from actors.cards.seen import Excluded, SeenSets
 from configs.contracts.events import (
     Event,
     LocationChanged,
@@ -21,7 +25,7 @@ from configs.contracts.events import (
     UserCreated,
     WasActive,
 )
-from configs.contracts.loading import UNKNOWN_ROLE, PeopleRows
+from configs.contracts.loading import UNKNOWN_ROLE, PackedIds, PeopleRows
 from configs.contracts.people import GENDER_CODES, MAXIMUM_DISTANCE_KM, ROLE_CODES, gender_mask, role_mask, snap
 from recommender import candidates, features
 from recommender.candidates import INCOMPLETE, REACH_SHIFT, Viewer, day_number
@@ -31,8 +35,9 @@ from recommender.ranking import Floats, Ids, Ranker
 
 ELSEWHERE: Final = 0
 """The group of people without a location and of those in other actors' cells: known, never answered."""
-EXCLUDE_FIRST_PAST: Final = 4_096
-"""Seen people past which they are taken out before ranking rather than after."""
+SPARE: Final = 64
+"""Ranked people past the number asked for, so that mostly nobody has to be ranked again without those seen."""
+CELLS_A_STEP: Final = 64
 DEFAULT_AGES: Final = (18, 99)
 DEFAULT_DISTANCE_KM: Final = 50
 
@@ -45,7 +50,7 @@ def slot_of(cell: int, actors: int) -> int:
 class Cards:
     """People with what both sides' filters and the ranking need.
 
-    Every actor knows everybody (about 170 bytes a person, most of it the index by id), because an event names only what
+    Every actor knows everybody (about 100 bytes a person), because an event names only what
     changed: whoever moves into this actor's cells must be known already. Only the cells with
     ``slot_of(cell, actors) == slot`` are answered from. Someone who moved into another actor's cell stays known with
     their newest version, so a repeated older event cannot bring them back.
@@ -58,32 +63,32 @@ class Cards:
         self._table = EMPTY
         self._table_places = np.zeros(0, dtype=np.int32)
         self._slot, self._actors = slot, actors
-        self._index: dict[int, int] = {}
-        self._high = np.zeros(0, dtype=np.uint64)
-        self._low = np.zeros(0, dtype=np.uint64)
+        self._ids = Identities()
         self._versions = np.zeros(0, dtype=np.uint64)
         self._match_versions = np.zeros(0, dtype=np.uint64)
         self._blocks = Blocks()
         self.nearby = Nearby()
+        self.seen = SeenSets()
         self._groups: dict[int, int] = {}
         self._group(0)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._ids)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the columns, without the index by id."""
-        columns = (self._high, self._low, self._versions, self._match_versions, self._table_places)
-        return self._blocks.nbytes + sum(column.nbytes for column in columns)
+        """Bytes of all columns and of the index by id, spare places included."""
+        columns = (self._versions, self._match_versions, self._table_places)
+        return self._blocks.nbytes + self._ids.nbytes + sum(column.nbytes for column in columns)
 
     def describe(self) -> dict[str, Any]:
         """Figures for status and metrics."""
         return {
-            "entries": len(self._index),
+            "entries": len(self._ids),
             "answerable": int(self._blocks.counts.sum() - self._blocks.counts[ELSEWHERE]),
             "cells": len(self._groups) - 1,
             "column_bytes": self.nbytes,
+            "seen_bytes": self.seen.nbytes,
             "model_version": self.ranker.version,
         }
 
@@ -91,37 +96,27 @@ class Cards:
 
     def load(self, rows: PeopleRows) -> None:
         """Adds a page of people to be restored from; call before ``apply``. Whoever is known already is left alone."""
-        numbers = [_number(user_id) for user_id in rows.user_ids]
+        high, low = split_ids(PackedIds.of(rows.user_ids).packed)
+        fresh = np.flatnonzero(self._ids.find_many(high, low) == UNKNOWN)
         words = candidates.pack_words(rows.birth_days, rows.age_min, rows.age_max, rows.max_distance_km)
-        flags = np.fromiter(
-            (
-                candidates.pack_flags(
-                    None if role == UNKNOWN_ROLE else role, gender, roles, genders, discoverable=shown, verified=verified
-                )
-                for role, gender, roles, genders, shown, verified in zip(
-                    rows.roles.tolist(), rows.genders.tolist(), rows.role_masks.tolist(), rows.gender_masks.tolist(),
-                    rows.discoverable.tolist(), rows.verified.tolist(), strict=True,
-                )
-            ),
-            dtype=np.uint16, count=len(numbers),
+        flags = candidates.pack_many_flags(
+            rows.roles, rows.genders, rows.role_masks, rows.gender_masks, unknown_role=UNKNOWN_ROLE,
+            discoverable=rows.discoverable, verified=rows.verified,
         )
         active_s = np.clip(rows.last_active_s, 0, 2**32 - 1).astype(np.uint32)
         cells, which = np.unique(rows.cells, return_inverse=True)
         groups = np.array([self._group(cell) for cell in cells.tolist()], dtype=np.int64)[which]
-        fresh = [position for position, number in enumerate(numbers) if number not in self._index]
-        for position in fresh:
-            self._add(numbers[position])
-        picked = np.array(fresh, dtype=np.int64)
-        people = np.arange(len(self._index) - picked.size, len(self._index))
-        self._versions[people] = rows.versions[picked]
-        self._match_versions[people] = rows.match_versions[picked]
-        self._blocks.insert_many(people, groups[picked], words[picked], flags[picked], active_s[picked])
+        people = self._ids.add_many(high[fresh], low[fresh])
+        self._entered(people)
+        self._versions[people] = rows.versions[fresh]
+        self._match_versions[people] = rows.match_versions[fresh]
+        self._blocks.insert_many(people, groups[fresh], words[fresh], flags[fresh], active_s[fresh])
 
     def use(self, table: PeopleTable) -> None:
         """From now on history, prices and vectors are read from this table."""
-        known = len(self._index)
+        known = len(self._ids)
         places = np.zeros(self._table_places.size, dtype=np.int32)
-        places[:known] = table.places(self._high[:known], self._low[:known])
+        places[:known] = table.places(self._ids.high[:known], self._ids.low[:known])
         self._table, self._table_places = table, places
 
     def settle(self) -> None:
@@ -191,24 +186,22 @@ class Cards:
     def _known(self, user_id: str) -> int:
         """The person's number; someone never heard of is added, incomplete and nowhere."""
         number = _number(user_id)
-        person = self._index.get(number)
-        if person is None:
-            person = self._add(number)
+        person = self._ids.find(number)
+        if person == UNKNOWN:
+            person = self._ids.add(number)
+            self._entered(np.array([person]))
             word = candidates.pack_word(0, *DEFAULT_AGES, DEFAULT_DISTANCE_KM)
             flags = candidates.pack_flags(None, 0, 0, 0, discoverable=True, verified=False)
             self._blocks.insert(person, ELSEWHERE, word, flags, 0)
         return person
 
-    def _add(self, number: int) -> int:
-        person = self._index[number] = len(self._index)
-        self._high, self._low = grown(self._high, person + 1), grown(self._low, person + 1)
-        self._versions = grown(self._versions, person + 1)
-        self._match_versions = grown(self._match_versions, person + 1)
-        self._high[person], self._low[person] = number >> 64, number & (1 << 64) - 1
-        self._table_places = grown(self._table_places, person + 1)
+    def _entered(self, people: Ids) -> None:
+        """Makes room for what is kept of people who have just been numbered."""
+        known, ids = len(self._ids), self._ids
+        self._versions, self._match_versions = grown(self._versions, known), grown(self._match_versions, known)
+        self._table_places = grown(self._table_places, known)
         if len(self._table):
-            self._table_places[person] = self._table.place(number)
-        return person
+            self._table_places[people] = self._table.places(ids.high[people], ids.low[people])
 
     def _place(self, person: int, group: int) -> None:
         if self._blocks.group_of[person] != group:
@@ -230,25 +223,33 @@ class Cards:
     def shortlist(self, query: DeckQuery, now: datetime) -> Shortlist:
         """The best ``query.size`` people whom both sides' preferences accept and the viewer has not seen.
 
-        Raises PositionInvalid: the viewer's coordinates are not a place.
+        Raises PositionInvalid: the viewer's coordinates are not a place. SeenUnknown: see ``SeenSets.of``.
         """
+        seen = self.seen.of(query)
+        shown = Excluded(0, np.frombuffer(query.shown, dtype="<u8"), kept=False)
+        viewer = self._ids.find(_number(query.viewer_id))
         rows, distances = self.eligible(query, now)
-        seen = np.frombuffer(query.seen, dtype="<u8")
-        if seen.size > EXCLUDE_FIRST_PAST:
-            kept = candidates.without(self._low[self._blocks.people[rows]], seen)
-            rows, distances, seen = rows[kept], distances[kept], seen[:0]
-        viewer = self._index.get(_number(query.viewer_id), -1)
-        # At most this many of the best can fall out below, so that enough remain.
-        size = query.size + seen.size + 1
-        places, scores = self.ranker.rank(
-            np.arange(rows.size), self.features(query, rows, distances, now), size
-        )
-        people = self._blocks.people[rows[places]]
-        kept = candidates.without(self._low[people], seen) & (people != viewer)
-        chosen = np.flatnonzero(kept)[: query.size]
-        people = people[chosen]
+
+        def unseen(rows: Ids) -> NDArray[np.bool_]:
+            people = self._blocks.people[rows]
+            keys = self._ids.low[people]
+            kept = ~seen.holds(keys)
+            kept &= people != viewer
+            return kept if shown.empty else kept & ~shown.holds(keys)
+
+        places, scores = self._ranked(query, rows, distances, now, query.size + SPARE)
+        chosen = np.flatnonzero(unseen(rows[places]))[: query.size]
+        if chosen.size < query.size and places.size < rows.size:
+            kept = np.flatnonzero(unseen(rows))
+            rows, distances = rows[kept], distances[kept]
+            places, scores = self._ranked(query, rows, distances, now, query.size)
+            chosen = np.arange(places.size)
+        people = self._blocks.people[rows[places[chosen]]]
+        beyond = None
+        if chosen.size < query.size and query.widest_km > query.max_distance_km:
+            beyond = self._beyond(query, unseen, now)
         ids = np.empty((people.size, 2), dtype=">u8")
-        ids[:, 0], ids[:, 1] = self._high[people], self._low[people]
+        ids[:, 0], ids[:, 1] = self._ids.high[people], self._ids.low[people]
         return Shortlist(
             ids.tobytes(),
             distances[places[chosen]].astype("<f4").tobytes(),
@@ -256,7 +257,42 @@ class Cards:
             self._versions[people].astype("<u8").tobytes(),
             self._match_versions[people].astype("<u8").tobytes(),
             self.ranker.version,
+            beyond,
         )
+
+    def _ranked(self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime, size: int) -> tuple[Ids, Floats]:
+        return self.ranker.rank(np.arange(rows.size), self.features(query, rows, distances, now), size)
+
+    def _beyond(self, query: DeckQuery, unseen: Callable[[Ids], NDArray[np.bool_]], now: datetime) -> float | None:
+        """How far away the nearest person past the query's radius is who fits and is not seen."""
+        wider = msgspec.structs.replace(query, max_distance_km=query.widest_km)
+        rows, distances = self.eligible(wider, now)
+        farther = np.flatnonzero(distances > query.max_distance_km)
+        farther = farther[unseen(rows[farther])]
+        return float(distances[farther].min()) if farther.size else None
+
+    def nearest(self, query: NearestQuery) -> Nearest:
+        """The ``query.count`` people nearest to the centre of the point's cell, at most ``query.radius_km`` away.
+
+        Everybody of a cell is at one distance, so cells are taken whole in order of distance until they hold enough;
+        of the last cell any of its people. Raises PositionInvalid.
+        """
+        latitude, longitude, _ = snap(query.latitude, query.longitude)
+        blocks = self._blocks
+        groups, distances = self.nearby.within(latitude, longitude, min(query.radius_km, MAXIMUM_DISTANCE_KM))
+        end, total = 0, 0
+        while total < query.count and end < groups.size:
+            step = groups[end : end + CELLS_A_STEP]
+            reached = total + np.cumsum(blocks.counts[step])
+            enough = int(np.searchsorted(reached, query.count)) + 1
+            end, total = end + min(enough, step.size), int(reached[min(enough, step.size) - 1])
+        counts = blocks.counts[groups[:end]]
+        ends = np.cumsum(counts)
+        rows = np.repeat(blocks.starts[groups[:end]] - (ends - counts), counts) + np.arange(total)
+        people = blocks.people[rows[: query.count]]
+        ids = np.empty((people.size, 2), dtype=">u8")
+        ids[:, 0], ids[:, 1] = self._ids.high[people], self._ids.low[people]
+        return Nearest(ids.tobytes(), np.repeat(distances[:end], counts)[: query.count].astype("<f4").tobytes())
 
     def eligible(self, query: DeckQuery, now: datetime) -> tuple[Ids, NDArray[np.float64]]:
         """(rows, distances in km) of everybody within the radius whom both sides accept, the viewer included."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,40 @@ class IdempotencyRow:
     at: datetime
 
 
+class PackedIds(Sequence[str]):
+    """Ids as 16 big-endian bytes each; a text is made only when it is asked for."""
+
+    __slots__ = ("packed",)
+
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
+
+    @classmethod
+    def of(cls, user_ids: Sequence[str]) -> PackedIds:
+        """Packs ids given as canonical text."""
+        if isinstance(user_ids, cls):
+            return user_ids
+        return cls(bytes.fromhex("".join(user_ids).replace("-", "")))
+
+    def __len__(self) -> int:
+        return len(self.packed) // 16
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        start = 16 * (index % len(self))
+        h = self.packed[start : start + 16].hex()
+        return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+
 UNKNOWN_ROLE = 255
 """Role code of a person whose creation is not in the rows yet."""
 
@@ -107,6 +141,7 @@ class PeopleRows:
     """
 
     user_ids: Sequence[str]
+    """``PackedIds`` from the loader: a million texts would take longer to make than everything else."""
     latitudes: NDArray[np.float64]
     longitudes: NDArray[np.float64]
     cells: NDArray[np.uint64]

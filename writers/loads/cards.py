@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from configs.contracts.loading import UNKNOWN_ROLE, PeopleRows
+from configs.contracts.loading import UNKNOWN_ROLE, PackedIds, PeopleRows
 from configs.contracts.people import GENDER_CODES, ROLE_CODES
 from configs.contracts.read_model import UserRecord
 from writers.connections import Connection
@@ -17,7 +17,7 @@ _DEFAULT: Final = UserRecord(user_id=FIRST)
 _DAYS_TO_2000: Final = (date(2000, 1, 1) - date(1970, 1, 1)).days
 
 _RECORD: Final = np.dtype([
-    ("id", "S16"), ("latitude", ">f8"), ("longitude", ">f8"), ("cell", ">u8"), ("birth_day", ">i4"), ("role", ">i2"),
+    ("id", "V16"), ("latitude", ">f8"), ("longitude", ">f8"), ("cell", ">u8"), ("birth_day", ">i4"), ("role", ">i2"),
     ("gender", ">i2"), ("age_min", ">i2"), ("age_max", ">i2"), ("distance", ">i2"), ("role_mask", ">i2"),
     ("gender_mask", ">i2"), ("discoverable", "u1"), ("verified", "u1"), ("last_active_s", ">i8"), ("version", ">u8"),
     ("match_version", ">u8"),
@@ -63,9 +63,7 @@ def people(conn: Connection, page: str | None, limit: int) -> PeopleRows:
     row = conn.execute(PAGE, (page or FIRST, limit), binary=True).fetchone()
     count, packed = row if row is not None else (0, None)
     rows = np.frombuffer(packed or b"", _RECORD)
-    identifiers = (packed or b"").hex()
-    width = 2 * _RECORD.itemsize
-    ids = [_text(identifiers[start:start + 32]) for start in range(0, len(identifiers), width)]
+    ids = PackedIds(np.ascontiguousarray(rows["id"]).tobytes())
     return PeopleRows(
         user_ids=ids,
         latitudes=rows["latitude"].astype(np.float64), longitudes=rows["longitude"].astype(np.float64),
@@ -79,6 +77,3 @@ def people(conn: Connection, page: str | None, limit: int) -> PeopleRows:
         next_page=ids[-1] if count == limit and ids else None,
     )
 
-
-def _text(digits: str) -> str:
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
