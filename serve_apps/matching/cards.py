@@ -15,7 +15,7 @@ from configs.contracts.read_model import UserRecord, deck_key, read_record, reco
 from serve_apps.dependencies import Dependencies
 from serve_apps.hot import HotRequest, HotRoute, query_values, refused
 from serve_apps.matching.decks import Bookmark, StoredDeck, cursor_of, following_id, read_cursor, read_deck
-from serve_apps.matching.filters import NO_FILTERS, CardsQuery, fitting_distance_km, narrowed
+from serve_apps.matching.filters import NO_FILTERS, CardsQuery, fitting_distance_km, narrowed, next_distance_km
 from serve_apps.matching.impressions import Impressions
 from serve_apps.problems import SIGNED_IN, Refused
 from serve_apps.reading import Command
@@ -41,10 +41,16 @@ class Card(msgspec.Struct, frozen=True, rename="camel", gc=False):
 
 
 class Cards(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Best first. ``nextCursor`` names the next page for 300 seconds."""
+    """Best first. ``nextCursor`` names the next page for 300 seconds.
+
+    ``exhausted``: nobody is left within the radius. ``nextMaxDistanceKm``: the next radius worth asking for, within the
+    person's own limit; absent when the limit is reached.
+    """
 
     cards: list[Card]
     next_cursor: str | None = None
+    exhausted: bool = False
+    next_max_distance_km: int | None = None
 
 
 _ENCODER: Final = msgspec.json.Encoder()
@@ -132,18 +138,22 @@ async def cards(dependencies: Dependencies, request: HotRequest) -> bytes:
     if viewer.latitude is None or viewer.longitude is None:
         raise Refused("location_required")
     page = _Page(dependencies, viewer, narrowed(viewer, query), query, Moment.now())
-    following = await _through_decks(page, filters, mark, present, named)
-    return _ENCODER.encode(Cards(page.cards, following))
+    following, last = await _through_decks(page, filters, mark, present, named)
+    # A list that ended at its bound (``decks.SHOWN_KEYS``) names no model: there may be more, asked for anew.
+    exhausted = following is None and (page.wish is None or last.model_version != "")
+    wider = next_distance_km(page.wish, last.beyond_km) if exhausted else None
+    return _ENCODER.encode(Cards(page.cards, following, exhausted, wider))
 
 
 async def _through_decks(
     page: _Page, filters: str, mark: Bookmark | None, present: bytes | None, named: list[bytes | None]
-) -> str | None:
-    """Fills the page from the deck that the request names, and those behind it; the cursor of the next page."""
+) -> tuple[str | None, StoredDeck]:
+    """Fills the page from the deck that the request names, and those behind it: the next page's cursor, the last deck."""
     viewer = page.viewer
     decks = page.dependencies.decks
     current = read_deck(present, viewer.match_version)
-    deck, offset = current, 0
+    # One that holds everybody there was is made anew, so that who came since is in the next answer.
+    deck, offset = (current if current is not None and current.full else None), 0
     just_made = False
     if mark is not None:
         stored, parent = (read_deck(value, viewer.match_version) for value in named)
@@ -152,7 +162,7 @@ async def _through_decks(
         if deck is None:
             before = next((d for d in (current, parent) if d is not None and d.deck_id == mark.parent_id), None)
             if before is not None:
-                deck, just_made = await decks.after(before, page.wish, viewer.user_id), True
+                deck, just_made = await decks.after(before, page.wish, viewer.user_id)
     if deck is None:
         replaced = None if current is None else present
         deck, just_made = await decks.fresh(page.wish, viewer.user_id, filters, viewer.match_version, replaces=replaced), True
@@ -162,16 +172,17 @@ async def _through_decks(
             break
         if not page.cards and mark is None and not just_made:
             deck = await decks.fresh(page.wish, viewer.user_id, filters, viewer.match_version, replaces=present)
+            just_made = True
         else:
-            deck = await decks.after(deck, page.wish, viewer.user_id)
-        offset, just_made = 0, True
+            deck, just_made = await decks.after(deck, page.wish, viewer.user_id)
+        offset = 0
     if offset < len(deck.user_ids):
         following = Bookmark(viewer.user_id, filters, deck.deck_id, offset)
     elif deck.full:
         following = Bookmark(viewer.user_id, filters, following_id(deck.deck_id), 0, deck.deck_id)
     else:
-        return None
-    return cursor_of(page.dependencies.seals, following)
+        return None, deck
+    return cursor_of(page.dependencies.seals, following), deck
 
 
 CARDS: Final = HotRoute(

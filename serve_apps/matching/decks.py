@@ -25,8 +25,6 @@ from configs.contracts.read_model import DECK_TTL_S, deck_key
 from serve_apps.pages import Seals
 from serve_apps.problems import Refused
 
-EMPTY_TTL_S: Final = 10
-"""Seconds for which "nobody" is remembered: short, since whoever joins should be seen soon (a guess)."""
 SHOWN_KEYS: Final = 2_000
 """People left out of the decks that follow one another while paging; past it the list ends."""
 ID_BYTES: Final = 8
@@ -37,7 +35,7 @@ class StoredDeck(msgspec.Struct, frozen=True, array_like=True):
     """A deck as it is cached; the three lists have one order, best first.
 
     ``viewer_version``: the viewer's ``match_version`` it was made for. ``full``: there may be more people behind it.
-    ``shown``: ``key64`` (little-endian uint64) of people in the decks before it.
+    ``shown``: ``key64`` (little-endian uint64) of people in the decks before it. ``beyond_km``: ``Deck.beyond_km``.
     """
 
     deck_id: str
@@ -48,6 +46,7 @@ class StoredDeck(msgspec.Struct, frozen=True, array_like=True):
     distances_km: list[float]
     versions: list[str]
     shown: bytes = b""
+    beyond_km: float | None = None
 
 
 class Bookmark(msgspec.Struct, frozen=True, array_like=True):
@@ -122,8 +121,11 @@ class Decks:
         await self._keep(kept)
         return deck
 
-    async def after(self, parent: StoredDeck, wish: DeckQuery | None, viewer_id: str) -> StoredDeck:
-        """The deck behind a full one, without anybody in the decks before it; made once, whoever asks again."""
+    async def after(self, parent: StoredDeck, wish: DeckQuery | None, viewer_id: str) -> tuple[StoredDeck, bool]:
+        """The deck behind a full one, without anybody in the decks before it, and whether it was made just now.
+
+        It is made once, whoever asks again; the people of one made before may have been swiped since.
+        """
         deck_id = following_id(parent.deck_id)
         try:
             value: bytes | None = await self.redis.get(deck_key(viewer_id, deck_id))  # type: ignore[assignment]
@@ -131,13 +133,13 @@ class Decks:
         except (TimeoutError, RedisError, OSError) as error:
             raise DependencyUnavailable("Redis does not answer", kind=type(error).__name__) from error
         if known is not None:
-            return known
+            return known, False
         shown = parent.shown + b"".join(key64(user_id).to_bytes(8, "little") for user_id in parent.user_ids)
         if len(shown) > 8 * SHOWN_KEYS:
             wish = None
         deck = await self._made(deck_id, wish, parent.viewer_version, shown)
         await self._keep({deck_key(viewer_id, deck_id): deck})
-        return deck
+        return deck, True
 
     async def _made(self, deck_id: str, wish: DeckQuery | None, viewer_version: str, shown: bytes) -> StoredDeck:
         if wish is None:
@@ -152,12 +154,13 @@ class Decks:
             distances_km=[entry.distance_km for entry in found.entries],
             versions=[entry.match_version for entry in found.entries],
             shown=shown,
+            beyond_km=found.beyond_km,
         )
 
     async def _keep(self, decks: dict[str, StoredDeck]) -> None:
         pipeline = self.redis.pipeline(transaction=False)
         for key, deck in decks.items():
-            pipeline.set(key, _ENCODER.encode(deck), ex=DECK_TTL_S if deck.user_ids else EMPTY_TTL_S)
+            pipeline.set(key, _ENCODER.encode(deck), ex=DECK_TTL_S)
         try:
             await pipeline.execute()
         except (TimeoutError, RedisError, OSError) as error:

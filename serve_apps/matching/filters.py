@@ -13,6 +13,9 @@ from configs.contracts.read_model import UserRecord
 from serve_apps.fields import CURSOR_PATTERN
 from serve_apps.views import Moment, roles_of
 
+RADII_KM: Final = (5, 10, 25, 50, 100, 200, MAXIMUM_DISTANCE_KM)
+"""Radii that are offered one after the other when people run out."""
+
 Age = Annotated[int, msgspec.Meta(ge=18, le=99)]
 
 
@@ -66,7 +69,22 @@ def narrowed(viewer: UserRecord, query: CardsQuery) -> DeckQuery | None:
         verified_only=query.verified_only,
         online_recently=query.online_recently,
         size=DECK_SIZE,
+        widest_km=min(viewer.max_distance_km, MAXIMUM_DISTANCE_KM),
     )
+
+
+def next_distance_km(wish: DeckQuery | None, beyond_km: float | None) -> int | None:
+    """The radius to offer when nobody is left within the present one: the next step that holds somebody more.
+
+    ``beyond_km``: how far away the nearest of them is; None: nobody, then the person's own limit is offered. None when
+    the limit is reached, or when nobody can fit at any distance (``wish`` None).
+    """
+    if wish is None or wish.max_distance_km >= wish.widest_km:
+        return None
+    if beyond_km is None:
+        return wish.widest_km
+    reaching = (step for step in RADII_KM if step > wish.max_distance_km and step >= beyond_km)
+    return min(next(reaching, wish.widest_km), wish.widest_km)
 
 
 def fitting_distance_km(viewer: UserRecord, wish: DeckQuery, candidate: UserRecord, moment: Moment) -> float | None:
