@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from configs.contracts.errors import ArtifactCorrupt
 from recommender.artifact_files import read, read_manifest, write
 from recommender.baseline import Baseline
+from recommender.boosted import Boosted
+from recommender.exposure import Exposed
 from recommender.features import described, require_same
+from recommender.logistic import Logistic
 from recommender.ranking import Ranker
+from recommender.reciprocal import Reciprocal
 
 __all__ = ["KINDS", "Storable", "load", "read_manifest", "save"]
 
@@ -41,7 +45,7 @@ class Storable(Ranker, Protocol):
         ...
 
 
-KINDS: Final[Mapping[str, type[Storable]]] = {kind.kind: kind for kind in (Baseline,)}
+KINDS: Final[Mapping[str, type[Storable]]] = {kind.kind: kind for kind in (Baseline, Logistic, Boosted, Reciprocal, Exposed)}
 """Every kind of ranker that can be stored."""
 
 

@@ -62,14 +62,15 @@ class Baseline(Scored):
         return self._sound(features)[1]
 
     def _sound(self, features: Features) -> tuple[dict[str, Floats], Floats]:
-        """(terms, score); looks for bad values only after one has shown in the score, since that is rare."""
-        if all(name in features for name in self.features):
-            terms = self._terms(features)
+        """(terms, score), all finite."""
+        terms = self._terms(cleaned(self.features, features))
+        total = _total(terms)
+        if not np.isfinite(total).all():
+            terms = {
+                name: np.clip(np.where(np.isnan(term), LEAST, term), LEAST, np.float32(0)) for name, term in terms.items()
+            }
             total = _total(terms)
-            if np.isfinite(total).all():
-                return terms, total
-        terms = {name: np.maximum(term, LEAST) for name, term in self._terms(cleaned(self.features, features)).items()}
-        return terms, _total(terms)
+        return terms, total
 
     def _terms(self, features: Features) -> dict[str, Floats]:
         with np.errstate(all="ignore"):
@@ -98,9 +99,9 @@ class Baseline(Scored):
 
 
 def _total(terms: Mapping[str, Floats]) -> Floats:
-    return np.asarray(
-        terms["distance"] + terms["recency"] + terms["viewer_fit"] + terms["candidate_fit"], dtype=np.float32
-    )
+    with np.errstate(all="ignore"):
+        total = terms["distance"] + terms["recency"] + terms["viewer_fit"] + terms["candidate_fit"]
+    return np.asarray(total, dtype=np.float32)
 
 
 def _fit(age: Floats, least: Floats, most: Floats) -> Floats:
