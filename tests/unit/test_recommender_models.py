@@ -243,7 +243,7 @@ def test_factors_recover_planted_tastes_in_both_directions() -> None:
 def test_factors_of_nobody_and_of_strangers_are_zero() -> None:
     none = np.zeros(0, np.int64)
     assert factors.fit(none, none, none, 0).taste.shape == (0, 16)
-    few = factors.fit(np.array([0]), np.array([1]), np.array([1]), 4, factors=2)
+    few = factors.fit(np.array([0]), np.array([1]), np.array([1]), 4, factors=2, l2=1.0)
     assert not few.taste[1:].any()
     assert few.scores(np.array([0]), np.array([1]))[0] > 0.5
     for who, whom in (([0, 0], [1, 1]), ([0], [4]), ([-1], [1])):
