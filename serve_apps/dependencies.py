@@ -149,6 +149,7 @@ class Dependencies:
             ("sugar_write_through", "applied"): self.write_through.applied,
             ("sugar_write_through", "left_to_projections"): self.write_through.left_to_projections,
             ("sugar_tokens_verified", "signatures"): self.tokens.verified,
+            ("sugar_card_changes", "left_to_log"): self.cards.left_to_log,
             ("sugar_activity_recorded", "people"): self.activity.recorded,
         }
         for service, calls in pool.calls.items():

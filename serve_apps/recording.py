@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from actors.users.commands import IdempotencyConflict, LimitReached, Recorded, RecordPayload
 from configs.contracts import changes
+from configs.contracts.events import LocationChanged, PreferencesChanged, ProfileChanged
 from serve_apps.dependencies import Dependencies
 from serve_apps.problems import Refused
 
@@ -28,7 +29,7 @@ async def recorded(
     dependencies: Dependencies, user_id: str, payload: RecordPayload, *, scope: str, idempotency_key: str | None,
     body_digest: str | None = None,
 ) -> Recorded:
-    """The durable fact, written through; a replay names the first request's event.
+    """The durable fact, written through and known to the card shards; a replay names the first request's event.
 
     Raises Refused: another body under the same key, or the limit of such changes is reached. DependencyUnavailable.
     """
@@ -40,5 +41,9 @@ async def recorded(
     if isinstance(answer, LimitReached):
         raise Refused("too_many_requests", retry_after_s=answer.retry_after_s)
     if answer.payload is not None:
-        await dependencies.write_through.apply(*changes.recorded(answer.payload, answer.version))
+        written = dependencies.write_through.apply(*changes.recorded(answer.payload, answer.version))
+        if isinstance(answer.payload, LocationChanged | PreferencesChanged | ProfileChanged):
+            await asyncio.gather(written, dependencies.cards.note(answer.payload, answer.version))
+        else:
+            await written
     return answer

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
-from actors.cards.commands import Deck, DeckEntry, DeckQuery, Shortlist
+from actors.cards.commands import Deck, DeckEntry, DeckQuery, Noted, NotedPayload, Shortlist
+from configs.contracts.errors import PlatformError
 from configs.contracts.positions import version_text
 
 DEADLINE_S: Final = 2.0
 """Longest wait for a deck; a query takes under 1 ms, so past it an actor is restoring or gone."""
+NOTE_DEADLINE_S: Final = 0.5
+"""Longest wait of a change for the card actors; the change itself is acknowledged already."""
 
 
 class Pool(Protocol):
@@ -21,9 +24,9 @@ class Pool(Protocol):
     def slots(self, service: str) -> int: ...
 
     async def ask(
-        self, service: str, shard: int, method: str, command: DeckQuery, *,
+        self, service: str, shard: int, method: str, command: Any, *,
         deadline_s: float = ..., traceparent: str | None = None,
-    ) -> Shortlist: ...
+    ) -> Any: ...
 
 
 class CardsClient:
@@ -31,6 +34,8 @@ class CardsClient:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.left_to_log = 0
+        """Changes that an actor had not taken in before their request was answered."""
 
     async def deck(self, query: DeckQuery, *, traceparent: str | None = None) -> Deck:
         """The best ``query.size`` people for the viewer.
@@ -46,6 +51,23 @@ class CardsClient:
             *(ask("cards", slot, "deck", query, deadline_s=DEADLINE_S, traceparent=traceparent) for slot in range(slots))
         )
         return merged(answers, query.size)
+
+    async def note(self, payload: NotedPayload, version: int = 0) -> None:
+        """Lets every card actor take in a change that is in the log, so that the next deck shows it.
+
+        Returns once they have, or after ``NOTE_DEADLINE_S``: then the log brings it. ``version`` 0: a creation.
+        """
+        noted = Noted(payload, version)
+        answers = await asyncio.gather(
+            *(self._pool.ask("cards", slot, "note", noted, deadline_s=NOTE_DEADLINE_S)
+              for slot in range(self._pool.slots("cards"))),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if isinstance(answer, PlatformError) or answer is False:
+                self.left_to_log += 1
+            elif isinstance(answer, BaseException):
+                raise answer
 
 
 def merged(shortlists: Sequence[Shortlist], size: int) -> Deck:

@@ -10,13 +10,15 @@ from typing import Any, Final
 
 import structlog
 
-from actors.cards.commands import DeckQuery, Shortlist
+from actors.cards.commands import DeckQuery, Nearest, NearestQuery, Noted, NotedPayload, Shortlist
+from actors.cards.early import Early
 from actors.cards.state import Cards
 from actors.sharding.tail import Feed, LogTail
 from cluster.connections.kafka import LogAppender
 from configs.contracts import topics
 from configs.contracts.errors import InvalidEvent, PlatformError
-from configs.contracts.events import Barrier, decode
+from configs.contracts.events import Barrier, UserCreated, decode
+from configs.contracts.ids import partition_of
 from configs.contracts.loading import RowLoader
 from configs.contracts.positions import version_of
 from configs.settings import Settings
@@ -33,7 +35,7 @@ QUERIES_A_STEP: Final = 8
 class CardShard:
     """One actor's share of the cells. It appends nothing but the barriers that end its replay."""
 
-    METHODS = ("deck",)
+    METHODS = ("deck", "nearest", "note")
 
     def __init__(
         self, *, settings: Settings, slot: int, appender: LogAppender, loader: RowLoader, die: Callable[[str], None],
@@ -51,6 +53,8 @@ class CardShard:
             die=die,
         )
         self.cards = self._empty()
+        self._partitions = settings.log.partitions
+        self._early = Early({}, self._noted)
         self.epoch = 0
         self._restore_s = 0.0
         self._replayed = 0
@@ -78,6 +82,7 @@ class CardShard:
                 break
         self.cards.settle()
         self._replayed = await self._tail.replay(positions)
+        self._early = Early(self._tail.next_offsets[topics.USER_UPDATED.name], self._noted)
         self._tail.follow()
         self.epoch = epochs[self._slot]
         self._restore_s = time.monotonic() - began
@@ -98,6 +103,8 @@ class CardShard:
                 continue
             if not isinstance(event.payload, Barrier):
                 apply(event, version_of(generation, offset))
+        if records and topic == topics.USER_UPDATED.name:
+            self._early.read(partition, records[-1][0] + 1)
 
     async def deck(self, queries: Sequence[DeckQuery]) -> list[Shortlist | PlatformError]:
         """This actor's best people for each query, in order. PositionInvalid: that query's place is not one."""
@@ -111,8 +118,38 @@ class CardShard:
                 answers.append(error)
         return answers
 
+    async def nearest(self, queries: Sequence[NearestQuery]) -> list[Nearest | PlatformError]:
+        """The nearest people of this actor's cells for each query. PositionInvalid: that query's place is not one."""
+        answers: list[Nearest | PlatformError] = []
+        for query in queries:
+            try:
+                answers.append(self.cards.nearest(query))
+            except PlatformError as error:
+                answers.append(error)
+        return answers
+
+    async def note(self, changes: Sequence[Noted]) -> list[bool]:
+        """Takes in acknowledged changes without waiting for the log to bring them; whether each is taken in now.
+
+        A change is taken in once everything before it in its partition is, at most ``early.WAIT_S`` later; False: the
+        log will bring it.
+        """
+        return await asyncio.gather(*map(self._note, changes))
+
+    async def _note(self, change: Noted) -> bool:
+        if isinstance(change.payload, UserCreated):
+            self.cards.change(change.payload, 0)
+            return True
+        partition = partition_of(change.payload.user_id, self._partitions)
+        generation = self._generations.get(topics.USER_UPDATED.name, 1)
+        offset = change.version - version_of(generation, 0)
+        return offset >= 0 and await self._early.note(partition, offset, change.payload)
+
+    def _noted(self, offset: int, payload: NotedPayload) -> None:
+        self.cards.change(payload, version_of(self._generations.get(topics.USER_UPDATED.name, 1), offset))
+
     def describe(self) -> dict[str, Any]:
         """Figures for status and metrics."""
         return self.cards.describe() | {
-            "restore_s": round(self._restore_s, 3), "replayed": self._replayed, "skipped": self._skipped,
+            "restore_s": round(self._restore_s, 3), "replayed": self._replayed, "skipped": self._skipped, "noted": self._early.taken,
         }

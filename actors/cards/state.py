@@ -128,7 +128,10 @@ class Cards:
 
         An event whose fields cannot be read changes nothing either: it ends among the writers' dead letters.
         """
-        payload = event.payload
+        self.change(event.payload, version)
+
+    def change(self, payload: Any, version: int) -> None:
+        """``apply`` for a payload that came without its event."""
         try:
             if isinstance(payload, UserCreated):
                 self._created(payload)

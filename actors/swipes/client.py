@@ -11,6 +11,7 @@ from actors.swipes.commands import (
     LimitReached,
     PairEnded,
     Seen,
+    SeenKeys,
     SeenSet,
     Swipe,
     SwipeAnswer,
@@ -58,9 +59,11 @@ class SwipesClient:
             list[bool], await self._pool.ask(SERVICE, self._shard(viewer_id), "seen", Seen(viewer_id, keys))
         )
 
-    async def seen_set(self, viewer_id: str) -> bytes:
-        """Everybody for whom ``seen`` is true, as sorted little-endian uint64."""
-        return cast(bytes, await self._pool.ask(SERVICE, self._shard(viewer_id), "seen_set", SeenSet(viewer_id)))
+    async def seen_set(self, viewer_id: str, since: int = 0) -> SeenKeys:
+        """Everybody for whom ``seen`` is true; with the token of an earlier answer only what has changed, if possible."""
+        return cast(
+            SeenKeys, await self._pool.ask(SERVICE, self._shard(viewer_id), "seen_set", SeenSet(viewer_id, since))
+        )
 
     def _shard(self, user_id: str) -> int:
         return self._pool.shard_of(user_id)

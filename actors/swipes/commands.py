@@ -17,6 +17,7 @@ __all__ = [
     "LimitReached",
     "PairEnded",
     "Seen",
+    "SeenKeys",
     "SeenSet",
     "Swipe",
     "SwipeAnswer",
@@ -116,9 +117,23 @@ class Seen(_Message, frozen=True, gc=False):
 
 
 class SeenSet(_Message, frozen=True, gc=False):
-    """Everybody who must not be shown to the viewer: sorted little-endian uint64 ``key64``s."""
+    """Everybody who must not be shown to the viewer, or what has changed since a token of an earlier answer."""
 
     viewer_id: str
+    since: int = 0
+
+
+class SeenKeys(_Message, frozen=True, gc=False):
+    """Sorted little-endian uint64 ``key64``s of everybody who must not be shown.
+
+    ``token`` names this state; 0: the set is so small that it is always told whole. ``base`` not 0: only what changed
+    since that token is told: ``keys`` must not be shown now, ``gone`` may be.
+    """
+
+    keys: bytes
+    token: int = 0
+    base: int = 0
+    gone: bytes = b""
 
 
 class Delivery(_Message, frozen=True, gc=False):

@@ -115,13 +115,19 @@ class FactMap:
         return keys[given]
 
     def holds(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """For each key (n,): whether there is a fact that is not withdrawn."""
-        self._merge()
+        """For each key (n,): whether there is a fact that is not withdrawn. O(n log size)."""
         if not self._keys:
             return np.zeros(len(keys), np.bool_)
         own = np.frombuffer(self._keys, np.uint64)
         places = np.minimum(np.searchsorted(own, keys), len(own) - 1)
-        found: NDArray[np.bool_] = (own[places] == keys) & (self._codes()[places] != 0)
+        facts = np.frombuffer(self._facts, f"u{self._facts.itemsize}")[places]
+        found: NDArray[np.bool_] = (own[places] == keys) & ((facts & CODE_MASK) != 0)
+        if self._recent:
+            recent = self._recent
+            for place, key in enumerate(keys.tolist()):
+                fact = recent.get(key)
+                if fact is not None:
+                    found[place] = fact & CODE_MASK != 0
         return found
 
     def nbytes(self) -> int:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from array import array
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import islice
 
 import numpy as np
 
+from actors.swipes.commands import SeenKeys
 from actors.swipes.facts import STALE, FactMap
 from configs.contracts.events import SwipeAction, Swiped, SwipeUndone
 from configs.contracts.ids import key64
@@ -19,6 +23,10 @@ from configs.contracts.loading import ACTION_BITS, ACTION_CODES, PAIR_BITS, PAIR
 LIKES = (ACTION_CODES["like"], ACTION_CODES["super_like"])
 PASS = ACTION_CODES["pass"]
 REMEMBERED_REQUESTS = 64
+TOLD_WHOLE = 2_048
+"""Seen people up to which the whole set is told each time: 16 KB."""
+CHANGES_REMEMBERED = 512
+_COUNT_BITS = 32
 _REQUEST_BYTES = 16
 _PAIR_MASK = (1 << PAIR_BITS) - 1
 SWIPE_SCOPE = "swipe"
@@ -42,6 +50,39 @@ class Pair:
         """Whether this state comes after the other, or tells more of the same one."""
         mine, others = (self.generation, _RANK[self.code]), (other.generation, _RANK[other.code])
         return mine > others or (mine == others and not other.version)
+
+
+class Changes:
+    """The keys whose state has changed last, in order, so that a large set need not be told again and again.
+
+    A token is this object's random number and how many changes there were.
+    """
+
+    __slots__ = ("_count", "_keys", "_lineage")
+
+    def __init__(self) -> None:
+        self._lineage = secrets.randbits(31) + 1
+        self._count = 0
+        self._keys: deque[int] = deque(maxlen=CHANGES_REMEMBERED)
+
+    @property
+    def token(self) -> int:
+        return self._lineage << _COUNT_BITS | self._count
+
+    def note(self, key: int) -> None:
+        self._count += 1
+        self._keys.append(key)
+
+    def since(self, token: int) -> list[int] | None:
+        """Sorted keys that changed since the token; None: it is another life's, or too many have changed."""
+        ago = self.token - token
+        if token >> _COUNT_BITS != self._lineage or not 0 <= ago <= len(self._keys):
+            return None
+        return sorted(set(islice(reversed(self._keys), ago)))
+
+
+def _packed(keys: Sequence[int]) -> bytes:
+    return np.array(keys, "<u8").tobytes()
 
 
 def swipe_request(key: str) -> str:
@@ -118,8 +159,25 @@ class Person:
     """Until ``loaded``, own swipes wait in order; everything else merges with rows in any order."""
 
     __slots__ = (
-        "_row_pair_facts", "_row_pair_keys", "changed", "day", "ended", "incoming", "last_action", "last_at",
-        "last_target", "last_version", "likes", "loaded", "own", "pairs", "requests", "super_likes", "used", "waiting",
+        "_row_pair_facts",
+        "_row_pair_keys",
+        "changed",
+        "changes",
+        "day",
+        "ended",
+        "incoming",
+        "last_action",
+        "last_at",
+        "last_target",
+        "last_version",
+        "likes",
+        "loaded",
+        "own",
+        "pairs",
+        "requests",
+        "super_likes",
+        "used",
+        "waiting",
     )
 
     def __init__(self) -> None:
@@ -137,6 +195,7 @@ class Person:
         self.day = 0
         self.likes = 0
         self.super_likes = 0
+        self.changes: Changes | None = None
         self.changed = 0
         self.used = 0
         self._row_pair_keys = array("Q")
@@ -168,6 +227,8 @@ class Person:
         if self.ended is None:
             self.ended = set()
         self.ended.add(key)
+        if self.changes is not None:
+            self.changes.note(key)
 
     def swiped(self, payload: Swiped | SwipeUndone, at: datetime, version: int) -> int:
         """Takes in an own event; returns the fact before, or ``facts.STALE`` if a newer one is known."""
@@ -178,6 +239,8 @@ class Person:
         before = self.own.put(key64(payload.swiped_id), version << ACTION_BITS | code)
         if before == STALE:
             return STALE
+        if self.changes is not None:
+            self.changes.note(key64(payload.swiped_id))
         if version > self.last_version:
             self.last_version = version
             self.last_target = None if undone else payload.swiped_id
@@ -218,12 +281,20 @@ class Person:
         swiped: list[bool] = self.own.holds(np.array(keys, np.uint64)).tolist()
         return [mine or key in ended for mine, key in zip(swiped, keys, strict=True)] if ended else swiped
 
-    def seen_set(self) -> bytes:
-        """Everybody for whom ``seen`` is true, as sorted little-endian uint64."""
+    def seen_set(self, since: int = 0) -> SeenKeys:
+        """Everybody for whom ``seen`` is true; of many, when ``since`` is recent enough, only what has changed."""
+        if self.changes is not None and (changed := self.changes.since(since)) is not None:
+            now = self.seen(changed)
+            held = [key for key, seen in zip(changed, now, strict=True) if seen]
+            gone = [key for key, seen in zip(changed, now, strict=True) if not seen]
+            return SeenKeys(_packed(held), self.changes.token, since, _packed(gone))
         keys = self.own.present()
         if self.ended:
             keys = np.union1d(keys, np.array(list(self.ended), np.uint64))
-        return keys.astype("<u8").tobytes()
+        if len(keys) > TOLD_WHOLE and self.changes is None:
+            self.changes = Changes()
+        token = 0 if self.changes is None else self.changes.token
+        return SeenKeys(keys.astype("<u8").tobytes(), token)
 
     def facts(self) -> int:
         """How many swipes and received likes are remembered."""

@@ -16,6 +16,7 @@ from actors.swipes.commands import (
     LimitReached,
     PairEnded,
     Seen,
+    SeenKeys,
     SeenSet,
     Swipe,
     SwipeAnswer,
@@ -161,10 +162,11 @@ class SwipeShards:
             for command in commands
         ]
 
-    async def seen_set(self, commands: Sequence[SeenSet]) -> Sequence[bytes | PlatformError]:
+    async def seen_set(self, commands: Sequence[SeenSet]) -> Sequence[SeenKeys | PlatformError]:
+        """For each viewer, everybody for whom ``seen`` is true, or what has changed since the token."""
         failure = await self._loaded([command.viewer_id for command in commands])
         return [
-            self.people.used(command.viewer_id).seen_set() if self.people.known(command.viewer_id) else failure
+            self.people.used(command.viewer_id).seen_set(command.since) if self.people.known(command.viewer_id) else failure
             for command in commands
         ]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from actors.accounts.commands import AddressTaken, IdempotencyConflict, Register, Registered
 from configs.contracts import changes
-from configs.contracts.events import Role
+from configs.contracts.events import Role, UserCreated
 from configs.contracts.ids import email_hash, new_id
 from configs.contracts.people import MINIMUM_AGE_YEARS, age_years
 from serve_apps.dependencies import Dependencies
@@ -60,10 +61,14 @@ async def registered(dependencies: Dependencies, new: NewAccount) -> Registered:
     if isinstance(answer, IdempotencyConflict):
         raise Refused("idempotency_conflict")
     if not answer.replayed:
-        await dependencies.write_through.apply(*changes.created(
+        written = dependencies.write_through.apply(*changes.created(
             answer.user_id, new.role, new.display_name, command.birth_date,
             email_hash=address, password_hash=hashed, version=answer.version,
         ))
+        created = UserCreated(
+            user_id=answer.user_id, role=new.role, display_name=new.display_name, birth_date=command.birth_date
+        )
+        await asyncio.gather(written, dependencies.cards.note(created))
     return answer
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -17,9 +18,9 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from actors.cards.client import CardsClient
-from actors.cards.commands import DECK_SIZE, Deck, DeckQuery
+from actors.cards.commands import DECK_SIZE, Deck, DeckQuery, SeenUnknown
 from actors.swipes.client import SwipesClient
-from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.errors import DependencyUnavailable, ShardUnavailable
 from configs.contracts.ids import key64
 from configs.contracts.read_model import DECK_TTL_S, deck_key
 from serve_apps.pages import Seals
@@ -27,6 +28,8 @@ from serve_apps.problems import Refused
 
 SHOWN_KEYS: Final = 2_000
 """People left out of the decks that follow one another while paging; past it the list ends."""
+VIEWERS_TOLD: Final = 4_096
+"""Viewers with many seen people of whom a replica remembers what the card actors were told."""
 ID_BYTES: Final = 8
 USE: Final = b"deck"
 
@@ -105,6 +108,8 @@ class Decks:
     redis: redis.asyncio.Redis
     swipes: SwipesClient
     cards: CardsClient
+    told: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    """The state of each viewer's seen people that the card actors were told last."""
 
     async def fresh(
         self, wish: DeckQuery | None, viewer_id: str, filters: str, viewer_version: str, *, replaces: bytes | None,
@@ -144,10 +149,7 @@ class Decks:
     async def _made(self, deck_id: str, wish: DeckQuery | None, viewer_version: str, shown: bytes) -> StoredDeck:
         if wish is None:
             return StoredDeck(deck_id, viewer_version, "", full=False, user_ids=[], distances_km=[], versions=[])
-        seen = await self.swipes.seen_set(wish.viewer_id)
-        if shown:
-            seen = np.union1d(np.frombuffer(seen, "<u8"), np.frombuffer(shown, "<u8")).astype("<u8").tobytes()
-        found: Deck = await self.cards.deck(msgspec.structs.replace(wish, seen=seen))
+        found = await self._found(msgspec.structs.replace(wish, shown=np.sort(np.frombuffer(shown, "<u8")).tobytes()))
         return StoredDeck(
             deck_id, viewer_version, found.model_version, full=len(found.entries) >= DECK_SIZE,
             user_ids=[entry.user_id for entry in found.entries],
@@ -156,6 +158,26 @@ class Decks:
             shown=shown,
             beyond_km=found.beyond_km,
         )
+
+    async def _found(self, query: DeckQuery) -> Deck:
+        """The shards' deck without whom the viewer has seen. Of many seen people only the changes travel, unless a card
+        actor does not keep the others."""
+        viewer_id = query.viewer_id
+        for since in (self.told.get(viewer_id, 0), 0):
+            seen = await self.swipes.seen_set(viewer_id, since)
+            try:
+                deck = await self.cards.deck(msgspec.structs.replace(
+                    query, seen=seen.keys, seen_gone=seen.gone, seen_token=seen.token, seen_base=seen.base
+                ))
+            except SeenUnknown:
+                continue
+            if seen.token:
+                self.told[viewer_id] = seen.token
+                self.told.move_to_end(viewer_id)
+                if len(self.told) > VIEWERS_TOLD:
+                    self.told.popitem(last=False)
+            return deck
+        raise ShardUnavailable("a card shard forgot the seen people while it was told them")
 
     async def _keep(self, decks: dict[str, StoredDeck]) -> None:
         pipeline = self.redis.pipeline(transaction=False)

@@ -232,3 +232,66 @@ async def test_a_swipe_may_name_the_impression_of_its_own_card_only(world: World
     body = {"targetUserId": one.user_id, "action": "pass", "impressionId": cards[other.user_id]}
     assert code(await viewer.ask("POST", "/matching/swipe", json=body)) == (422, "invalid")
     await viewer.ok("POST", "/matching/swipe", json=body | {"impressionId": cards[one.user_id]})
+
+
+async def test_who_moves_in_appears_or_accepts_again_is_in_the_next_answer(world: World) -> None:
+    """No waiting for the log: the change is acknowledged once the card shards have taken it in."""
+    place, far = somewhere(), somewhere()
+    viewer, stranger, traveller, hidden, picky = [
+        await world.register(role, at=at)
+        for role, at in (("sugar_baby", place), ("sugar_baby", far), ("sugar_daddy", far), ("sugar_daddy", place), ("sugar_daddy", place))
+    ]
+    await hidden.ok("PUT", "/users/me/preferences", json={"discoverable": False})
+    await picky.ok("PUT", "/users/me/preferences", json={"ageMin": 90})
+    assert ids(await viewer.ok("GET", "/matching/cards")) == []
+    assert ids(await stranger.ok("GET", "/matching/cards")) == [traveller.user_id]
+    await traveller.ok("PUT", "/users/me/location", json={"latitude": place[0], "longitude": place[1]})
+    assert ids(await viewer.ok("GET", "/matching/cards")) == [traveller.user_id]
+    assert ids(await stranger.ok("GET", "/matching/cards")) == []
+    await hidden.ok("PUT", "/users/me/preferences", json={"discoverable": True})
+    assert set(ids(await viewer.ok("GET", "/matching/cards"))) == {traveller.user_id, hidden.user_id}
+    await picky.ok("PUT", "/users/me/preferences", json={"ageMin": 18})
+    assert set(ids(await viewer.ok("GET", "/matching/cards"))) == {traveller.user_id, hidden.user_id, picky.user_id}
+    await hidden.ok("PUT", "/users/me/preferences", json={"discoverable": False})
+    newcomer = await world.register("sugar_daddy", at=place)
+    assert set(ids(await viewer.ok("GET", "/matching/cards"))) == {traveller.user_id, picky.user_id, newcomer.user_id}
+    await viewer.ok("PUT", "/users/me/location", json={"latitude": far[0], "longitude": far[1]})
+    assert ids(await viewer.ok("GET", "/matching/cards")) == []
+    await viewer.ok("PUT", "/users/me/preferences", json={"roles": ["sugar_baby"]})
+    await stranger.ok("PUT", "/users/me/preferences", json={"roles": ["sugar_baby"]})
+    assert ids(await viewer.ok("GET", "/matching/cards")) == [stranger.user_id]
+
+
+async def test_a_repeated_later_page_leaves_out_whom_the_person_has_swiped_since(world: World) -> None:
+    """The deck behind the first one was made for the first request; it is not made anew for the second."""
+    viewer, near = await neighbours(world, 60)
+    people = {person.user_id: person for person in near}
+    first = await viewer.ok("GET", "/matching/cards?limit=40")
+    path = f"/matching/cards?limit=20&cursor={first['nextCursor']}"
+    second = ids(await viewer.ok("GET", path))
+    assert len(second) == 20
+    await asyncio.gather(*(viewer.swipe(people[user_id], "pass") for user_id in second))
+    assert ids(await viewer.ok("GET", path)) == []
+
+
+async def test_running_out_of_people_offers_the_next_radius_within_the_person_s_limit(world: World) -> None:
+    latitude, longitude = somewhere()
+    viewer = await world.register(at=(latitude, longitude))
+    await viewer.ok("PUT", "/users/me/preferences", json={"maxDistanceKm": 60})
+    for degrees in (0.0, 0.3, 0.8):  # some 0, 33 and 89 km to the north
+        other = await world.register("sugar_daddy", at=(latitude + degrees, longitude))
+        await other.ok("PUT", "/users/me/preferences", json={"maxDistanceKm": 500})
+    near = await viewer.ok("GET", "/matching/cards?maxDistanceKm=5")
+    assert (len(near["cards"]), near["exhausted"], near["nextMaxDistanceKm"]) == (1, True, 50)
+    wider = await viewer.ok("GET", "/matching/cards?maxDistanceKm=50")
+    assert (len(wider["cards"]), wider["exhausted"], wider["nextMaxDistanceKm"]) == (2, True, 60)
+    own_limit = await viewer.ok("GET", "/matching/cards")
+    assert (len(own_limit["cards"]), own_limit["exhausted"]) == (2, True)
+    assert "nextMaxDistanceKm" not in own_limit
+    page = await viewer.ok("GET", "/matching/cards?limit=1")
+    assert "exhausted" not in page
+    assert "nextMaxDistanceKm" not in page
+    last = await viewer.ok("GET", f"/matching/cards?limit=1&maxDistanceKm=50&cursor={(await viewer.ok('GET', '/matching/cards?limit=1&maxDistanceKm=50'))['nextCursor']}")
+    assert (len(last["cards"]), last["exhausted"], last["nextMaxDistanceKm"]) == (1, True, 60)
+    nobody = await viewer.ok("GET", "/matching/cards?ageMin=90")
+    assert (nobody["cards"], nobody["exhausted"]) == ([], True)

@@ -284,7 +284,7 @@ class Swiping(RuleBasedStateMachine):
                     assert known is not None
                     assert (known.generation, known.code) == (states[(low, high)][0], _code(state))
             assert person.seen([key64(other) for other in PEOPLE]) == [other in seen for other in PEOPLE]
-            assert len(person.seen_set()) == 8 * len(seen)
+            assert len(person.seen_set().keys) == 8 * len(seen)
             for other in PEOPLE:
                 if other != user:
                     assert person.own.get(key64(other)) == newest.get((user, other), 0)

@@ -19,6 +19,7 @@ from actors.swipes.commands import (
     LimitReached,
     PairEnded,
     Seen,
+    SeenKeys,
     SeenSet,
     Swipe,
     SwipeAnswer,
@@ -230,9 +231,9 @@ def test_seen_are_the_swiped_and_the_ended_of_either_side(restored: str) -> None
         service = world.lives[1].service
         [seen] = await service.seen([Seen(E, [key64(user) for user in (A, B, C, D)])])
         assert seen == [True, False, True, False]
-        [keys] = await service.seen_set([SeenSet(E)])
-        assert isinstance(keys, bytes)
-        assert np.frombuffer(keys, "<u8").tolist() == sorted([key64(A), key64(C)])
+        [answer] = await service.seen_set([SeenSet(E)])
+        assert isinstance(answer, SeenKeys)
+        assert np.frombuffer(answer.keys, "<u8").tolist() == sorted([key64(A), key64(C)])
         assert (await world.lives[0].service.seen([Seen(C, [key64(E)])])) == [[True]]
 
     run(scenario)
