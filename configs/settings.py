@@ -47,6 +47,9 @@ class Log(_Group):
     append_deadline_ms: int = Field(2_000, ge=50, description="ms an append may wait before the answer is 503")
     delivery_timeout_ms: int = Field(120_000, ge=1_000, description="ms after which a pending append is unknown")
     linger_ms: float = Field(1.0, ge=0, description="ms the producer waits to fill a batch")
+    read_interval_ms: int = Field(
+        100, ge=1, description="ms between two reads of a follower; one fetch carries what came meanwhile"
+    )
     max_memory_bytes: int = Field(2 << 30, description="memory of the embedded broker past which appends answer 503")
     generations: dict[str, int] = Field(default_factory=dict, description="generation of each topic; set by launch")
 
@@ -88,7 +91,6 @@ class Writing(_Group):
     """The row writers."""
 
     batch_rows: int = Field(5_000, ge=1, description="records in one commit at most")
-    batch_wait_ms: int = Field(100, ge=1, description="ms a commit waits to fill")
     dead_letter_limit: int = Field(100, ge=1, description="dead letters in one minute past which the worker stops")
     connections: int = Field(4, ge=1, description="PostgreSQL connections of the loader")
 

@@ -12,7 +12,7 @@ import psycopg
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message
 
-from cluster.connections.kafka import assign, consume, reader
+from cluster.connections.kafka import assign, reader, take
 from configs.contracts.errors import DeadLetterLimit, DependencyUnavailable, PartitionFenced, PositionOutsideLog
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
@@ -141,15 +141,13 @@ class ConsumingThread:
     def _consume(self, conn: Connection, consumer: Consumer) -> None:
         self._assign(consumer)
         self.state = "running"
-        limit, wait_s = self._settings.writing.batch_rows, self._settings.writing.batch_wait_ms / 1_000
+        limit, interval_s = self._settings.writing.batch_rows, self._settings.log.read_interval_ms / 1_000
+        pause_s = interval_s
         while not self._stopping.is_set():
-            messages = consume(consumer, limit, 0.5, self._transport_error)
+            messages = take(consumer, limit, pause_s, self._transport_error)
+            pause_s = 0.0 if len(messages) == limit else interval_s
             if not messages:
                 continue
-            # The first records of a burst are here; give the batch a moment to fill, so that a commit carries many.
-            deadline = time.monotonic() + wait_s
-            while len(messages) < limit and (left := deadline - time.monotonic()) > 0:
-                messages += consume(consumer, limit - len(messages), left, self._transport_error)
             records = [as_record(message) for message in messages]
             began = time.monotonic()
             assert self._owned is not None

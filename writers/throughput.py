@@ -76,7 +76,7 @@ def measure(settings: Settings, rows: int = 100_000) -> Throughput:
     bare = [_swipes(rows, seed=2), _swipes(rows, seed=3)]
     quieten_collector()
     schema = f"throughput_{new_id().replace('-', '')}"
-    consumer = reader(settings, "throughput")
+    consumer = reader(settings, "throughput", follows=False)
     try:
         with open_rows(settings, "throughput") as conn, translated():
             conn.execute(f"CREATE SCHEMA {schema}")

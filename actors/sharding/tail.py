@@ -8,15 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
-from confluent_kafka import Consumer
+from confluent_kafka import Message
 
-from cluster.connections.kafka import LogAppender, assign, barrier, consume, reader
+from cluster.connections.kafka import LogAppender, assign, barrier, consume, reader, take
 from configs.contracts.errors import LogUnavailable, PlatformError
 from configs.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 RECORDS_A_READ = 2_000
+REPLAY_READ_S = 0.02
 
 Take = Callable[[str, int, Sequence[tuple[int, bytes | None]]], None]
 
@@ -35,14 +36,18 @@ class LogTail:
     """Feeds log records to shards: ``replay`` once, then ``follow`` in a thread until ``close``."""
 
     def __init__(self, settings: Settings, name: str, appender: LogAppender, feeds: Sequence[Feed], *,
-                 die: Callable[[str], None], label: Callable[[], str] | None = None) -> None:
-        """``label``: text before the nonce of every barrier, so that others see who restores from there."""
+                 die: Callable[[str], None], label: Callable[[], str] | None = None, interval_s: float = 0.0) -> None:
+        """``label``: text before the nonce of every barrier, so that others see who restores from there.
+
+        ``interval_s``: pause between two reads of what is followed, for busy topics; 0: records are handed on at once.
+        """
         self._settings = settings
         self._name = name
         self._appender = appender
         self._feeds = {feed.topic: feed for feed in feeds}
         self._die = die
         self._label = label
+        self._interval_s = interval_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.next_offsets: dict[str, dict[int, int]] = {}
@@ -66,13 +71,13 @@ class LogTail:
 
     def _replay(self, starts: Mapping[str, Mapping[int, int]], ends: Mapping[tuple[str, int], int],
                 loop: asyncio.AbstractEventLoop) -> int:
-        consumer = reader(self._settings, f"{self._name}-replay")
+        consumer = reader(self._settings, f"{self._name}-replay", follows=False)
         count = 0
         try:
             assign(self._settings, consumer, starts)
             waiting = {place for place, end in ends.items() if starts[place[0]][place[1]] <= end}
             while waiting and not self._stopping.is_set():
-                chunks = self._read(consumer)
+                chunks = _by_place(consume(consumer, RECORDS_A_READ, REPLAY_READ_S, lambda error: None))
                 for (topic, partition), records in chunks.items():
                     end = ends[(topic, partition)]
                     count += len(records)
@@ -99,7 +104,7 @@ class LogTail:
             self._thread.start()
 
     def _follow(self, starts: Mapping[str, Mapping[int, int]], loop: asyncio.AbstractEventLoop) -> None:
-        consumer = reader(self._settings, f"{self._name}-tail")
+        consumer = reader(self._settings, f"{self._name}-tail", follows=self._interval_s > 0)
         try:
             while not self._stopping.is_set():
                 try:
@@ -107,22 +112,20 @@ class LogTail:
                     break
                 except LogUnavailable:
                     self._stopping.wait(0.5)
+            pause_s = self._interval_s
             while not self._stopping.is_set():
-                for (topic, partition), records in self._read(consumer).items():
+                if self._interval_s:
+                    messages = take(consumer, RECORDS_A_READ, pause_s, lambda error: None)
+                    pause_s = 0.0 if len(messages) == RECORDS_A_READ else self._interval_s
+                elif messages := consume(consumer, 1, 0.5, lambda error: None):
+                    # More at once would wait until there are as many.
+                    messages += consume(consumer, RECORDS_A_READ, 0, lambda error: None)
+                for (topic, partition), records in _by_place(messages).items():
                     self._hand(loop, topic, partition, records)
         except PlatformError as error:
             self._die(f"tail: {error}")
         finally:
             consumer.close()
-
-    def _read(self, consumer: Consumer) -> dict[tuple[str, int], list[tuple[int, bytes | None]]]:
-        chunks: dict[tuple[str, int], list[tuple[int, bytes | None]]] = {}
-        found = consume(consumer, 1, 0.5, lambda error: None)  # more at once would wait until there are as many
-        if found:
-            found += consume(consumer, RECORDS_A_READ, 0, lambda error: None)
-        for message in found:
-            chunks.setdefault((message.topic(), message.partition()), []).append((message.offset(), message.value()))
-        return chunks
 
     def _hand(self, loop: asyncio.AbstractEventLoop, topic: str, partition: int,
               records: Sequence[tuple[int, bytes | None]]) -> None:
@@ -150,3 +153,11 @@ class LogTail:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(2.0)
+
+
+def _by_place(messages: Sequence[Message]) -> dict[tuple[str, int], list[tuple[int, bytes | None]]]:
+    """(topic, partition) -> (offset, value) in the order of the log."""
+    chunks: dict[tuple[str, int], list[tuple[int, bytes | None]]] = {}
+    for message in messages:
+        chunks.setdefault((message.topic(), message.partition()), []).append((message.offset(), message.value()))
+    return chunks

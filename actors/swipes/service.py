@@ -198,5 +198,9 @@ def swipe_service(
     """The service ``swipes`` of the actor ``swipes-<slot>`` on the real log."""
     return SwipeService(
         settings, slot, appender=appender, loader=loader, peers=peers or RayPeers(), delivered=GroupOffsets(settings),
-        tail=lambda feeds, label: LogTail(settings, f"{SERVICE}-{slot}", appender, feeds, die=die, label=label), die=die,
+        tail=lambda feeds, label: LogTail(
+            settings, f"{SERVICE}-{slot}", appender, feeds, die=die, label=label,
+            interval_s=settings.log.read_interval_ms / 1_000,
+        ),
+        die=die,
     )

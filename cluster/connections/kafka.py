@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -173,8 +174,14 @@ def producer(settings: Settings, name: str) -> Producer:
     )
 
 
-def reader(settings: Settings, name: str, *, wait_ms: int = 500) -> Consumer:
-    """A consumer for ``assign``: no group membership, no automatic commits, an error past the log's ends."""
+def reader(settings: Settings, name: str, *, follows: bool = True, wait_ms: int = 500) -> Consumer:
+    """A consumer for ``assign``: no group membership, no automatic commits, an error past the log's ends.
+
+    ``follows``: fetches a partition again only after what was fetched of it has been taken, for use with ``take``; a
+    fetch for every few records would cost the broker (and the embedded one much) more than appending them. Otherwise
+    it fetches ahead as fast as it can.
+    """
+    pace = {"queued.min.messages": 1, "fetch.queue.backoff.ms": max(1, settings.log.read_interval_ms // 2)}
     return Consumer(
         _client(settings, name)
         | {
@@ -188,6 +195,7 @@ def reader(settings: Settings, name: str, *, wait_ms: int = 500) -> Consumer:
             "enable.partition.eof": False,
             "isolation.level": "read_committed",
         }
+        | (pace if follows else {})
     )
 
 
@@ -333,6 +341,16 @@ def consume(consumer: Consumer, count: int, timeout_s: float, on_error: Callable
         else:
             on_error(error)
     return good
+
+
+def take(consumer: Consumer, count: int, pause_s: float, on_error: Callable[[KafkaError], None]) -> list[Message]:
+    """What came within ``pause_s``, at most ``count`` good records; otherwise as ``consume``.
+
+    A caller that got ``count`` has more waiting and passes no pause the next time.
+    """
+    if pause_s:
+        time.sleep(pause_s)
+    return consume(consumer, count, 0.001, on_error)
 
 
 def nonce() -> str:

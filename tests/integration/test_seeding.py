@@ -31,7 +31,7 @@ def test_each_person_registers_once_and_stands_in_the_right_partitions(servers: 
     wanted = set(user_ids)
     keys = wanted | {email_hash(f"demo-77-{index}@example.com") for index in range(30)}
     registered, located = set(), set()
-    consumer = reader(servers, "seeding-test")
+    consumer = reader(servers, "seeding-test", follows=False)
     parts = dict.fromkeys(range(servers.log.partitions), 0)
     assign(servers, consumer, {topics.AUTH_ACCOUNTS.name: parts, topics.USER_UPDATED.name: parts})
     for _ in range(50):

@@ -74,7 +74,7 @@ def rows(conn: Connection, statement: str, *values: Any) -> list[Any]:
 
 def read_back(settings: Settings, topic: str, key: str) -> list[Event]:
     """Every event of a key in the log."""
-    consumer = reader(settings, "test")
+    consumer = reader(settings, "test", follows=False)
     try:
         consumer.assign([TopicPartition(topic, partition_of(key, settings.log.partitions), 0)])
         found: list[Event] = []
