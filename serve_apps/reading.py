@@ -23,6 +23,9 @@ COMMANDS_A_TRIP: Final = 2_000
 WAITING: Final = 4_096
 """Requests waiting for the next round trip; past it the answer is 503."""
 CHUNK: Final = 1 << 18
+TRIP_EVERY_S: Final = 0.004
+"""Round trips start at least this far apart, so that requests share them also when trips are quick; the first one after
+a pause starts at once."""
 
 
 def _packed(commands: Sequence[Command]) -> bytes:
@@ -136,6 +139,7 @@ class Reads:
         self._lane = RedisLane(settings.redis_url.get_secret_value())
         self._waiting: list[tuple[tuple[Command, ...], bool, asyncio.Future[list[Any]]]] = []
         self._pump: asyncio.Task[None] | None = None
+        self._next_trip = 0.0
         self.trips = 0
         self.requests = 0
 
@@ -160,8 +164,12 @@ class Reads:
         return future
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                if (early := self._next_trip - loop.time()) > 0:
+                    await asyncio.sleep(early)
+                self._next_trip = loop.time() + TRIP_EVERY_S
                 count = size = 0
                 for commands, _, _ in self._waiting:
                     size += len(commands)
