@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from actors.accounts.commands import SERVICE as ACCOUNTS
 from actors.accounts.shard import AccountService
 from actors.cards.shard import CardShard
+from actors.impressions.commands import SERVICE as IMPRESSIONS
+from actors.impressions.shard import ImpressionService
 from actors.sessions.commands import SERVICE as SESSIONS
 from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, die
@@ -38,6 +40,7 @@ def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
         return {
             ACCOUNTS: AccountService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
             SESSIONS: SessionService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
+            IMPRESSIONS: ImpressionService(settings=settings, appender=appender, die=die),
             USERS: UserService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
         }
     raise ConfigurationError("no such kind of actor", name=name)

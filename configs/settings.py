@@ -95,6 +95,16 @@ class Writing(_Group):
     connections: int = Field(4, ge=1, description="PostgreSQL connections of the loader")
 
 
+class Ranking(_Group):
+    """Models, what is logged about the cards that they rank, and how long it is kept."""
+
+    artifacts: str = Field("", description="where artifacts are: a directory, or s3://bucket/prefix; empty: <data dir>/artifacts")
+    s3_endpoint: str = Field("", description="URL of the S3 service, when artifacts are there; empty: AWS. Credentials: AWS_* variables")
+    feature_sample_ratio: float = Field(0.01, ge=0, le=1, description="share of decks whose feature values are logged with what was served")
+    impressions_days: int = Field(30, ge=1, description="days for which served and seen cards are kept in rows")
+    refresh_period_s: int = Field(0, ge=0, description="seconds between two people tables (history, exposure prices); 0: only by `sugar ranking refresh`")
+
+
 class Settings(BaseSettings):
     """The whole configuration. Precedence: arguments, environment, profile file, defaults."""
 
@@ -120,6 +130,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
     auth: Auth = Auth()
     writing: Writing = Writing()
+    ranking: Ranking = Ranking()
 
     @classmethod
     def settings_customise_sources(

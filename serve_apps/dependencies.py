@@ -11,6 +11,7 @@ import redis.asyncio
 
 from actors.accounts.client import AccountsClient
 from actors.cards.client import CardsClient
+from actors.impressions.client import ImpressionsClient
 from actors.sessions.client import SessionsClient
 from actors.swipes.client import SwipesClient
 from actors.users.client import UsersClient
@@ -23,6 +24,7 @@ from serve_apps.client_address import ClientAddresses
 from serve_apps.hashing import Passwords
 from serve_apps.limits import PersonLimit, SharedLimits
 from serve_apps.matching.decks import Decks
+from serve_apps.matching.served import ServedCards
 from serve_apps.metrics import ReplicaMetrics
 from serve_apps.pages import Listings, Seals
 from serve_apps.people import People
@@ -69,6 +71,8 @@ class Dependencies:
     seals: Seals
     listings: Listings
     decks: Decks
+    impressions: ImpressionsClient
+    served: ServedCards
     refresh_key: bytes
     metrics: ReplicaMetrics
 
@@ -86,6 +90,7 @@ class Dependencies:
         swipes, cards = SwipesClient(pool), CardsClient(pool)
         people = People(reads, warm_people, warm_addresses)
         passwords = Passwords(settings.auth)
+        impressions = ImpressionsClient(pool)
         seals = Seals(settings.auth)
         made = cls(
             settings=settings,
@@ -111,7 +116,9 @@ class Dependencies:
             rehashing=Rehashing(passwords, accounts),
             seals=seals,
             listings=Listings(reads, people, seals),
-            decks=Decks(client, swipes, cards),
+            decks=Decks(client, swipes, cards, settings.ranking.feature_sample_ratio),
+            impressions=impressions,
+            served=ServedCards(impressions),
             refresh_key=bytes.fromhex(settings.auth.refresh_key.get_secret_value()),
             metrics=ReplicaMetrics(lambda: made.counters(), lambda: made.gauges()),
         )
@@ -125,6 +132,7 @@ class Dependencies:
     async def close(self) -> None:
         """Stops the background work and closes the connections."""
         await self.activity.close()
+        await self.served.close()
         await self.rehashing.close()
         await self.revocations.close()
         for warming in (self.warm_people, self.warm_addresses):
@@ -151,6 +159,8 @@ class Dependencies:
             ("sugar_tokens_verified", "signatures"): self.tokens.verified,
             ("sugar_card_changes", "left_to_log"): self.cards.left_to_log,
             ("sugar_activity_recorded", "people"): self.activity.recorded,
+            ("sugar_served_cards", "recorded"): self.served.recorded,
+            ("sugar_served_cards", "dropped"): self.served.dropped,
         }
         for service, calls in pool.calls.items():
             figures[("sugar_actor_calls", service)] = calls
@@ -162,5 +172,6 @@ class Dependencies:
         """Present figures for /metrics."""
         return {
             ("sugar_passwords_waiting", "argon2"): self.passwords.waiting,
+            ("sugar_served_cards_waiting", "responses"): self.served.waiting,
             ("sugar_revocations_fresh", "poll"): float(self.revocations.fresh),
         }

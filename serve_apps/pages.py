@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import Query
 
+from configs.contracts.impressions import SEAL_BYTES
 from configs.contracts.read_model import MARKER, Listing, listing_keys, read_versioned
 from configs.settings import Auth
 from serve_apps.fields import CURSOR_PATTERN
@@ -22,8 +23,6 @@ from serve_apps.reading import Reads
 
 DEFAULT_LIMIT: Final = 20
 HIGHEST_LIMIT: Final = 100
-SEAL_BYTES: Final = 12
-"""96 bits of a keyed BLAKE2b: forging one needs 2^96 tries against a rate-limited route."""
 _TO_URLSAFE: Final = bytes.maketrans(b"+/", b"-_")
 EXTRA: Final = 16
 """Entries read beyond a page, for those of the same millisecond that the cursor is past."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from actors.accounts.shard import AccountService
 from actors.cards.shard import CardShard
+from actors.impressions.shard import ImpressionService
 from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, ShardHost
 from actors.sharding.service import shards_of
@@ -27,6 +28,7 @@ from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Event, UserCreated, encode
 from configs.contracts.ids import derived_id, email_hash, new_id, partition_of
 from configs.contracts.loading import PeopleRows, SwipeRows
+from configs.contracts.ranking import INITIAL, RankingConfiguration
 from configs.contracts.read_model import GENERATION
 from configs.contracts.topics import USER_CREATED
 from configs.settings import Settings
@@ -48,6 +50,9 @@ class NoRows:
 
     async def positions(self, topics: Sequence[str]) -> Mapping[str, Mapping[int, int]]:
         return {topic: {} for topic in topics}
+
+    async def ranking(self) -> RankingConfiguration:
+        return INITIAL
 
     async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
         EPOCHS[kind] += 1
@@ -121,7 +126,8 @@ class Shards:
             return {"cards": CardShard(settings=self.settings, slot=slot, **common)}
         shards = shards_of(self.settings.log.partitions, self.settings.plan.identity_actors, slot)
         kinds = (("accounts", AccountService), ("sessions", SessionService), ("users", UserService))
-        return {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}
+        impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
+        return {"impressions": impressions} | {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}
 
     def handle(self, name: str) -> Handle:
         return Handle(self.hosts[name])

@@ -19,6 +19,7 @@ from configs.contracts.events import Event, Matched, Swiped, SwipeUndone, Unmatc
 from configs.contracts.ids import key64, pair, partition_of
 from configs.contracts.loading import ACTION_CODES, PAIR_BITS, PAIR_CODES, SwipeRows
 from configs.contracts.positions import version_of
+from configs.contracts.ranking import INITIAL, RankingConfiguration
 from configs.contracts.topics import MATCHING_MATCHED, MATCHING_SWIPE
 from configs.settings import Limits, Log, Plan, Settings
 
@@ -85,6 +86,9 @@ class SimulatedRows:
     async def positions(self, topics: Sequence[str]) -> dict[str, dict[int, int]]:
         self._check()
         return {topic: dict(self._positions[topic]) for topic in topics}
+
+    async def ranking(self) -> RankingConfiguration:
+        return INITIAL
 
     async def claim_epochs(self, kind: str, shards: Sequence[int]) -> dict[int, int]:
         self._check()

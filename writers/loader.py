@@ -21,16 +21,17 @@ from configs.contracts.loading import (
     SessionRow,
     SwipeRows,
 )
+from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.read_model import Operation
 from configs.settings import Settings, load_settings
 from writers.connections import Connection
-from writers.loads import cards, identity, log, swipes
+from writers.loads import cards, identity, log, ranking, swipes
 from writers.loads.read_model import address_operations, people_operations
 from writers.loads.reader import RowReader
 
 METHODS: Final = (
-    "positions", "claim_epochs", "swipes", "accounts", "sessions", "idempotency", "people", "warm_people",
-    "warm_addresses",
+    "positions", "claim_epochs", "swipes", "accounts", "sessions", "idempotency", "people", "ranking",
+    "warm_people", "warm_addresses",
 )
 OPERATIONS_A_TRIP: Final = 2_000
 PEOPLE_A_PAGE: Final = 50_000
@@ -66,6 +67,9 @@ class Loader:
 
     async def people(self, page: str | None, limit: int) -> PeopleRows:
         return await self._reader.rows(lambda conn: cards.people(conn, page, min(limit, PEOPLE_A_PAGE)))
+
+    async def ranking(self) -> RankingConfiguration:
+        return await self._reader.rows(ranking.present)
 
     async def warm_people(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._warm(*await self._reader.rows(lambda conn: people_operations(conn, user_ids)))

@@ -17,13 +17,14 @@ from cluster.connections.postgres import translated
 from cluster.connections.redis import sync_client
 from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding
 from configs.contracts.loading import Positions
-from configs.contracts.read_model import GENERATION, LISTING_BOUNDS, REVOKED
+from configs.contracts.read_model import GENERATION, LISTING_BOUNDS, RANKING, REVOKED, put_ranking
 from configs.contracts.topics import TOPICS
 from configs.settings import Settings
 from writers.catching_up import Progress, catch_up
 from writers.connections import open_rows
 from writers.loader import apply_all
 from writers.loads import log as positions_log
+from writers.loads import ranking
 from writers.loads.people import load_people
 from writers.loads.read_model import operations, pages_of_people, revoked_families
 from writers.loads.reader import open_recent, written
@@ -49,7 +50,7 @@ return 0
 """
 
 _PATTERNS: Final = (
-    "rec:*", "fld:*", "rel:*", "cred:*", "deck:*", "proj:*", REVOKED,
+    "rec:*", "fld:*", "rel:*", "cred:*", "deck:*", "proj:*", REVOKED, RANKING,
     *(f"{listing}:{part}:*" for listing in LISTING_BOUNDS for part in ("h", "z")),
 )
 
@@ -97,6 +98,7 @@ def write_everything(settings: Settings, progress: Progress | None = None) -> di
                 applied += len(batch)
                 if progress is not None:
                     progress("people", people, max(total, people))
+            apply_all(client, [put_ranking(ranking.present(conn))])
             revoked = revoked_families(conn)
         _finish(client, settings, positions, revoked, token, run_id)
     seconds = time.monotonic() - began

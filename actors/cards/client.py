@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+import msgspec
 import numpy as np
 
 from actors.cards.commands import Deck, DeckEntry, DeckQuery, Noted, NotedPayload, Shortlist
-from configs.contracts.errors import PlatformError
+from configs.contracts.errors import PlatformError, ShardUnavailable
 from configs.contracts.positions import version_text
+from configs.contracts.ranking import BASELINE
 
 DEADLINE_S: Final = 2.0
 """Longest wait for a deck; a query takes under 1 ms, so past it an actor is restoring or gone."""
@@ -42,15 +44,26 @@ class CardsClient:
 
         Raises ShardUnavailable: an actor did not answer; nothing less than the whole is served.
         """
+        answers = await self._ask(query, traceparent)
+        for last in (False, True):
+            if len({answer.model_version for answer in answers}) == 1:
+                return merged(answers, query.size)
+            # Scores of two models do not compare. Actors still have the model that the one furthest behind has used;
+            # what all of them have without any artifact comes last.
+            behind = BASELINE if last else min(answers, key=lambda answer: answer.configuration).model_version
+            answers = await self._ask(msgspec.structs.replace(query, model_version=behind), traceparent)
+        if len({answer.model_version for answer in answers}) > 1:
+            raise ShardUnavailable("card shards do not agree on a model")
+        return merged(answers, query.size)
+
+    async def _ask(self, query: DeckQuery, traceparent: str | None) -> list[Shortlist]:
         ask = self._pool.ask
         slots = self._pool.slots("cards")
         if slots == 1:
-            answer = await ask("cards", 0, "deck", query, deadline_s=DEADLINE_S, traceparent=traceparent)
-            return merged([answer], query.size)
-        answers = await asyncio.gather(
+            return [await ask("cards", 0, "deck", query, deadline_s=DEADLINE_S, traceparent=traceparent)]
+        return await asyncio.gather(
             *(ask("cards", slot, "deck", query, deadline_s=DEADLINE_S, traceparent=traceparent) for slot in range(slots))
         )
-        return merged(answers, query.size)
 
     async def note(self, payload: NotedPayload, version: int = 0) -> None:
         """Lets every card actor take in a change that is in the log, so that the next deck shows it.
@@ -71,16 +84,13 @@ class CardsClient:
 
 
 def merged(shortlists: Sequence[Shortlist], size: int) -> Deck:
-    """One deck of several actors' shares: the newest version of each person, best first, ties by id.
+    """One deck of several actors' shares by one model: the newest version of each person, best first, ties by id.
 
     Someone who is just moving may be known to two actors in different cells; the one with the newer version is right.
-    During a change of model the answers of the older version are left out, since scores of two do not compare.
     """
-    model = max(shortlist.model_version for shortlist in shortlists)
-    found: dict[bytes, tuple[int, DeckEntry]] = {}
+    found: dict[bytes, tuple[int, DeckEntry, bytes]] = {}
+    width = 4 * len(shortlists[0].feature_names)
     for shortlist in shortlists:
-        if shortlist.model_version != model:
-            continue
         ids = shortlist.ids
         versions = np.frombuffer(shortlist.versions, "<u8").tolist()
         texts = ids.hex()
@@ -97,9 +107,18 @@ def merged(shortlists: Sequence[Shortlist], size: int) -> Deck:
             if known is None or known[0] < version:
                 h = texts[32 * place : 32 * place + 32]
                 user_id = f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
-                found[key] = version, DeckEntry(user_id, distance, score, version_text(match_version))
-    entries = [entry for _, entry in found.values()]
+                row = shortlist.features[width * place : width * (place + 1)]
+                found[key] = version, DeckEntry(user_id, distance, score, version_text(match_version)), row
+    chosen = list(found.values())
     if len(shortlists) > 1:
-        entries.sort(key=lambda entry: (-entry.score, entry.user_id))
-    beyond = min((shortlist.beyond_km for shortlist in shortlists if shortlist.beyond_km is not None), default=None)
-    return Deck(entries[:size], model, beyond)
+        chosen.sort(key=lambda item: (-item[1].score, item[1].user_id))
+    del chosen[size:]
+    return Deck(
+        [entry for _, entry, _ in chosen],
+        shortlists[0].model_version,
+        min((shortlist.beyond_km for shortlist in shortlists if shortlist.beyond_km is not None), default=None),
+        min(shortlist.configuration for shortlist in shortlists),
+        shortlists[0].decided_at_us,
+        shortlists[0].feature_names,
+        b"".join(row for _, _, row in chosen),
+    )

@@ -47,6 +47,10 @@ class DeckQuery(msgspec.Struct, frozen=True, gc=False):
     size: int = DECK_SIZE
     widest_km: int = 0
     """The viewer's own limit: past ``max_distance_km`` up to here the nearest of those who fit is looked for."""
+    model_version: str = ""
+    """Which model ranks; a shard that does not have it uses its default, and says so. Empty: the default."""
+    with_features: bool = False
+    """Whether the answer holds the values that the model read."""
 
 
 class DeckEntry(msgspec.Struct, frozen=True, gc=False):
@@ -68,6 +72,13 @@ class Deck(msgspec.Struct, frozen=True, gc=False):
     model_version: str
     beyond_km: float | None = None
     """When there were fewer than asked for: how far away the nearest other person who fits is, up to ``widest_km``."""
+    configuration: int = 0
+    """Number of the ranking configuration that every actor has taken in."""
+    decided_at_us: int = 0
+    """Unix microseconds for which the features were computed."""
+    feature_names: tuple[str, ...] = ()
+    features: bytes = b""
+    """(entries, names) little-endian float32, row by row."""
 
 
 class Shortlist(msgspec.Struct, frozen=True, gc=False):
@@ -84,6 +95,11 @@ class Shortlist(msgspec.Struct, frozen=True, gc=False):
     match_versions: bytes
     model_version: str
     beyond_km: float | None = None
+    configuration: int = 0
+    decided_at_us: int = 0
+    feature_names: tuple[str, ...] = ()
+    features: bytes = b""
+    """(n, names) little-endian float32, row by row; empty unless asked for."""
 
 
 class NearestQuery(msgspec.Struct, frozen=True, gc=False):

@@ -12,17 +12,18 @@ import structlog
 
 from actors.cards.commands import DeckQuery, Nearest, NearestQuery, Noted, NotedPayload, Shortlist
 from actors.cards.early import Early
+from actors.cards.models import Models
 from actors.cards.state import Cards
 from actors.sharding.tail import Feed, LogTail
+from cluster.connections.artifacts import artifact_store
 from cluster.connections.kafka import LogAppender
-from configs.contracts import topics
+from configs.contracts import ranking, topics
 from configs.contracts.errors import InvalidEvent, PlatformError
-from configs.contracts.events import Barrier, UserCreated, decode
+from configs.contracts.events import Barrier, RankingConfigured, UserCreated, decode
 from configs.contracts.ids import partition_of
 from configs.contracts.loading import RowLoader
 from configs.contracts.positions import version_of
 from configs.settings import Settings
-from recommender.baseline import Baseline
 from recommender.ranking import Ranker
 
 log = structlog.get_logger(__name__)
@@ -43,13 +44,17 @@ class CardShard:
     ) -> None:
         self._slot, self._actors = slot, settings.plan.card_actors
         self._loader = loader
-        self._ranker: Ranker = ranker or Baseline()
+        self.models = Models(artifact_store(settings), ranker)
         self._clock = clock
         self._generations = settings.log.generations
         partitions = tuple(range(settings.log.partitions))
+        configured = (partition_of(ranking.KEY, settings.log.partitions),)
         self._tail = LogTail(
             settings, f"cards-{slot}", appender,
-            [Feed(topic.name, partitions, partitions, self.take) for topic in (topics.USER_CREATED, topics.USER_UPDATED)],
+            [
+                *(Feed(topic.name, partitions, partitions, self.take) for topic in (topics.USER_CREATED, topics.USER_UPDATED)),
+                Feed(topics.RANKING_CONFIGURED.name, configured, configured, self.take),
+            ],
             die=die,
         )
         self.cards = self._empty()
@@ -61,7 +66,7 @@ class CardShard:
         self._skipped = 0
 
     def _empty(self) -> Cards:
-        return Cards(self._ranker, self._slot, self._actors)
+        return Cards(self.models.baseline, self._slot, self._actors)
 
     async def start(self) -> None:
         """Restores and begins to follow: positions first, then rows, then the log from the positions on.
@@ -72,7 +77,10 @@ class CardShard:
         began = time.monotonic()
         self.cards = self._empty()
         epochs = await self._loader.claim_epochs("cards", [self._slot])
-        positions = await self._loader.positions([topics.USER_CREATED.name, topics.USER_UPDATED.name])
+        positions = await self._loader.positions(
+            [topics.USER_CREATED.name, topics.USER_UPDATED.name, topics.RANKING_CONFIGURED.name]
+        )
+        self.models.hear(await self._loader.ranking())
         page: str | None = None
         while True:
             rows = await self._loader.people(page, PEOPLE_A_PAGE)
@@ -83,11 +91,15 @@ class CardShard:
         self.cards.settle()
         self._replayed = await self._tail.replay(positions)
         self._early = Early(self._tail.next_offsets[topics.USER_UPDATED.name], self._noted)
+        await self.models.settle()
+        self.models.serve(self.cards)
+        self.models.follow()
         self._tail.follow()
         self.epoch = epochs[self._slot]
         self._restore_s = time.monotonic() - began
 
     async def close(self) -> None:
+        await self.models.close()
         await asyncio.to_thread(self._tail.close)
 
     def take(self, topic: str, partition: int, records: Sequence[tuple[int, bytes | None]]) -> None:
@@ -101,7 +113,9 @@ class CardShard:
                 self._skipped += 1
                 log.warning("tail_record_skipped", topic=topic, partition=partition, offset=offset, reason=error.message)
                 continue
-            if not isinstance(event.payload, Barrier):
+            if isinstance(event.payload, RankingConfigured):
+                self.models.hear(event.payload.configuration)
+            elif not isinstance(event.payload, Barrier):
                 apply(event, version_of(generation, offset))
         if records and topic == topics.USER_UPDATED.name:
             self._early.read(partition, records[-1][0] + 1)
@@ -151,5 +165,6 @@ class CardShard:
     def describe(self) -> dict[str, Any]:
         """Figures for status and metrics."""
         return self.cards.describe() | {
-            "restore_s": round(self._restore_s, 3), "replayed": self._replayed, "skipped": self._skipped, "noted": self._early.taken,
+            "ranking": self.models.describe(), "restore_s": round(self._restore_s, 3), "replayed": self._replayed,
+            "skipped": self._skipped, "noted": self._early.taken,
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -62,6 +62,10 @@ class Cards:
         self.ranker = ranker
         self._table = EMPTY
         self._table_places = np.zeros(0, dtype=np.int32)
+        self.models: Mapping[str, Ranker] = {}
+        """Rankers that a query may name, beside the default one."""
+        self.configuration = 0
+        """Number of the ranking configuration in force."""
         self._slot, self._actors = slot, actors
         self._ids = Identities()
         self._versions = np.zeros(0, dtype=np.uint64)
@@ -111,6 +115,11 @@ class Cards:
         self._versions[people] = rows.versions[fresh]
         self._match_versions[people] = rows.match_versions[fresh]
         self._blocks.insert_many(people, groups[fresh], words[fresh], flags[fresh], active_s[fresh])
+
+    @property
+    def table(self) -> PeopleTable:
+        """Where history, prices and vectors are read from."""
+        return self._table
 
     def use(self, table: PeopleTable) -> None:
         """From now on history, prices and vectors are read from this table."""
@@ -259,12 +268,27 @@ class Cards:
             scores[chosen].astype("<f4").tobytes(),
             self._versions[people].astype("<u8").tobytes(),
             self._match_versions[people].astype("<u8").tobytes(),
-            self.ranker.version,
+            self._ranker_of(query).version,
             beyond,
+            self.configuration,
+            int(now.timestamp() * 1e6),
+            *self._values(query, rows[places[chosen]], distances[places[chosen]], now),
         )
 
+    def _ranker_of(self, query: DeckQuery) -> Ranker:
+        return self.models.get(query.model_version, self.ranker)
+
     def _ranked(self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime, size: int) -> tuple[Ids, Floats]:
-        return self.ranker.rank(np.arange(rows.size), self.features(query, rows, distances, now), size)
+        ranker = self._ranker_of(query)
+        return ranker.rank(np.arange(rows.size), self.features(query, rows, distances, now, ranker.features), size)
+
+    def _values(
+        self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime
+    ) -> tuple[tuple[str, ...], bytes]:
+        """The values that the ranker has read, of some people: (names, (n, names) float32 row by row); if asked for."""
+        if not query.with_features:
+            return (), b""
+        return feature_rows(self.features(query, rows, distances, now, self._ranker_of(query).features), rows.size)
 
     def _beyond(self, query: DeckQuery, unseen: Callable[[Ids], NDArray[np.bool_]], now: datetime) -> float | None:
         """How far away the nearest person past the query's radius is who fits and is not seen."""
@@ -320,13 +344,24 @@ class Cards:
             rows, which = rows[recent], which[recent]
         return rows, distances[which]
 
-    def features(self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime) -> dict[str, Floats]:
-        """The features that the ranker reads, for the people in these rows, in their order."""
+    def features(
+        self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime,
+        names: Iterable[str] | None = None,
+    ) -> dict[str, Floats]:
+        """The named features, or those that the default ranker reads, for the people in these rows, in their order."""
         table, now_s = self._table, now.timestamp()
         found = CandidateColumns(self._blocks, rows, table, lambda: self._table_places[self._blocks.people[rows]])
         place = table.place(_number(query.viewer_id)) if len(table) else NOBODY
         viewer = viewer_columns(query, now_s, table, place)
-        return features.compute(self.ranker.features, Pairs(viewer, found, distances, now_s, table.priors))
+        return features.compute(self.ranker.features if names is None else names, Pairs(viewer, found, distances, now_s, table.priors))
+
+
+def feature_rows(values: Mapping[str, Floats], count: int) -> tuple[tuple[str, ...], bytes]:
+    """(names, values) of ``count`` candidates: (count, names) little-endian float32, row by row."""
+    table = np.empty((count, len(values)), dtype="<f4")
+    for column, value in enumerate(values.values()):
+        table[:, column] = value
+    return tuple(values), table.tobytes()
 
 
 def _number(user_id: str) -> int:

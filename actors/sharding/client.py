@@ -28,6 +28,7 @@ ACTOR_OF_SERVICE = {
     "accounts": "identity",
     "sessions": "identity",
     "users": "identity",
+    "impressions": "identity",
     "swipes": "swipes",
     "cards": "cards",
 }

@@ -20,6 +20,7 @@ from configs.contracts.loading import (
     SessionRow,
     SwipeRows,
 )
+from configs.contracts.ranking import RankingConfiguration
 
 DEADLINE_S = 10.0
 """Longest wait for one loader call; a page of 50,000 people takes about 0.3 s."""
@@ -66,6 +67,9 @@ class LoaderClient:
 
     async def people(self, page: str | None, limit: int) -> PeopleRows:
         return await self._call("people", page, limit)  # type: ignore[no-any-return]
+
+    async def ranking(self) -> RankingConfiguration:
+        return await self._call("ranking")  # type: ignore[no-any-return]
 
     async def warm_people(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_people", list(user_ids))  # type: ignore[no-any-return]

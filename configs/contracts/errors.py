@@ -81,6 +81,10 @@ class ArtifactCorrupt(PlatformError):
     """A stored model or table is incomplete, altered or not of a known kind: deploy another one."""
 
 
+class ArtifactMissing(PlatformError):
+    """The store has no such version."""
+
+
 class ArtifactExists(PlatformError):
     """A version is written once: choose another directory."""
 

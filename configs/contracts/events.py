@@ -13,6 +13,7 @@ import msgspec
 
 from configs.contracts import topics
 from configs.contracts.errors import InvalidEvent
+from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.topics import Topic
 
 Role = Literal["sugar_baby", "sugar_daddy"]
@@ -244,6 +245,47 @@ class NotificationRead(Payload, frozen=True, kw_only=True):
     body_digest: str | None = None
 
 
+class CardsServed(Payload, frozen=True, kw_only=True):
+    """One response of cards; the envelope's id is the response's. The tuples have one order, that of the response.
+
+    ``positions`` from 0 in the deck; ``propensities``: the probability with which a card stands where it stands.
+    ``decided_at``: when the deck was ranked, which is what features describe. Of a stated sample of decks
+    ``feature_values`` holds a row of ``feature_names`` for each card, one after another.
+    """
+
+    TYPE: ClassVar[str] = "cards_served"
+    viewer_id: Id
+    configuration: int
+    model_version: str
+    experiment: str | None = None
+    arm: str | None = None
+    decided_at: Instant
+    candidate_ids: tuple[Id, ...]
+    positions: tuple[int, ...]
+    scores: tuple[float, ...]
+    propensities: tuple[float, ...]
+    feature_names: tuple[str, ...] = ()
+    feature_values: tuple[float, ...] = ()
+
+
+class CardsSeen(Payload, frozen=True, kw_only=True):
+    """Cards that the person's device has shown; the tuples have one order. Reporting one again changes nothing."""
+
+    TYPE: ClassVar[str] = "cards_seen"
+    viewer_id: Id
+    response_ids: tuple[Id, ...]
+    candidate_ids: tuple[Id, ...]
+    positions: tuple[int, ...]
+
+
+class RankingConfigured(Payload, frozen=True, kw_only=True):
+    """What ranks cards from now on. Only the first event with a number above all before it counts."""
+
+    TYPE: ClassVar[str] = "ranking_configured"
+    configuration: RankingConfiguration
+    reason: Literal["deploy", "rollback", "experiment", "refresh"]
+
+
 EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.AUTH_ACCOUNTS, AccountRegistered),
     (topics.AUTH_ACCOUNTS, PasswordRehashed),
@@ -260,10 +302,13 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.USER_REPORTED, UserReported),
     (topics.MATCHING_SWIPE, Swiped),
     (topics.MATCHING_SWIPE, SwipeUndone),
+    (topics.MATCHING_CARDS_SERVED, CardsServed),
+    (topics.MATCHING_CARDS_SERVED, CardsSeen),
     (topics.MATCHING_MATCHED, Matched),
     (topics.MATCHING_MATCHED, Unmatched),
     (topics.NOTIFICATION_SEND, NotificationSent),
     (topics.NOTIFICATION_SEND, NotificationRead),
+    (topics.RANKING_CONFIGURED, RankingConfigured),
 )
 """Every event with its topic. ``Barrier`` may stand on any topic and is skipped by every reader but its author."""
 

@@ -13,6 +13,8 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.contracts.ranking import RankingConfiguration
+
 ACTION_CODES = {"undone": 0, "like": 1, "pass": 2, "super_like": 3}
 """Two bits: what a remembered swipe says now. 0 is withdrawn."""
 ACTION_BITS = 2
@@ -204,6 +206,10 @@ class RowLoader(Protocol):
 
     async def people(self, page: str | None, limit: int) -> PeopleRows:
         """Everybody in order of id, after ``page`` (None: from the start); ``next_page`` None after the last."""
+        ...
+
+    async def ranking(self) -> RankingConfiguration:
+        """The ranking configuration that the rows hold."""
         ...
 
     async def warm_people(self, user_ids: Sequence[str]) -> Sequence[str]:

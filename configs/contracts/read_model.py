@@ -20,10 +20,13 @@ import msgspec
 from configs.contracts.errors import ReadModelUnknown
 from configs.contracts.events import Gender, MatchEnd, Role
 from configs.contracts.positions import version_text
+from configs.contracts.ranking import INITIAL, RankingConfiguration
 
 GENERATION: Final = "generation"
 """Set, last, by a completed rebuild; absent: answer 503."""
 REVOKED: Final = "revoked"
+RANKING: Final = "ranking"
+"""The ranking configuration in force (versioned by its number); absent: the first one, ``ranking.INITIAL``."""
 DECK_TTL_S: Final = 300
 MARKER: Final = "*"
 """Hash field that says: this set is known completely (up to its bound)."""
@@ -241,6 +244,13 @@ def put_credential(email_hash: str, credential: Credential, version: int) -> Ope
     return Operation("string", (credential_key(email_hash),), (version_text(version), msgspec.json.encode(credential)))
 
 
+def put_ranking(configuration: RankingConfiguration) -> Operation:
+    """Puts a ranking configuration in force unless one with a higher number is."""
+    return Operation(
+        "string", (RANKING,), (version_text(configuration.number), msgspec.json.encode(configuration))
+    )
+
+
 def open_person(user_id: str) -> Operation:
     """Marks all of a person's sets as known completely; for a new person, or after warming everything."""
     return Operation(
@@ -255,6 +265,14 @@ _RECORDS = msgspec.json.Decoder(UserRecord)
 
 def read_record(value: bytes) -> UserRecord:
     return _RECORDS.decode(value)
+
+
+_CONFIGURATIONS = msgspec.json.Decoder(RankingConfiguration)
+
+
+def read_ranking(value: bytes | None) -> RankingConfiguration:
+    """The configuration that ``put_ranking`` wrote."""
+    return INITIAL if value is None else _CONFIGURATIONS.decode(value[16:])
 
 
 def read_versioned(value: bytes) -> tuple[int, bytes]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any
 
@@ -52,10 +53,18 @@ def json_schemas() -> dict[str, Schema]:
             "$schema": DIALECT,
             "title": payload.TYPE,
             **_envelope(payload, {"$ref": f"#/$defs/{payload.__name__}"}),
-            "$defs": {payload.__name__: components[payload.__name__]},
+            "$defs": _needed(payload.__name__, components),
         }
         for payload in _payloads()
     }
+
+
+def _needed(name: str, components: dict[str, Schema]) -> dict[str, Schema]:
+    """The component and every one that it refers to."""
+    needed = {name: components[name]}
+    for other in re.findall(r'"#/\$defs/(\w+)"', json.dumps(components[name])):
+        needed |= _needed(other, components)
+    return needed
 
 
 def _message(payload: type[Payload]) -> Schema:

@@ -30,8 +30,10 @@ USER_CREATED = Topic("user.created", "user")
 USER_UPDATED = Topic("user.updated", "user")
 USER_REPORTED = Topic("user.reported", "reported user or object")
 MATCHING_SWIPE = Topic("matching.swipe", "swiper")
+MATCHING_CARDS_SERVED = Topic("matching.cards_served", "viewer")
 MATCHING_MATCHED = Topic("matching.matched", "match")
 NOTIFICATION_SEND = Topic("notification.send", "recipient")
+RANKING_CONFIGURED = Topic("ranking.configured", "the word ranking")
 
 TOPICS = (
     AUTH_ACCOUNTS,
@@ -40,7 +42,9 @@ TOPICS = (
     USER_UPDATED,
     USER_REPORTED,
     MATCHING_SWIPE,
+    MATCHING_CARDS_SERVED,
     MATCHING_MATCHED,
     NOTIFICATION_SEND,
+    RANKING_CONFIGURED,
 )
 BY_NAME = {topic.name: topic for topic in TOPICS}

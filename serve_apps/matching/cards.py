@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from actors.cards.commands import DeckQuery
-from configs.contracts.events import Role
-from configs.contracts.ids import key64
+from actors.impressions.commands import Shown
+from configs.contracts.events import CardsServed, Role
+from configs.contracts.ids import key64, new_id
 from configs.contracts.people import shown_distance_km
-from configs.contracts.read_model import UserRecord, deck_key, read_record, record_key
+from configs.contracts.ranking import Assignment, assigned
+from configs.contracts.read_model import RANKING, UserRecord, deck_key, read_ranking, read_record, record_key
 from serve_apps.dependencies import Dependencies
 from serve_apps.hot import HotRequest, HotRoute, query_values, refused
 from serve_apps.matching.decks import Bookmark, StoredDeck, cursor_of, following_id, read_cursor, read_deck
@@ -65,12 +69,20 @@ class _Page:
     wish: DeckQuery | None
     query: CardsQuery
     moment: Moment
+    assignment: Assignment
+    response_id: str = field(default_factory=new_id)
     cards: list[Card] = field(default_factory=list)
+    shown: list[tuple[StoredDeck, int]] = field(default_factory=list)
+    """Where each card stands: its deck and its place there."""
+
+    def takes(self, deck: StoredDeck) -> bool:
+        """Whether cards of the deck may stand on this page: one response has one model."""
+        return not self.shown or self.shown[0][0].ranked_as(deck)
 
     async def fill(self, deck: StoredDeck, offset: int, *, just_made: bool) -> int:
         """Adds the deck's valid cards from ``offset`` until the page is full; the place where it stopped."""
         impressions = Impressions(
-            self.dependencies.seals, self.viewer.user_id, deck.model_version, int(self.moment.at.timestamp())
+            self.dependencies.seals, self.viewer.user_id, deck.model_version, self.response_id
         )
         while len(self.cards) < self.query.limit and offset < len(deck.user_ids):
             end = min(offset + self.query.limit - len(self.cards), len(deck.user_ids))
@@ -92,8 +104,35 @@ class _Page:
                 card = self._card(record, deck, place, impressions)
                 if card is not None:
                     self.cards.append(card)
+                    self.shown.append((deck, place))
             offset = end
         return offset
+
+    def note(self) -> None:
+        """Tells what was served, behind the response's back."""
+        if not self.cards:
+            return
+        deck = self.shown[0][0]
+        whole = bool(deck.feature_names) and all(other is deck for other, _ in self.shown)
+        width = 4 * len(deck.feature_names)
+        values = b"".join(deck.features[width * place : width * (place + 1)] for _, place in self.shown) if whole else b""
+        self.dependencies.served.note(Shown(
+            self.response_id, int(self.moment.at.timestamp() * 1e6),
+            CardsServed(
+                viewer_id=self.viewer.user_id,
+                configuration=deck.configuration,
+                model_version=deck.model_version,
+                experiment=deck.experiment or None,
+                arm=deck.arm or None,
+                decided_at=datetime.fromtimestamp(deck.decided_at_us / 1e6, UTC),
+                candidate_ids=tuple(card.user_id for card in self.cards),
+                positions=tuple(place for _, place in self.shown),
+                scores=tuple(other.scores[place] for other, place in self.shown),
+                propensities=tuple(other.propensities[place] for other, place in self.shown),
+                feature_names=deck.feature_names if whole else (),
+                feature_values=tuple(np.frombuffer(values, "<f4").tolist()),
+            ),
+        ))
 
     def _card(self, record: UserRecord, deck: StoredDeck, place: int, impressions: Impressions) -> Card | None:
         distance: float | None = deck.distances_km[place]
@@ -128,17 +167,22 @@ async def cards(dependencies: Dependencies, request: HotRequest) -> bytes:
     viewer_id = request.person.user_id
     filters = query.filters
     mark = None if query.cursor is None else read_cursor(dependencies.seals, query.cursor, viewer_id, filters)
-    commands: list[Command] = [("GET", record_key(viewer_id)), ("GET", deck_key(viewer_id, filters))]
+    commands: list[Command] = [
+        ("GET", record_key(viewer_id)), ("GET", deck_key(viewer_id, filters)), ("GET", RANKING),
+    ]
     if mark is not None:
         commands += [("GET", deck_key(viewer_id, mark.deck_id)), ("GET", deck_key(viewer_id, mark.parent_id))]
-    value, present, *named = await dependencies.reads.read(*commands)
+    value, present, ranking, *named = await dependencies.reads.read(*commands)
     viewer = await dependencies.people.own_record(viewer_id) if value is None else read_record(value)
     if viewer.role is None:
         viewer = await dependencies.people.own_record(viewer_id)
     if viewer.latitude is None or viewer.longitude is None:
         raise Refused("location_required")
-    page = _Page(dependencies, viewer, narrowed(viewer, query), query, Moment.now())
+    moment = Moment.now()
+    assignment = assigned(read_ranking(ranking), viewer_id, viewer.cell, moment.at.timestamp())
+    page = _Page(dependencies, viewer, narrowed(viewer, query), query, moment, assignment)
     following, last = await _through_decks(page, filters, mark, present, named)
+    page.note()
     # A list that ended at its bound (``decks.SHOWN_KEYS``) names no model: there may be more, asked for anew.
     exhausted = following is None and (page.wish is None or last.model_version != "")
     wider = next_distance_km(page.wish, last.beyond_km) if exhausted else None
@@ -152,8 +196,10 @@ async def _through_decks(
     viewer = page.viewer
     decks = page.dependencies.decks
     current = read_deck(present, viewer.match_version)
-    # One that holds everybody there was is made anew, so that who came since is in the next answer.
-    deck, offset = (current if current is not None and current.full else None), 0
+    # One that holds everybody there was is made anew, so that who came since is in the next answer; so is one that was
+    # ranked by other rules.
+    deck = current if current is not None and current.full and current.follows(page.assignment) else None
+    offset = 0
     just_made = False
     if mark is not None:
         stored, parent = (read_deck(value, viewer.match_version) for value in named)
@@ -162,20 +208,26 @@ async def _through_decks(
         if deck is None:
             before = next((d for d in (current, parent) if d is not None and d.deck_id == mark.parent_id), None)
             if before is not None:
-                deck, just_made = await decks.after(before, page.wish, viewer.user_id)
+                deck, just_made = await decks.after(before, page.wish, viewer.user_id, page.assignment)
     if deck is None:
         replaced = None if current is None else present
-        deck, just_made = await decks.fresh(page.wish, viewer.user_id, filters, viewer.match_version, replaces=replaced), True
+        deck, just_made = await decks.fresh(
+            page.wish, viewer.user_id, filters, viewer.match_version, replaces=replaced, assignment=page.assignment
+        ), True
     for left in reversed(range(DECKS_A_REQUEST)):
         offset = await page.fill(deck, offset, just_made=just_made)
         if len(page.cards) == page.query.limit or not deck.full or not left:
             break
         if not page.cards and mark is None and not just_made:
-            deck = await decks.fresh(page.wish, viewer.user_id, filters, viewer.match_version, replaces=present)
+            deck = await decks.fresh(
+                page.wish, viewer.user_id, filters, viewer.match_version, replaces=present, assignment=page.assignment
+            )
             just_made = True
         else:
-            deck, just_made = await decks.after(deck, page.wish, viewer.user_id)
+            deck, just_made = await decks.after(deck, page.wish, viewer.user_id, page.assignment)
         offset = 0
+        if not page.takes(deck):
+            break
     if offset < len(deck.user_ids):
         following = Bookmark(viewer.user_id, filters, deck.deck_id, offset)
     elif deck.full:

@@ -22,6 +22,7 @@ from actors.cards.commands import DECK_SIZE, Deck, DeckQuery, SeenUnknown
 from actors.swipes.client import SwipesClient
 from configs.contracts.errors import DependencyUnavailable, ShardUnavailable
 from configs.contracts.ids import key64
+from configs.contracts.ranking import Assignment
 from configs.contracts.read_model import DECK_TTL_S, deck_key
 from serve_apps.pages import Seals
 from serve_apps.problems import Refused
@@ -39,6 +40,7 @@ class StoredDeck(msgspec.Struct, frozen=True, array_like=True):
 
     ``viewer_version``: the viewer's ``match_version`` it was made for. ``full``: there may be more people behind it.
     ``shown``: ``key64`` (little-endian uint64) of people in the decks before it. ``beyond_km``: ``Deck.beyond_km``.
+    ``configuration``: of the shards that ranked it. ``features``: (n, names) little-endian float32, of sampled decks.
     """
 
     deck_id: str
@@ -50,6 +52,26 @@ class StoredDeck(msgspec.Struct, frozen=True, array_like=True):
     versions: list[str]
     shown: bytes = b""
     beyond_km: float | None = None
+    configuration: int = 0
+    experiment: str = ""
+    arm: str = ""
+    decided_at_us: int = 0
+    scores: list[float] = []
+    propensities: list[float] = []
+    feature_names: tuple[str, ...] = ()
+    features: bytes = b""
+
+    def follows(self, assignment: Assignment) -> bool:
+        """Whether a deck made now would be ranked by the same rules, as far as this replica has heard."""
+        return self.configuration > assignment.configuration or (
+            self.configuration == assignment.configuration and self.arm == assignment.arm
+        )
+
+    def ranked_as(self, other: StoredDeck) -> bool:
+        """Whether one impression may name the cards of both."""
+        return (self.configuration, self.model_version, self.experiment, self.arm) == (
+            other.configuration, other.model_version, other.experiment, other.arm
+        )
 
 
 class Bookmark(msgspec.Struct, frozen=True, array_like=True):
@@ -75,12 +97,18 @@ def read_deck(value: bytes | None, viewer_version: str) -> StoredDeck | None:
         deck = _DECKS.decode(value)
     except msgspec.MsgspecError:
         return None  # written by another release: as good as expired
-    return deck if deck.viewer_version == viewer_version else None
+    whole = len(deck.scores) == len(deck.propensities) == len(deck.user_ids)  # another release knew neither
+    return deck if whole and deck.viewer_version == viewer_version else None
 
 
 def following_id(deck_id: str) -> str:
     """The id of the deck after this one: the same on every retry."""
     return hashlib.blake2b(deck_id.encode(), digest_size=ID_BYTES, person=b"next-deck").hexdigest()
+
+
+def sampled(deck_id: str, ratio: float) -> bool:
+    """Whether the deck is of the sample whose feature values are kept. Deck ids are random or hashed."""
+    return int(deck_id, 16) < ratio * (1 << 8 * ID_BYTES)
 
 
 def cursor_of(seals: Seals, bookmark: Bookmark) -> str:
@@ -108,17 +136,19 @@ class Decks:
     redis: redis.asyncio.Redis
     swipes: SwipesClient
     cards: CardsClient
+    feature_sample_ratio: float = 0.0
     told: OrderedDict[str, int] = field(default_factory=OrderedDict)
     """The state of each viewer's seen people that the card actors were told last."""
 
     async def fresh(
         self, wish: DeckQuery | None, viewer_id: str, filters: str, viewer_version: str, *, replaces: bytes | None,
+        assignment: Assignment,
     ) -> StoredDeck:
         """A new present deck. ``replaces``: the cached one, kept for cursors that name it.
 
         Raises DependencyUnavailable: the shards or Redis do not answer.
         """
-        deck = await self._made(secrets.token_hex(ID_BYTES), wish, viewer_version, b"")
+        deck = await self._made(secrets.token_hex(ID_BYTES), wish, viewer_version, b"", assignment)
         kept = {deck_key(viewer_id, filters): deck}
         old = None if replaces is None else read_deck(replaces, viewer_version)
         if old is not None:
@@ -126,7 +156,9 @@ class Decks:
         await self._keep(kept)
         return deck
 
-    async def after(self, parent: StoredDeck, wish: DeckQuery | None, viewer_id: str) -> tuple[StoredDeck, bool]:
+    async def after(
+        self, parent: StoredDeck, wish: DeckQuery | None, viewer_id: str, assignment: Assignment
+    ) -> tuple[StoredDeck, bool]:
         """The deck behind a full one, without anybody in the decks before it, and whether it was made just now.
 
         It is made once, whoever asks again; the people of one made before may have been swiped since.
@@ -142,14 +174,22 @@ class Decks:
         shown = parent.shown + b"".join(key64(user_id).to_bytes(8, "little") for user_id in parent.user_ids)
         if len(shown) > 8 * SHOWN_KEYS:
             wish = None
-        deck = await self._made(deck_id, wish, parent.viewer_version, shown)
+        deck = await self._made(deck_id, wish, parent.viewer_version, shown, assignment)
         await self._keep({deck_key(viewer_id, deck_id): deck})
         return deck, True
 
-    async def _made(self, deck_id: str, wish: DeckQuery | None, viewer_version: str, shown: bytes) -> StoredDeck:
+    async def _made(
+        self, deck_id: str, wish: DeckQuery | None, viewer_version: str, shown: bytes, assignment: Assignment
+    ) -> StoredDeck:
         if wish is None:
-            return StoredDeck(deck_id, viewer_version, "", full=False, user_ids=[], distances_km=[], versions=[])
-        found = await self._found(msgspec.structs.replace(wish, shown=np.sort(np.frombuffer(shown, "<u8")).tobytes()))
+            return StoredDeck(
+                deck_id, viewer_version, "", full=False, user_ids=[], distances_km=[], versions=[],
+                configuration=assignment.configuration, arm=assignment.arm,
+            )
+        found = await self._found(msgspec.structs.replace(
+            wish, shown=np.sort(np.frombuffer(shown, "<u8")).tobytes(), model_version=assignment.version,
+            with_features=sampled(deck_id, self.feature_sample_ratio),
+        ))
         return StoredDeck(
             deck_id, viewer_version, found.model_version, full=len(found.entries) >= DECK_SIZE,
             user_ids=[entry.user_id for entry in found.entries],
@@ -157,6 +197,14 @@ class Decks:
             versions=[entry.match_version for entry in found.entries],
             shown=shown,
             beyond_km=found.beyond_km,
+            configuration=found.configuration,
+            experiment=assignment.experiment,
+            arm=assignment.arm,
+            decided_at_us=found.decided_at_us,
+            scores=[entry.score for entry in found.entries],
+            propensities=[1.0] * len(found.entries),
+            feature_names=found.feature_names,
+            features=found.features,
         )
 
     async def _found(self, query: DeckQuery) -> Deck:

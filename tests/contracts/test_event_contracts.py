@@ -103,20 +103,24 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.integers(-(2**53), 2**53)
     if kind is float:
         return st.floats(allow_nan=False, allow_infinity=False)
+    if get_origin(kind) is tuple:
+        return st.lists(values_of(get_args(kind)[0]), max_size=4).map(tuple)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return structs_of(kind)
     if get_origin(kind) is not None and type(None) in get_args(kind):
         return st.none() | st.one_of(*(values_of(part) for part in get_args(kind) if part is not type(None)))
     return st.from_type(kind)
 
 
-def payloads_of(payload: type[Payload]) -> st.SearchStrategy[Payload]:
-    hints = get_type_hints(payload, include_extras=True)
-    return st.fixed_dictionaries({name: values_of(hints[name]) for name in payload.__struct_fields__}).map(
-        lambda fields: payload(**fields)
+def structs_of(kind: Any) -> st.SearchStrategy[Any]:
+    hints = get_type_hints(kind, include_extras=True)
+    return st.fixed_dictionaries({name: values_of(hints[name]) for name in kind.__struct_fields__}).map(
+        lambda fields: kind(**fields)
     )
 
 
 EVENT = st.builds(
-    Event, st.uuids().map(str), st.datetimes(timezones=st.just(UTC)), st.text(), st.one_of(*map(payloads_of, TYPES))
+    Event, st.uuids().map(str), st.datetimes(timezones=st.just(UTC)), st.text(), st.one_of(*map(structs_of, TYPES))
 )
 
 

@@ -28,6 +28,7 @@ from configs.contracts.ids import new_id, partition_of
 from configs.contracts.loading import UNKNOWN_ROLE, PeopleRows
 from configs.contracts.people import GRID_RESOLUTION, PositionInvalid, cell_number, snap
 from configs.contracts.positions import version_of, version_text
+from configs.contracts.ranking import INITIAL, RankingConfiguration
 from configs.contracts.topics import TOPICS
 from configs.settings import Settings
 
@@ -45,6 +46,9 @@ class Committed:
 
     async def positions(self, wanted: Sequence[str]) -> Mapping[str, Mapping[int, int]]:
         return {topic: self._positions.get(topic, {}) for topic in wanted}
+
+    async def ranking(self) -> RankingConfiguration:
+        return INITIAL
 
     async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
         return dict.fromkeys(shards, 7)

@@ -28,6 +28,7 @@ from cluster.launch.servers import EmbeddedServers
 from configs.contracts.errors import DependencyUnavailable, ShardUnavailable
 from configs.contracts.events import NotificationSent, ProfileChanged, UserReported
 from configs.contracts.ids import email_hash, new_id
+from configs.contracts.ranking import INITIAL, RankingConfiguration
 from configs.contracts.topics import TOPICS
 from configs.settings import Settings
 
@@ -44,6 +45,9 @@ class NothingCommitted:
 
     async def positions(self, topics: Sequence[str]) -> Mapping[str, Mapping[int, int]]:
         return {topic: {} for topic in topics}
+
+    async def ranking(self) -> RankingConfiguration:
+        return INITIAL
 
     async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
         EPOCHS[kind] += 1

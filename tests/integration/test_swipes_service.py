@@ -24,6 +24,7 @@ from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Barrier, Event, Matched, decode
 from configs.contracts.ids import key64, match_id, new_id, pair
 from configs.contracts.loading import SwipeRows
+from configs.contracts.ranking import INITIAL, RankingConfiguration
 from configs.contracts.topics import MATCHING_MATCHED, TOPICS
 from configs.settings import Settings, load_settings
 
@@ -38,6 +39,9 @@ class NothingCommitted:
     async def positions(self, topics: Sequence[str]) -> Mapping[str, Mapping[int, int]]:
         assert set(topics) == set(READ_TOPICS)
         return {topic: {} for topic in topics}
+
+    async def ranking(self) -> RankingConfiguration:
+        return INITIAL
 
     async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
         EPOCHS[kind] += 1

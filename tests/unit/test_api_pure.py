@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from cluster.launch.secrets import _signing_key
 from configs.contracts.errors import DependencyUnavailable, EpochFenced, PlatformError, ReadModelRebuilding
 from configs.contracts.ids import new_id
+from configs.contracts.impressions import unsealed
 from configs.contracts.people import age_years, snap
 from configs.contracts.read_model import UserRecord
 from configs.settings import Auth
@@ -92,15 +93,16 @@ def test_whatever_text_comes_a_seal_does_not_fail(text: str) -> None:
     assert Seals(AUTH).open(b"deck", text) is None
 
 
-@given(st.uuids(), st.uuids(), st.integers(0, 65_535), st.text(max_size=12), st.integers(0, 2**32 - 1))
-def test_an_impression_says_what_was_shown(viewer: Any, candidate: Any, position: int, model: str, at: int) -> None:
+@given(st.uuids(), st.uuids(), st.integers(0, 65_535), st.text(max_size=12), st.uuids())
+def test_an_impression_says_what_was_shown(viewer: Any, candidate: Any, position: int, model: str, response: Any) -> None:
     seals = Seals(AUTH)
     model = "".join(character for character in model if not 0xD800 <= ord(character) <= 0xDFFF)
-    text = Impressions(seals, str(viewer), model, at).of(str(candidate), position)
+    text = Impressions(seals, str(viewer), model, str(response)).of(str(candidate), position)
     found = read_impression(seals, text)
     assert found is not None
     assert (found.viewer_id, found.candidate_id, found.position) == (str(viewer), str(candidate), position)
-    assert found.shown_at_s == at
+    assert found.response_id == str(response)
+    assert unsealed(text) == found, "the writers read what the route has checked"
     assert model.encode().startswith(found.model_version.encode())
     assert len(text) <= 128
 

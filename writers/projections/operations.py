@@ -25,8 +25,10 @@ from configs.contracts.read_model import (
     open_person,
     put_credential,
     put_entry,
+    put_ranking,
     put_record,
 )
+from writers.loads.ranking import present
 from writers.records import Fact
 
 ACTION_NAMES = {code: name for name, code in ACTION_CODES.items()}
@@ -146,7 +148,12 @@ def _milliseconds(at: datetime) -> int:
 
 
 def nothing(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
-    """Reports are not in the read model."""
+    """Reports and impressions are not in the read model."""
+
+
+def ranking(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """From the rows: of two configurations with one number the first counts."""
+    into.operations.append(put_ranking(present(conn)))
 
 
 PROJECTIONS: Mapping[str, Project] = {
@@ -156,8 +163,10 @@ PROJECTIONS: Mapping[str, Project] = {
     topics.USER_UPDATED.name: updated,
     topics.USER_REPORTED.name: nothing,
     topics.MATCHING_SWIPE.name: swipes,
+    topics.MATCHING_CARDS_SERVED.name: nothing,
     topics.MATCHING_MATCHED.name: matches,
     topics.NOTIFICATION_SEND.name: notifications,
+    topics.RANKING_CONFIGURED.name: ranking,
 }
 
 

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from configs.contracts.events import Payload
-from writers.sinks import accounts, blocks, idempotency, matches, notifications, reports, sessions, swipes, users
+from writers.sinks import (
+    accounts,
+    blocks,
+    idempotency,
+    impressions,
+    matches,
+    notifications,
+    ranking,
+    reports,
+    sessions,
+    swipes,
+    users,
+)
 from writers.sinks.base import Sink
 
 SINKS: tuple[Sink, ...] = (
@@ -15,6 +27,8 @@ SINKS: tuple[Sink, ...] = (
     swipes.SINK,
     matches.SINK,
     notifications.SINK,
+    impressions.SINK,
+    ranking.SINK,
     idempotency.SINK,
 )
 """In the order in which a commit writes. An event may have several."""
