@@ -60,10 +60,11 @@ class CardsClient:
         ask = self._pool.ask
         slots = self._pool.slots("cards")
         if slots == 1:
-            return [await ask("cards", 0, "deck", query, deadline_s=DEADLINE_S, traceparent=traceparent)]
-        return await asyncio.gather(
+            only: Shortlist = await ask("cards", 0, "deck", query, deadline_s=DEADLINE_S, traceparent=traceparent)
+            return [only]
+        return list(await asyncio.gather(
             *(ask("cards", slot, "deck", query, deadline_s=DEADLINE_S, traceparent=traceparent) for slot in range(slots))
-        )
+        ))
 
     async def note(self, payload: NotedPayload, version: int = 0) -> None:
         """Lets every card actor take in a change that is in the log, so that the next deck shows it.
