@@ -135,8 +135,8 @@ class Reads:
     A fact that is missing in a complete read model is unknown until the writers warm it (``Warming``).
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._lane = RedisLane(settings.redis_url.get_secret_value())
+    def __init__(self, settings: Settings, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._lane = RedisLane(settings.redis_url.get_secret_value(), timeout_s=timeout_s)
         self._waiting: list[tuple[tuple[Command, ...], bool, asyncio.Future[list[Any]]]] = []
         self._pump: asyncio.Task[None] | None = None
         self._next_trip = 0.0

@@ -221,10 +221,10 @@ class Cards:
 
     def _group(self, cell: int) -> int:
         """The group of a cell; ``ELSEWHERE`` for none, for a number that is no cell, and for other actors' cells."""
-        if cell and (slot_of(cell, self._actors) != self._slot or not h3.is_valid_cell(f"{cell:x}")):
-            return ELSEWHERE
         group = self._groups.get(cell)
         if group is None:
+            if cell and (slot_of(cell, self._actors) != self._slot or not h3.is_valid_cell(f"{cell:x}")):
+                return ELSEWHERE
             latitude, longitude = _centre(cell) if cell else (np.nan, np.nan)
             self.nearby.add(latitude, longitude)
             group = self._groups[cell] = self._blocks.add_group(cell)

@@ -42,9 +42,13 @@ SETTINGS = {
 
 
 class EmbeddedPostgres:
-    """One server on a data directory of its own; what it has committed survives a kill."""
+    """One server on a data directory of its own; what it has committed survives a kill.
 
-    def __init__(self, data_dir: Path, run_dir: Path, *, port: int = 0) -> None:
+    ``binaries``: of another installation of PostgreSQL 15 or newer.
+    """
+
+    def __init__(self, data_dir: Path, run_dir: Path, *, port: int = 0, binaries: Path = BINARIES) -> None:
+        self._binaries = binaries
         self.data_dir = data_dir.resolve()
         self.run_dir = run_dir.resolve()
         self.port = port
@@ -68,7 +72,7 @@ class EmbeddedPostgres:
         if not (self.data_dir / "PG_VERSION").exists():
             self._initialise()
         self.port = self.port or free_port()
-        arguments = [str(BINARIES / "postgres"), "-D", str(self.data_dir), "-p", str(self.port)]
+        arguments = [str(self._binaries / "postgres"), "-D", str(self.data_dir), "-p", str(self.port)]
         for name, value in SETTINGS.items():
             arguments += ["-c", f"{name}={value}"]
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -129,7 +133,7 @@ class EmbeddedPostgres:
 
     def _run(self, command: list[str], *, stdin: str | None = None) -> None:
         done = subprocess.run(
-            [str(BINARIES / command[0]), *command[1:]], input=stdin, capture_output=True, text=True, check=False,
+            [str(self._binaries / command[0]), *command[1:]], input=stdin, capture_output=True, text=True, check=False,
             timeout=START_TIMEOUT_S, preexec_fn=drop_root, cwd=self.data_dir,
         )
         if done.returncode != 0:

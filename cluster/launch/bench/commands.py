@@ -16,6 +16,7 @@ from rich.table import Table
 from cluster.connections.postgres import connect
 from cluster.launch.bench import measure, requests
 from cluster.launch.bench.accounting import APART, SERVING, usage
+from cluster.launch.bench.geo import geo
 from cluster.launch.report import read_report
 from cluster.launch.state import running_settings
 from configs.contracts.errors import ConfigurationError
@@ -25,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Measure the running platform with an open-loop generator in a process of its own (see generator.py).",
 )
+app.command()(geo)
 console = Console(highlight=False)
 RESULTS = Path("bench-results")
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")]
