@@ -1,10 +1,11 @@
-"""Forgetting what has served its time: request keys after a day, dead letters after 30, revocations nobody can use."""
+"""Forgetting what has served its time: request keys after a day, dead letters after 30, shown cards, revocations nobody can use."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -16,6 +17,7 @@ from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.read_model import REVOKED
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
+from writers.days import keep_days
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +44,10 @@ DELETE FROM dead_letters WHERE (topic, generation, partition, record_offset) IN 
 def prune(settings: Settings) -> dict[str, int]:
     """Deletes what is due; returns how many of each kind went. Raises DependencyUnavailable: whatever is left waits."""
     with open_rows(settings, "pruning") as conn, translated():
-        removed = {"idempotency_keys": _delete(conn, KEYS), "dead_letters": _delete(conn, LETTERS)}
+        removed = {
+            "idempotency_keys": _delete(conn, KEYS), "dead_letters": _delete(conn, LETTERS),
+            "impressions": keep_days(conn, settings.ranking.impressions_days, datetime.now(UTC)),
+        }
     try:
         with sync_client(settings) as client:
             before = int((time.time() - REVOKED_FOR_S) * 1_000)

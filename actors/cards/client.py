@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import numpy as np
 
-from actors.cards.commands import Deck, DeckEntry, DeckQuery, Noted, NotedPayload, Shortlist
+from actors.cards.commands import Deck, DeckEntry, DeckQuery, Explain, Explanation, Noted, NotedPayload, Shortlist
 from configs.contracts.errors import PlatformError, ShardUnavailable
 from configs.contracts.positions import version_text
 from configs.contracts.ranking import BASELINE
@@ -65,6 +65,17 @@ class CardsClient:
         return list(await asyncio.gather(
             *(ask("cards", slot, "deck", query, deadline_s=DEADLINE_S, traceparent=traceparent) for slot in range(slots))
         ))
+
+    async def explain(self, command: Explain) -> Explanation | None:
+        """Why a candidate has its score for a viewer; None: no actor knows a place of the candidate.
+
+        Raises ShardUnavailable: an actor did not answer.
+        """
+        answers = await asyncio.gather(*(
+            self._pool.ask("cards", slot, "explain", command, deadline_s=DEADLINE_S)
+            for slot in range(self._pool.slots("cards"))
+        ))
+        return next((answer for answer in answers if answer is not None), None)
 
     async def note(self, payload: NotedPayload, version: int = 0) -> None:
         """Lets every card actor take in a change that is in the log, so that the next deck shows it.

@@ -102,6 +102,27 @@ class Shortlist(msgspec.Struct, frozen=True, gc=False):
     """(n, names) little-endian float32, row by row; empty unless asked for."""
 
 
+class Explain(msgspec.Struct, frozen=True, gc=False):
+    """Why a candidate has the score it has for a viewer. ``query``: the viewer's, as for a deck."""
+
+    query: DeckQuery
+    candidate_id: str
+
+
+class Explanation(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """``terms`` sum to ``score``, the natural logarithm by which the card is ordered. ``eligible``: whether both sides'
+    preferences accept each other within the viewer's radius now; whether the viewer has seen the candidate is not asked."""
+
+    model_version: str
+    configuration: int
+    people_table: str
+    score: float
+    terms: dict[str, float]
+    features: dict[str, float]
+    distance_km: float
+    eligible: bool
+
+
 class NearestQuery(msgspec.Struct, frozen=True, gc=False):
     """The people nearest to a point, whatever their preferences (people who hide themselves included)."""
 

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import structlog
 
-from actors.cards.commands import DeckQuery, Nearest, NearestQuery, Noted, NotedPayload, Shortlist
+from actors.cards.commands import DeckQuery, Explain, Explanation, Nearest, NearestQuery, Noted, NotedPayload, Shortlist
 from actors.cards.early import Early
+from actors.cards.explaining import explanation
 from actors.cards.models import Models
 from actors.cards.state import Cards
 from actors.sharding.tail import Feed, LogTail
@@ -36,7 +37,7 @@ QUERIES_A_STEP: Final = 8
 class CardShard:
     """One actor's share of the cells. It appends nothing but the barriers that end its replay."""
 
-    METHODS = ("deck", "nearest", "note")
+    METHODS = ("deck", "nearest", "note", "explain")
 
     def __init__(
         self, *, settings: Settings, slot: int, appender: LogAppender, loader: RowLoader, die: Callable[[str], None],
@@ -128,6 +129,16 @@ class CardShard:
                 await asyncio.sleep(0)
             try:
                 answers.append(self.cards.shortlist(query, self._clock()))
+            except PlatformError as error:
+                answers.append(error)
+        return answers
+
+    async def explain(self, commands: Sequence[Explain]) -> list[Explanation | PlatformError | None]:
+        """Why each candidate has its score; None for whoever is in no cell of this actor. PositionInvalid."""
+        answers: list[Explanation | PlatformError | None] = []
+        for command in commands:
+            try:
+                answers.append(explanation(self.cards, command, self._clock()))
             except PlatformError as error:
                 answers.append(error)
         return answers

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cluster.launch import cache, dead_letters, logs, walk
 from cluster.launch.bench import commands as bench
+from cluster.launch.ranking import commands as ranking
 from cluster.launch.state import read_state, running_settings, state_path
 from configs.contracts.errors import PlatformError
 from configs.settings import load_settings
@@ -160,6 +161,9 @@ def seed(
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(ranking.app, name="ranking")
+
+
 @app.command()
 def reconcile(
     repair: Annotated[bool, typer.Option("--repair", help="Write differing keys anew and make missing matches.")] = False,

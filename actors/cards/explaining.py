@@ -1,0 +1,38 @@
+"""Why one card has the score it has: for an operator, never for an app."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+
+from actors.cards.commands import Explain, Explanation
+from actors.cards.state import Cards
+from configs.contracts.people import snap
+from recommender.candidates import distances_km
+
+
+def explanation(cards: Cards, command: Explain, now: datetime) -> Explanation | None:
+    """The terms of the candidate's score for the viewer; None: the candidate is in no cell of this actor.
+
+    Also for a candidate whom the viewer would not be shown: ``eligible`` says so.
+    """
+    found = cards.found_at(command.candidate_id)
+    if found is None:
+        return None
+    row, *place = found
+    latitude, longitude, _ = snap(command.query.latitude, command.query.longitude)
+    distance = distances_km(latitude, longitude, np.array([place[0]]), np.array([place[1]]))
+    ranker = cards.models.get(command.query.model_version, cards.ranker)
+    values = cards.features(command.query, np.array([row]), distance, now, ranker.features)
+    eligible, _ = cards.eligible(command.query, now)
+    return Explanation(
+        model_version=ranker.version,
+        configuration=cards.configuration,
+        people_table=cards.table.version,
+        score=float(np.ravel(ranker.score(values))[0]),
+        terms={name: float(np.ravel(term)[0]) for name, term in ranker.explain(values).items()},
+        features={name: float(np.ravel(value)[0]) for name, value in values.items()},
+        distance_km=float(distance[0]),
+        eligible=bool((eligible == row).any()),
+    )

@@ -1,0 +1,257 @@
+"""Changing what ranks cards on a running platform: one event a change, followed until the shards serve by it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from actors.cards.models import require_usable
+from cluster.connections.artifacts import ArtifactStore, artifact_store
+from cluster.connections.kafka import Record
+from cluster.launch.report import read_report
+from cluster.launch.state import read_state
+from configs.contracts.errors import ArtifactCorrupt, DependencyUnavailable, PlatformError
+from configs.contracts.events import Event, RankingConfigured, encode
+from configs.contracts.ids import new_id, partition_of
+from configs.contracts.ranking import (
+    BASELINE,
+    KEY,
+    ConfigurationRefused,
+    Experiment,
+    RankingConfiguration,
+    checked,
+)
+from configs.contracts.topics import RANKING_CONFIGURED
+from configs.settings import Settings
+from recommender import artifacts, people_table
+from writers.appending import ThreadAppender
+from writers.connections import open_rows
+from writers.loads.ranking import Configured, history, present
+
+STORED_WAIT_S: Final = 20.0
+SHARDS_WAIT_S: Final = 15.0
+POLL_S: Final = 0.1
+HISTORY: Final = 100
+
+Reason = Literal["deploy", "rollback", "experiment", "refresh"]
+
+
+class ConfigurationRaced(PlatformError):
+    """Somebody else changed the configuration at the same moment: look at it and try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """What one card actor serves with, as it reported last."""
+
+    actor: str
+    configuration: int
+    model_version: str
+    loaded: tuple[str, ...]
+    people_table: str
+    people_in_table: int
+    refused: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One version in the store. ``problem``: why it cannot be used; empty when it can."""
+
+    version: str
+    kind: str
+    manifest: dict[str, Any]
+    problem: str = ""
+
+
+class RankingOperator:
+    """Reads and changes the ranking of the platform that runs with these settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store: ArtifactStore = artifact_store(settings)
+
+    def configuration(self) -> RankingConfiguration:
+        """The configuration in force, as the rows hold it. Raises DependencyUnavailable."""
+        with open_rows(self.settings, "ranking") as conn:
+            return present(conn)
+
+    def history(self, limit: int = HISTORY) -> list[Configured]:
+        """The newest configurations, newest first. Raises DependencyUnavailable."""
+        with open_rows(self.settings, "ranking") as conn:
+            return history(conn, limit)
+
+    def models(self) -> list[Stored]:
+        """Every model in the store, newest first, whether or not it can be used."""
+        found = []
+        for version in self.store.versions("models"):
+            try:
+                manifest = artifacts.read_manifest(self.store.fetch("models", version))
+            except ArtifactCorrupt as error:
+                found.append(Stored(version, "", {}, str(error)))
+            else:
+                found.append(Stored(version, str(manifest.get("kind")), manifest))
+        return found
+
+    def shards(self) -> list[ShardState]:
+        """What the card actors reported last; empty where no runtime reports into the data directory."""
+        state = read_state(self.settings.data_dir)
+        report = read_report(self.settings.data_dir, state.pids.get("runtime"))
+        if report is None:
+            return []
+        found = []
+        for actor in report.actors:
+            cards = actor.figures.get("services", {}).get("cards")
+            if not actor.answers or cards is None or "ranking" not in cards:
+                continue
+            ranking = cards["ranking"]
+            found.append(ShardState(
+                actor.name, ranking["configuration"], cards["model_version"], tuple(ranking["loaded"]),
+                ranking["people_table"], ranking["people_in_table"], ranking["refused"],
+            ))
+        return found
+
+    def publish(self, directory: Path) -> str:
+        """Puts a saved model into the store; its version. Raises ArtifactCorrupt, FeaturesDiffer, ArtifactExists."""
+        ranker = artifacts.load(directory)
+        require_usable(ranker)
+        self.store.publish("models", ranker.version, directory)
+        return ranker.version
+
+    def require(self, version: str) -> None:
+        """Returns when this code can serve with the version.
+
+        Raises ArtifactMissing, ArtifactCorrupt, FeaturesDiffer (naming the difference), DependencyUnavailable.
+        """
+        if version != BASELINE:
+            require_usable(artifacts.load(self.store.fetch("models", version)))
+
+    def deploy(self, version: str) -> RankingConfiguration:
+        """Everybody's cards are ranked by this version from now on.
+
+        Raises as ``require`` and ``change`` do; ConfigurationRefused: an experiment runs.
+        """
+        def deployed(now: RankingConfiguration) -> RankingConfiguration:
+            if now.experiment is not None:
+                raise ConfigurationRefused(
+                    "an experiment runs; end it first with `sugar ranking experiment stop`", experiment=now.experiment.name
+                )
+            return msgspec.structs.replace(now, default_version=version)
+
+        return self.change(deployed, "deploy")
+
+    def rollback(self) -> RankingConfiguration:
+        """Back to the default version before the present one; a running experiment ends.
+
+        Raises ConfigurationRefused: there was none before.
+        """
+        past = [configured.configuration.default_version for configured in self.history()]
+        past.append(BASELINE)
+        before = next((version for version in past if version != past[0]), None)
+        if before is None:
+            raise ConfigurationRefused("there is no earlier version to go back to", version=past[0])
+        return self.change(
+            lambda now: msgspec.structs.replace(now, default_version=before, experiment=None), "rollback"
+        )
+
+    def start_experiment(self, experiment: Experiment) -> RankingConfiguration:
+        """Starts an A/B test. Raises as ``require`` and ``change`` do; ConfigurationRefused: one runs already."""
+        def started(now: RankingConfiguration) -> RankingConfiguration:
+            if now.experiment is not None:
+                raise ConfigurationRefused(
+                    "one experiment runs at a time; end it first with `sugar ranking experiment stop`",
+                    experiment=now.experiment.name,
+                )
+            return msgspec.structs.replace(now, experiment=experiment)
+
+        return self.change(started, "experiment")
+
+    def stop_experiment(self) -> RankingConfiguration:
+        """Ends the running A/B test; everybody gets the default version."""
+        def stopped(now: RankingConfiguration) -> RankingConfiguration:
+            if now.experiment is None:
+                raise ConfigurationRefused("no experiment runs")
+            return msgspec.structs.replace(now, experiment=None)
+
+        return self.change(stopped, "experiment")
+
+    def use_table(self, version: str | None) -> RankingConfiguration:
+        """Shards read history and prices from this people table; None: from none."""
+        if version is not None:
+            people_table.load(self.store.fetch("people", version))
+        return self.change(lambda now: msgspec.structs.replace(now, people_table=version), "refresh")
+
+    def change(
+        self, changed: Callable[[RankingConfiguration], RankingConfiguration], reason: Reason
+    ) -> RankingConfiguration:
+        """The next configuration, durable and in the rows. Shards take it in within a second or two: see ``wait``.
+
+        Raises ConfigurationRefused, ArtifactMissing, ArtifactCorrupt, FeaturesDiffer: nothing was changed.
+        ConfigurationRaced: another change came first. DependencyUnavailable: it may have been changed or not.
+        """
+        now = self.configuration()
+        wanted = checked(msgspec.structs.replace(changed(now), number=now.number + 1))
+        for version in wanted.versions():
+            self.require(version)
+        event_id = new_id()
+        # In a thread of its own: a notebook's thread has a running event loop already.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(self._append, event_id, wanted, reason).result()
+        self._wait_stored(event_id, wanted)
+        return wanted
+
+    def _append(self, event_id: str, wanted: RankingConfiguration, reason: Reason) -> None:
+        appender = ThreadAppender(self.settings, "sugar-ranking")
+        try:
+            event = Event(event_id, datetime.now(UTC), KEY, RankingConfigured(configuration=wanted, reason=reason))
+            partition = partition_of(KEY, self.settings.log.partitions)
+            appender.append([Record(RANKING_CONFIGURED.name, partition, KEY, encode(event))])
+        finally:
+            appender.close()
+
+    def _wait_stored(self, event_id: str, wanted: RankingConfiguration) -> None:
+        deadline = time.monotonic() + STORED_WAIT_S
+        while True:
+            with open_rows(self.settings, "ranking") as conn:
+                stored = next((c for c in history(conn, HISTORY) if c.configuration.number == wanted.number), None)
+            if stored is not None:
+                if stored.event_id != event_id:
+                    raise ConfigurationRaced(
+                        "somebody else changed the ranking at the same moment; look at `sugar ranking list` and try again",
+                        number=wanted.number,
+                    )
+                return
+            if time.monotonic() > deadline:
+                raise DependencyUnavailable("the writers have not stored the change yet; look at `sugar status`")
+            time.sleep(POLL_S)
+
+    def wait(self, configuration: RankingConfiguration, timeout_s: float = SHARDS_WAIT_S) -> list[ShardState]:
+        """The card actors once all of them serve by the configuration, or as they are after ``timeout_s``.
+
+        Empty at once when the platform runs elsewhere: its reports cannot be read from here.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = self.shards()
+            done = bool(found) and all(shard.configuration >= configuration.number for shard in found)
+            elsewhere = not found and not read_state(self.settings.data_dir).running()
+            if done or elsewhere or time.monotonic() > deadline:
+                return found
+            time.sleep(POLL_S)
+
+
+def behind(shards: Sequence[ShardState], configuration: RankingConfiguration) -> list[str]:
+    """What keeps shards from serving by a configuration, in sentences; empty when nothing does."""
+    problems = [
+        f"{shard.actor} still serves configuration {shard.configuration}"
+        for shard in shards if shard.configuration < configuration.number
+    ]
+    return problems + [
+        f"{shard.actor} refuses {version}: {why}" for shard in shards for version, why in shard.refused.items()
+    ]

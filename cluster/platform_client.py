@@ -1,0 +1,155 @@
+"""A platform as a notebook sees it: cards as they are served, and the models that rank them.
+
+    with PlatformClient.local(".sugar") as platform:
+        version = platform.publish(ranker)
+        platform.deploy(version)
+        platform.cards(user_id)
+
+``local`` takes the data directory of a platform on this machine. ``remote`` needs what an operator's machine has: the
+platform's settings (``DATABASE_URL``, ``KAFKA_BROKERS``, ``SUGAR_AUTH__…``) and the API's URL; ``explain`` and
+``refresh`` work on the machine that runs the platform's head node only.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+
+from cluster.launch.ranking import asking, job
+from cluster.launch.ranking.operating import RankingOperator, ShardState, Stored, behind
+from cluster.launch.state import read_state, running_settings
+from configs.contracts.errors import ConfigurationError, DependencyUnavailable
+from configs.contracts.ids import new_id
+from configs.contracts.ranking import Arm, Experiment, RankingConfiguration, Split
+from configs.settings import Settings
+from recommender import artifacts
+from recommender.ranking import Ranker
+from serve_apps.tokens import AccessTokens
+
+TIMEOUT_S: Final = 20.0
+PREFIX: Final = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class RankingStatus:
+    """What ranks cards now. ``problems``: what keeps shards from the configuration, in sentences."""
+
+    configuration: RankingConfiguration
+    shards: list[ShardState]
+    problems: list[str]
+
+
+class PlatformClient:
+    """One platform. Every method may raise DependencyUnavailable: a server of it does not answer."""
+
+    def __init__(self, settings: Settings, url: str, data_dir: Path | None) -> None:
+        """``url``: root of the HTTP API. ``data_dir`` None: the platform runs elsewhere."""
+        self._operator = RankingOperator(settings)
+        self._tokens = AccessTokens(settings.auth)
+        self._data_dir = data_dir
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT_S)
+
+    @classmethod
+    def local(cls, data_dir: Path | str = ".sugar") -> Self:
+        """The platform that runs on a data directory. Raises ConfigurationError: none does."""
+        directory = Path(data_dir)
+        settings = running_settings(directory)
+        return cls(settings, f"http://127.0.0.1:{read_state(directory).ports['api']}", directory)
+
+    @classmethod
+    def remote(cls, url: str, settings: Settings) -> Self:
+        """A platform elsewhere, with the settings that it was started with (``configs.settings.load_settings``)."""
+        return cls(settings, url, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def cards(self, user_id: str, **filters: Any) -> list[dict[str, Any]]:
+        """The first cards that the person would be shown now, as the API serves them; it is logged as served.
+
+        ``filters`` are those of the route, e.g. ``maxDistanceKm=20`` and ``limit=50``.
+        """
+        token = self._tokens.issue(user_id, new_id())
+        answer = self._http.get(
+            f"{PREFIX}/matching/cards", params=filters, headers={"Authorization": f"Bearer {token}"}
+        )
+        if answer.status_code != 200:
+            raise DependencyUnavailable("the API refused", status=answer.status_code, problem=answer.text[:500])
+        cards: list[dict[str, Any]] = answer.json()["cards"]
+        return cards
+
+    def status(self) -> RankingStatus:
+        """What is configured, and what the shards reported last."""
+        configuration, shards = self._operator.configuration(), self._operator.shards()
+        return RankingStatus(configuration, shards, behind(shards, configuration))
+
+    def models(self) -> list[Stored]:
+        """Every model in the store with its manifest, newest first."""
+        return self._operator.models()
+
+    def publish(self, ranker: Ranker, metadata: Mapping[str, Any] | None = None) -> str:
+        """Puts a ranker into the store and returns its version; one that is there already stays as it is.
+
+        Raises ValueError: the ranker is of no kind that can be stored. ArtifactCorrupt: it cannot score.
+        """
+        if ranker.version in self._operator.store.versions("models"):
+            return ranker.version
+        with tempfile.TemporaryDirectory() as scratch:
+            artifacts.save(ranker, Path(scratch) / "model", {"code_version": job.code_version()} | dict(metadata or {}))
+            return self._operator.publish(Path(scratch) / "model")
+
+    def deploy(self, version: str) -> RankingStatus:
+        """Ranks everybody's cards with a version; returns once the shards serve by it, or say why not.
+
+        Raises ArtifactMissing, ArtifactCorrupt, FeaturesDiffer: nothing was changed.
+        """
+        return self._followed(self._operator.deploy(version))
+
+    def rollback(self) -> RankingStatus:
+        """Back to the default version before the present one; a running experiment ends."""
+        return self._followed(self._operator.rollback())
+
+    def start_experiment(
+        self, name: str, split: Split, arms: Mapping[str, tuple[str, float]], *, period_s: int = 3_600
+    ) -> RankingStatus:
+        """Splits viewers among ``arms``: name -> (version, share)."""
+        made = tuple(Arm(arm, version, share) for arm, (version, share) in arms.items())
+        return self._followed(self._operator.start_experiment(Experiment(name, split, made, period_s)))
+
+    def stop_experiment(self) -> RankingStatus:
+        """Everybody gets the default version again."""
+        return self._followed(self._operator.stop_experiment())
+
+    def explain(self, viewer_id: str, candidate_id: str, version: str = "") -> dict[str, Any]:
+        """The exact terms of one card's score, from the shard that holds the candidate.
+
+        Raises NotExplained: one of the two has no place or does not exist.
+        """
+        return asking.explain(self._here(), viewer_id, candidate_id, version)
+
+    def refresh(self) -> RankingStatus:
+        """Makes a new people table on the cluster and hands it to the shards."""
+        return self._followed(self._operator.use_table(str(job.on_cluster(self._here(), "refresh", {})["version"])))
+
+    def _here(self) -> Path:
+        if self._data_dir is None:
+            raise ConfigurationError("this needs the platform's own machine: connect with PlatformClient.local")
+        return self._data_dir
+
+    def _followed(self, configuration: RankingConfiguration) -> RankingStatus:
+        shards = self._operator.wait(configuration)
+        return RankingStatus(configuration, shards, behind(shards, configuration))

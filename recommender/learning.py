@@ -1,0 +1,111 @@
+"""From an export to a ranker: which features, which model, how it is judged on swipes that came later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import numpy as np
+from sklearn.metrics import log_loss, roc_auc_score
+
+from configs.contracts.errors import PlatformError
+from recommender import boosting, logistic
+from recommender.datasets.exported import Exported, Swipes
+from recommender.exposure import Exposed
+from recommender.features import FEATURES, compute
+from recommender.ranking import Ranker
+from recommender.reciprocal import HARMONIC, PRODUCT, Reciprocal
+
+Model = Literal["logistic", "boosted"]
+MODELS: Final = ("logistic", "boosted")
+RULES: Final = (PRODUCT, HARMONIC)
+HELD_OUT: Final = 0.2
+"""Share of the newest swipes that judge and do not teach."""
+LEAST_SWIPES: Final = 50
+LIKE_FEATURES: Final = (
+    "log_distance", "age_fit", "viewer_age_fit", "older_years", "younger_years", "age_years", "is_verified", "is_woman",
+    "is_man", "viewer_is_sugar_daddy", "like_rate_received", "log_swipes_received", "viewer_like_rate_sent",
+)
+"""What tells, as a rule, whether a viewer likes a candidate. Activity is left out: an export knows only the last one."""
+
+
+class NotLearned(PlatformError):
+    """Nothing can be learned from these data with this recipe; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a ranker is made. ``exposure``: strength of the exposure price in the score, 0 for none."""
+
+    model: Model = "logistic"
+    rule: str = PRODUCT
+    features: tuple[str, ...] = LIKE_FEATURES
+    exposure: float = 0.0
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise NotLearned("no such model", model=self.model, known=MODELS)
+        if self.rule not in RULES:
+            raise NotLearned("no such rule", rule=self.rule, known=RULES)
+        if unknown := [name for name in self.features if name not in FEATURES]:
+            raise NotLearned("no such features", features=unknown)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A ranker with what it was judged by, on the newest swipes."""
+
+    recipe: Recipe
+    ranker: Ranker
+    metrics: dict[str, float]
+
+
+def learn(data: Exported, recipe: Recipe, *, seed: int = 0) -> Learned:
+    """Learns P(like) from the older swipes and combines both directions.
+
+    Raises NotLearned: too few swipes, or parameters that the model does not take.
+    """
+    swipes = data.swipes
+    if len(swipes) < LEAST_SWIPES:
+        raise NotLearned("too few swipes to learn from", swipes=len(swipes), least=LEAST_SWIPES)
+    cut = int(len(swipes) * (1 - HELD_OUT))
+    older, newer = swipes.rows(slice(0, cut)), swipes.rows(slice(cut, None))
+    fit = logistic.fit if recipe.model == "logistic" else boosting.fit
+    extra = recipe.parameters if recipe.model == "logistic" else {"seed": seed} | recipe.parameters
+    try:
+        like = fit(compute(recipe.features, data.pairs(older)), older.liked, recipe.features, **extra)
+    except (TypeError, ValueError) as error:
+        raise NotLearned("the model does not take these data or parameters", reason=str(error)) from error
+    ranker: Ranker = Reciprocal(like, like, recipe.rule)
+    if recipe.exposure:
+        ranker = Exposed(ranker, recipe.exposure)
+    return Learned(recipe, ranker, judged(like, data, newer))
+
+
+def judged(like: Ranker, data: Exported, swipes: Swipes) -> dict[str, float]:
+    """How well ln P(like) tells likes from passes among these swipes; ``base_log_loss`` is that of their mean rate."""
+    rate = float(np.clip(swipes.liked.mean(), 1e-6, 1 - 1e-6)) if len(swipes) else 0.5
+    figures = {"swipes": float(len(swipes)), "like_rate": rate}
+    if len(swipes) and 0 < swipes.liked.mean() < 1:
+        scores = np.broadcast_to(like.score(compute(like.features, data.pairs(swipes))), swipes.liked.shape)
+        figures["like_auc"] = float(roc_auc_score(swipes.liked, scores))
+        figures["log_loss"] = float(log_loss(swipes.liked, np.exp(scores.astype(np.float64)), labels=[False, True]))
+        figures["base_log_loss"] = float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)))
+    return figures
+
+
+def evaluate(ranker: Ranker, data: Exported) -> dict[str, float]:
+    """How well a ranker's score orders the swipes of an export: by likes, and by those that became matches."""
+    swipes = data.swipes
+    figures = {"swipes": float(len(swipes)), "like_rate": float(swipes.liked.mean()) if len(swipes) else float("nan")}
+    if not len(swipes):
+        return figures
+    scores = np.broadcast_to(ranker.score(compute(ranker.features, data.pairs(swipes))), swipes.liked.shape)
+    matched = {tuple(pair) for pair in np.sort(data.matches, axis=1).tolist()}
+    both = np.sort(np.stack([swipes.swiper, swipes.swiped], axis=1), axis=1).tolist()
+    labels = {"like_auc": swipes.liked, "match_auc": np.array([tuple(pair) in matched for pair in both])}
+    for name, label in labels.items():
+        if 0 < label.mean() < 1:
+            figures[name] = float(roc_auc_score(label, scores))
+    return figures

@@ -1,0 +1,139 @@
+"""What an A/B test shows: who was shown what by which arm, what came of it on both sides, and whether the split was kept.
+
+Arms that share receivers interfere: a like that one arm earned may be answered by somebody of another. So a match is
+counted for the arms of both swipes, and intervals are by bootstrap over the units that were split.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any, Final
+
+import h3
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chisquare
+
+from configs.contracts.ranking import REGION_RESOLUTION, Experiment
+from recommender.datasets.exported import Exported, Impressions
+
+DRAWS: Final = 1_000
+UNATTRIBUTED: Final = ""
+SUSPECT_P: Final = 0.001
+"""Below it a split is not believed: the usual threshold for sample-ratio checks (Fabijan et al., 2019)."""
+
+
+def report(data: Exported, experiment: Experiment, *, seed: int = 0) -> dict[str, Any]:
+    """Figures of an experiment as plain values: ``arms`` (one row each), ``sample_ratio``, ``matches`` (first swipe's
+    arm -> second swipe's arm -> count) and ``received`` (the receiver's own arm -> likes received)."""
+    shown = data.impressions
+    inside = np.flatnonzero(shown.experiment == experiment.name)
+    units = _units(data, experiment, inside)
+    by_unit = _by_unit(shown, inside, units)
+    rng = np.random.default_rng(seed)
+    return {
+        "experiment": experiment.name, "split": experiment.split, "cards": int(inside.size),
+        "arms": [
+            _arm(arm.name, arm.version, shown, inside[shown.arm[inside] == arm.name], by_unit[arm.name], rng)
+            for arm in experiment.arms
+        ],
+        "sample_ratio": sample_ratio(experiment, by_unit),
+        "matches": _matches(data),
+        "received": _received(shown, inside, experiment),
+    }
+
+
+def sample_ratio(experiment: Experiment, by_unit: dict[str, dict[Any, tuple[int, int]]]) -> dict[str, Any]:
+    """Chi-square test of the units that each arm got against the configured shares.
+
+    ``mixed``: units that were served by more than one arm, which the split forbids.
+    """
+    counts = [len(by_unit[arm.name]) for arm in experiment.arms]
+    total = sum(counts)
+    seen = Counter(unit for units in by_unit.values() for unit in units)
+    p = float(chisquare(counts, [arm.share * total for arm in experiment.arms]).pvalue) if total else 1.0
+    return {
+        "units": dict(zip((arm.name for arm in experiment.arms), counts, strict=True)),
+        "expected": {arm.name: arm.share * total for arm in experiment.arms},
+        "p": p, "suspect": p < SUSPECT_P, "mixed": sum(count > 1 for count in seen.values()),
+    }
+
+
+def _units(data: Exported, experiment: Experiment, inside: NDArray[np.intp]) -> list[Any]:
+    viewers: list[int] = data.impressions.viewer[inside].tolist()
+    if experiment.split == "user":
+        return viewers
+    if experiment.split == "time":
+        return [int(at // experiment.period_s) for at in data.impressions.served_s[inside].tolist()]
+    regions = {
+        cell: h3.cell_to_parent(f"{cell:x}", REGION_RESOLUTION) if cell else "nowhere"
+        for cell in set(data.cells[viewers].tolist())
+    }
+    return [regions[cell] for cell in data.cells[viewers].tolist()]
+
+
+def _by_unit(shown: Impressions, inside: NDArray[np.intp], units: list[Any]) -> dict[str, dict[Any, tuple[int, int]]]:
+    """Arm -> unit -> (cards answered, likes)."""
+    found: dict[str, dict[Any, tuple[int, int]]] = defaultdict(dict)
+    for arm, unit, liked in zip(shown.arm[inside].tolist(), units, shown.liked[inside].tolist(), strict=True):
+        answered, likes = found[arm].get(unit, (0, 0))
+        found[arm][unit] = (answered + (liked >= 0), likes + (liked == 1))
+    return found
+
+
+def _arm(
+    name: str, version: str, shown: Impressions, rows: NDArray[np.intp], units: dict[Any, tuple[int, int]],
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    answered = np.array([counts[0] for counts in units.values()], np.int64)
+    likes = np.array([counts[1] for counts in units.values()], np.int64)
+    low, high = _interval(answered, likes, rng)
+    return {
+        "arm": name, "version": version, "viewers": int(np.unique(shown.viewer[rows]).size),
+        "units": len(units), "responses": int(np.unique(shown.response[rows]).size), "cards": int(rows.size),
+        "seen": int(shown.seen[rows].sum()), "answered": int(answered.sum()), "likes": int(likes.sum()),
+        "likes_a_card": float(likes.sum() / rows.size) if rows.size else float("nan"),
+        "like_rate": float(likes.sum() / answered.sum()) if answered.sum() else float("nan"),
+        "like_rate_low": low, "like_rate_high": high,
+        "receivers": int(np.unique(shown.candidate[rows]).size),
+    }
+
+
+def _interval(answered: NDArray[np.int64], likes: NDArray[np.int64], rng: np.random.Generator) -> tuple[float, float]:
+    """95 % of the like rate by bootstrap over units."""
+    if not answered.sum():
+        return float("nan"), float("nan")
+    draws = rng.integers(0, answered.size, (DRAWS, answered.size))
+    below = answered[draws].sum(axis=1)
+    rates = likes[draws].sum(axis=1)[below > 0] / below[below > 0]
+    return float(np.quantile(rates, 0.025)), float(np.quantile(rates, 0.975))
+
+
+def _matches(data: Exported) -> dict[str, dict[str, int]]:
+    arm_of = dict(zip(data.impressions.response.tolist(), data.impressions.arm.tolist(), strict=True))
+    swipes = data.swipes
+    made: dict[tuple[int, int], tuple[float, str]] = {}
+    for swiper, swiped, liked, at, response in zip(
+        swipes.swiper.tolist(), swipes.swiped.tolist(), swipes.liked.tolist(), swipes.at_s.tolist(),
+        swipes.response.tolist(), strict=True,
+    ):
+        if liked:
+            made[(swiper, swiped)] = (at, arm_of.get(response, UNATTRIBUTED))
+    counts: dict[str, dict[str, int]] = {}
+    for low, high in data.matches.tolist():
+        sides = sorted(side for side in (made.get((low, high)), made.get((high, low))) if side is not None)
+        if len(sides) == 2:
+            row = counts.setdefault(sides[0][1], {})
+            row[sides[1][1]] = row.get(sides[1][1], 0) + 1
+    return counts
+
+
+def _received(shown: Impressions, inside: NDArray[np.intp], experiment: Experiment) -> dict[str, int]:
+    """Likes received through this experiment's cards, by the arm that the receivers are served by themselves."""
+    own = dict(zip(shown.viewer[inside].tolist(), shown.arm[inside].tolist(), strict=True))
+    counts = dict.fromkeys((*(arm.name for arm in experiment.arms), UNATTRIBUTED), 0)
+    for candidate, liked in zip(shown.candidate[inside].tolist(), shown.liked[inside].tolist(), strict=True):
+        if liked == 1:
+            arm = own.get(candidate, UNATTRIBUTED)
+            counts[arm] = counts.get(arm, 0) + 1
+    return counts
