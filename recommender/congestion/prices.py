@@ -43,6 +43,15 @@ class Prices:
     error: float
     """Largest relative change of a multiplier's root in the last iteration."""
 
+    @property
+    def log_prices(self) -> Floats:
+        """(n,) float32: log multipliers less their mean: what a people table holds.
+
+        A list's order is the same, and whoever has no row, and so 0, is as crowded as the average person.
+        """
+        mean = self.log_multipliers.mean(dtype=np.float64) if self.log_multipliers.size else 0.0
+        return np.asarray(self.log_multipliers - np.float32(mean))
+
     def scores(self, candidates: NDArray[np.int32], joint: Floats) -> Floats:
         """joint / temperature + the candidates' log multipliers, float32, of the shape of both."""
         scores = cleaned(joint)

@@ -6,6 +6,8 @@ import pytest
 from recommender.congestion.equilibrium import attractions, cleaned, solve, suitable_temperature
 from recommender.congestion.prices import solve_lists
 from recommender.congestion.rounds import best_edges, meeting_scores, mutual_places
+from recommender.exposure import Exposed
+from recommender.ranking import Features, Floats, Scored
 from recommender.simulation.attention import judged
 from recommender.simulation.markets import MARKETS, Market, estimated, standard
 from recommender.simulation.policies import BASELINES
@@ -92,6 +94,39 @@ def test_prices_of_the_period_before_win_on_near_candidates(name: str, least: fl
     assert ours.matches > 1.02 * judged_decks(now, product_decks(before, now, 0)).matches
     assert ours.matches > least * judged_decks(now, demeaned_decks(before, now, 0)).matches
     assert ours.gini < judged_decks(now, demeaned_decks(before, now, 0)).gini + 0.02
+
+
+def test_the_exposed_ranker_orders_one_viewers_candidates_as_the_prices_do() -> None:
+    market = standard(60, 1)
+    joint = market.left * market.right.T
+    starts, candidates, values = lists_of(joint)
+    prices = solve_lists(starts, candidates, values)
+    ranker = Exposed(Given(), 1.0, prices.temperature)
+    viewer = slice(starts[7], starts[8])
+    features = {"distance_km": np.log(values[viewer]), "log_price": prices.log_prices[candidates[viewer]]}
+    solved = prices.scores(candidates[viewer], values[viewer])
+    assert ranker.score(features) - solved == pytest.approx(np.full(60, -prices.log_multipliers.mean()), abs=1e-3)
+    assert sum(ranker.explain(features).values()) == pytest.approx(ranker.score(features), abs=1e-4)
+    assert prices.log_prices.mean() == pytest.approx(0, abs=1e-4)
+
+
+class Given(Scored):
+    """A ranker whose score is handed to it in place of a distance."""
+
+    version = "given"
+    features = ("distance_km",)
+
+    def score(self, features: Features) -> Floats:
+        return features["distance_km"]
+
+    def explain(self, features: Features) -> dict[str, Floats]:
+        return {"given": features["distance_km"]}
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature"):
+        Exposed(Given(), 1.0, temperature)
 
 
 def test_whole_lists_have_the_prices_of_the_dense_market() -> None:
