@@ -9,10 +9,17 @@ import h3
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.cards.identities import split_ids
 from configs.contracts.loading import PackedIds, PeopleRows
 from configs.contracts.people import GRID_RESOLUTION, haversine_km, snap
-from recommender import candidates
+from recommender import candidates, people_table
 from recommender.cities import CITIES
+from recommender.exposure import Exposed
+from recommender.features import FEATURES
+from recommender.logistic import Logistic
+from recommender.people_table import PeopleTable
+from recommender.ranking import Ranker
+from recommender.reciprocal import Reciprocal
 
 Floats = NDArray[np.float64]
 
@@ -100,3 +107,32 @@ def rows_at(latitudes: Floats, longitudes: Floats, rng: np.random.Generator, now
         versions=np.ones(people, dtype=np.uint64),
         match_versions=np.ones(people, dtype=np.uint64),
     )
+
+
+def history(rows: PeopleRows, rng: np.random.Generator) -> PeopleTable:
+    """What people have swiped and received, few swipes for most, and exposure prices that grow with popularity."""
+    high, low = split_ids(PackedIds.of(rows.user_ids).packed)
+    received, sent = (rng.poisson(rng.exponential(120, high.size)) for _ in range(2))
+    popularity = rng.beta(1.5, 4, high.size)
+    return people_table.build(np.stack([high, low], axis=1), {
+        "likes_received": rng.binomial(received, popularity), "swipes_received": received,
+        "likes_sent": rng.binomial(sent, rng.beta(1.5, 3, high.size)), "swipes_sent": sent,
+        "log_price": -np.log1p(3 * popularity * rng.exponential(0.6, high.size)),
+    }, version="made up")
+
+
+def reciprocal() -> Ranker:
+    """A model of both directions with history features and prices, its weights made up."""
+    likes = {
+        "distance_km": -0.02, "log_days_since_active": -0.3, "age_fit": 1.0, "like_rate_received": 4.0,
+        "viewer_like_rate_sent": 3.0, "is_verified": 0.3, "older_years": -0.03,
+    }
+    liked = {
+        "distance_km": -0.02, "age_fit": 1.2, "like_rate_received": 4.0, "viewer_like_rate_sent": 3.5,
+        "viewer_log_swipes_sent": 0.2,
+    }
+    def model(weights: dict[str, float]) -> Logistic:
+        centre = np.array([FEATURES[name].neutral for name in weights])
+        return Logistic(tuple(weights), np.array(list(weights.values())), centre, -1.0)
+
+    return Exposed(Reciprocal(model(likes), model(liked)))

@@ -44,6 +44,7 @@ class CardShard:
         ranker: Ranker | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._slot, self._actors = slot, settings.plan.card_actors
+        self._scored = settings.ranking.scored
         self._loader = loader
         self.models = Models(artifact_store(settings), ranker)
         self._clock = clock
@@ -67,7 +68,7 @@ class CardShard:
         self._skipped = 0
 
     def _empty(self) -> Cards:
-        return Cards(self.models.baseline, self._slot, self._actors)
+        return Cards(self.models.baseline, self._slot, self._actors, self._scored)
 
     async def start(self) -> None:
         """Restores and begins to follow: positions first, then rows, then the log from the positions on.

@@ -1,4 +1,4 @@
-"""Everybody who may be a card, by cell, and the best of them for a viewer. Synchronous, no I/O."""
+"""The best people for a viewer out of everybody. Synchronous, no I/O."""
 
 from __future__ import annotations
 
@@ -6,84 +6,43 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from typing import Any, Final
 
-import h3
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.cards.blocks import Blocks, grown
 from actors.cards.columns import CandidateColumns, viewer_columns
 from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Nearest, NearestQuery, Shortlist
-from actors.cards.identities import UNKNOWN, Identities, split_ids
-from actors.cards.nearby import Nearby
+from actors.cards.everybody import ELSEWHERE, Everybody, id_number, slot_of
+from actors.cards.narrowing import Narrowing
 from actors.cards.seen import Excluded, SeenSets
-from configs.contracts.events import (
-    Event,
-    LocationChanged,
-    PreferencesChanged,
-    ProfileChanged,
-    UserCreated,
-    WasActive,
-)
-from configs.contracts.loading import UNKNOWN_ROLE, PackedIds, PeopleRows
-from configs.contracts.people import GENDER_CODES, MAXIMUM_DISTANCE_KM, ROLE_CODES, gender_mask, role_mask, snap
+from configs.contracts.people import MAXIMUM_DISTANCE_KM, snap
 from recommender import candidates, features
-from recommender.candidates import INCOMPLETE, REACH_SHIFT, Viewer, day_number
+from recommender.candidates import REACH_SHIFT, Viewer
 from recommender.features import Pairs
-from recommender.people_table import EMPTY, NOBODY, PeopleTable
+from recommender.people_table import NOBODY, PeopleTable
 from recommender.ranking import Floats, Ids, Ranker
 
-ELSEWHERE: Final = 0
-"""The group of people without a location and of those in other actors' cells: known, never answered."""
+__all__ = ["SCORED", "Cards", "feature_rows", "slot_of"]
+
+SCORED: Final = 2_000
+"""People scored for one deck at most, others are left out by a cheap first stage (``settings.ranking.scored``)."""
 SPARE: Final = 64
 """Ranked people past the number asked for, so that mostly nobody has to be ranked again without those seen."""
 CELLS_A_STEP: Final = 64
-DEFAULT_AGES: Final = (18, 99)
-DEFAULT_DISTANCE_KM: Final = 50
 
 
-def slot_of(cell: int, actors: int) -> int:
-    """The card actor of a cell. The number is mixed first: the low 27 bits of all cells of one resolution are the same."""
-    return (cell * 0x9E3779B97F4A7C15 >> 32) % (1 << 32) % actors
+class Cards(Everybody):
+    """Answers from everybody: shortlists by rankers, and the nearest people."""
 
-
-class Cards:
-    """People with what both sides' filters and the ranking need.
-
-    Every actor knows everybody (about 100 bytes a person), because an event names only what
-    changed: whoever moves into this actor's cells must be known already. Only the cells with
-    ``slot_of(cell, actors) == slot`` are answered from. Someone who moved into another actor's cell stays known with
-    their newest version, so a repeated older event cannot bring them back.
-
-    Events of one person must come in the order of their topic's log; repeating any of them changes nothing.
-    """
-
-    def __init__(self, ranker: Ranker, slot: int = 0, actors: int = 1) -> None:
+    def __init__(self, ranker: Ranker, slot: int = 0, actors: int = 1, scored: int = SCORED) -> None:
+        super().__init__(slot, actors)
         self.ranker = ranker
-        self._table = EMPTY
-        self._table_places = np.zeros(0, dtype=np.int32)
         self.models: Mapping[str, Ranker] = {}
         """Rankers that a query may name, beside the default one."""
         self.configuration = 0
         """Number of the ranking configuration in force."""
-        self._slot, self._actors = slot, actors
-        self._ids = Identities()
-        self._versions = np.zeros(0, dtype=np.uint64)
-        self._match_versions = np.zeros(0, dtype=np.uint64)
-        self._blocks = Blocks()
-        self.nearby = Nearby()
         self.seen = SeenSets()
-        self._groups: dict[int, int] = {}
-        self._group(0)
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all columns and of the index by id, spare places included."""
-        columns = (self._versions, self._match_versions, self._table_places)
-        return self._blocks.nbytes + self._ids.nbytes + sum(column.nbytes for column in columns)
+        self._narrowing = Narrowing(scored)
 
     def describe(self) -> dict[str, Any]:
         """Figures for status and metrics."""
@@ -94,143 +53,13 @@ class Cards:
             "column_bytes": self.nbytes,
             "seen_bytes": self.seen.nbytes,
             "model_version": self.ranker.version,
+            "narrowing": self._narrowing.describe(),
         }
-
-    # Taking in
-
-    def load(self, rows: PeopleRows) -> None:
-        """Adds a page of people to be restored from; call before ``apply``. Whoever is known already is left alone."""
-        high, low = split_ids(PackedIds.of(rows.user_ids).packed)
-        fresh = np.flatnonzero(self._ids.find_many(high, low) == UNKNOWN)
-        words = candidates.pack_words(rows.birth_days, rows.age_min, rows.age_max, rows.max_distance_km)
-        flags = candidates.pack_many_flags(
-            rows.roles, rows.genders, rows.role_masks, rows.gender_masks, unknown_role=UNKNOWN_ROLE,
-            discoverable=rows.discoverable, verified=rows.verified,
-        )
-        active_s = np.clip(rows.last_active_s, 0, 2**32 - 1).astype(np.uint32)
-        cells, which = np.unique(rows.cells, return_inverse=True)
-        groups = np.array([self._group(cell) for cell in cells.tolist()], dtype=np.int64)[which]
-        people = self._ids.add_many(high[fresh], low[fresh])
-        self._entered(people)
-        self._versions[people] = rows.versions[fresh]
-        self._match_versions[people] = rows.match_versions[fresh]
-        self._blocks.insert_many(people, groups[fresh], words[fresh], flags[fresh], active_s[fresh])
-
-    @property
-    def table(self) -> PeopleTable:
-        """Where history, prices and vectors are read from."""
-        return self._table
 
     def use(self, table: PeopleTable) -> None:
         """From now on history, prices and vectors are read from this table."""
-        known = len(self._ids)
-        places = np.zeros(self._table_places.size, dtype=np.int32)
-        places[:known] = table.places(self._ids.high[:known], self._ids.low[:known])
-        self._table, self._table_places = table, places
-
-    def settle(self) -> None:
-        """Writes near cells near each other, after everything was loaded."""
-        self._blocks.compact()
-
-    def apply(self, event: Event, version: int) -> None:
-        """Takes in an event that is in the log. Never fails; a repeated one changes nothing.
-
-        An event whose fields cannot be read changes nothing either: it ends among the writers' dead letters.
-        """
-        self.change(event.payload, version)
-
-    def change(self, payload: Any, version: int) -> None:
-        """``apply`` for a payload that came without its event."""
-        try:
-            if isinstance(payload, UserCreated):
-                self._created(payload)
-            elif isinstance(payload, (ProfileChanged, PreferencesChanged, LocationChanged, WasActive)):
-                person = self._known(payload.user_id)
-                if version > self._versions[person]:
-                    if self._updated(person, payload):
-                        self._match_versions[person] = version
-                    self._versions[person] = version
-        except (ValueError, KeyError, OverflowError):
-            return
-
-    def _created(self, payload: UserCreated) -> None:
-        birth_day, role = day_number(date.fromisoformat(payload.birth_date)), ROLE_CODES[payload.role]
-        person = self._known(payload.user_id)
-        blocks, row = self._blocks, self._blocks.row_of[person]
-        flags = int(blocks.flags[row])
-        if flags & INCOMPLETE:
-            _, *preferences = candidates.unpack_word(int(blocks.words[row]))
-            blocks.words[row] = candidates.pack_word(birth_day, *preferences)
-            blocks.flags[row] = candidates.with_role(flags, role)
-
-    def _updated(self, person: int, payload: Any) -> bool:
-        """Applies a change; whether it named a field of ``read_model.MATCH_FIELDS``."""
-        blocks, row = self._blocks, self._blocks.row_of[person]
-        if isinstance(payload, LocationChanged):
-            self._place(person, self._group(int(payload.cell, 16)))
-            return True
-        if isinstance(payload, WasActive):
-            seconds = min(max(int(payload.active_at.timestamp()), 0), 2**32 - 1)
-            blocks.active_s[row] = max(int(blocks.active_s[row]), seconds)
-            return False
-        flags = int(blocks.flags[row])
-        if isinstance(payload, ProfileChanged):
-            if payload.gender is None:
-                return False
-            blocks.flags[row] = candidates.with_gender(flags, GENDER_CODES[payload.gender])
-            return True
-        sent = (payload.age_min, payload.age_max, payload.max_distance_km)
-        birth_day, *stored = candidates.unpack_word(int(blocks.words[row]))
-        blocks.words[row] = candidates.pack_word(
-            birth_day, *(new if new is not None else old for new, old in zip(sent, stored, strict=True))
-        )
-        if payload.roles is not None:
-            flags = candidates.with_roles_accepted(flags, role_mask(payload.roles))
-        if payload.genders is not None:
-            flags = candidates.with_genders_accepted(flags, gender_mask(payload.genders))
-        if payload.discoverable is not None:
-            flags = flags & ~candidates.HIDDEN | (0 if payload.discoverable else candidates.HIDDEN)
-        blocks.flags[row] = flags
-        return any(
-            value is not None for value in (*sent, payload.roles, payload.genders, payload.discoverable)
-        )
-
-    def _known(self, user_id: str) -> int:
-        """The person's number; someone never heard of is added, incomplete and nowhere."""
-        number = _number(user_id)
-        person = self._ids.find(number)
-        if person == UNKNOWN:
-            person = self._ids.add(number)
-            self._entered(np.array([person]))
-            word = candidates.pack_word(0, *DEFAULT_AGES, DEFAULT_DISTANCE_KM)
-            flags = candidates.pack_flags(None, 0, 0, 0, discoverable=True, verified=False)
-            self._blocks.insert(person, ELSEWHERE, word, flags, 0)
-        return person
-
-    def _entered(self, people: Ids) -> None:
-        """Makes room for what is kept of people who have just been numbered."""
-        known, ids = len(self._ids), self._ids
-        self._versions, self._match_versions = grown(self._versions, known), grown(self._match_versions, known)
-        self._table_places = grown(self._table_places, known)
-        if len(self._table):
-            self._table_places[people] = self._table.places(ids.high[people], ids.low[people])
-
-    def _place(self, person: int, group: int) -> None:
-        if self._blocks.group_of[person] != group:
-            self._blocks.move(person, group)
-
-    def _group(self, cell: int) -> int:
-        """The group of a cell; ``ELSEWHERE`` for none, for a number that is no cell, and for other actors' cells."""
-        group = self._groups.get(cell)
-        if group is None:
-            if cell and (slot_of(cell, self._actors) != self._slot or not h3.is_valid_cell(f"{cell:x}")):
-                return ELSEWHERE
-            latitude, longitude = _centre(cell) if cell else (np.nan, np.nan)
-            self.nearby.add(latitude, longitude)
-            group = self._groups[cell] = self._blocks.add_group(cell)
-        return group
-
-    # Answering
+        super().use(table)
+        self._narrowing.forget()
 
     def shortlist(self, query: DeckQuery, now: datetime) -> Shortlist:
         """The best ``query.size`` people whom both sides' preferences accept and the viewer has not seen.
@@ -239,7 +68,8 @@ class Cards:
         """
         seen = self.seen.of(query)
         shown = Excluded(0, np.frombuffer(query.shown, dtype="<u8"), kept=False)
-        viewer = self._ids.find(_number(query.viewer_id))
+        viewer = self._ids.find(id_number(query.viewer_id))
+        ranker = self._ranker_of(query)
         rows, distances = self.eligible(query, now)
 
         def unseen(rows: Ids) -> NDArray[np.bool_]:
@@ -249,13 +79,18 @@ class Cards:
             kept &= people != viewer
             return kept if shown.empty else kept & ~shown.holds(keys)
 
-        places, scores = self._ranked(query, rows, distances, now, query.size + SPARE)
-        chosen = np.flatnonzero(unseen(rows[places]))[: query.size]
-        if chosen.size < query.size and places.size < rows.size:
-            kept = np.flatnonzero(unseen(rows))
-            rows, distances = rows[kept], distances[kept]
-            places, scores = self._ranked(query, rows, distances, now, query.size)
+        if rows.size > self._narrowing.scored:  # those seen must not take the places of others
+            rows, distances = _only(np.flatnonzero(unseen(rows)), rows, distances)
+            rows, distances = _only(self._narrowed(query, ranker, rows, distances, now), rows, distances)
+            places, scores = self._ranked(query, ranker, rows, distances, now, query.size)
             chosen = np.arange(places.size)
+        else:
+            places, scores = self._ranked(query, ranker, rows, distances, now, query.size + SPARE)
+            chosen = np.flatnonzero(unseen(rows[places]))[: query.size]
+            if chosen.size < query.size and places.size < rows.size:
+                rows, distances = _only(np.flatnonzero(unseen(rows)), rows, distances)
+                places, scores = self._ranked(query, ranker, rows, distances, now, query.size)
+                chosen = np.arange(places.size)
         people = self._blocks.people[rows[places[chosen]]]
         beyond = None
         if chosen.size < query.size and query.widest_km > query.max_distance_km:
@@ -268,7 +103,7 @@ class Cards:
             scores[chosen].astype("<f4").tobytes(),
             self._versions[people].astype("<u8").tobytes(),
             self._match_versions[people].astype("<u8").tobytes(),
-            self._ranker_of(query).version,
+            ranker.version,
             beyond,
             self.configuration,
             int(now.timestamp() * 1e6),
@@ -278,9 +113,18 @@ class Cards:
     def _ranker_of(self, query: DeckQuery) -> Ranker:
         return self.models.get(query.model_version, self.ranker)
 
-    def _ranked(self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime, size: int) -> tuple[Ids, Floats]:
-        ranker = self._ranker_of(query)
+    def _ranked(
+        self, query: DeckQuery, ranker: Ranker, rows: Ids, distances: NDArray[np.float64], now: datetime, size: int
+    ) -> tuple[Ids, Floats]:
         return ranker.rank(np.arange(rows.size), self.features(query, rows, distances, now, ranker.features), size)
+
+    def _narrowed(
+        self, query: DeckQuery, ranker: Ranker, rows: Ids, distances: NDArray[np.float64], now: datetime
+    ) -> Ids:
+        """Places of those worth scoring."""
+        return self._narrowing.chosen(
+            ranker, rows.size, lambda names: self.features(query, rows, distances, now, names)
+        )
 
     def _values(
         self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime
@@ -358,9 +202,13 @@ class Cards:
         """The named features, or those that the default ranker reads, for the people in these rows, in their order."""
         table, now_s = self._table, now.timestamp()
         found = CandidateColumns(self._blocks, rows, table, lambda: self._table_places[self._blocks.people[rows]])
-        place = table.place(_number(query.viewer_id)) if len(table) else NOBODY
+        place = table.place(id_number(query.viewer_id)) if len(table) else NOBODY
         viewer = viewer_columns(query, now_s, table, place)
         return features.compute(self.ranker.features if names is None else names, Pairs(viewer, found, distances, now_s, table.priors))
+
+
+def _only(places: Ids, rows: Ids, distances: NDArray[np.float64]) -> tuple[Ids, NDArray[np.float64]]:
+    return rows[places], distances[places]
 
 
 def feature_rows(values: Mapping[str, Floats], count: int) -> tuple[tuple[str, ...], bytes]:
@@ -369,14 +217,3 @@ def feature_rows(values: Mapping[str, Floats], count: int) -> tuple[tuple[str, .
     for column, value in enumerate(values.values()):
         table[:, column] = value
     return tuple(values), table.tobytes()
-
-
-def _number(user_id: str) -> int:
-    """The id as a 128-bit integer."""
-    return int(user_id.replace("-", ""), 16)
-
-
-def _centre(cell: int) -> tuple[float, float]:
-    """The cell's centre as ``people.snap`` gives it."""
-    latitude, longitude = h3.cell_to_latlng(f"{cell:x}")
-    return round(latitude, 5), round(longitude, 5)

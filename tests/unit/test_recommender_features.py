@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from actors.cards.commands import DeckQuery
-from actors.cards.measure import CENTRE, crowd
+from actors.cards.crowds import CENTRE, disc
 from actors.cards.state import Cards
 from configs.contracts.errors import FeaturesDiffer
 from configs.contracts.ids import new_id
@@ -126,7 +126,7 @@ def test_a_model_trained_with_other_features_is_refused_and_the_difference_named
 def test_the_shard_computes_what_training_computes_from_the_same_people() -> None:
     """Serving reads packed words; training reads columns of rows: both within 1e-6 on 10,000 cards."""
     rng, now = np.random.default_rng(3), datetime(2026, 2, 1, tzinfo=UTC)
-    rows = crowd(10_000, 50, rng, now)
+    rows = disc(10_000, 50, rng, now)
 
     class Everything(Baseline):
         @property
