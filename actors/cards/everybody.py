@@ -186,6 +186,13 @@ class Everybody:
         if len(self._table):
             self._table_places[people] = self._table.places(ids.high[people], ids.low[people])
 
+    def found_at(self, user_id: str) -> tuple[int, float, float] | None:
+        """(row, latitude, longitude) of somebody in this actor's cells; the row is valid until the next change."""
+        person = self._ids.find(id_number(user_id))
+        if person == UNKNOWN or (group := int(self._blocks.group_of[person])) == ELSEWHERE:
+            return None
+        return int(self._blocks.row_of[person]), *_centre(int(self._blocks.keys[group]))
+
     def _place(self, person: int, group: int) -> None:
         if self._blocks.group_of[person] != group:
             self._blocks.move(person, group)

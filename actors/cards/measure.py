@@ -1,132 +1,153 @@
-"""Measures deck queries on one core: ``python -m actors.cards.measure --people 20000``.
+"""Measures deck queries on one core: ``python -m actors.cards.measure --people 13000 --seen 50000``.
 
-Everybody is within the viewer's radius. Prints p50 and p99 of whole queries, with the viewer's cell remembered and new,
-and where a query's time goes: processor time of the one thread, so that a busy machine does not disturb it.
+Everybody is within the viewer's radius: a dense city. Whole queries (filters of both sides, the seen people, the
+ranker, the best 100) for many different viewers, by the baseline and by a reciprocal model with history features;
+what the seen people add to a query, told as a card actor is told them; bytes a person. Times are processor time of the
+one thread, so that a busy machine does not disturb them.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Callable
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from actors.cards.client import merged
 from actors.cards.commands import DeckQuery
+from actors.cards.crowds import disc, history, reciprocal
 from actors.cards.state import Cards
-from configs.contracts.ids import key64, new_id
+from configs.contracts.ids import key64
 from configs.contracts.loading import PeopleRows
-from configs.contracts.people import cell_number, haversine_km, snap
-from recommender import candidates
 from recommender.baseline import Baseline
+from recommender.ranking import Ranker
 
-CENTRE = (48.8566, 2.3522)
-
-
-def crowd(people: int, radius_km: float, rng: np.random.Generator, now: datetime) -> PeopleRows:
-    """People spread evenly over a disc, half of each role, with ages and preferences of an adult population."""
-    places: list[tuple[float, float, str]] = []
-    while len(places) < people:
-        north, east = (radius_km * 1.05 * (2 * rng.random(2) - 1)).tolist()
-        latitude = CENTRE[0] + north / 111.2
-        longitude = CENTRE[1] + east / (111.2 * np.cos(np.radians(CENTRE[0])))
-        snapped = snap(latitude, longitude)
-        if haversine_km(*snap(*CENTRE)[:2], *snapped[:2]) <= radius_km:
-            places.append(snapped)
-    ages = np.clip(rng.gamma(3.0, 4.5, people) + 18, 18, 80)
-    middle = ages + rng.normal(0, 4, people)
-    width = rng.integers(4, 14, people)
-    roles = rng.integers(0, 2, people).astype(np.uint8)
-    today = candidates.day_number(now.date())
-    return PeopleRows(
-        user_ids=[new_id() for _ in range(people)],
-        latitudes=np.array([place[0] for place in places]),
-        longitudes=np.array([place[1] for place in places]),
-        cells=np.array([cell_number(place[2]) for place in places], dtype=np.uint64),
-        birth_days=(today - ages * 365.2425).astype(np.int32),
-        roles=roles,
-        genders=np.where(roles == 0, 1, 2).astype(np.uint8),
-        age_min=np.clip(middle - width, 18, 98).astype(np.uint8),
-        age_max=np.clip(middle + width, 19, 99).astype(np.uint8),
-        max_distance_km=rng.choice([25, 50, 100, 200], people).astype(np.uint16),
-        role_masks=(2 - roles).astype(np.uint8),
-        gender_masks=np.zeros(people, dtype=np.uint8),
-        discoverable=rng.random(people) < 0.97,
-        verified=rng.random(people) < 0.4,
-        last_active_s=(now.timestamp() - rng.exponential(4 * 86_400, people)).astype(np.int64),
-        versions=np.arange(people, dtype=np.uint64),
-        match_versions=np.arange(people, dtype=np.uint64),
-    )
+SIZE = 100
+P99_MS = 5.0
+SEEN_SHARE = 0.05
+BYTES_A_PERSON = 200
+Spent = NDArray[np.float64]
 
 
-def timed(call: Callable[[], Any], rounds: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Processor milliseconds of each call, (rounds,)."""
-    spent = np.empty(rounds)
-    for number in range(rounds):
+def timed(calls: Sequence[Callable[[], Any]]) -> Spent:
+    """Processor milliseconds of each call, (calls,)."""
+    spent = np.empty(len(calls))
+    for number, call in enumerate(calls):
         began = time.thread_time_ns()
         call()
         spent[number] = (time.thread_time_ns() - began) / 1e6
     return spent
 
 
-def _line(name: str, spent: np.ndarray[Any, np.dtype[np.float64]]) -> str:
+def viewers(rows: PeopleRows, count: int, radius_km: int, rng: np.random.Generator) -> list[DeckQuery]:
+    """Queries of people out of the crowd, with their own preferences."""
+    found = []
+    for number in rng.choice(len(rows.user_ids), count).tolist():
+        baby = rows.roles[number] == 0
+        found.append(DeckQuery(
+            viewer_id=rows.user_ids[number], latitude=rows.latitudes[number], longitude=rows.longitudes[number],
+            birth_date=(date(1970, 1, 1) + timedelta(days=int(rows.birth_days[number]))).isoformat(),
+            role="sugar_baby" if baby else "sugar_daddy", gender="woman" if baby else "man",
+            age_min=int(rows.age_min[number]), age_max=int(rows.age_max[number]), max_distance_km=radius_km,
+            roles=("sugar_daddy" if baby else "sugar_baby",), size=SIZE,
+        ))
+    return found
+
+
+def seen_keys(rows: PeopleRows, count: int, rng: np.random.Generator) -> bytes:
+    """``count`` people whom somebody has swiped: a fifth of this crowd, the others from elsewhere."""
+    here = rng.choice(len(rows.user_ids), min(count, len(rows.user_ids)) // 5, replace=False).tolist()
+    keys = np.array([key64(rows.user_ids[number]) for number in here], np.uint64)
+    others = rng.integers(1 << 63, (1 << 64) - 1, count - keys.size, np.uint64)
+    return np.unique(np.concatenate((keys, others))).astype("<u8").tobytes()
+
+
+def measured(people: int, radius_km: int, seen: int, rounds: int, seed: int = 1) -> dict[str, Any]:
+    """Figures by name; milliseconds as (p50, p99)."""
+    rng, now = np.random.default_rng(seed), datetime.now(UTC)
+    rows = disc(people, radius_km, rng, now)
+    cards = Cards(Baseline())
+    began = time.thread_time()
+    cards.load(rows)
+    cards.settle()
+    figures: dict[str, Any] = {"people": people, "load_s": round(time.thread_time() - began, 3)}
+    cards.use(history(rows, rng))
+    asked = viewers(rows, rounds, radius_km, rng)
+    keys = seen_keys(rows, seen, rng)
+    figures["accepted both ways"] = int(np.median([cards.eligible(query, now)[0].size for query in asked[:50]]))
+    rankers: dict[str, Ranker] = {"baseline": Baseline(), "reciprocal, history, prices": reciprocal()}
+    for name, ranker in rankers.items():
+        cards.ranker = ranker
+        figures[name] = _with_and_without(cards, asked, keys, now)
+    figures["new cell"] = _percentiles(timed([lambda q=query: _anew(cards, q, now) for query in asked]))  # type: ignore[misc]
+    shortlists = [cards.shortlist(query, now) for query in asked[:50]]
+    figures["merge and name in the client"] = _percentiles(timed([lambda s=s: merged([s], SIZE) for s in shortlists]))  # type: ignore[misc]
+    figures["bytes a person"] = round(cards.nbytes / people, 1)
+    return figures
+
+
+def _with_and_without(cards: Cards, asked: Sequence[DeckQuery], keys: bytes, now: datetime) -> dict[str, Any]:
+    """The same queries without and with seen people, in turns; whose set is kept by the actor from the query before."""
+    whole = [msgspec.structs.replace(query, seen=keys, seen_token=1 << 32) for query in asked]
+    later = [msgspec.structs.replace(query, seen=keys[:8], seen_token=1 << 32 | 1, seen_base=1 << 32) for query in asked]
+    without, with_seen, first = (np.empty(len(asked)) for _ in range(3))
+    for place, (query, all_keys, changes) in enumerate(zip(asked, whole, later, strict=True)):
+        cards.shortlist(query, now)
+        (first[place],) = timed([lambda q=all_keys: cards.shortlist(q, now)])  # type: ignore[misc]
+        cards.shortlist(changes, now)
+        without[place], with_seen[place] = (
+            timed([lambda q=q: cards.shortlist(q, now)] * 3).min() for q in (query, changes)  # type: ignore[misc]
+        )
+    return {
+        "without seen": _percentiles(without),
+        "with seen": _percentiles(with_seen),
+        "with seen, told whole": _percentiles(first),
+        "seen share": round(float(np.maximum(with_seen - without, 0).sum() / with_seen.sum()), 4),
+    }
+
+
+def _anew(cards: Cards, query: DeckQuery, now: datetime) -> None:
+    cards.nearby.forget()
+    cards.shortlist(query, now)
+
+
+def _percentiles(spent: Spent) -> tuple[float, float]:
     p50, p99 = np.percentile(spent, (50, 99))
-    return f"{name:<42}{p50:>9.3f}{p99:>9.3f}"
+    return round(float(p50), 3), round(float(p99), 3)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m actors.cards.measure", description=__doc__)
-    parser.add_argument("--people", type=int, default=20_000, help="people within the radius")
-    parser.add_argument("--radius-km", type=int, default=50, help="the viewer's radius")
-    parser.add_argument("--seen", type=int, default=300, help="people the viewer has swiped")
-    parser.add_argument("--rounds", type=int, default=500, help="queries of each kind")
+    parser.add_argument("--people", type=int, default=13_000, help="people within the radius")
+    parser.add_argument("--radius-km", type=int, default=50, help="the viewers' radius")
+    parser.add_argument("--seen", type=int, default=50_000, help="people the viewer has swiped")
+    parser.add_argument("--rounds", type=int, default=300, help="viewers")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed, the same people")
+    parser.add_argument("--out", type=Path, default=Path("bench-results"), help="directory of the JSON")
     options = parser.parse_args()
-    rng, now = np.random.default_rng(1), datetime.now(UTC)
-    cards = Cards(Baseline())
-    rows = crowd(options.people, options.radius_km, rng, now)
-    began = time.thread_time()
-    cards.load(rows)
-    cards.settle()
-    loading = time.thread_time() - began
-    seen = rng.choice(options.people, min(options.seen, options.people), replace=False).tolist()
-    viewer = DeckQuery(
-        viewer_id=new_id(), latitude=CENTRE[0], longitude=CENTRE[1], birth_date=date(1990, 5, 4).isoformat(),
-        role="sugar_daddy", gender="man", age_min=24, age_max=38, max_distance_km=options.radius_km,
-        roles=("sugar_baby",), seen=np.sort(np.array([key64(rows.user_ids[i]) for i in seen], "<u8")).tobytes(),
-    )
-    widest = DeckQuery(
-        viewer_id=new_id(), latitude=CENTRE[0], longitude=CENTRE[1], birth_date="1990-05-04", role="sugar_daddy",
-        gender="man", age_min=18, age_max=99, max_distance_km=options.radius_km, roles=("sugar_baby", "sugar_daddy"),
-        seen=viewer.seen,
-    )
-    cards.shortlist(viewer, now)
-    found, distances = cards.eligible(viewer, now)
-    features = cards.features(viewer, found, distances, now)
-    ids = np.arange(found.size)
-
-    def anew() -> None:
-        cards.nearby.forget()
-        cards.shortlist(viewer, now)
-
-    shortlist = cards.shortlist(viewer, now)
+    figures = measured(options.people, options.radius_km, options.seen, options.rounds, options.seed)
     lines = [
-        f"{options.people} people within {options.radius_km} km in {cards.describe()['cells']} cells, "
-        f"{found.size} accepted both ways, {len(seen)} seen; {cards.nbytes / options.people:.0f} column bytes a person; "
-        f"loaded in {loading:.2f} s",
-        f"{'processor milliseconds':<42}{'p50':>9}{'p99':>9}",
-        _line("whole query, remembered cell", timed(lambda: cards.shortlist(viewer, now), options.rounds)),
-        _line("whole query, new cell", timed(anew, options.rounds)),
-        _line("whole query, viewer accepts everybody", timed(lambda: cards.shortlist(widest, now), options.rounds)),
-        _line("  eligible (gather, both sides' filters)", timed(lambda: cards.eligible(viewer, now), options.rounds)),
-        _line("  features", timed(lambda: cards.features(viewer, found, distances, now), options.rounds)),
-        _line("  rank", timed(lambda: cards.ranker.rank(ids, features, 351), options.rounds)),
-        _line("merge and name in the client", timed(lambda: merged([shortlist], 50), options.rounds)),
+        f"{options.people} people within {options.radius_km} km, {figures['accepted both ways']} accepted both ways (median), "
+        f"{options.seen} seen, best {SIZE}",
+        f"{'processor milliseconds':<50}{'p50':>9}{'p99':>9}",
     ]
+    for name in ("baseline", "reciprocal, history, prices"):
+        lines += [f"{name + ', ' + kind:<50}{value[0]:>9.3f}{value[1]:>9.3f}"
+                  for kind, value in figures[name].items() if isinstance(value, tuple)]
+        lines.append(f"{'  share of the seen people':<50}{figures[name]['seen share']:>9.1%}  (gate {SEEN_SHARE:.0%})")
+    lines += [f"{name:<50}{figures[name][0]:>9.3f}{figures[name][1]:>9.3f}" for name in ("new cell", "merge and name in the client")]
+    lines.append(f"p99 gate {P99_MS} ms; {figures['bytes a person']} bytes a person beside model vectors (gate {BYTES_A_PERSON})")
     sys.stdout.write("\n".join(lines) + "\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "cards.json").write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -188,13 +188,6 @@ class Cards(Everybody):
             rows, which = rows[recent], which[recent]
         return rows, distances[which]
 
-    def found_at(self, user_id: str) -> tuple[int, float, float] | None:
-        """(row, latitude, longitude) of somebody in this actor's cells; the row is valid until the next change."""
-        person = self._ids.find(_number(user_id))
-        if person == UNKNOWN or (group := int(self._blocks.group_of[person])) == ELSEWHERE:
-            return None
-        return int(self._blocks.row_of[person]), *_centre(int(self._blocks.keys[group]))
-
     def features(
         self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime,
         names: Iterable[str] | None = None,
