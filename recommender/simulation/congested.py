@@ -65,6 +65,22 @@ def product(view: View) -> tuple[Floats, Floats]:
     return joint, joint.T
 
 
+def random_order(seed: int) -> Scorer:
+    """One uniform score a pair, the same for both people and all days."""
+
+    def scored(view: View) -> tuple[Floats, Floats]:
+        drawn = np.random.default_rng([seed, 4]).random(view.left.estimates.shape, dtype=np.float32)
+        return drawn, drawn.T
+
+    return scored
+
+
+def popularity(view: View) -> tuple[Floats, Floats]:
+    """Everybody's list begins with the most liked, as the estimates have it."""
+    left, right = view.left.estimates, view.right.estimates
+    return np.broadcast_to(left.mean(axis=0), left.shape), np.broadcast_to(right.mean(axis=0), right.shape)
+
+
 def dealt(scorer: Scorer) -> Policy:
     """Each person's best unseen by a scorer."""
 

@@ -93,6 +93,8 @@ class Result:
     """(n + m,) matches of each person from their first ``first_cards`` cards, by the end of the day that dealt the last."""
     newcomer: Bools = field(repr=False)
     """(n + m,)."""
+    daily: NDArray[np.int64] = field(repr=False)
+    """(days, n + m) matches of each person, the left side first."""
 
 
 @dataclass(slots=True)
@@ -162,6 +164,7 @@ def simulated(policy: Policy, rules: Rules, seed: int, first_cards: int = 100) -
         unmatched=float(((totals[0] == 0).sum() + (totals[1] == 0).sum()) / people) if people else 0.0,
         first_matches=np.concatenate([first.matches for first in firsts]),
         newcomer=np.concatenate((left.newcomer, right.newcomer)),
+        daily=np.concatenate((left.matches, right.matches), axis=1),
     )
 
 
