@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
-from sklearn.metrics import log_loss, roc_auc_score
 
 from configs.contracts.errors import PlatformError
 from recommender import boosting, logistic
 from recommender.datasets.exported import Exported, Swipes
+from recommender.datasets.pricing import market_prices
+from recommender.evaluation.accuracy import auc, grouped_auc
+from recommender.evaluation.calibration import log_loss
+from recommender.evaluation.two_sided import yield_at_k
 from recommender.exposure import Exposed
 from recommender.features import FEATURES, compute
 from recommender.ranking import Ranker
@@ -22,6 +25,8 @@ RULES: Final = (PRODUCT, HARMONIC)
 HELD_OUT: Final = 0.2
 """Share of the newest swipes that judge and do not teach."""
 LEAST_SWIPES: Final = 50
+VIEWERS_JUDGED: Final = 2_000
+"""Viewers within whose swipes an order is judged; their numbers say nothing of them."""
 LIKE_FEATURES: Final = (
     "log_distance", "age_fit", "viewer_age_fit", "older_years", "younger_years", "age_years", "is_verified", "is_woman",
     "is_man", "viewer_is_sugar_daddy", "like_rate_received", "log_swipes_received", "viewer_like_rate_sent",
@@ -79,7 +84,7 @@ def learn(data: Exported, recipe: Recipe, *, seed: int = 0) -> Learned:
         raise NotLearned("the model does not take these data or parameters", reason=str(error)) from error
     ranker: Ranker = Reciprocal(like, like, recipe.rule)
     if recipe.exposure:
-        ranker = Exposed(ranker, recipe.exposure)
+        ranker = Exposed(ranker, recipe.exposure, market_prices(data, ranker).temperature)
     return Learned(recipe, ranker, judged(like, data, newer))
 
 
@@ -89,9 +94,9 @@ def judged(like: Ranker, data: Exported, swipes: Swipes) -> dict[str, float]:
     figures = {"swipes": float(len(swipes)), "like_rate": rate}
     if len(swipes) and 0 < swipes.liked.mean() < 1:
         scores = np.broadcast_to(like.score(compute(like.features, data.pairs(swipes))), swipes.liked.shape)
-        figures["like_auc"] = float(roc_auc_score(swipes.liked, scores))
-        figures["log_loss"] = float(log_loss(swipes.liked, np.exp(scores.astype(np.float64)), labels=[False, True]))
-        figures["base_log_loss"] = float(-(rate * np.log(rate) + (1 - rate) * np.log(1 - rate)))
+        figures["like_auc"] = auc(swipes.liked, scores)
+        figures["log_loss"] = log_loss(swipes.liked, np.exp(scores.astype(np.float64)))
+        figures["base_log_loss"] = log_loss(swipes.liked, np.full(len(swipes), rate))
     return figures
 
 
@@ -105,7 +110,10 @@ def evaluate(ranker: Ranker, data: Exported) -> dict[str, float]:
     matched = {tuple(pair) for pair in np.sort(data.matches, axis=1).tolist()}
     both = np.sort(np.stack([swipes.swiper, swipes.swiped], axis=1), axis=1).tolist()
     labels = {"like_auc": swipes.liked, "match_auc": np.array([tuple(pair) in matched for pair in both])}
+    few = np.isin(swipes.swiper, np.unique(swipes.swiper)[:VIEWERS_JUDGED])
     for name, label in labels.items():
         if 0 < label.mean() < 1:
-            figures[name] = float(roc_auc_score(label, scores))
+            figures[name] = auc(label, scores)
+            figures[f"{name}_within_viewers"] = grouped_auc(label[few], scores[few], swipes.swiper[few]).mean
+    figures["likes_in_top_5"] = yield_at_k(swipes.swiper, scores, swipes.liked, 5)
     return figures

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 from recommender.features import FEATURES, cleaned
 from recommender.log_score import Doubles, divided, fingerprint, log_sigmoid
@@ -109,6 +108,9 @@ def fit(features: Features, labels: NDArray[Any], names: Sequence[str], *, l2: f
     the weights are 0 and the intercept is the smoothed rate (n·y + 1) / (n + 2).
     Raises ValueError: no samples, or lengths that differ.
     """
+    # Shards score without scikit-learn: importing it takes two seconds and a hundred megabytes.
+    from sklearn.linear_model import LogisticRegression
+
     labels = np.asarray(labels).astype(bool)
     if not labels.size:
         raise ValueError("there is nothing to learn from")

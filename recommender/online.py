@@ -16,8 +16,9 @@ from scipy.stats import chisquare
 
 from configs.contracts.ranking import REGION_RESOLUTION, Experiment
 from recommender.datasets.exported import Exported, Impressions
+from recommender.evaluation.accuracy import bootstrap
+from recommender.evaluation.two_sided import gini, received
 
-DRAWS: Final = 1_000
 UNATTRIBUTED: Final = ""
 SUSPECT_P: Final = 0.001
 """Below it a split is not believed: the usual threshold for sample-ratio checks (Fabijan et al., 2019)."""
@@ -30,11 +31,10 @@ def report(data: Exported, experiment: Experiment, *, seed: int = 0) -> dict[str
     inside = np.flatnonzero(shown.experiment == experiment.name)
     units = _units(data, experiment, inside)
     by_unit = _by_unit(shown, inside, units)
-    rng = np.random.default_rng(seed)
     return {
         "experiment": experiment.name, "split": experiment.split, "cards": int(inside.size),
         "arms": [
-            _arm(arm.name, arm.version, shown, inside[shown.arm[inside] == arm.name], by_unit[arm.name], rng)
+            _arm(arm.name, arm.version, shown, inside[shown.arm[inside] == arm.name], by_unit[arm.name], seed)
             for arm in experiment.arms
         ],
         "sample_ratio": sample_ratio(experiment, by_unit),
@@ -83,30 +83,22 @@ def _by_unit(shown: Impressions, inside: NDArray[np.intp], units: list[Any]) -> 
 
 def _arm(
     name: str, version: str, shown: Impressions, rows: NDArray[np.intp], units: dict[Any, tuple[int, int]],
-    rng: np.random.Generator,
+    seed: int,
 ) -> dict[str, Any]:
     answered = np.array([counts[0] for counts in units.values()], np.int64)
     likes = np.array([counts[1] for counts in units.values()], np.int64)
-    low, high = _interval(answered, likes, rng)
+    # Mean of the units' own rates, each weighted by its answers: the like rate, with units as what is drawn.
+    rate = bootstrap(likes / np.maximum(answered, 1), answered.astype(np.float64), seed=seed)
     return {
         "arm": name, "version": version, "viewers": int(np.unique(shown.viewer[rows]).size),
         "units": len(units), "responses": int(np.unique(shown.response[rows]).size), "cards": int(rows.size),
         "seen": int(shown.seen[rows].sum()), "answered": int(answered.sum()), "likes": int(likes.sum()),
         "likes_a_card": float(likes.sum() / rows.size) if rows.size else float("nan"),
-        "like_rate": float(likes.sum() / answered.sum()) if answered.sum() else float("nan"),
-        "like_rate_low": low, "like_rate_high": high,
+        "like_rate": rate.value, "like_rate_low": rate.low, "like_rate_high": rate.high,
         "receivers": int(np.unique(shown.candidate[rows]).size),
+        "exposure_gini": gini(received(shown.candidate[rows], int(shown.candidate.max()) + 1)[np.unique(shown.candidate)])
+        if rows.size else float("nan"),
     }
-
-
-def _interval(answered: NDArray[np.int64], likes: NDArray[np.int64], rng: np.random.Generator) -> tuple[float, float]:
-    """95 % of the like rate by bootstrap over units."""
-    if not answered.sum():
-        return float("nan"), float("nan")
-    draws = rng.integers(0, answered.size, (DRAWS, answered.size))
-    below = answered[draws].sum(axis=1)
-    rates = likes[draws].sum(axis=1)[below > 0] / below[below > 0]
-    return float(np.quantile(rates, 0.025)), float(np.quantile(rates, 0.975))
 
 
 def _matches(data: Exported) -> dict[str, dict[str, int]]:

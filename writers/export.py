@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from cluster.connections.postgres import translated
 from configs.contracts.errors import ConfigurationError
-from configs.contracts.people import GENDER_CODES, ROLE_CODES, age_years
+from configs.contracts.people import GENDER_CODES, OPPOSITE, ROLE_CODES, age_years, gender_mask, role_mask
 from configs.settings import Settings
 from recommender.candidates import distances_km
 from writers.connections import Connection, open_rows
@@ -72,7 +72,8 @@ FROM cards_served AS served WHERE served.served_at >= %s ORDER BY served.served_
 
 PEOPLE_SCHEMA: Final = pa.schema([
     ("pseudonym", pa.string()), ("role", pa.int8()), ("gender", pa.int8()), ("age_years", pa.int16()),
-    ("age_min", pa.int16()), ("age_max", pa.int16()), ("reach_km", pa.int16()), ("verified", pa.bool_()),
+    ("age_min", pa.int16()), ("age_max", pa.int16()), ("reach_km", pa.int16()), ("accepts_roles", pa.int8()),
+    ("accepts_genders", pa.int8()), ("discoverable", pa.bool_()), ("verified", pa.bool_()),
     ("latitude", pa.float32()), ("longitude", pa.float32()), ("cell", pa.uint64()), ("active_s", pa.int64()),
     ("created_s", pa.int64()), ("likes_sent", pa.int32()), ("swipes_sent", pa.int32()), ("likes_received", pa.int32()),
     ("swipes_received", pa.int32()),
@@ -122,8 +123,8 @@ def export(
 ) -> dict[str, int]:
     """Writes people, swipes, matches and impressions since a time into a new directory; returns the rows of each.
 
-    All of one snapshot. ``identified``: real ids in the place of pseudonyms, for what goes back to the shards and never
-    leaves the platform. A replica is used where one is configured.
+    All of one snapshot. ``identified``: real ids in the place of pseudonyms and cells as they are, for what goes back to
+    the shards and never leaves the platform. A replica is used where one is configured.
     Raises ConfigurationError: the directory is there already. DependencyUnavailable: PostgreSQL does not answer.
     """
     if out.exists():
@@ -196,12 +197,14 @@ def _people(conn: Connection, people: _People, key: bytes | None, now: datetime)
         for row in rows:
             raw, role, gender, born, wishes, verified, latitude, longitude, cell, active, created, *counts = row
             people.add(raw, latitude, longitude)
-            coarse = None if not cell else h3.cell_to_parent(f"{cell & (1 << 64) - 1:x}", COARSE_RESOLUTION)
+            coarse = None if not cell else _coarse(f"{cell & (1 << 64) - 1:x}", identified=key is None)
             place = (None, None) if coarse is None else h3.cell_to_latlng(coarse)
             values = (
                 _pseudonym(raw, key), ROLE_CODES[role], GENDER_CODES[gender],
                 None if born is None else age_years(born, now.date()), wishes.get("ageMin", 18),
-                wishes.get("ageMax", 99), wishes.get("maxDistanceKm", 50), verified, *place,
+                wishes.get("ageMax", 99), wishes.get("maxDistanceKm", 50),
+                role_mask(wishes.get("roles") or OPPOSITE[role]), gender_mask(wishes.get("genders") or ()),
+                wishes.get("discoverable", True), verified, *place,
                 0 if coarse is None else int(coarse, 16), 0 if active is None else int(active // 3_600) * 3_600,
                 0 if created is None else int(created // 86_400) * 86_400,
                 counts[0], counts[1], counts[2], counts[3],
@@ -209,6 +212,10 @@ def _people(conn: Connection, people: _People, key: bytes | None, now: datetime)
             for name, value in zip(PEOPLE_SCHEMA.names, values, strict=True):
                 columns[name].append(value)
         yield _batch(PEOPLE_SCHEMA, columns)
+
+
+def _coarse(cell: str, *, identified: bool) -> str:
+    return cell if identified else str(h3.cell_to_parent(cell, COARSE_RESOLUTION))
 
 
 def _pseudonym(raw: bytes, key: bytes | None) -> str:

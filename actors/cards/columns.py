@@ -72,6 +72,6 @@ def viewer_columns(query: DeckQuery, now_s: float, table: PeopleTable, place: in
     own = {
         "birth_day": candidates.day_number(date.fromisoformat(query.birth_date)), "active_s": now_s,
         "age_min": query.age_min, "age_max": query.age_max, "reach_km": query.max_distance_km,
-        "role": ROLE_CODES[query.role], "gender": GENDER_CODES[query.gender],
+        "role": ROLE_CODES[query.role], "gender": GENDER_CODES[query.gender], "verified": query.verified,
     }
     return {name: np.asarray(value) for name, value in own.items()} | dict(table.rows(place))

@@ -47,6 +47,8 @@ class DeckQuery(msgspec.Struct, frozen=True, gc=False):
     size: int = DECK_SIZE
     widest_km: int = 0
     """The viewer's own limit: past ``max_distance_km`` up to here the nearest of those who fit is looked for."""
+    verified: bool = False
+    """Whether the viewer is."""
     model_version: str = ""
     """Which model ranks; a shard that does not have it uses its default, and says so. Empty: the default."""
     with_features: bool = False

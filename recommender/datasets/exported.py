@@ -86,6 +86,11 @@ class Exported:
     """Coarse H3 cell of each, 0: nowhere."""
     latitudes: NDArray[np.float32]
     longitudes: NDArray[np.float32]
+    accepts_roles: NDArray[np.int8]
+    """Bit ``1 << role code`` of every role the person accepts."""
+    accepts_genders: NDArray[np.int8]
+    """Bit ``1 << gender code``; 0: any."""
+    discoverable: NDArray[np.bool_]
     swipes: Swipes
     impressions: Impressions
     matches: NDArray[np.int32]
@@ -148,7 +153,7 @@ def _exported(manifest: Mapping[str, Any], tables: Mapping[str, Any]) -> Exporte
     return Exported(
         datetime.fromisoformat(manifest["since"]).timestamp(), until_s, bool(manifest["pseudonymous"]),
         _ids(people["pseudonym"]), columns, people["cell"].astype(np.uint64), people["latitude"], people["longitude"],
-        found, _impressions(tables["impressions"], found),
+        people["accepts_roles"], people["accepts_genders"], people["discoverable"].astype(np.bool_), found, _impressions(tables["impressions"], found),
         np.stack([active["low"].to_numpy(), active["high"].to_numpy()], axis=1).astype(np.int32),
     )
 

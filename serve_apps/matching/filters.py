@@ -67,6 +67,7 @@ def narrowed(viewer: UserRecord, query: CardsQuery) -> DeckQuery | None:
         roles=roles,
         genders=viewer.genders,
         verified_only=query.verified_only,
+        verified=viewer.verified,
         online_recently=query.online_recently,
         size=DECK_SIZE,
         widest_km=min(viewer.max_distance_km, MAXIMUM_DISTANCE_KM),

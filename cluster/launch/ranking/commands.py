@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cluster.launch.ranking import asking, job, showing
-from cluster.launch.ranking.operating import RankingOperator, ShardState, behind
 from cluster.launch.state import read_state, running_settings
 from configs.contracts.errors import ConfigurationError
 from configs.contracts.ranking import SPLITS, Arm, ConfigurationRefused, Experiment, RankingConfiguration
-from recommender.datasets import exported
-from recommender.learning import LIKE_FEATURES, MODELS, RULES, Recipe, evaluate
-from recommender.online import report
+
+if TYPE_CHECKING:
+    from cluster.launch.ranking.operating import RankingOperator, ShardState
+
+# scipy and scikit-learn are imported by the commands that need them: `sugar --help` must not wait for them.
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,8 +71,8 @@ def export_rows(
 @app.command()
 def train(
     data: Annotated[Path, typer.Option(help="Directory that `sugar ranking export` made.")],
-    model: Annotated[str, typer.Option(help=f"Model of one direction's like: {', '.join(MODELS)}.")] = "logistic",
-    rule: Annotated[str, typer.Option(help=f"How both directions become one score: {', '.join(RULES)}.")] = "product",
+    model: Annotated[str, typer.Option(help="Model of one direction's like: logistic, boosted.")] = "logistic",
+    rule: Annotated[str, typer.Option(help="How both directions become one score: product, harmonic.")] = "product",
     exposure: Annotated[float, typer.Option(help="Strength of the exposure price in the score; 0: none.", min=0)] = 0.0,
     feature: Annotated[list[str] | None, typer.Option(help="A feature to read; repeat. Default: a documented list.")] = None,
     grid: Annotated[
@@ -89,6 +89,9 @@ def train(
     Trials run as Ray tasks on the running platform's cluster; without one, here, one after another.
     """
     from actors.training.search import recipes
+    from cluster.launch.ranking import job, showing
+    from cluster.launch.ranking.operating import RankingOperator
+    from recommender.learning import LIKE_FEATURES, Recipe
 
     base = Recipe(model, rule, tuple(feature or LIKE_FEATURES), exposure)  # type: ignore[arg-type]
     try:
@@ -145,7 +148,11 @@ def evaluate_model(
     as_json: AsJson = False,
 ) -> None:
     """Judge stored models on an export: how well each orders what people were shown and swiped."""
+    from cluster.launch.ranking import showing
+    from cluster.launch.ranking.operating import RankingOperator
     from recommender import artifacts
+    from recommender.datasets import exported
+    from recommender.learning import evaluate
 
     operator = RankingOperator(running_settings(data_dir))
     wanted = version or operator.store.versions("models")
@@ -163,12 +170,17 @@ def publish_model(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Put a saved model into the platform's store; prints its version."""
+    from cluster.launch.ranking.operating import RankingOperator
+
     typer.echo(RankingOperator(running_settings(data_dir)).publish(directory))
 
 
 @app.command("list")
 def list_versions(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False) -> None:
     """Show models, what serves where, what shards refused and why, and the last changes."""
+    from cluster.launch.ranking import showing
+    from cluster.launch.ranking.operating import RankingOperator
+
     operator = RankingOperator(running_settings(data_dir))
     found = showing.overview(operator)
     if as_json:
@@ -180,6 +192,8 @@ def list_versions(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False)
 @app.command()
 def deploy(version: Version, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Rank everybody's cards with a version; refused when this code cannot serve it. Shards follow within seconds."""
+    from cluster.launch.ranking.operating import RankingOperator
+
     operator = RankingOperator(running_settings(data_dir))
     _followed(operator, operator.deploy(version))
 
@@ -187,6 +201,8 @@ def deploy(version: Version, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 @app.command()
 def rollback(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Go back to the default version before the present one; a running experiment ends."""
+    from cluster.launch.ranking.operating import RankingOperator
+
     operator = RankingOperator(running_settings(data_dir))
     _followed(operator, operator.rollback())
 
@@ -197,18 +213,25 @@ def refresh(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Make a new people table (swipe history, exposure prices) as a Ray task and hand it to the shards."""
+    from cluster.launch.ranking import job
+    from cluster.launch.ranking.operating import RankingOperator
+
     operator = RankingOperator(running_settings(data_dir))
     version = None if off else str(job.on_cluster(data_dir, "refresh", {})["version"])
     _followed(operator, operator.use_table(version))
 
 
 def _followed(operator: RankingOperator, configuration: RankingConfiguration) -> None:
+    from cluster.launch.ranking import showing
+
     shards = operator.wait(configuration)
     console.print(f"configuration {configuration.number}: {showing.sentence(configuration)}", markup=False)
     _report(shards, configuration)
 
 
 def _report(shards: list[ShardState], configuration: RankingConfiguration) -> None:
+    from cluster.launch.ranking.operating import behind
+
     problems = behind(shards, configuration)
     if not shards:
         problems = ["no card shard has reported yet; look at `sugar ranking list`"]
@@ -228,6 +251,8 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show the exact terms of one card's score, from the shard that holds the candidate."""
+    from cluster.launch.ranking import asking, showing
+
     found = asking.explain(data_dir, viewer, candidate, version)
     if as_json:
         typer.echo(json.dumps(found))
@@ -247,6 +272,8 @@ def start_experiment(
 
     Arms that share receivers interfere: a liked person answers both. Regions and times interfere less, users most.
     """
+    from cluster.launch.ranking.operating import RankingOperator
+
     operator = RankingOperator(running_settings(data_dir))
     arms = tuple(_arm(text) for text in arm)
     _followed(operator, operator.start_experiment(Experiment(name, split, arms, period_s)))  # type: ignore[arg-type]
@@ -264,6 +291,8 @@ def _arm(text: str) -> Arm:
 @experiment.command("stop")
 def stop_experiment(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """End the running experiment: everybody gets the default version."""
+    from cluster.launch.ranking.operating import RankingOperator
+
     operator = RankingOperator(running_settings(data_dir))
     _followed(operator, operator.stop_experiment())
 
@@ -276,6 +305,11 @@ def report_experiment(
     as_json: AsJson = False,
 ) -> None:
     """Compare the arms by what was shown and answered, with a check that units were split as configured."""
+    from cluster.launch.ranking import showing
+    from cluster.launch.ranking.operating import RankingOperator
+    from recommender.datasets import exported
+    from recommender.online import report
+
     operator = RankingOperator(running_settings(data_dir))
     found = exported.read(data)
     known = {

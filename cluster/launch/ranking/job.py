@@ -20,15 +20,20 @@ from ray.exceptions import RayError
 
 from actors.training.search import CPU_SHARE, best_of, run_here, run_on_ray
 from actors.training.tables import table_of
-from cluster.connections.artifacts import TABLES_KEPT, artifact_store
+from cluster.connections.artifacts import TABLES_KEPT, ArtifactStore, artifact_store
 from cluster.launch.ray_head import environment
 from cluster.launch.state import read_state, running_settings
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.loading import NAMESPACE
+from configs.contracts.ranking import BASELINE
 from configs.settings import Settings, load_settings
 from recommender import artifacts, people_table
+from recommender.baseline import Baseline
 from recommender.learning import Learned, Recipe
+from recommender.ranking import Ranker
+from writers.connections import open_rows
 from writers.export import export
+from writers.loads.ranking import present
 
 EVERYTHING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 Progress = Callable[[int, int], None]
@@ -78,18 +83,25 @@ def make_table(settings: Settings) -> str:
 
     The export holds real ids: it stays in a private directory for as long as this takes.
     """
+    store = artifact_store(settings)
     version = f"people-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     scratch = Path(tempfile.mkdtemp(prefix="sugar-people-"))
     try:
         export(settings, scratch / "export", EVERYTHING, identified=True)
-        people_table.save(table_of(scratch / "export", version), scratch / "table")
-        store = artifact_store(settings)
+        people_table.save(table_of(scratch / "export", version, _default_ranker(settings, store)), scratch / "table")
         store.publish("people", version, scratch / "table")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     for old in store.versions("people")[TABLES_KEPT:]:
         store.remove("people", old)
     return version
+
+
+def _default_ranker(settings: Settings, store: ArtifactStore) -> Ranker:
+    """What prices are for: the model that serves everybody outside of an experiment."""
+    with open_rows(settings, "ranking") as conn:
+        version = present(conn).default_version
+    return Baseline() if version == BASELINE else artifacts.load(store.fetch("models", version))
 
 
 def on_cluster(data_dir: Path, what: str, document: dict[str, Any], progress: Progress | None = None) -> dict[str, Any]:

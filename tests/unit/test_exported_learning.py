@@ -1,0 +1,196 @@
+"""What an export teaches, how an A/B test is read, and what shown cards tell about both sides: on planted truths."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.training.search import best_of, recipes
+from configs.contracts.ranking import Arm, Experiment
+from recommender.baseline import Baseline
+from recommender.datasets.exported import Exported, Impressions, Swipes
+from recommender.datasets.neighbours import mutual_lists
+from recommender.datasets.pricing import market_prices
+from recommender.exposure import Exposed
+from recommender.learning import NotLearned, Recipe, evaluate, learn
+from recommender.online import report
+
+UNTIL_S = 1.7e9
+HALVES = (Arm("old", "m1", 0.5), Arm("new", "m2", 0.5))
+
+
+def no_impressions() -> Impressions:
+    empty: Any = np.zeros(0)
+    return Impressions(**dict.fromkeys(Impressions.__dataclass_fields__, empty))
+
+
+def market(people: int = 400, swipes: int = 6_000, seed: int = 0) -> Exported:
+    """Half of each role around one place; everybody likes verified people and nothing else counts."""
+    rng = np.random.default_rng(seed)
+    role = np.arange(people) % 2
+    verified = (rng.random(people) < 0.5).astype(np.float32)
+    swiper = rng.integers(0, people, swipes)
+    swiped = rng.integers(0, people // 2, swipes) * 2 + 1 - role[swiper]
+    order = np.unique(swiper * people + swiped)
+    rng.shuffle(order)
+    swiper, swiped = order // people, order % people
+    liked = rng.random(swiper.size) < np.where(verified[swiped] > 0, 0.8, 0.2)
+    columns = {
+        "birth_day": UNTIL_S / 86_400 - rng.uniform(25, 45, people) * 365.25, "active_s": np.full(people, UNTIL_S),
+        "verified": verified, "age_min": np.full(people, 18.0), "age_max": np.full(people, 60.0),
+        "reach_km": np.full(people, 100.0), "role": role.astype(np.float32), "gender": np.zeros(people),
+        "likes_sent": np.bincount(swiper, liked, people), "swipes_sent": np.bincount(swiper, minlength=people),
+        "likes_received": np.bincount(swiped, liked, people), "swipes_received": np.bincount(swiped, minlength=people),
+    }
+    number = np.zeros(swiper.size)
+    both = {(one, other) for one, other, like in zip(swiper.tolist(), swiped.tolist(), liked.tolist(), strict=True) if like}
+    matched = [(one, other) for one, other in both if one < other and (other, one) in both]
+    return Exported(
+        0.0, UNTIL_S, True, np.stack([np.arange(people), np.arange(people)], axis=1).astype(np.uint64),
+        {name: np.asarray(column, np.float64) for name, column in columns.items()}, np.zeros(people, np.uint64),
+        rng.normal(40.0, 0.1, people).astype(np.float32), rng.normal(9.0, 0.1, people).astype(np.float32),
+        (2 >> role).astype(np.int8), np.zeros(people, np.int8), np.ones(people, np.bool_),
+        Swipes(swiper, swiped, liked, np.arange(swiper.size, dtype=float), number.astype(np.float32),
+               number.astype(np.uint64), number.astype(np.int16)),
+        no_impressions(), np.array(matched, np.int32).reshape(-1, 2),
+    )
+
+
+@pytest.mark.parametrize("model", ["logistic", "boosted"])
+def test_a_planted_preference_is_learned(model: Any) -> None:
+    data = market()
+    parameters = {"trees": 20} if model == "boosted" else {}
+    learned = learn(data, Recipe(model, features=("is_verified", "log_distance"), parameters=parameters))
+    assert learned.metrics["like_auc"] > 0.75
+    assert learned.metrics["log_loss"] < 0.85 * learned.metrics["base_log_loss"]
+    judged = evaluate(learned.ranker, data)
+    assert judged["match_auc"] > 0.7
+    assert evaluate(Baseline(), data)["like_auc"] < 0.6
+
+
+def test_history_does_not_hold_the_answer() -> None:
+    """With the swipe itself in the counts, people of one swipe would give their label away."""
+    data = market(people=400, swipes=500, seed=3)
+    coin = np.random.default_rng(1).random(len(data.swipes)) < 0.5
+    swipes = replace(data.swipes, liked=coin)
+    counts = {
+        "likes_sent": np.bincount(swipes.swiper, coin, 400), "likes_received": np.bincount(swipes.swiped, coin, 400),
+    }
+    blind = replace(data, swipes=swipes, people={**data.people, **counts})
+    learned = learn(blind, Recipe(features=("viewer_like_rate_sent", "like_rate_received")))
+    assert 0.3 < learned.metrics["like_auc"] < 0.7
+
+
+@pytest.mark.parametrize("wrong", [
+    {"model": "oracle"}, {"rule": "sum"}, {"features": ("height",)},
+])
+def test_a_recipe_that_cannot_be_made_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(NotLearned):
+        Recipe(**wrong)
+
+
+def test_too_few_swipes_and_unknown_parameters_are_refused() -> None:
+    with pytest.raises(NotLearned, match="too few"):
+        learn(market(people=40, swipes=20), Recipe())
+    with pytest.raises(NotLearned, match="parameters"):
+        learn(market(), Recipe(parameters={"depthh": 3}))
+
+
+def test_a_grid_is_every_combination_and_the_best_has_the_least_loss() -> None:
+    found = recipes(Recipe(), {"rule": ["product", "harmonic"], "l2": [1, 1e6], "exposure": [0.0, 1.0]})
+    assert len(found) == 8
+    assert {recipe.parameters["l2"] for recipe in found} == {1, 1e6}
+    data = market()
+    trials = [learn(data, recipe) for recipe in found[:4]]
+    assert best_of([NotLearned("x"), *trials]).metrics["log_loss"] == min(trial.metrics["log_loss"] for trial in trials)
+    with pytest.raises(NotLearned):
+        best_of([NotLearned("x")])
+    with pytest.raises(ValueError, match="combinations"):
+        recipes(Recipe(), {"a": list(range(40)), "b": list(range(40))})
+
+
+def test_lists_hold_the_nearest_whom_both_accept() -> None:
+    data = market(people=300)
+    reach = data.people["reach_km"].copy()
+    reach[7] = 0.0
+    data = replace(data, people={**data.people, "reach_km": reach}, discoverable=np.arange(300) != 9)
+    lists = mutual_lists(data, size=20)
+    counts = np.diff(lists.starts)
+    assert counts[7] == counts[9] == 0
+    assert (counts[[place for place in range(300) if place not in (7, 9)]] == 20).all()
+    assert not np.isin(lists.candidates, (7, 9)).any()
+    assert (data.people["role"][lists.owners] != data.people["role"][lists.candidates]).all()
+    mine = lists.candidates[lists.starts[0]:lists.starts[1]]
+    apart = np.hypot(
+        (data.latitudes - data.latitudes[0]), (data.longitudes - data.longitudes[0]) * np.cos(np.radians(40.0))
+    )
+    others = [place for place in np.argsort(apart).tolist() if place % 2 == 1 and place not in (7, 9)]
+    assert len(set(mine.tolist()) & set(others[:22])) >= 19
+
+
+def test_whom_many_want_has_the_lower_price_and_the_exposed_model_is_priced_at_its_temperature() -> None:
+    data = market()
+    exposed = learn(data, Recipe(features=("is_verified",), exposure=1.0)).ranker
+    assert isinstance(exposed, Exposed)
+    prices = market_prices(data, exposed)
+    assert prices.temperature == pytest.approx(exposed.temperature)
+    assert prices.log_prices.tolist() == pytest.approx(market_prices(data, exposed.inner).log_prices.tolist(), abs=1e-4)
+    wanted = data.people["verified"] > 0
+    assert prices.log_prices[wanted].mean() < prices.log_prices[~wanted].mean() - 0.1
+
+
+def test_nobody_has_no_prices() -> None:
+    data = market(people=10, swipes=60)
+    nowhere = replace(data, latitudes=np.full(10, np.nan, np.float32))
+    assert market_prices(nowhere, Baseline()).log_prices.tolist() == [0.0] * 10
+
+
+def shown(arms: list[str], viewers: list[int], liked: list[int], candidates: list[int]) -> Impressions:
+    count = len(arms)
+    plain: Any = np.zeros(count)
+    return Impressions(
+        np.array(viewers), np.array(candidates), np.arange(1, count + 1).astype(np.uint64), plain.astype(np.int16), plain, plain,
+        np.arange(count, dtype=float), plain.astype(np.int64), np.array(["m"] * count, object),
+        np.array(["e"] * count, object), np.array(arms, object), np.ones(count, np.bool_), np.array(liked, np.int8),
+        np.array([None] * count, object),
+    )
+
+
+def test_an_experiment_is_read_by_arm_and_both_sides_are_attributed() -> None:
+    data = market(people=40, swipes=60)
+    arms = ["old" if viewer % 2 else "new" for viewer in range(20)] * 2
+    viewers = list(range(20)) * 2
+    liked = [1 if arm == "new" else 0 for arm in arms]
+    impressions = shown(arms, viewers, liked, [20 + viewer for viewer in viewers])
+    swipes = Swipes(
+        np.array([0, 1]), np.array([1, 0]), np.array([True, True]), np.array([1.0, 2.0]), np.zeros(2, np.float32),
+        np.array([1, 2], np.uint64), np.zeros(2, np.int16),
+    )
+    found = report(
+        replace(data, impressions=impressions, swipes=swipes, matches=np.array([[0, 1]], np.int32)), Experiment("e", "user", HALVES)
+    )
+    new = next(arm for arm in found["arms"] if arm["arm"] == "new")
+    assert (new["units"], new["answered"], new["likes"], new["like_rate"]) == (10, 20, 20, 1.0)
+    assert found["sample_ratio"]["p"] == 1.0
+    assert not found["sample_ratio"]["suspect"]
+    assert found["matches"] == {"new": {"old": 1}}, "the first like was of the new arm, the answer of the old one"
+    assert sum(found["received"].values()) == 20
+
+
+def test_a_split_that_was_not_kept_is_seen() -> None:
+    viewers = list(range(200))
+    arms = ["old" if viewer % 10 else "new" for viewer in viewers]
+    data = replace(market(people=400), impressions=shown(arms, viewers, [0] * 200, [0] * 200))
+    found = report(data, Experiment("e", "user", HALVES))
+    assert found["sample_ratio"]["suspect"]
+    mixed = replace(data, impressions=shown(["old", "new"], [1, 1], [0, 0], [0, 0]))
+    assert report(mixed, Experiment("e", "user", HALVES))["sample_ratio"]["mixed"] == 1
+
+
+@pytest.mark.parametrize("split", ["user", "region", "time"])
+def test_an_experiment_without_cards_has_a_report(split: Any) -> None:
+    found = report(market(people=10, swipes=60), Experiment("e", split, HALVES))
+    assert [arm["cards"] for arm in found["arms"]] == [0, 0]
