@@ -12,7 +12,7 @@ import psycopg
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message
 
-from cluster.connections.kafka import assign, reader, take
+from cluster.connections.kafka import Pace, assign, reader, take
 from configs.contracts.errors import DeadLetterLimit, DependencyUnavailable, PartitionFenced, PositionOutsideLog
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
@@ -141,11 +141,9 @@ class ConsumingThread:
     def _consume(self, conn: Connection, consumer: Consumer) -> None:
         self._assign(consumer)
         self.state = "running"
-        limit, interval_s = self._settings.writing.batch_rows, self._settings.log.read_interval_ms / 1_000
-        pause_s = interval_s
+        limit, pace = self._settings.writing.batch_rows, Pace(self._settings)
         while not self._stopping.is_set():
-            messages = take(consumer, limit, pause_s, self._transport_error)
-            pause_s = 0.0 if len(messages) == limit else interval_s
+            messages = take(consumer, limit, pace, self._transport_error)
             if not messages:
                 continue
             records = [as_record(message) for message in messages]

@@ -24,6 +24,8 @@ from writers.rows import Rows
 log = structlog.get_logger(__name__)
 
 JOIN_S = 5.0
+NICENESS = 10
+"""Of a writer's process: its bursts wait for those who answer people."""
 
 
 def quieten_collector() -> None:
@@ -113,6 +115,7 @@ def remote_writer() -> Any:
     class WriterActor:
         def __init__(self, name: str) -> None:
             self._name = name
+            os.nice(NICENESS)
             self._writer = Writer(load_settings(), int(name.rpartition("-")[2]))
             self._writer.start()
             quieten_collector()

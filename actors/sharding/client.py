@@ -18,9 +18,6 @@ from configs.settings import Settings
 
 COMMANDS_A_CALL = 512
 CALLS_IN_FLIGHT = 4
-CALL_EVERY_S = 0.010
-"""Calls of a lane start at least this far apart: a call costs both sides as much for 1 command as for 64. The first one
-after a pause starts at once."""
 DEADLINE_S = 5.0
 RESTORING_RETRY_S = 0.1
 
@@ -57,7 +54,8 @@ class _Lane:
 class ActorPool:
     """Calls to all actors of a platform from one event loop.
 
-    Commands that arrive while a call is in flight ride in the next one. The queue of a lane is bounded
+    A call costs both sides as much for 1 command as for 64, so calls of a lane start at least ``plan.call_interval_ms``
+    apart and carry what came meanwhile; the first one after a pause starts at once. The queue of a lane is bounded
     (``plan.actor_max_pending``); past it and past the deadline the answer is ShardUnavailable.
     """
 
@@ -66,6 +64,7 @@ class ActorPool:
         self.partitions = settings.log.partitions
         self._slots = {"identity": plan.identity_actors, "swipes": plan.swipe_actors, "cards": plan.card_actors}
         self._pending_limit = plan.actor_max_pending
+        self._call_every_s = plan.call_interval_ms / 1_000
         self._resolve = resolve or (lambda name: ray.get_actor(name, NAMESPACE))
         self._handles: dict[str, Any] = {}
         self._lanes: dict[tuple[str, str, str], _Lane] = {}
@@ -134,7 +133,7 @@ class ActorPool:
         if not waiting:
             return
         lane.in_flight += 1
-        lane.next_start = loop.time() + CALL_EVERY_S
+        lane.next_start = loop.time() + self._call_every_s
         if lane.queue:
             self._schedule(lane, loop)
         task = asyncio.create_task(self._call(lane, waiting))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 from confluent_kafka import Message
 
-from cluster.connections.kafka import LogAppender, assign, barrier, consume, reader, take
+from cluster.connections.kafka import LogAppender, Pace, assign, barrier, consume, reader, take
 from configs.contracts.errors import LogUnavailable, PlatformError
 from configs.settings import Settings
 
@@ -36,10 +36,10 @@ class LogTail:
     """Feeds log records to shards: ``replay`` once, then ``follow`` in a thread until ``close``."""
 
     def __init__(self, settings: Settings, name: str, appender: LogAppender, feeds: Sequence[Feed], *,
-                 die: Callable[[str], None], label: Callable[[], str] | None = None, interval_s: float = 0.0) -> None:
+                 die: Callable[[str], None], label: Callable[[], str] | None = None, paced: bool = False) -> None:
         """``label``: text before the nonce of every barrier, so that others see who restores from there.
 
-        ``interval_s``: pause between two reads of what is followed, for busy topics; 0: records are handed on at once.
+        ``paced``: a busy topic is followed with pauses (see ``Pace``); otherwise records are handed on at once.
         """
         self._settings = settings
         self._name = name
@@ -47,7 +47,7 @@ class LogTail:
         self._feeds = {feed.topic: feed for feed in feeds}
         self._die = die
         self._label = label
-        self._interval_s = interval_s
+        self._paced = paced
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.next_offsets: dict[str, dict[int, int]] = {}
@@ -104,7 +104,7 @@ class LogTail:
             self._thread.start()
 
     def _follow(self, starts: Mapping[str, Mapping[int, int]], loop: asyncio.AbstractEventLoop) -> None:
-        consumer = reader(self._settings, f"{self._name}-tail", follows=self._interval_s > 0)
+        consumer = reader(self._settings, f"{self._name}-tail", follows=self._paced)
         try:
             while not self._stopping.is_set():
                 try:
@@ -112,11 +112,10 @@ class LogTail:
                     break
                 except LogUnavailable:
                     self._stopping.wait(0.5)
-            pause_s = self._interval_s
+            pace = Pace(self._settings)
             while not self._stopping.is_set():
-                if self._interval_s:
-                    messages = take(consumer, RECORDS_A_READ, pause_s, lambda error: None)
-                    pause_s = 0.0 if len(messages) == RECORDS_A_READ else self._interval_s
+                if self._paced:
+                    messages = take(consumer, RECORDS_A_READ, pace, lambda error: None)
                 elif messages := consume(consumer, 1, 0.5, lambda error: None):
                     # More at once would wait until there are as many.
                     messages += consume(consumer, RECORDS_A_READ, 0, lambda error: None)

@@ -199,8 +199,7 @@ def swipe_service(
     return SwipeService(
         settings, slot, appender=appender, loader=loader, peers=peers or RayPeers(), delivered=GroupOffsets(settings),
         tail=lambda feeds, label: LogTail(
-            settings, f"{SERVICE}-{slot}", appender, feeds, die=die, label=label,
-            interval_s=settings.log.read_interval_ms / 1_000,
+            settings, f"{SERVICE}-{slot}", appender, feeds, die=die, label=label, paced=True
         ),
         die=die,
     )

@@ -343,14 +343,29 @@ def consume(consumer: Consumer, count: int, timeout_s: float, on_error: Callable
     return good
 
 
-def take(consumer: Consumer, count: int, pause_s: float, on_error: Callable[[KafkaError], None]) -> list[Message]:
-    """What came within ``pause_s``, at most ``count`` good records; otherwise as ``consume``.
+class Pace:
+    """How long a follower pauses between two reads: the longer, the more the last one brought, within two bounds."""
 
-    A caller that got ``count`` has more waiting and passes no pause the next time.
-    """
-    if pause_s:
-        time.sleep(pause_s)
-    return consume(consumer, count, 0.001, on_error)
+    SECONDS_A_RECORD = 0.01
+    """From 100 records a second on the pause grows to its upper bound."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._least_s = settings.log.read_interval_ms / 1_000
+        self._most_s = max(self._least_s, settings.log.busy_read_interval_ms / 1_000)
+        self.pause_s = self._least_s
+
+    def took(self, count: int, limit: int) -> None:
+        """The last read brought ``count`` records; with ``limit`` more are waiting already."""
+        wanted = self._least_s + count * self.SECONDS_A_RECORD
+        self.pause_s = 0.0 if count >= limit else min(wanted, self._most_s)
+
+
+def take(consumer: Consumer, count: int, pace: Pace, on_error: Callable[[KafkaError], None]) -> list[Message]:
+    """What came since the last call, after a pause, at most ``count`` good records; otherwise as ``consume``."""
+    time.sleep(pace.pause_s)
+    messages = consume(consumer, count, 0.001, on_error)
+    pace.took(len(messages), count)
+    return messages
 
 
 def nonce() -> str:

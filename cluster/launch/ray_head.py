@@ -62,6 +62,8 @@ def environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
         # A record of every actor call would cost more CPU than the call; the dashboard keeps actors and nodes.
         "RAY_task_events_report_interval_ms": "0",
         "RAY_event_stats": "0",
+        # By default every actor would stand behind every other process of the machine; here only writers do.
+        "RAY_worker_niceness": "0",
         "RAY_enable_open_telemetry": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",

@@ -12,7 +12,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, Message
 from redis.exceptions import RedisError
 
-from cluster.connections.kafka import assign, reader, take
+from cluster.connections.kafka import Pace, assign, reader, take
 from cluster.connections.redis import apply, sync_client
 from configs.contracts.errors import DependencyUnavailable, PositionOutsideLog
 from configs.contracts.read_model import GENERATION, REVOKED
@@ -110,11 +110,9 @@ class ProjectionThread:
             raise _ReadModelLost
         self._assign(client, consumer)
         self.state = "running"
-        interval_s = self._settings.log.read_interval_ms / 1_000
-        pause_s = interval_s
+        pace = Pace(self._settings)
         while not self._stopping.is_set():
-            messages = take(consumer, RECORDS_A_BATCH, pause_s, self._transport_error)
-            pause_s = 0.0 if len(messages) == RECORDS_A_BATCH else interval_s
+            messages = take(consumer, RECORDS_A_BATCH, pace, self._transport_error)
             if messages and self._wait_for_rows(messages):
                 self._apply(conn, client, messages, generation)
             elif client.get(GENERATION) != generation:
