@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 
 import httpx
@@ -55,11 +56,18 @@ class Runtime:
             loop.add_signal_handler(number, self._stopping.set)
         self._say("creating actors")
         await asyncio.to_thread(self._keeper.create_all)
+        leaving = threading.Event()
+        if self._settings.ranking.refresh_period_s:
+            # Imported here: without it the runtime needs neither scipy nor Parquet.
+            from cluster.launch.ranking.refreshing import start_refreshing
+
+            start_refreshing(self._settings, leaving)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self._deploy()), tasks.create_task(self._keep()), tasks.create_task(self._look())]
             await self._stopping.wait()
             for task in running:
                 task.cancel()
+        leaving.set()
         self._say("draining", ready=False)
         await self._finish()
 

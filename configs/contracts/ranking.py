@@ -23,6 +23,7 @@ BASELINE: Final = "baseline"
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9.:_-]{0,63}$"
 """Names of versions, experiments and arms: safe as a directory."""
 ARMS_MOST: Final = 16
+EXPLORATION_MOST: Final = 0.5
 SHARE_TOLERANCE: Final = 1e-6
 REGION_RESOLUTION: Final = 3
 """H3 resolution of a region: cells about 120 km across, wider than most people look for others."""
@@ -63,7 +64,7 @@ class RankingConfiguration(msgspec.Struct, frozen=True, rename="camel", omit_def
     """What shards serve. ``number`` grows by one with every change; 0 is what holds before the first.
 
     ``people_table``: version of the per-person columns (history, exposure prices); None: neutral values.
-    ``exploration``: share of decks whose order is randomised within stated bounds.
+    ``exploration``: probability, at most a half, that one of every five places shows somebody from further below.
     """
 
     number: int = 0
@@ -88,6 +89,7 @@ class Assignment(msgspec.Struct, frozen=True, gc=False):
     version: str
     experiment: str = ""
     arm: str = ""
+    exploration: float = 0.0
 
 
 def checked(configuration: RankingConfiguration) -> RankingConfiguration:
@@ -97,8 +99,10 @@ def checked(configuration: RankingConfiguration) -> RankingConfiguration:
     names = [("version", configuration.default_version)]
     if configuration.people_table is not None:
         names.append(("people table", configuration.people_table))
-    if not 0 <= configuration.exploration <= 1:
-        raise ConfigurationRefused("exploration is a share from 0 to 1", exploration=configuration.exploration)
+    if not 0 <= configuration.exploration <= EXPLORATION_MOST:
+        raise ConfigurationRefused(
+            f"exploration is a share from 0 to {EXPLORATION_MOST}", exploration=configuration.exploration
+        )
     if configuration.experiment is not None:
         names += _checked_experiment(configuration.experiment)
     for what, name in names:
@@ -158,9 +162,9 @@ def assigned(configuration: RankingConfiguration, user_id: str, cell: str | None
     """The model version that ranks this viewer's cards now, and why."""
     experiment = configuration.experiment
     if experiment is None:
-        return Assignment(configuration.number, configuration.default_version)
+        return Assignment(configuration.number, configuration.default_version, exploration=configuration.exploration)
     arm = arm_of(experiment, unit_of(experiment, user_id, cell, now_s))
-    return Assignment(configuration.number, arm.version, experiment.name, arm.name)
+    return Assignment(configuration.number, arm.version, experiment.name, arm.name, configuration.exploration)
 
 
 _CONFIGURATIONS: Final = msgspec.json.Decoder(RankingConfiguration)

@@ -18,12 +18,13 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from actors.cards.client import CardsClient
-from actors.cards.commands import DECK_SIZE, Deck, DeckQuery, SeenUnknown
+from actors.cards.commands import DECK_SIZE, Deck, DeckEntry, DeckQuery, SeenUnknown
 from actors.swipes.client import SwipesClient
 from configs.contracts.errors import DependencyUnavailable, ShardUnavailable
 from configs.contracts.ids import key64
 from configs.contracts.ranking import Assignment
 from configs.contracts.read_model import DECK_TTL_S, deck_key
+from recommender.exploration import Exploration, explored, seed_of
 from serve_apps.pages import Seals
 from serve_apps.problems import Refused
 
@@ -32,6 +33,9 @@ SHOWN_KEYS: Final = 2_000
 VIEWERS_TOLD: Final = 4_096
 """Viewers with many seen people of whom a replica remembers what the card actors were told."""
 ID_BYTES: Final = 8
+BELOW_A_PLACE: Final = 5
+BELOW: Final = BELOW_A_PLACE * DECK_SIZE // 5
+"""People looked at below the deck when every fifth place may be given to one of them."""
 USE: Final = b"deck"
 
 
@@ -109,6 +113,25 @@ def following_id(deck_id: str) -> str:
 def sampled(deck_id: str, ratio: float) -> bool:
     """Whether the deck is of the sample whose feature values are kept. Deck ids are random or hashed."""
     return int(deck_id, 16) < ratio * (1 << 8 * ID_BYTES)
+
+
+def arranged(found: Deck, viewer_id: str, deck_id: str, exploration: float) -> tuple[list[DeckEntry], list[float], bytes]:
+    """(cards, propensities, feature rows) of a deck in the order in which it is shown.
+
+    Whoever gives a place to somebody from further below comes in the decks that follow.
+    """
+    entries = found.entries
+    if not exploration or len(entries) <= DECK_SIZE:
+        return entries[:DECK_SIZE], [1.0] * min(len(entries), DECK_SIZE), found.features
+    scores = np.array([entry.score for entry in entries], np.float32)
+    shown = explored(
+        np.arange(len(entries)), scores, DECK_SIZE, Exploration(rate=exploration, pool=BELOW_A_PLACE),
+        seed_of(viewer_id.encode(), deck_id.encode()),
+    )
+    ranks = shown.ranks.tolist()
+    width = 4 * len(found.feature_names)
+    features = b"".join(found.features[width * rank : width * (rank + 1)] for rank in ranks)
+    return [entries[rank] for rank in ranks], shown.propensities.tolist(), features
 
 
 def cursor_of(seals: Seals, bookmark: Bookmark) -> str:
@@ -189,22 +212,24 @@ class Decks:
         found = await self._found(msgspec.structs.replace(
             wish, shown=np.sort(np.frombuffer(shown, "<u8")).tobytes(), model_version=assignment.version,
             with_features=sampled(deck_id, self.feature_sample_ratio),
+            size=DECK_SIZE + (BELOW if assignment.exploration else 0),
         ))
+        entries, propensities, features = arranged(found, wish.viewer_id, deck_id, assignment.exploration)
         return StoredDeck(
-            deck_id, viewer_version, found.model_version, full=len(found.entries) >= DECK_SIZE,
-            user_ids=[entry.user_id for entry in found.entries],
-            distances_km=[entry.distance_km for entry in found.entries],
-            versions=[entry.match_version for entry in found.entries],
+            deck_id, viewer_version, found.model_version, full=len(entries) >= DECK_SIZE,
+            user_ids=[entry.user_id for entry in entries],
+            distances_km=[entry.distance_km for entry in entries],
+            versions=[entry.match_version for entry in entries],
             shown=shown,
             beyond_km=found.beyond_km,
             configuration=found.configuration,
             experiment=assignment.experiment,
             arm=assignment.arm,
             decided_at_us=found.decided_at_us,
-            scores=[entry.score for entry in found.entries],
-            propensities=[1.0] * len(found.entries),
+            scores=[entry.score for entry in entries],
+            propensities=propensities,
             feature_names=found.feature_names,
-            features=found.features,
+            features=features,
         )
 
     async def _found(self, query: DeckQuery) -> Deck:

@@ -7,11 +7,13 @@ from time import time
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from actors.cards.commands import Deck, DeckEntry
 from cluster.launch.secrets import _signing_key
 from configs.contracts.errors import DependencyUnavailable, EpochFenced, PlatformError, ReadModelRebuilding
 from configs.contracts.ids import new_id
@@ -23,7 +25,7 @@ from serve_apps.application import HOT, ROUTERS
 from serve_apps.client_address import ClientAddresses
 from serve_apps.hot import query_values
 from serve_apps.limits import PersonLimit
-from serve_apps.matching.decks import Bookmark, cursor_of, following_id, read_cursor
+from serve_apps.matching.decks import Bookmark, arranged, cursor_of, following_id, read_cursor
 from serve_apps.matching.filters import CardsQuery, fitting_distance_km, narrowed
 from serve_apps.matching.impressions import Impressions, read_impression
 from serve_apps.pages import Seals
@@ -286,3 +288,31 @@ def test_a_callers_trace_is_carried_on_if_it_is_one(header: bytes | None, kept: 
     assert (accept(header, 0.0) is not None) is kept
     assert accept(None, 1.0) is not None
 
+
+
+def deck_of(count: int) -> Deck:
+    entries = [DeckEntry(f"person-{place}", 1.0, -0.1 * place, "0") for place in range(count)]
+    return Deck(entries, "m", feature_names=("x",), features=np.arange(count, dtype="<f4").tobytes())
+
+
+def test_without_exploration_a_deck_is_shown_as_it_was_ranked() -> None:
+    entries, propensities, _ = arranged(deck_of(30), "viewer", "deck", 0.5)
+    assert [entry.user_id for entry in entries] == [f"person-{place}" for place in range(30)], "nobody is below"
+    assert propensities == [1.0] * 30
+    entries, propensities, _ = arranged(deck_of(100), "viewer", "deck", 0.0)
+    assert (len(entries), set(propensities)) == (50, {1.0})
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.text(min_size=1, max_size=8), st.floats(0.01, 0.5))
+def test_exploration_keeps_features_with_their_people_and_says_how_likely_it_was(deck_id: str, rate: float) -> None:
+    entries, propensities, features = arranged(deck_of(100), "viewer", deck_id, rate)
+    places = [int(entry.user_id.removeprefix("person-")) for entry in entries]
+    assert np.frombuffer(features, "<f4").astype(int).tolist() == places
+    assert len(set(places)) == len(places) == 50
+    for place, (shown, chance) in enumerate(zip(places, propensities, strict=True)):
+        if place % 5 != 4:
+            assert (shown, chance) == (place, 1.0)
+        else:
+            assert chance == pytest.approx(1 - rate if shown == place else rate / 5)
+    assert (entries, propensities) == arranged(deck_of(100), "viewer", deck_id, rate)[:2]

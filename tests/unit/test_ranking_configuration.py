@@ -94,7 +94,7 @@ def test_every_unit_has_an_arm(share: float, unit: str) -> None:
     (RankingConfiguration(-1), "not negative"),
     (configured(people_table="a/b"), "letters"),
     (configured(exploration=float("nan")), "share"),
-    (configured(exploration=1.5), "share"),
+    (configured(exploration=0.6), "share"),
 ])
 def test_a_configuration_that_cannot_be_used_is_refused(broken: RankingConfiguration, says: str) -> None:
     with pytest.raises(ConfigurationRefused, match=says):

@@ -221,6 +221,18 @@ def refresh(
     _followed(operator, operator.use_table(version))
 
 
+@app.command()
+def explore(
+    rate: Annotated[float, typer.Argument(help="Probability, 0 to 0.5, that every fifth place shows somebody from below.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Try people whom the model does not put first; what was shown is logged with its exact propensity."""
+    from cluster.launch.ranking.operating import RankingOperator
+
+    operator = RankingOperator(running_settings(data_dir))
+    _followed(operator, operator.explore(rate))
+
+
 def _followed(operator: RankingOperator, configuration: RankingConfiguration) -> None:
     from cluster.launch.ranking import showing
 

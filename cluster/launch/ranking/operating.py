@@ -181,6 +181,10 @@ class RankingOperator:
 
         return self.change(stopped, "experiment")
 
+    def explore(self, rate: float) -> RankingConfiguration:
+        """With this probability (at most a half) every fifth place shows somebody from further below; 0: never."""
+        return self.change(lambda now: msgspec.structs.replace(now, exploration=rate), "experiment")
+
     def use_table(self, version: str | None) -> RankingConfiguration:
         """Shards read history and prices from this people table; None: from none."""
         if version is not None:

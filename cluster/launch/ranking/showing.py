@@ -29,6 +29,8 @@ def sentence(configuration: RankingConfiguration) -> str:
     if (test := configuration.experiment) is not None:
         arms = ", ".join(f"{arm.name} = {arm.version} for {arm.share:g}" for arm in test.arms)
         said.append(f"experiment {test.name} by {test.split} ({arms})")
+    if configuration.exploration:
+        said.append(f"exploration {configuration.exploration:g}")
     if configuration.people_table is not None:
         said.append(f"people table {configuration.people_table}")
     return ", ".join(said)
