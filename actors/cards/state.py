@@ -14,7 +14,7 @@ from actors.cards.columns import CandidateColumns, viewer_columns
 from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Nearest, NearestQuery, Shortlist
 from actors.cards.everybody import ELSEWHERE, Everybody, id_number, slot_of
 from actors.cards.narrowing import Narrowing
-from actors.cards.seen import Excluded, SeenSets
+from actors.cards.seen import SeenSets, Sorted
 from configs.contracts.people import MAXIMUM_DISTANCE_KM, snap
 from recommender import candidates, features
 from recommender.candidates import REACH_SHIFT, Viewer
@@ -67,7 +67,7 @@ class Cards(Everybody):
         Raises PositionInvalid: the viewer's coordinates are not a place. SeenUnknown: see ``SeenSets.of``.
         """
         seen = self.seen.of(query)
-        shown = Excluded(0, np.frombuffer(query.shown, dtype="<u8"), kept=False)
+        shown = Sorted(np.frombuffer(query.shown, dtype="<u8"))
         viewer = self._ids.find(id_number(query.viewer_id))
         ranker = self._ranker_of(query)
         rows, distances = self.eligible(query, now)
@@ -75,9 +75,11 @@ class Cards(Everybody):
         def unseen(rows: Ids) -> NDArray[np.bool_]:
             people = self._blocks.people[rows]
             keys = self._ids.low[people]
-            kept = ~seen.holds(keys)
-            kept &= people != viewer
-            return kept if shown.empty else kept & ~shown.holds(keys)
+            kept: NDArray[np.bool_] = people != viewer
+            for excluded in (seen, shown):
+                if excluded.size:
+                    kept &= ~excluded.holds(keys)
+            return kept
 
         if rows.size > self._narrowing.scored:  # those seen must not take the places of others
             rows, distances = _only(np.flatnonzero(unseen(rows)), rows, distances)

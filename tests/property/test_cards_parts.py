@@ -159,11 +159,11 @@ def test_what_two_replicas_tell_of_seen_people_is_what_the_shard_knows(seed: int
 
 
 def test_sets_of_seen_people_stay_within_their_bound() -> None:
-    sets = SeenSets(limit=100_000)
+    sets = SeenSets(limit=400_000)
     whole = np.arange(5_000, dtype="<u8").tobytes()
     for number in range(10):
         sets.of(query(f"viewer {number}", seen=whole, seen_token=number + 1 << 32))
-        assert sets.nbytes <= 100_000
+        assert sets.nbytes <= 400_000
     with pytest.raises(SeenUnknown):
         sets.of(query("viewer 0", seen_token=1 << 32 | 1, seen_base=1 << 32))
     assert sets.of(query("viewer 9", seen_token=10 << 32 | 1, seen_base=10 << 32)).holds(np.array([7, 6_000], np.uint64)).tolist() == [True, False]
