@@ -103,7 +103,10 @@ class FactMap:
 
     def newest(self) -> int:
         """The highest version of any fact, 0 if there is none."""
-        return max((fact for _, fact in self.items()), default=0) >> ACTION_BITS
+        newest = max(self._recent.values()) if self._recent else 0
+        if self._facts:
+            newest = max(newest, int(np.frombuffer(self._facts, f"u{self._facts.itemsize}").max()) + self._base)
+        return newest >> ACTION_BITS
 
     def present(self) -> NDArray[np.uint64]:
         """Sorted keys whose fact is not withdrawn."""

@@ -77,21 +77,22 @@ def _person(
     own = np.frombuffer(own_bytes, _OWN)
     incoming = np.frombuffer(incoming_bytes, _INCOMING)
     pairs = np.frombuffer(pair_bytes, _PAIRS)
-    own_keys, own_facts = _sorted(own["low"], own["fact"])
+    facts, at_us = own["fact"].astype(np.uint64), own["at_us"].astype(np.int64)
+    own_keys, own_facts = _sorted(own["low"], facts)
     incoming_keys, incoming_facts = _sorted(incoming["low"], incoming["fact"])
     high, low = np.uint64(user.int >> 64), np.uint64(user.int & 0xFFFF_FFFF_FFFF_FFFF)
-    as_lower = pairs[(pairs["high"] > high) | ((pairs["high"] == high) & (pairs["low"] > low))]
+    as_lower = pairs if not len(pairs) else pairs[(pairs["high"] > high) | ((pairs["high"] == high) & (pairs["low"] > low))]
     pair_keys, pair_facts = _sorted(as_lower["low"], as_lower["fact"])
     codes = pairs["fact"] & np.uint64((1 << PAIR_BITS) - 1)
-    ended = pairs["low"][(codes == PAIR_CODES["unmatched"]) | (codes == PAIR_CODES["blocked"])]
-    target, action, at, version = _newest(own)
-    likes, super_likes = _given_since(own, today)
+    ended = pairs["low"] if not len(pairs) else pairs["low"][(codes == PAIR_CODES["unmatched"]) | (codes == PAIR_CODES["blocked"])]
+    target, action, at, version = _newest(own, facts)
+    likes, super_likes = _given_since(facts, at_us, today)
     return SwipeRows(
         own_keys=own_keys, own_facts=own_facts, incoming_keys=incoming_keys, incoming_facts=incoming_facts,
         pair_keys=pair_keys, pair_facts=pair_facts,
         last_target=target, last_action=action, last_swiped_at=at, last_version=version,
         day=today.date().isoformat(), likes_today=likes, super_likes_today=super_likes, idempotency_keys=keys,
-        ended_keys=np.unique(ended.astype(np.uint64)),
+        ended_keys=np.unique(ended.astype(np.uint64)) if len(ended) else _NOTHING,
     )
 
 
@@ -100,18 +101,22 @@ def _sorted(keys: NDArray[np.uint64], facts: NDArray[np.uint64]) -> tuple[NDArra
     if not len(keys):
         return _NOTHING, _NOTHING
     native, values = keys.astype(np.uint64), facts.astype(np.uint64)
+    order = np.argsort(native)
+    native, values = native[order], values[order]
+    if not (native[1:] == native[:-1]).any():
+        return native, values
     order = np.lexsort((values, native))
     native, values = native[order], values[order]
     last = np.append(native[1:] != native[:-1], True)
     return native[last], values[last]
 
 
-def _newest(own: NDArray[np.void]) -> tuple[str | None, str | None, datetime | None, int]:
+def _newest(own: NDArray[np.void], facts: NDArray[np.uint64]) -> tuple[str | None, str | None, datetime | None, int]:
     """(target, action, time, version) of the newest swipe; target and action are None after an undo."""
     if not len(own):
         return None, None, None, 0
-    row = own[int(np.argmax(own["fact"]))]
-    fact = int(row["fact"])
+    place = int(np.argmax(facts))
+    row, fact = own[place], int(facts[place])
     at = _EPOCH + timedelta(microseconds=int(row["at_us"]))
     code = fact & ((1 << ACTION_BITS) - 1)
     if code == ACTION_CODES["undone"]:
@@ -120,9 +125,11 @@ def _newest(own: NDArray[np.void]) -> tuple[str | None, str | None, datetime | N
     return target, _ACTIONS[code], at, fact >> ACTION_BITS
 
 
-def _given_since(own: NDArray[np.void], today: datetime) -> tuple[int, int]:
+def _given_since(facts: NDArray[np.uint64], at_us: NDArray[np.int64], today: datetime) -> tuple[int, int]:
     """(likes, super likes) of rows written on the UTC day that begins at ``today``."""
     start = (today - _EPOCH) // timedelta(microseconds=1)
-    day = own[(own["at_us"] >= start) & (own["at_us"] < start + 86_400_000_000)]
-    codes = day["fact"] & np.uint64((1 << ACTION_BITS) - 1)
+    if not len(at_us) or at_us.max() < start:
+        return 0, 0
+    day = facts[(at_us >= start) & (at_us < start + 86_400_000_000)]
+    codes = day & np.uint64((1 << ACTION_BITS) - 1)
     return int((codes == ACTION_CODES["like"]).sum()), int((codes == ACTION_CODES["super_like"]).sum())
