@@ -107,8 +107,9 @@ class LocalArtifacts:
 class S3Artifacts:
     """Objects under a bucket's prefix, each version copied to a local directory when it is first used.
 
-    Credentials and region come as pyarrow finds them (AWS_* variables). ``manifest.json`` is written last: a version
-    without it does not exist.
+    Credentials and region come as pyarrow finds them (AWS_* variables); a service that knows no trailing checksums wants
+    ``AWS_REQUEST_CHECKSUM_CALCULATION=when_required``. ``manifest.json`` is written last: a version without it does not
+    exist.
     """
 
     MANIFEST: Final = "manifest.json"
@@ -126,7 +127,7 @@ class S3Artifacts:
             scheme, _, host = self._endpoint.rpartition("://")
             self._file_system = S3FileSystem(
                 endpoint_override=host or None, scheme=scheme or None, connect_timeout=5, request_timeout=30,
-                retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3),
+                retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3), allow_delayed_open=True,
             )
         return self._file_system
 
