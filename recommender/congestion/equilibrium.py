@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 TEMPERATURE: Final = 0.05
-"""Of the best joint values: sharp enough to prefer the better pair, blunt enough for estimates. From the measured
+"""Of the typical best joint value: sharp enough to prefer the better pair, blunt enough for estimates. From the measured
 markets: 0.02 wins 1 % without noise and loses 5 % with it."""
 ALONE: Final = 0.4
-"""What being alone is worth, of the best joint values: a person of little worth to anybody is not forced on others."""
+"""What being alone is worth, of the typical best joint value: a person of little worth to anybody is not forced on others."""
 ITERATIONS: Final = 30
 TOLERANCE: Final = 1e-3
 LOG_MOST: Final = 80.0
@@ -54,28 +54,37 @@ def cleaned(joint: Floats) -> Floats:
     return np.asarray(np.clip(values, 0, 1, out=values))
 
 
+def typical_best(best: NDArray[np.float32]) -> float:
+    """Mean of each person's best joint value ``best`` (n,), each weighted by itself: of those with whom matches are made.
+
+    A plain mean would follow the many whom hardly anybody likes. 0 where nobody is worth anything.
+    """
+    values = best.astype(np.float64)
+    total = float(values.sum())
+    return float(values @ values) / total if total > 0 else 0.0
+
+
 def suitable_temperature(best: NDArray[np.float32], share: float = TEMPERATURE) -> float:
-    """``share`` of the mean of each person's best joint value ``best`` (n,); 1 where nobody is worth anything."""
-    level = float(np.mean(best, dtype=np.float64)) if best.size else 0.0
-    return share * level if level > 0 else 1.0
+    """``share`` of the typical best joint value; 1 where nobody is worth anything."""
+    return share * typical_best(best) or 1.0
 
 
 def solve(joint: Floats, temperature: float | None = None, alone: float = ALONE,
           iterations: int = ITERATIONS, tolerance: float = TOLERANCE, share: float = TEMPERATURE) -> Equilibrium:
     """The equilibrium of a market whose pairs are worth ``joint`` (n, m) float32, each in [0, 1].
 
-    ``alone`` counts in shares of the mean best value; so does ``share``, the temperature where none is given in units
+    ``alone`` counts in shares of the typical best value; so does ``share``, the temperature where none is given in units
     of ``joint``. Takes two products of
     matrix and vector an iteration and one matrix of its own. People whose every value is 0, and sides without people,
-    get log multipliers that are finite.
+    get log multipliers that are finite. Raises ValueError: a temperature that is not positive or not finite.
     """
     values = cleaned(joint)
     n, m = values.shape
     if n == 0 or m == 0:
         return Equilibrium(np.zeros(n, np.float32), np.zeros(m, np.float32), temperature or 1.0, 0, 0.0)
     best = values.max(axis=1)
-    heat = temperature if temperature is not None else suitable_temperature(best, share)
-    attraction = attractions(values, heat, alone * float(best.mean(dtype=np.float64)))
+    heat = checked_temperature(temperature) if temperature is not None else suitable_temperature(best, share)
+    attraction = attractions(values, heat, alone * typical_best(best))
     right = np.ones(m, dtype=np.float32)
     error, done = np.inf, 0
     while done < iterations and error > tolerance:
@@ -87,6 +96,13 @@ def solve(joint: Floats, temperature: float | None = None, alone: float = ALONE,
         right = fitted / np.float32(_balance(left, fitted))
         done += 1
     return Equilibrium(logarithms(left), logarithms(right), heat, done, error)
+
+
+def checked_temperature(temperature: float) -> float:
+    """The temperature. Raises ValueError: it is not positive or not finite."""
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"the temperature must be positive, not {temperature!r}")
+    return temperature
 
 
 def _balance(left: Floats, right: Floats) -> float:

@@ -19,16 +19,18 @@ from recommender.congestion.equilibrium import (
     ITERATIONS,
     TOLERANCE,
     attractions,
+    checked_temperature,
     cleaned,
     logarithms,
     share_alone,
     suitable_temperature,
+    typical_best,
 )
 
 Floats = NDArray[np.float32]
 
 TEMPERATURE: Final = 0.08
-"""Of the mean best joint value: prices of yesterday on estimates want a blunter choice than a market solved at once."""
+"""Of the typical best joint value: prices of yesterday on estimates want a blunter choice than a market solved at once."""
 CHUNK: Final = 2_000_000
 """Values worked on at once, so that temporary arrays stay small beside the lists."""
 
@@ -66,9 +68,9 @@ def solve_lists(starts: NDArray[np.int64], candidates: NDArray[np.int32], joint:
     """Prices of n people from their lists in CSR form, memory: joint once more, 4 bytes a candidate.
 
     starts (n + 1,) int64; candidates (e,) int32 places in the population; joint (e,) float32 in [0, 1], p(owner likes) ·
-    p(candidate likes); NaN counts as 0. ``alone`` is in shares of the mean best joint value. Multipliers move half of
+    p(candidate likes); NaN counts as 0. ``alone`` is in shares of the typical best joint value. Multipliers move half of
     their way each iteration, since both sides move at once. Empty lists and worthless candidates are allowed.
-    Raises ValueError: the arrays do not fit one another.
+    Raises ValueError: the arrays do not fit one another, or a temperature that is not positive or not finite.
     """
     people = starts.size - 1
     if people < 0 or starts[0] != 0 or starts[-1] != candidates.size or candidates.size != joint.size:
@@ -81,8 +83,8 @@ def solve_lists(starts: NDArray[np.int64], candidates: NDArray[np.int32], joint:
         return Prices(np.zeros(people, np.float32), temperature or 1.0, 0, 0.0)
     attraction = cleaned(joint.ravel())
     best = _best(attraction, starts)
-    heat = temperature if temperature is not None else suitable_temperature(best, TEMPERATURE)
-    level = alone * float(best.mean(dtype=np.float64))
+    heat = checked_temperature(temperature) if temperature is not None else suitable_temperature(best, TEMPERATURE)
+    level = alone * typical_best(best)
     for first in range(0, attraction.size, CHUNK):
         attractions(attraction[first:first + CHUNK], heat, level)
     lists = scipy.sparse.csr_matrix((attraction, candidates.ravel(), starts), shape=(people, people), copy=False)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recommender.congestion.equilibrium import solve
-from recommender.congestion.prices import TEMPERATURE
 from recommender.congestion.rounds import meeting_scores
 from recommender.simulation.days import Lists, Policy, Side, View
 from recommender.simulation.dealing import best_unseen, may_deal
@@ -52,8 +51,7 @@ class Priced:
         left, right = self._prices or (np.zeros(n, np.float32), np.zeros(m, np.float32))
         worth = joint / np.float32(self._temperature)
         tonight = solve(
-            np.where(may_deal(view.left, view.right) | may_deal(view.right, view.left).T, joint, np.float32(0)),
-            share=TEMPERATURE,
+            np.where(may_deal(view.left, view.right) | may_deal(view.right, view.left).T, joint, np.float32(0))
         )
         self._prices, self._temperature = (tonight.left, tonight.right), tonight.temperature
         return worth + right, worth.T + left

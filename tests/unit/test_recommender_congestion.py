@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recommender.congestion.equilibrium import attractions, cleaned, solve, suitable_temperature
+from recommender.congestion.equilibrium import attractions, cleaned, solve, suitable_temperature, typical_best
 from recommender.congestion.prices import solve_lists
 from recommender.congestion.rounds import best_edges, meeting_scores, mutual_places
 from recommender.exposure import Exposed
@@ -29,7 +29,7 @@ def test_matches_and_the_share_alone_of_everybody_add_up_to_one(shape: tuple[int
     rng = np.random.default_rng(0)
     joint = (rng.random(shape) * rng.random(shape)).astype(np.float32)
     found = solve(joint, temperature=0.05, iterations=500, tolerance=1e-5)
-    alone = 0.4 * float(joint.max(axis=1).mean())
+    alone = 0.4 * typical_best(joint.max(axis=1))
     roots = np.exp(found.left / 2), np.exp(found.right / 2)
     matches = attractions(joint.copy(), 0.05, alone) * roots[0][:, None] * roots[1][None, :]
     assert matches.sum(axis=1) + roots[0] ** 2 == pytest.approx(np.ones(shape[0]), abs=2e-3)
@@ -127,14 +127,18 @@ class Given(Scored):
 def test_a_temperature_that_is_none_is_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="temperature"):
         Exposed(Given(), 1.0, temperature)
+    with pytest.raises(ValueError, match="temperature"):
+        solve(np.ones((2, 2), np.float32), temperature)
+    with pytest.raises(ValueError, match="temperature"):
+        solve_lists(*lists_of(np.ones((2, 2), np.float32)), temperature)
 
 
 def test_whole_lists_have_the_prices_of_the_dense_market() -> None:
     rng = np.random.default_rng(3)
     joint = (rng.random((25, 40)) * rng.random((25, 40))).astype(np.float32)
     dense = solve(joint, temperature=0.08, iterations=2000, tolerance=1e-6)
-    # ``alone`` counts in shares of the mean best value: of all lists there, of the left side's here.
-    alone = 0.4 * joint.max(axis=1).mean() / np.concatenate((joint.max(axis=1), joint.max(axis=0))).mean()
+    # ``alone`` counts in shares of the typical best value: of all lists there, of the left side's here.
+    alone = 0.4 * typical_best(joint.max(axis=1)) / typical_best(np.concatenate((joint.max(axis=1), joint.max(axis=0))))
     sparse = solve_lists(*lists_of(joint), temperature=0.08, alone=float(alone), iterations=5000, tolerance=1e-6)
     assert sparse.log_multipliers == pytest.approx(np.concatenate((dense.left, dense.right)), abs=0.02)
 
@@ -199,7 +203,7 @@ def test_best_edges_are_about_as_many_as_asked() -> None:
 
 
 def test_the_temperature_follows_the_scale_of_what_is_worth_meeting() -> None:
-    assert suitable_temperature(np.array([0.2, 0.6], np.float32), 0.05) == pytest.approx(0.02)
+    assert suitable_temperature(np.array([0.2, 0.6], np.float32), 0.05) == pytest.approx(0.025)
     assert suitable_temperature(np.zeros(3, np.float32)) == 1
     joint = Market(np.random.default_rng(0).random((40, 40)).astype(np.float32), np.ones((40, 40), np.float32)).left
     assert np.array_equal(
