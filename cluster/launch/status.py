@@ -97,6 +97,8 @@ def _says(actor: ActorReport) -> str:
         name: facts["state"] for name, facts in actor.figures.items() if isinstance(facts, dict) and "state" in facts
     }
     unusual = [f"{name} {state}" for name, state in states.items() if state != "running"]
+    ranking = actor.figures.get("services", {}).get("cards", {}).get("ranking", {})
+    unusual += [f"refuses {version}: {why}" for version, why in ranking.get("refused", {}).items()]
     return ", ".join(unusual) or ("running" if states else f"{actor.figures.get('commands', '')} commands".strip())
 
 

@@ -73,7 +73,7 @@ async def test_one_response_is_one_event_that_says_what_stood_where(sampling_wor
     assert served.propensities == (1.0, 1.0, 1.0)
     assert list(served.scores) == sorted(served.scores, reverse=True)
     assert served.model_version.startswith("baseline-")
-    assert (served.experiment, served.arm, served.configuration) == (None, None, 0)
+    assert (served.experiment, served.arm) == (None, None)
     assert len(served.feature_values) == 3 * len(served.feature_names) > 0
     assert abs((first.occurred_at - served.decided_at).total_seconds()) < 60
     for card in page["cards"]:
@@ -130,7 +130,7 @@ async def test_an_experiments_arm_is_logged_and_a_new_configuration_makes_a_new_
     viewer, _ = await neighbours(world, 2)
     await viewer.ok("GET", "/matching/cards")
     test = Experiment("spring", "user", (Arm("one", "baseline", 0.5), Arm("two", "baseline", 0.5)))
-    configuration = RankingConfiguration(1, "baseline", test)
+    configuration = RankingConfiguration(1 << 50, "baseline", test)
     await apply_async(world.dependencies.redis, [put_ranking(configuration)])
     await viewer.ok("GET", "/matching/cards")
     first, second = await facts(world, viewer, CardsServed)
@@ -145,7 +145,7 @@ async def test_a_page_in_progress_goes_on_in_its_deck_after_a_deploy(sampling_wo
     world = sampling_world
     viewer, near = await neighbours(world, 4)
     page = await viewer.ok("GET", "/matching/cards?limit=2")
-    await apply_async(world.dependencies.redis, [put_ranking(RankingConfiguration(1))])
+    await apply_async(world.dependencies.redis, [put_ranking(RankingConfiguration(1 << 50))])
     rest = await viewer.ok("GET", f"/matching/cards?limit=2&cursor={page['nextCursor']}")
     shown = [card["userId"] for card in [*page["cards"], *rest["cards"]]]
     assert sorted(shown) == sorted(person.user_id for person in near)

@@ -19,13 +19,14 @@ from configs.contracts.errors import DependencyUnavailable, EpochFenced, Platfor
 from configs.contracts.ids import new_id
 from configs.contracts.impressions import unsealed
 from configs.contracts.people import age_years, snap
+from configs.contracts.ranking import Assignment
 from configs.contracts.read_model import UserRecord
 from configs.settings import Auth
 from serve_apps.application import HOT, ROUTERS
 from serve_apps.client_address import ClientAddresses
 from serve_apps.hot import query_values
 from serve_apps.limits import PersonLimit
-from serve_apps.matching.decks import Bookmark, arranged, cursor_of, following_id, read_cursor
+from serve_apps.matching.decks import Bookmark, StoredDeck, arranged, cursor_of, following_id, read_cursor
 from serve_apps.matching.filters import CardsQuery, fitting_distance_km, narrowed
 from serve_apps.matching.impressions import Impressions, read_impression
 from serve_apps.pages import Seals
@@ -316,3 +317,19 @@ def test_exploration_keeps_features_with_their_people_and_says_how_likely_it_was
         else:
             assert chance == pytest.approx(1 - rate if shown == place else rate / 5)
     assert (entries, propensities) == arranged(deck_of(100), "viewer", deck_id, rate)[:2]
+
+
+def stored(configuration: int, arm: str = "") -> StoredDeck:
+    return StoredDeck("d", "v", "m", full=True, user_ids=[], distances_km=[], versions=[], configuration=configuration, arm=arm)
+
+
+@pytest.mark.parametrize(("deck", "assignment", "follows"), [
+    (stored(3), Assignment(3, "m"), True),
+    (stored(3), Assignment(4, "m"), False),
+    (stored(4), Assignment(3, "m"), True),
+    (stored(3, "a"), Assignment(3, "m", "e", "a"), True),
+    (stored(3, "a"), Assignment(3, "m", "e", "b"), False),
+])
+def test_a_deck_is_kept_until_a_later_configuration_or_another_arm(deck: StoredDeck, assignment: Assignment, follows: bool) -> None:
+    """A shard may have heard of a configuration before this replica has: its decks are not made again."""
+    assert deck.follows(assignment) is follows
