@@ -41,7 +41,8 @@ class Equilibrium:
 
     def surplus(self, joint: Floats) -> Floats:
         """(n, m) float32: joint / temperature + both log multipliers. Orders pairs as their expected matches do."""
-        scores = cleaned(joint) / np.float32(self.temperature)
+        scores = cleaned(joint)
+        scores *= np.float32(1 / self.temperature)
         scores += self.left[:, None]
         scores += self.right[None, :]
         return scores
@@ -50,8 +51,11 @@ class Equilibrium:
 def cleaned(joint: Floats) -> Floats:
     """A new (…) float32 array: what is NaN or negative counts as 0, above 1 as 1."""
     values = np.array(joint, dtype=np.float32)
-    np.nan_to_num(values, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
-    return np.asarray(np.clip(values, 0, 1, out=values))
+    # NaN fails both comparisons; most markets need no second look.
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        np.nan_to_num(values, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+        np.clip(values, 0, 1, out=values)
+    return values
 
 
 def typical_best(best: NDArray[np.float32]) -> float:
