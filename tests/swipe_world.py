@@ -252,7 +252,8 @@ class World:
         service._live = False
         for outbox in service._outboxes:
             await outbox.close()
-        tasks = [task for task in (service._housekeeping, service._tail._task) if task is not None]
+        waiting = (service._housekeeping, service._tail._task, service.swipes._unsettled, service.pairs._unsettled)
+        tasks = [task for task in waiting if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

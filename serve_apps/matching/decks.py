@@ -209,7 +209,7 @@ class Decks:
                 deck_id, viewer_version, "", full=False, user_ids=[], distances_km=[], versions=[],
                 configuration=assignment.configuration, arm=assignment.arm,
             )
-        found = await self._found(msgspec.structs.replace(
+        found = await self.found(msgspec.structs.replace(
             wish, shown=np.sort(np.frombuffer(shown, "<u8")).tobytes(), model_version=assignment.version,
             with_features=sampled(deck_id, self.feature_sample_ratio),
             size=DECK_SIZE + (BELOW if assignment.exploration else 0),
@@ -232,7 +232,7 @@ class Decks:
             features=features,
         )
 
-    async def _found(self, query: DeckQuery) -> Deck:
+    async def found(self, query: DeckQuery) -> Deck:
         """The shards' deck without whom the viewer has seen. Of many seen people only the changes travel, unless a card
         actor does not keep the others."""
         viewer_id = query.viewer_id
