@@ -54,7 +54,7 @@ def positions(viewers: NDArray[Any], scores: NDArray[Any]) -> NDArray[np.int64]:
 def position_bias(places: NDArray[Any]) -> Doubles:
     """Probability that the card at each place (from 1) is looked at: 1 / place (Joachims et al., 2017); 0 for place 0."""
     places = np.asarray(places, np.float64)
-    return np.divide(1.0, places, out=np.zeros_like(places), where=places >= 1)
+    return np.asarray(np.divide(1.0, places, out=np.zeros_like(places), where=places >= 1))
 
 
 def expected_matches(likes: NDArray[Any], liked_back: NDArray[Any], place: NDArray[Any],
@@ -95,7 +95,7 @@ def load(amounts: NDArray[Any]) -> Load:
 
 def received(receivers: NDArray[Any], population: int, weights: NDArray[Any] | None = None) -> Doubles:
     """Amount a receiver, (population,): rows (n,) of receivers numbered from 0, each counting 1 or its weight."""
-    return np.asarray(np.bincount(np.asarray(receivers, np.int64), weights=weights, minlength=population), np.float64)
+    return np.bincount(np.asarray(receivers, np.int64), weights=weights, minlength=population).astype(np.float64)
 
 
 def top_decile_share(amounts: NDArray[Any]) -> float:
