@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recommender.evaluation.counterfactual import doubly_robust, inverse_propensity, self_normalised
 from recommender.exploration import Exploration, explored, propensity, seed_of
 
 IDS = np.arange(100, 160)
@@ -47,6 +48,33 @@ def test_inverse_propensities_estimate_what_another_order_would_have_given() -> 
         if shown.ranks[4] == 7:
             total += reward[7] / shown.propensities[4]
     assert total / 20_000 == pytest.approx(reward[7], abs=0.1)
+
+
+def test_what_was_logged_tells_what_another_exploration_would_have_earned() -> None:
+    """The judged policy tries mostly people of much weight, the logging one all alike and less often."""
+    logging, judged = Exploration(rate=0.3, places=(2, 5), pool=6), Exploration(rate=0.5, places=(2, 5), pool=6)
+    weights = np.where(np.arange(60) % 4 == 0, 9.0, 1.0).astype(np.float32)
+    rng = np.random.default_rng(3)
+    chance = np.where(np.arange(60) % 4 == 0, 0.9, 0.3) * rng.uniform(0.8, 1, 60)
+    seeds, size = 2500, 5
+    shown = [explored(IDS, SCORES, size, logging, seed) for seed in range(seeds)]
+    ranks = np.stack([one.ranks for one in shown])
+    places = np.broadcast_to(np.arange(size), ranks.shape)
+    logged = np.stack([one.propensities for one in shown])
+    table = np.array([[propensity(60, size, judged, rank, place, weights) for rank in range(60)] for place in range(size)])
+    rewards = (rng.random(ranks.shape) < chance[ranks]).astype(np.float64)
+    truth = float((table @ chance).mean())
+    there = table[places, ranks].ravel()
+    model = np.clip(chance + rng.normal(0, 0.2, 60), 0, 1)
+    for estimate in (
+        inverse_propensity(rewards.ravel(), logged.ravel(), there),
+        self_normalised(rewards.ravel(), logged.ravel(), there),
+        doubly_robust(rewards.ravel(), logged.ravel(), there, model[ranks].ravel(), (table @ model)[places].ravel()),
+    ):
+        assert estimate.value == pytest.approx(truth, abs=4 * estimate.standard_error)
+        assert estimate.standard_error < 0.03
+    naive = rewards.mean()
+    assert abs(naive - truth) > 0.03
 
 
 def test_the_same_deck_shows_the_same_and_another_deck_differs() -> None:
