@@ -93,10 +93,7 @@ class Boosted(Scored):
         return np.asarray(total)
 
     def _bins(self, features: Features) -> dict[str, Bins]:
-        return {
-            name: np.asarray(np.searchsorted(edges, features[name], side="left"))
-            for name, edges in self.thresholds.items()
-        }
+        return {name: _bins_of(features[name], edges) for name, edges in self.thresholds.items()}
 
     def score(self, features: Features) -> Floats:
         """(n,) float32: ln P."""
@@ -139,6 +136,21 @@ class Boosted(Scored):
             {(first, second): arrays[f"pair.{first}.{second}"] for first, second in parameters["pairs"]},
             float(parameters["base"]), str(parameters["label"]),
         )
+
+
+def _bins_of(values: Floats, edges: NDArray[np.float32]) -> Bins:
+    """The number of edges below each value, (n,) or ().
+
+    Comparing all values with one edge after the other is five to ten times as fast as a binary search for each value,
+    whose branches nobody can foresee.
+    """
+    if not values.ndim or edges.size > 255:
+        return np.asarray(np.searchsorted(edges, values, side="left"), np.intp)
+    below, count = np.empty(values.shape, np.bool_), np.zeros(values.shape, np.uint8)
+    for edge in edges:
+        np.greater(values, edge, out=below)
+        count += below.view(np.uint8)
+    return count.astype(np.intp)
 
 
 def tables_of(names: Sequence[str], trees: Sequence[NDArray[Any]], base: float, *, label: str = "like") -> Boosted:

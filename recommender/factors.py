@@ -107,9 +107,9 @@ def _solved(matrix: Any, confidence: Doubles, likes: Doubles, fixed: Doubles, l2
         weight = np.where(inside, confidence[entry], 0.0)
         vectors = fixed[matrix.indices[at]]
         extra = np.where(inside, weight - unseen, 0.0)
-        left = np.einsum("bd,bdk,bdl->bkl", extra, vectors, vectors, optimize=True) + common
-        right = np.einsum("bd,bdk->bk", weight * likes[entry], vectors)
-        solved[rows] = np.linalg.solve(left, right[..., None])[..., 0]
+        left = (vectors * extra[..., None]).transpose(0, 2, 1) @ vectors + common
+        right = vectors.transpose(0, 2, 1) @ (weight * likes[entry])[..., None]
+        solved[rows] = np.linalg.solve(left, right)[..., 0]
         begin = end
     return solved
 

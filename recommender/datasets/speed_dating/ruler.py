@@ -24,9 +24,8 @@ def design(dates: Dates) -> Doubles:
     return np.concatenate((answers[dates.actor], answers[dates.partner], attributes.pairs(dates)[:, [0, 1, 2, 3, 7]]), axis=1)
 
 
-def predict(x: Doubles, labels: NDArray[np.bool_], training: Mask, extra: Doubles | None = None) -> Doubles:
+def predict(x: Doubles, labels: NDArray[np.bool_], training: Mask, c: float = C) -> Doubles:
     """Probabilities (n,) of all rows by a regression on the training rows, missing values their mean."""
-    x = x if extra is None else np.concatenate((x, extra), axis=1)
     known = ~np.isnan(x[training])
     mean = np.where(known, np.where(known, x[training], 0.0), 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     filled = np.where(np.isnan(x), mean, x)
@@ -34,5 +33,5 @@ def predict(x: Doubles, labels: NDArray[np.bool_], training: Mask, extra: Double
     scaled = (filled - filled[training].mean(axis=0)) / np.where(spread > 1e-9, spread, np.inf)
     if labels[training].all() or not labels[training].any():
         return np.full(len(labels), float(labels[training].mean()))
-    model = LogisticRegression(C=C, max_iter=2000).fit(scaled[training], labels[training])
+    model = LogisticRegression(C=c, max_iter=2000).fit(scaled[training], labels[training])
     return np.asarray(model.predict_proba(scaled)[:, 1])

@@ -21,6 +21,8 @@ Ints = NDArray[np.int64]
 
 SHRINKAGE: Final = 5.0
 """Decisions that a like rate's prior, the training rows' mean, is worth."""
+RULER_C: Final = 0.01
+"""As ``ruler.C``: the rates need less of a penalty than the answers alone."""
 ROUNDS: Final = 15
 
 
@@ -52,8 +54,8 @@ def like_rates(dates: Dates, training: Mask) -> Doubles:
 
 def plain(dates: Dates, training: Mask) -> tuple[Doubles, Doubles]:
     """(like, match): the ruler's probabilities of all rows."""
-    x, rates = ruler.design(dates), like_rates(dates, training)
-    return ruler.predict(x, dates.like, training, rates), ruler.predict(x, dates.match, training, rates)
+    x = np.concatenate((ruler.design(dates), like_rates(dates, training)), axis=1)
+    return ruler.predict(x, dates.like, training, RULER_C), ruler.predict(x, dates.match, training, RULER_C)
 
 
 def predict(dates: Dates, training: Mask) -> Doubles:
