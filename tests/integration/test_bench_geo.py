@@ -59,3 +59,13 @@ def test_postgis_answers_the_same_but_for_the_swiped(tmp_path_factory: pytest.Te
             assert haversine_km(*place, now[0][person], now[1][person]) == pytest.approx(12.0, rel=0.006)
     finally:
         postgis.close()
+
+
+def test_what_a_shard_costs_is_printed_beside_its_gates(tmp_path: Path) -> None:
+    options = ["--people", "1000", "--rounds", "20", "--population", "5000", "--swipes", "30000", "--no-ray", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, ["bench", "shard", *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    figures = json.loads((tmp_path / "shard.json").read_text())
+    assert figures["bytes a person"] < 200
+    assert 12 < figures["bytes a swipe"] < 16
+    assert figures["baseline"]["with seen"][0] > 0

@@ -16,7 +16,7 @@ from writers.connections import Connection
 IDEMPOTENCY_KEYS = 64
 
 _ACTIONS = {code: name for name, code in ACTION_CODES.items()}
-_OWN = np.dtype([("high", ">u8"), ("low", ">u8"), ("fact", ">u8"), ("at_us", ">i8")])
+OWN_RECORD = np.dtype([("high", ">u8"), ("low", ">u8"), ("fact", ">u8"), ("at_us", ">i8")])
 _INCOMING = np.dtype([("low", ">u8"), ("fact", ">u8")])
 _PAIRS = np.dtype([("high", ">u8"), ("low", ">u8"), ("fact", ">u8")])
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -63,7 +63,7 @@ def swipes(conn: Connection, user_ids: Sequence[str], now: datetime) -> Mapping[
         keys[user] += (f"{target} {key}" for key in remembered)
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return {
-        user_id: _person(
+        user_id: person_rows(
             user, own.get(user, b""), incoming.get(user, b""), pairs.get(user, b""),
             tuple(reversed(keys[user][:IDEMPOTENCY_KEYS])), today,
         )
@@ -71,10 +71,11 @@ def swipes(conn: Connection, user_ids: Sequence[str], now: datetime) -> Mapping[
     }
 
 
-def _person(
+def person_rows(
     user: UUID, own_bytes: bytes, incoming_bytes: bytes, pair_bytes: bytes, keys: tuple[str, ...], today: datetime
 ) -> SwipeRows:
-    own = np.frombuffer(own_bytes, _OWN)
+    """One person's rows of their values of OWN, INCOMING and PAIRS; ``keys``: remembered requests, oldest first."""
+    own = np.frombuffer(own_bytes, OWN_RECORD)
     incoming = np.frombuffer(incoming_bytes, _INCOMING)
     pairs = np.frombuffer(pair_bytes, _PAIRS)
     facts, at_us = own["fact"].astype(np.uint64), own["at_us"].astype(np.int64)

@@ -17,6 +17,7 @@ from cluster.connections.postgres import connect
 from cluster.launch.bench import measure, requests
 from cluster.launch.bench.accounting import APART, SERVING, usage
 from cluster.launch.bench.geo import geo
+from cluster.launch.bench.shard import restart, shard
 from cluster.launch.report import read_report
 from cluster.launch.state import running_settings
 from configs.contracts.errors import ConfigurationError
@@ -27,6 +28,8 @@ app = typer.Typer(
     help="Measure the running platform with an open-loop generator in a process of its own (see generator.py).",
 )
 app.command()(geo)
+app.command()(shard)
+app.command()(restart)
 console = Console(highlight=False)
 RESULTS = Path("bench-results")
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")]
