@@ -48,7 +48,7 @@ class ImpressionService:
 
         LogUnavailable: not in time; they may still be taken.
         """
-        records = [self._record(fact) for command in commands for fact in command.facts]
+        records = [record_of(fact, self._partitions) for command in commands for fact in command.facts]
         if self._late:
             self.refused += len(records)
             return [LogUnavailable("earlier appends are not acknowledged yet")] * len(commands)
@@ -71,11 +71,13 @@ class ImpressionService:
         if not future.cancelled() and future.exception() is not None:
             self._die(str(future.exception()))
 
-    def _record(self, fact: Shown) -> Record:
-        viewer = fact.payload.viewer_id
-        event = Event(fact.event_id, _EPOCH + timedelta(microseconds=fact.occurred_at_us), viewer, fact.payload)
-        return Record(MATCHING_CARDS_SERVED.name, partition_of(viewer, self._partitions), viewer, encode(event))
-
     def describe(self) -> dict[str, Any]:
         """Figures for status and metrics."""
         return {"appended": self.appended, "refused": self.refused}
+
+
+def record_of(fact: Shown, partitions: int) -> Record:
+    """The fact as it stands in the log."""
+    viewer = fact.payload.viewer_id
+    event = Event(fact.event_id, _EPOCH + timedelta(microseconds=fact.occurred_at_us), viewer, fact.payload)
+    return Record(MATCHING_CARDS_SERVED.name, partition_of(viewer, partitions), viewer, encode(event))

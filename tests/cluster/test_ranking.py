@@ -1,0 +1,173 @@
+"""From rows to a model on running shards and back, as an operator does it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from running import Platform, eventually, sugar
+
+from cluster.launch.seeding import PASSWORD
+from cluster.platform_client import PlatformClient
+from configs.contracts.errors import ArtifactCorrupt, ArtifactMissing, PlatformError
+from configs.contracts.ids import derived_id
+from configs.contracts.impressions import unsealed
+from recommender import artifacts
+from recommender.datasets.exported import read
+from recommender.features import FEATURES
+from recommender.learning import evaluate
+from recommender.logistic import Logistic
+from writers.export import export
+
+pytestmark = pytest.mark.platform
+
+SEED, PEOPLE = 77, 160
+
+
+def ranking(platform: Platform, *arguments: str, check: bool = True) -> str:
+    done = sugar("ranking", *arguments, "--data-dir", str(platform.data_dir), timeout_s=180, check=check)
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def people(platform: Platform) -> list[str]:
+    """People of the test's own in one city, visible in the read model."""
+    platform.wait_well()
+    sugar("seed", "--users", str(PEOPLE), "--near", "Lisbon", "--seed", str(SEED), "--data-dir", str(platform.data_dir), timeout_s=120)
+    return [derived_id(f"demo:{SEED}", str(index)) for index in range(PEOPLE)]
+
+
+@pytest.fixture(scope="module")
+def client(platform: Platform, people: list[str]) -> Iterator[PlatformClient]:
+    with PlatformClient.local(platform.data_dir) as connected:
+        yield connected
+        if connected.status().configuration.number:
+            connected.deploy("baseline")
+
+
+def by_age(weight: float) -> Logistic:
+    """Orders by age alone; so unlikely that ln P is as good as linear, and no two ages are one score."""
+    return Logistic(("age_years",), np.array([weight]), np.array([FEATURES["age_years"].neutral]), -10_000.0)
+
+
+def ages(cards: list[dict[str, Any]]) -> list[int]:
+    return [card["age"] for card in cards]
+
+
+def viewers(client: PlatformClient, people: list[str], count: int) -> list[str]:
+    """People who are shown at least five others."""
+    return list(itertools.islice((person for person in people if len(client.cards(person)) >= 5), count))
+
+
+def test_a_changed_weight_changes_the_cards_within_seconds_and_back(client: PlatformClient, people: list[str]) -> None:
+    (viewer,) = viewers(client, people, 1)
+    young, old = client.publish(by_age(-100.0)), client.publish(by_age(100.0))
+    client.deploy(young)
+    first = client.cards(viewer, limit=100)
+    client.deploy(old)
+    second = client.cards(viewer, limit=100)
+    assert {card["userId"] for card in first} == {card["userId"] for card in second}, "a deploy loses no card"
+    assert ages(first) == sorted(ages(first))
+    assert ages(second) == sorted(ages(second), reverse=True)
+    impression = unsealed(second[0]["impressionId"])
+    assert impression is not None
+    assert old.startswith(impression.model_version)
+    found = client.explain(viewer, second[0]["userId"])
+    assert found["modelVersion"] == old
+    assert sum(found["terms"].values()) == pytest.approx(found["score"], rel=1e-6)
+    assert found["eligible"]
+    client.rollback()
+    assert ages(client.cards(viewer, limit=100)) == ages(first)
+    shards = client.status().shards
+    assert shards
+    assert all(shard.model_version == young and not shard.refused for shard in shards)
+
+
+def test_what_cannot_be_served_is_refused_and_the_old_version_goes_on(platform: Platform, client: PlatformClient, people: list[str]) -> None:
+    (viewer,) = viewers(client, people, 1)
+    before = client.status().configuration
+    cards = client.cards(viewer, limit=100)
+    broken = client.publish(by_age(0.123))
+    arrays = platform.data_dir / "artifacts" / "models" / broken / "arrays.npz"
+    arrays.write_bytes(arrays.read_bytes()[:-7] + b"damaged")
+    with pytest.raises(ArtifactCorrupt):
+        client.deploy(broken)
+    with pytest.raises(ArtifactMissing):
+        client.deploy("never-made")
+    refused = sugar("ranking", "deploy", broken, "--data-dir", str(platform.data_dir), check=False)
+    assert refused.returncode == 1
+    assert "manifest" in refused.stdout
+    assert client.status().configuration == before
+    assert [card["userId"] for card in client.cards(viewer, limit=100)] == [card["userId"] for card in cards]
+    listed = json.loads(ranking(platform, "list", "--json"))
+    assert listed["configuration"]["number"] == before.number
+    for arms, says in (({"a": ("baseline", 0.5), "b": ("baseline", 0.6)}, "sum to 1"), ({"a": ("never-made", 0.5), "b": ("baseline", 0.5)}, "no such version")):
+        with pytest.raises(PlatformError, match=says):
+            client.start_experiment("bad", "user", arms)
+    assert client.status().configuration == before
+
+
+def swiped(client: PlatformClient, platform: Platform, people: list[str], count: int) -> int:
+    """People swipe what they are shown, liking the young; how many swipes were made."""
+    made = 0
+    with httpx.Client(base_url=f"{platform.url}/api/v1", timeout=20) as http:
+        for index, person in enumerate(people):
+            if made >= count:
+                break
+            signed_in = http.post("/auth/login", json={"email": f"demo-{SEED}-{index}@example.com", "password": PASSWORD})
+            assert signed_in.status_code == 200, signed_in.text
+            headers = {"Authorization": f"Bearer {signed_in.json()['accessToken']}"}
+            cards = http.get("/matching/cards?limit=10", headers=headers).json()["cards"]
+            assert [card["userId"] for card in cards] == [card["userId"] for card in client.cards(person, limit=10)]
+            if cards:
+                ids = [card["impressionId"] for card in cards]
+                seen = http.post("/matching/impressions", headers=headers, json={"impressionIds": ids})
+                assert seen.json() == {"recorded": len(ids)}
+            for card in cards:
+                action = "like" if card["age"] < 40 or index % 4 == 0 else "pass"
+                body = {"targetUserId": card["userId"], "action": action, "impressionId": card["impressionId"]}
+                assert http.post("/matching/swipe", headers=headers, json=body).status_code == 200
+                made += 1
+    return made
+
+
+def test_an_experiment_is_split_logged_exported_trained_on_and_read(
+    platform: Platform, client: PlatformClient, people: list[str], tmp_path: Path
+) -> None:
+    began = datetime.now(UTC)
+    old, new = client.publish(by_age(-0.5)), client.publish(by_age(0.5))
+    client.start_experiment("spring", "user", {"old": (old, 0.5), "new": (new, 0.5)})
+    made = swiped(client, platform, people, 100)
+
+    def exported() -> Path | None:
+        out = tmp_path / f"export-{datetime.now(UTC):%H%M%S%f}"
+        rows = export(platform.settings, out, began)
+        return out if rows["swipes"] == made and rows["impressions"] >= made else None
+
+    data: Path = eventually(exported, 60, every_s=0.5)
+    report = json.loads(ranking(platform, "experiment", "report", "--data", str(data), "--json"))
+    assert {arm["arm"] for arm in report["arms"]} == {"old", "new"}
+    assert sum(arm["answered"] for arm in report["arms"]) == made
+    assert sum(arm["seen"] for arm in report["arms"]) >= made
+    assert report["sample_ratio"]["mixed"] == 0
+    assert not report["sample_ratio"]["suspect"]
+    client.stop_experiment()
+    trained = json.loads(ranking(
+        platform, "train", "--data", str(data), "--grid", "l2=1,10", "--out", str(tmp_path / "models"), "--json"
+    ))
+    assert len(trained["trials"]) == 2
+    ranker = artifacts.load(trained["artifact"])
+    assert evaluate(ranker, read(data))["like_auc"] > 0.6, "liking the young was planted"
+    client.deploy(trained["version"])
+    status = client.refresh()
+    assert status.configuration.default_version == trained["version"]
+    assert status.problems == []
+    assert all(shard.people_in_table >= PEOPLE for shard in status.shards)
+    client.rollback()
