@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import time
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -44,6 +45,8 @@ class CardsClient:
 
         Raises ShardUnavailable: an actor did not answer; nothing less than the whole is served.
         """
+        if query.with_features and not query.at_us:
+            query = msgspec.structs.replace(query, at_us=int(time() * 1e6))
         answers = await self._ask(query, traceparent)
         for last in (False, True):
             if len({answer.model_version for answer in answers}) == 1:

@@ -53,6 +53,8 @@ class DeckQuery(msgspec.Struct, frozen=True, gc=False):
     """Which model ranks; a shard that does not have it uses its default, and says so. Empty: the default."""
     with_features: bool = False
     """Whether the answer holds the values that the model read."""
+    at_us: int = 0
+    """Unix microseconds to rank for, so that several actors compute for one moment; 0: each for its own present."""
 
 
 class DeckEntry(msgspec.Struct, frozen=True, gc=False):

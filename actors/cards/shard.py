@@ -129,10 +129,13 @@ class CardShard:
             if number and number % QUERIES_A_STEP == 0:
                 await asyncio.sleep(0)
             try:
-                answers.append(self.cards.shortlist(query, self._clock()))
+                answers.append(self.cards.shortlist(query, self._moment(query)))
             except PlatformError as error:
                 answers.append(error)
         return answers
+
+    def _moment(self, query: DeckQuery) -> datetime:
+        return datetime.fromtimestamp(query.at_us / 1e6, UTC) if query.at_us else self._clock()
 
     async def explain(self, commands: Sequence[Explain]) -> list[Explanation | PlatformError | None]:
         """Why each candidate has its score; None for whoever is in no cell of this actor. PositionInvalid."""
