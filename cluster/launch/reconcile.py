@@ -88,9 +88,9 @@ def reconcile(data_dir: Path, *, repair: bool, as_json: bool) -> bool:
 
 def _show(report: Report, matched: Sequence[tuple[str, str]]) -> None:
     console.print(f"{report.people} people compared, {report.repaired} mended, {len(matched)} missing matches made")
-    if report.counts:
+    if any(report.counts.values()):
         table = Table("finding", "count")
-        for name, count in sorted(report.counts.items()):
+        for name, count in sorted((name, count) for name, count in report.counts.items() if count):
             table.add_row(name, str(count))
         console.print(table)
     for finding in [*report.differences, *report.inconsistencies][:SHOWN]:

@@ -12,7 +12,7 @@ from cluster.connections.redis import sync_client
 from configs.contracts.ids import match_id, partition_of
 from configs.contracts.read_model import record_key
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(500)]
 
 LIKE = "INSERT INTO swipes VALUES (%s, %s, now(), 1, 1, %s, true, NULL)"
 
@@ -27,7 +27,7 @@ def test_a_lost_key_and_a_missing_match_are_found_and_mended(platform: Platform)
     settings = platform.settings
     with httpx.Client(base_url=platform.url + "/api/v1", timeout=15.0) as api:
         (ada, as_ada), (ben, as_ben), (eve, _) = (signed_up(api, role) for role in ("sugar_baby", "sugar_daddy", "sugar_baby"))
-        eventually(lambda: reconciled(platform)[0], 60.0, every_s=1.0)
+        eventually(lambda: reconciled(platform)[0], 120.0, every_s=1.0)
 
         with sync_client(settings) as client:
             assert client.delete(record_key(eve)) == 1
@@ -39,8 +39,9 @@ def test_a_lost_key_and_a_missing_match_are_found_and_mended(platform: Platform)
         assert eve in shown
         assert ada in shown
 
-        reconciled(platform, "--repair")
-        eventually(lambda: reconciled(platform)[0], 60.0, every_s=1.0)
+        mended, shown = reconciled(platform, "--repair")
+        assert mended, shown
+        eventually(lambda: reconciled(platform)[0], 120.0, every_s=1.0)
         for who, other in ((as_ada, ben), (as_ben, ada)):
             def listed(who: dict[str, str] = who) -> list[dict[str, object]]:
                 return list(api.get("/matching/matches", headers=who).json()["matches"])
