@@ -295,3 +295,35 @@ async def test_running_out_of_people_offers_the_next_radius_within_the_person_s_
     assert (len(last["cards"]), last["exhausted"], last["nextMaxDistanceKm"]) == (1, True, 60)
     nobody = await viewer.ok("GET", "/matching/cards?ageMin=90")
     assert (nobody["cards"], nobody["exhausted"]) == ([], True)
+
+
+async def test_no_page_of_any_deck_repeats_whom_the_person_has_swiped(world: World) -> None:
+    """Pages asked for at once, with and without cursors, old cursors again, undos between: through cached decks."""
+    viewer, near = await neighbours(world, 130)
+    people = {person.user_id: person for person in near}
+    swiped: set[str] = set()
+    cursors: list[str] = []
+    repeats: list[str] = []
+
+    async def page(path: str) -> list[str]:
+        before = frozenset(swiped)
+        found = await viewer.ok("GET", path)
+        cursors.extend(filter(None, [found.get("nextCursor")]))
+        repeats.extend(before & set(ids(found)))
+        return ids(found)
+
+    for number in range(40):
+        paths = ["/matching/cards?limit=10", "/matching/cards?limit=30"]
+        paths += [f"/matching/cards?limit=20&cursor={cursor}" for cursor in cursors[-2:] + cursors[:1]]
+        pages = await asyncio.gather(*(page(path) for path in paths))
+        shown = list(dict.fromkeys(user_id for found in pages for user_id in found))
+        if not shown:
+            break
+        chosen = [user_id for user_id in shown if user_id not in swiped][:6]
+        await asyncio.gather(*(viewer.swipe(people[user_id], "pass") for user_id in chosen), page(paths[0]))
+        swiped.update(chosen)
+        if number % 5 == 4:
+            swiped.discard((await viewer.ok("POST", "/matching/undo"))["targetUserId"])
+    assert repeats == []
+    assert swiped == set(people)
+    assert ids(await viewer.ok("GET", "/matching/cards")) == []
