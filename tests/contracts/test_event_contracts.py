@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import jsonschema
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.contracts import schemas
@@ -124,6 +124,7 @@ EVENT = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(EVENT)
 def test_an_event_survives_its_record(event: Event) -> None:
     value = encode(event)
@@ -131,6 +132,7 @@ def test_an_event_survives_its_record(event: Event) -> None:
     jsonschema.validate(json.loads(value), SCHEMAS[event.payload.TYPE])
 
 
+@settings(deadline=None)
 @given(EVENT)
 def test_fields_of_later_code_are_ignored(event: Event) -> None:
     """Readers that are not yet deployed anew must go on reading."""
