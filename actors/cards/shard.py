@@ -83,12 +83,14 @@ class CardShard:
             [topics.USER_CREATED.name, topics.USER_UPDATED.name, topics.RANKING_CONFIGURED.name]
         )
         self.models.hear(await self._loader.ranking())
-        page: str | None = None
+        coming = asyncio.ensure_future(self._loader.people(None, PEOPLE_A_PAGE))
         while True:
-            rows = await self._loader.people(page, PEOPLE_A_PAGE)
+            rows = await coming
+            if rows.next_page is not None:  # the loader reads the next page while this one is taken in
+                coming = asyncio.ensure_future(self._loader.people(rows.next_page, PEOPLE_A_PAGE))
+                await asyncio.sleep(0)
             self.cards.load(rows)
-            page = rows.next_page
-            if page is None:
+            if rows.next_page is None:
                 break
         self.cards.settle()
         self._replayed = await self._tail.replay(positions)
