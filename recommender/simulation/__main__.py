@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     days = command("days", _days, "a simulated month; the full size is --seeds 20 --people 1000", 3, 400)
     days.add_argument("--fatigue", nargs="+", choices=reports.FATIGUES, default=list(reports.FATIGUES))
     days.add_argument("--policy", nargs="+", default=list(reports.DAYS))
+    days.add_argument("--workers", type=_positive, default=1, help="processes")
     cold = command("cold-start", _cold, "first 100 cards of people without history", 5, 500)
     for one in (days, cold):
         one.add_argument("--market", choices=MARKETS, default="standard")
@@ -126,7 +127,7 @@ def _days(options: argparse.Namespace, console: Console) -> Report:
     bar, advance = _progress(console, options.seeds * len(options.fatigue) * len(options.policy))
     with bar:
         report = reports.days(range(options.seeds), rules, {name: reports.FATIGUES[name] for name in options.fatigue},
-                              options.policy, advance)
+                              options.policy, advance, options.workers)
     table = Table(title=f"{rules.days} days, {options.people:,} a side, {rules.cards} unseen cards a day, {options.market} market, noise {options.noise:g}, {options.seeds} seeds")
     for title in ("fatigue", "policy", "matches", "Gini", "unmatched", "to product (95 %)", "least … largest seed"):
         table.add_column(title, justify="left" if title == "policy" else "right")

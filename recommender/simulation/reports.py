@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,7 +17,7 @@ from recommender.congestion.prices import solve_lists
 from recommender.congestion.rounds import meeting_scores
 from recommender.simulation import congested, dealing, policies, served
 from recommender.simulation.attention import judged
-from recommender.simulation.days import Policy, Rules, simulated
+from recommender.simulation.days import Policy, Result, Rules, simulated
 from recommender.simulation.experiments import estimates, regional
 from recommender.simulation.intervals import paired_ratio
 from recommender.simulation.markets import MARKETS, estimated
@@ -154,17 +156,20 @@ def priced_decks(before: served.Decks, now: served.Decks) -> NDArray[np.float32]
 
 
 def days(seeds: Iterable[int] = range(20), rules: Rules | None = None, fatigues: Mapping[str, float] = FATIGUES,
-         names: Sequence[str] = DAYS, advance: Advance = _silent) -> Report:
-    """A simulated month under every policy: matches, and the paired ratio to the product, with each fatigue."""
+         names: Sequence[str] = DAYS, advance: Advance = _silent, workers: int = 1) -> Report:
+    """A simulated month under every policy: matches, and the paired ratio to the product, with each fatigue.
+
+    With more than one worker, seeds run in processes of their own; the figures are the same.
+    """
     plain = rules or Rules()
     rows: list[Report] = []
     for title, fatigue in fatigues.items():
         ruled = replace(plain, fatigue=fatigue)
-        lived: dict[str, list[Any]] = {}
-        for seed in seeds:
-            for name in dict.fromkeys((*names, "product")):
-                lived.setdefault(name, []).append(simulated(policy(name, seed), ruled, seed))
-                advance(f"{title} fatigue {seed} {name}")
+        lived: dict[str, list[Result]] = {}
+        wanted = [(name, ruled, seed) for seed in seeds for name in dict.fromkeys((*names, "product"))]
+        for (name, _, seed), result in zip(wanted, _all_lived(wanted, workers), strict=True):
+            lived.setdefault(name, []).append(result)
+            advance(f"{title} fatigue {seed} {name}")
         product = [result.matches for result in lived["product"]]
         for name, results in lived.items():
             rows.append({
@@ -179,6 +184,21 @@ def days(seeds: Iterable[int] = range(20), rules: Rules | None = None, fatigues:
         "people": plain.people, "days": plain.days, "cards": plain.cards, "noise": plain.noise, "rows": rows,
         "gates": {"meetings to product, lower bound, worst fatigue": _gate(min(ours), GATE_DAYS)} if ours else {},
     }
+
+
+def _all_lived(wanted: Sequence[tuple[str, Rules, int]], workers: int) -> Iterator[Result]:
+    """The results in order."""
+    if workers == 1:
+        yield from map(_lived, wanted)
+        return
+    # Forked children would inherit the locks of the BLAS threads.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_lived, wanted)
+
+
+def _lived(one: tuple[str, Rules, int]) -> Result:
+    name, rules, seed = one
+    return simulated(policy(name, seed), rules, seed)
 
 
 def cold_start(seeds: Iterable[int] = range(10), rules: Rules | None = None, names: Sequence[str] = COLD,

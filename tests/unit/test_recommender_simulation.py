@@ -173,6 +173,12 @@ def test_commands_print_their_table_and_write_the_figures(
     assert "product" in capsys.readouterr().out
 
 
+def test_more_workers_give_the_same_figures() -> None:
+    rules = Rules(people=30, days=3, cards=3)
+    one, two = (reports.days(range(2), rules, {"standard": 0.9}, ("meetings", "product"), workers=n) for n in (1, 2))
+    assert one == two
+
+
 def test_wrong_options_are_refused() -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "recommender.simulation", "days", "--people", "0"], capture_output=True, text=True, check=False,
