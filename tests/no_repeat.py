@@ -4,7 +4,8 @@ Viewers swipe every card that they are shown, ask for cards several times at onc
 not answered. Meanwhile swipe actors are killed (some with their last append acknowledged to nobody), card actors lose
 everything they keep, writers commit, people are evicted from memory. Everything between client and log is the real code:
 ``Decks``, both clients with their micro-batches, swipe services, card states; log, rows and time are simulated. The
-oracle is a matrix of what was acknowledged. A swipe takes some 0.5 ms of one core, so ten million take over an hour.
+oracle is a matrix of what was acknowledged. A swipe takes some 0.5 ms of one core, so ten million of them take over an
+hour; ``--before`` many lie in the rows already when the run begins, as in a platform that has been running for years.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, cast
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 from simulated_log import VirtualTimeLoop
 from swipe_world import World, settings
 
@@ -36,7 +38,7 @@ from actors.swipes.facts import STALE, FactMap
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
 from configs.contracts.events import Swiped, decode
 from configs.contracts.ids import key64, new_id
-from configs.contracts.loading import ACTION_CODES, PackedIds, PeopleRows, SwipeRows
+from configs.contracts.loading import ACTION_BITS, ACTION_CODES, PackedIds, PeopleRows, SwipeRows
 from configs.contracts.positions import version_of
 from configs.contracts.topics import MATCHING_MATCHED, MATCHING_SWIPE
 from recommender.baseline import Baseline
@@ -89,6 +91,11 @@ class CompactRows:
                 values[offset] = None
             self._freed[partition] = max(keep, self._freed.get(partition, 0))
 
+    def fill(self, swiper: str, keys: NDArray[np.uint64]) -> None:
+        """Swipes of long ago: the log no longer has them."""
+        fact = version_of(self._log.generation, 0) << ACTION_BITS | ACTION_CODES["pass"]
+        self._own[swiper] = FactMap.of(np.sort(keys), np.full(keys.size, fact, np.uint64))
+
     async def positions(self, topics: Sequence[str]) -> dict[str, dict[int, int]]:
         return {topic: dict(self._positions[topic]) for topic in topics}
 
@@ -112,7 +119,7 @@ class CompactRows:
             np.ascontiguousarray(keys), np.ascontiguousarray(facts), NOTHING, NOTHING, NOTHING, NOTHING,
             last_target=last.swiped_id if last else None, last_action=last.action if last else None,
             last_swiped_at=NOW if last else None, last_version=own.newest(), day=NOW.date().isoformat(),
-            idempotency_keys=tuple(self._requests[user_id]),
+            idempotency_keys=tuple(self._requests.get(user_id, ())),
         )
 
 
@@ -158,6 +165,7 @@ class _Handle:
 class Report:
     """What happened in a run."""
 
+    before: int = 0
     swipes: int = 0
     undos: int = 0
     cards: int = 0
@@ -175,7 +183,7 @@ class Report:
 class NoRepeat:
     """One run."""
 
-    def __init__(self, viewers: int, people: int, swipes: int, seed: int) -> None:
+    def __init__(self, viewers: int, people: int, swipes: int, seed: int, before: int = 0) -> None:
         self.chance = np.random.default_rng(seed)
         self.world = World(settings(likes_a_day=10**9, super_likes_a_day=10**9))
         self.rows = CompactRows(self.world)
@@ -200,8 +208,13 @@ class NoRepeat:
         self.viewers = [new_id() for _ in range(viewers)]
         self.since = np.zeros((viewers, people), np.int32)
         """When the swipe was acknowledged, 0: not, or perhaps undone."""
-        self.clock = 0
-        self.report = Report()
+        self.clock = 1
+        self.report = Report(before=before // viewers * viewers)
+        everybody_keys = np.array([key64(user_id) for user_id in self.people], np.uint64)
+        for viewer, user_id in enumerate(self.viewers if before else ()):
+            places = self.chance.choice(people, before // viewers, replace=False)
+            self.rows.fill(user_id, everybody_keys[places])
+            self.since[viewer, places] = self.clock
         plan = self.world.settings.plan.model_copy(update={"card_actors": 2})
         pool = ActorPool(self.world.settings.model_copy(update={"plan": plan}), resolve=self._handle)
         self.swipes, self.cards = SwipesClient(pool), CardsClient(pool)
@@ -342,12 +355,12 @@ class NoRepeat:
                 self.report.repeats.append(f"{user_id} forgot {forgotten.size}")
 
 
-def run(viewers: int, people: int, swipes: int, seed: int) -> Report:
+def run(viewers: int, people: int, swipes: int, seed: int, before: int = 0) -> Report:
     # Only what is wrong: shards report every kill.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     loop = VirtualTimeLoop()
     try:
-        return loop.run_until_complete(NoRepeat(viewers, people, swipes, seed).run())
+        return loop.run_until_complete(NoRepeat(viewers, people, swipes, seed, before).run())
     finally:
         loop.close()
         structlog.reset_defaults()
@@ -355,13 +368,17 @@ def run(viewers: int, people: int, swipes: int, seed: int) -> Report:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python tests/no_repeat.py", description=__doc__)
-    parser.add_argument("--swipes", type=int, default=100_000, help="swipes of all viewers together (issue: 10000000)")
-    parser.add_argument("--viewers", type=int, default=0, help="0: one for 4,000 swipes")
+    parser.add_argument("--swipes", type=int, default=100_000, help="swipes of all viewers together")
+    parser.add_argument("--before", type=int, default=0, help="swipes in the rows before that")
+    parser.add_argument("--viewers", type=int, default=0, help="0: one for 4,000 swipes of both kinds")
     parser.add_argument("--people", type=int, default=6_000, help="people around the viewers")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     began = time.monotonic()
-    report = run(options.viewers or max(10, options.swipes // 4_000), options.people, options.swipes, options.seed)
+    report = run(
+        options.viewers or max(10, (options.swipes + options.before) // 4_000), options.people, options.swipes, options.seed,
+        options.before,
+    )
     lines = [f"{name.replace('_', ' '):<14}{value if not isinstance(value, list) else len(value):>12,}"
              for name, value in vars(report).items()]
     sys.stdout.write("\n".join(lines) + f"\n{time.monotonic() - began:.0f} s\n")
