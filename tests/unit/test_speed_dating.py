@@ -97,8 +97,8 @@ def test_likes_that_follow_answers_are_foreseen_in_a_wave_never_seen(tmp_path: P
 @needs_data
 def test_no_column_outside_the_allow_list_changes_anything(tmp_path: Path) -> None:
     """The real file has 195 columns, 140 of them given during or after the date or scheduled."""
-    shuffled = reading.read(rewritten(DATA, tmp_path / "s.csv", shuffle_what_is_not_allowed)).of_waves([1, 3, 5, 6])
-    original = reading.read(DATA).of_waves([1, 3, 5, 6])
+    shuffled = reading.read(rewritten(DATA, tmp_path / "s.csv", shuffle_what_is_not_allowed)).of_waves([1, 5, 6])
+    original = reading.read(DATA).of_waves([1, 5, 6])
     for predicted in (protocols.cold_model, protocols.cold_ruler, protocols.warm_model, protocols.warm_ruler):
         assert np.array_equal(predicted(original).match, predicted(shuffled).match)
 
@@ -122,7 +122,7 @@ def test_decisions_of_the_predicted_wave_change_no_cold_prediction_and_of_the_pr
         before, after = (cold.predict(given, [1, 3, 4], [2]).match[held] for given in (dates, other))
         assert np.array_equal(before, after)
     else:
-        for predicted in (lambda given: warm.predict(given, ~held), lambda given: warm.plain(given, ~held)[1]):
+        for predicted in (lambda given: warm.predict(given, ~held)[1], lambda given: warm.plain(given, ~held)[1]):
             assert np.array_equal(predicted(dates)[held], predicted(other)[held])
 
 
@@ -190,7 +190,7 @@ def partners_are_missing(rows: list[dict[str, str]], names: list[str]) -> None:
     ids=["no-interests", "no-answers", "no-pair-facts", "no-gender", "one-wave-likes-all", "strange", "incomplete"],
 )
 def test_odd_files_are_judged_all_the_same(change: object, tmp_path: Path) -> None:
-    dates = reading.read(rewritten(invented(tmp_path / "d.csv"), tmp_path / "odd.csv", change))
+    dates = reading.read(rewritten(invented(tmp_path / "d.csv", waves=3, a_side=6), tmp_path / "odd.csv", change))
     for predicted in (protocols.cold_model, protocols.cold_ruler, protocols.warm_model, protocols.warm_ruler):
         outcome = predicted(dates)
         for values in (outcome.like, outcome.match, outcome.product):

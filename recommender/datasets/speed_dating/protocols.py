@@ -29,12 +29,8 @@ class Outcome:
     like: Doubles
     product: Doubles
     """Of a match, both sides deciding independently."""
-    joint: Doubles | None
-    """Of a match, by a model of the match; None where the product is the model."""
-
-    @property
-    def match(self) -> Doubles:
-        return self.product if self.joint is None else self.joint
+    match: Doubles
+    """Of a match, by a model of the match."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Judged:
 
     like: GroupedAuc
     match: GroupedAuc
-    """Of the joint model, or of the product where there is none."""
+    """Of the model of the match."""
     product: GroupedAuc
     log_loss: float
     """Of matches."""
@@ -85,12 +81,9 @@ def warm_ruler(dates: Dates, seed: int = 0) -> Outcome:
 
 def warm_model(dates: Dates, seed: int = 0) -> Outcome:
     """``warm.predict``, five folds over pairs."""
-
-    def predicted(training: NDArray[np.bool_], _: int) -> tuple[Doubles, Doubles]:
-        like = warm.predict(dates, training)
-        return like, like * like[dates.reverse]
-
-    return Outcome(*_held_out(dates, warm.folds(dates, seed=seed), predicted), None)
+    fold = warm.folds(dates, seed=seed)
+    like, match = _held_out(dates, fold, lambda training, _: warm.predict(dates, training, seed))
+    return Outcome(like, like * like[dates.reverse], match)
 
 
 def judged(dates: Dates, outcome: Outcome) -> Judged:

@@ -2,6 +2,8 @@
 
 The ruler is the plain regression with shrunken like rates. The model is a mixed logistic regression
 (``recommender.mixed``): how far a person's twenty decisions are believed is learned, as is that the popular are choosy.
+A match is more than the product of two such probabilities: the less willing side decides more, so their harmonic mean
+is weighed in.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from recommender import mixed
 from recommender.datasets.speed_dating import attributes, ruler
 from recommender.datasets.speed_dating.reading import Dates
+from recommender.datasets.speed_dating.regression import logistic, probability
 
 Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -24,6 +27,10 @@ SHRINKAGE: Final = 5.0
 RULER_C: Final = 0.01
 """As ``ruler.C``: the rates need less of a penalty than the answers alone."""
 ROUNDS: Final = 15
+INNER_FOLDS: Final = 4
+COMBINATION_PENALTY: Final = 1.0
+LEAST: Final = 1e-4
+"""Probabilities of a like are moved this far from 0 and 1 before two are combined."""
 
 
 def folds(dates: Dates, count: int = 5, seed: int = 0) -> Ints:
@@ -58,7 +65,30 @@ def plain(dates: Dates, training: Mask) -> tuple[Doubles, Doubles]:
     return ruler.predict(x, dates.like, training, RULER_C), ruler.predict(x, dates.match, training, RULER_C)
 
 
-def predict(dates: Dates, training: Mask) -> Doubles:
+def predict(dates: Dates, training: Mask, seed: int = 0) -> tuple[Doubles, Doubles]:
+    """(like, match): probabilities of all rows, (n,), from the decisions in the training rows.
+
+    How the two sides' probabilities make a match is learned in the training rows, from likes predicted in inner folds.
+    """
+    like = likes(dates, training)
+    inner, held_out = folds(dates, INNER_FOLDS, seed + 1), np.zeros(len(dates))
+    for number in range(INNER_FOLDS):
+        held = training & (inner == number)
+        held_out[held] = likes(dates, training & (inner != number))[held]
+    learned = _both_sides(held_out, dates)[training]
+    mean, spread = learned.mean(axis=0), np.maximum(learned.std(axis=0), 1e-9)
+    weights = logistic((learned - mean) / spread, dates.match[training], COMBINATION_PENALTY)
+    return like, probability((_both_sides(like, dates) - mean) / spread, weights)
+
+
+def _both_sides(like: Doubles, dates: Dates) -> Doubles:
+    """(n, 2): ln of the product and ln of the harmonic mean of both sides' probabilities."""
+    p = np.clip(like, LEAST, 1 - LEAST)
+    product, total = np.log(p * p[dates.reverse]), np.log(p + p[dates.reverse])
+    return np.stack([product, product - total], axis=1)
+
+
+def likes(dates: Dates, training: Mask) -> Doubles:
     """Probabilities (n,) of a like, of all rows, from the decisions in the training rows."""
     known = np.zeros(dates.side.size, dtype=bool)
     known[dates.actor[training]] = True
