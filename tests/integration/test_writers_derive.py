@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,12 +15,13 @@ from cluster.connections.redis import sync_client
 from configs.contracts import events, topics
 from configs.contracts.events import Event, encode
 from configs.contracts.ids import email_hash, match_id, new_id, pair, partition_of
-from configs.contracts.read_model import REVOKED, Credential, credential_key, put_credential, record_key
+from configs.contracts.read_model import GENERATION, REVOKED, Credential, credential_key, put_credential, record_key
 from configs.contracts.topics import Topic
 from configs.settings import Settings
 from writers.connections import open_rows
 from writers.dead_letters import list_letters
 from writers.pruning import prune
+from writers.rebuild import server_run
 from writers.worker import Writer
 
 pytestmark = pytest.mark.servers
@@ -35,6 +37,10 @@ def writer(settings: Settings) -> Iterator[Writer]:
     fenced: list[str] = []
     running = Writer(settings, 0, fenced=fenced.append)
     running.start()
+    # Whoever is in the log before the first rebuild ends, and nobody's row, would not be rebuilt.
+    with sync_client(settings) as client:
+        while (client.get(GENERATION) or b"").rpartition(b":")[2].decode() != server_run(client):
+            time.sleep(0.05)
     yield running
     running.stop()
     assert not fenced
