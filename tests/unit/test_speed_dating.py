@@ -97,8 +97,8 @@ def test_likes_that_follow_answers_are_foreseen_in_a_wave_never_seen(tmp_path: P
 @needs_data
 def test_no_column_outside_the_allow_list_changes_anything(tmp_path: Path) -> None:
     """The real file has 195 columns, 140 of them given during or after the date or scheduled."""
-    shuffled = reading.read(rewritten(DATA, tmp_path / "s.csv", shuffle_what_is_not_allowed)).of_waves([1, 5, 6])
-    original = reading.read(DATA).of_waves([1, 5, 6])
+    shuffled = reading.read(rewritten(DATA, tmp_path / "s.csv", shuffle_what_is_not_allowed)).of_waves([5, 6, 10])
+    original = reading.read(DATA).of_waves([5, 6, 10])
     for predicted in (protocols.cold_model, protocols.cold_ruler, protocols.warm_model, protocols.warm_ruler):
         assert np.array_equal(predicted(original).match, predicted(shuffled).match)
 
