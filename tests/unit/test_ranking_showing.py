@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
 
@@ -10,9 +11,10 @@ import typer
 from rich.console import Console
 
 from cluster.launch.ranking import commands, showing
-from cluster.launch.ranking.operating import ShardState, behind
+from cluster.launch.ranking.operating import ShardState, behind, version_before
 from configs.contracts.ranking import Arm, ConfigurationRefused, Experiment, RankingConfiguration
 from recommender.learning import Recipe
+from writers.loads.ranking import Configured
 
 
 def printed(show: Any, *values: Any) -> str:
@@ -97,3 +99,20 @@ def test_arms_grids_and_dates_are_read_or_refused() -> None:
     with pytest.raises(typer.BadParameter):
         commands._since("yesterday")
 
+
+
+@pytest.mark.parametrize(("changes", "before"), [
+    ([], None),
+    ([("deploy", "a")], "baseline"),
+    ([("deploy", "a"), ("deploy", "b")], "a"),
+    ([("deploy", "a"), ("refresh", "a"), ("experiment", "a")], "baseline"),
+    ([("deploy", "a"), ("deploy", "b"), ("rollback", "a")], "baseline"),
+    ([("deploy", "a"), ("rollback", "baseline")], None),
+    ([("deploy", "a"), ("deploy", "b"), ("rollback", "a"), ("deploy", "c")], "a"),
+])
+def test_rollbacks_in_a_row_lead_further_back(changes: list[tuple[str, str]], before: str | None) -> None:
+    past = [
+        Configured(RankingConfiguration(number, version), "event", reason, datetime.now(UTC))
+        for number, (reason, version) in enumerate(changes, 1)
+    ]
+    assert version_before(past[::-1]) == before

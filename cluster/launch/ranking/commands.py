@@ -200,7 +200,7 @@ def deploy(version: Version, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 @app.command()
 def rollback(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Go back to the default version before the present one; a running experiment ends."""
+    """Take the last deploy back, and with each further call the one before it; a running experiment ends."""
     from cluster.launch.ranking.operating import RankingOperator
 
     operator = RankingOperator(running_settings(data_dir))

@@ -151,11 +151,9 @@ class RankingOperator:
 
         Raises ConfigurationRefused: there was none before.
         """
-        past = [configured.configuration.default_version for configured in self.history()]
-        past.append(BASELINE)
-        before = next((version for version in past if version != past[0]), None)
+        before = version_before(self.history())
         if before is None:
-            raise ConfigurationRefused("there is no earlier version to go back to", version=past[0])
+            raise ConfigurationRefused("there is no earlier version to go back to")
         return self.change(
             lambda now: msgspec.structs.replace(now, default_version=before, experiment=None), "rollback"
         )
@@ -248,6 +246,22 @@ class RankingOperator:
             if done or elsewhere or time.monotonic() > deadline:
                 return found
             time.sleep(POLL_S)
+
+
+def version_before(past: Sequence[Configured]) -> str | None:
+    """The default version to which a rollback leads, from changes newest first; None: there is none.
+
+    A rollback takes the deploy before it back: two in a row lead two deploys back.
+    """
+    deployed = [BASELINE]
+    for change in reversed(past):
+        version = change.configuration.default_version
+        if change.reason == "rollback":
+            if len(deployed) > 1:
+                deployed.pop()
+        elif version != deployed[-1]:
+            deployed.append(version)
+    return deployed[-2] if len(deployed) > 1 else None
 
 
 def behind(shards: Sequence[ShardState], configuration: RankingConfiguration) -> list[str]:
