@@ -15,6 +15,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -27,10 +28,14 @@ from cluster.launch.state import read_state, running_settings
 from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 from configs.contracts.ids import new_id
 from configs.contracts.ranking import Arm, Experiment, RankingConfiguration, Split
-from configs.settings import Settings
+from configs.settings import Settings, load_settings
 from recommender import artifacts
+from recommender.datasets import exported
+from recommender.datasets.exported import Exported
 from recommender.ranking import Ranker
 from serve_apps.tokens import AccessTokens
+from writers.connections import open_rows
+from writers.export import export
 
 TIMEOUT_S: Final = 20.0
 PREFIX: Final = "/api/v1"
@@ -67,6 +72,19 @@ class PlatformClient:
         """A platform elsewhere, with the settings that it was started with (``configs.settings.load_settings``)."""
         return cls(settings, url, None)
 
+    @classmethod
+    def told(cls, environment: Mapping[str, str]) -> Self | None:
+        """The platform that variables name: ``SUGAR_DATA_DIR`` one on this machine, ``SUGAR_URL`` one elsewhere, whose
+        settings are those of ``SUGAR_PROFILE`` (production) and the environment. None: neither is set.
+
+        Raises ConfigurationError: no platform runs there, or the settings are incomplete.
+        """
+        if directory := environment.get("SUGAR_DATA_DIR"):
+            return cls.local(directory)
+        if url := environment.get("SUGAR_URL"):
+            return cls.remote(url, load_settings(environment.get("SUGAR_PROFILE", "production")))
+        return None
+
     def __enter__(self) -> Self:
         return self
 
@@ -91,6 +109,21 @@ class PlatformClient:
             raise DependencyUnavailable("the API refused", status=answer.status_code, problem=answer.text[:500])
         cards: list[dict[str, Any]] = answer.json()["cards"]
         return cards
+
+    def people(self, count: int = 100) -> list[str]:
+        """Ids of some people who have a place and a role, the same ones each time; for operators, not for apps."""
+        with open_rows(self._operator.settings, "people") as conn:
+            found = conn.execute(
+                "SELECT id::text FROM users WHERE cell IS NOT NULL AND role IS NOT NULL ORDER BY id LIMIT %s", (count,)
+            ).fetchall()
+        return [row[0] for row in found]
+
+    def exported(self, since: datetime) -> Exported:
+        """Pseudonymous rows since a time, as `sugar ranking export` writes them, as arrays; keeps no file."""
+        with tempfile.TemporaryDirectory() as scratch:
+            out = Path(scratch) / "export"
+            export(self._operator.settings, out, since)
+            return exported.read(out)
 
     def status(self) -> RankingStatus:
         """What is configured, and what the shards reported last."""
