@@ -7,7 +7,7 @@ PORT ?= 8000
 DATA_DIR ?= .sugar
 DEMO_USERS ?= 2000
 
-.PHONY: run down status install test lint format clean
+.PHONY: run down status install test lint format notebooks notebook-pages clean
 
 run: $(STAMP) ## start everything, load a demo population once, print addresses and a walk; Ctrl-C stops
 	@exec $(BIN)/sugar up --port $(PORT) --data-dir $(DATA_DIR) --demo-users $(DEMO_USERS)
@@ -40,6 +40,14 @@ lint: $(STAMP) ## style, types, dependency direction
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
+
+notebooks: $(STAMP) ## JupyterLab with the five notebooks; SUGAR_DATA_DIR=.sugar makes them read that platform
+	@PYTHONPATH=$(CURDIR) $(BIN)/jupyter lab notebooks
+
+notebook-pages: $(STAMP) ## execute the notebooks and write them with their plots to docs/notebooks
+	@rm -rf docs/notebooks
+	@PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 RAY_LOGGER_LEVEL=error $(BIN)/jupyter nbconvert --log-level WARN --to markdown \
+		--execute --output-dir docs/notebooks notebooks/*.ipynb
 
 clean: ## remove the environment and caches; data in DATA_DIR stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

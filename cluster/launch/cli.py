@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.launch import cache, dead_letters, logs, walk
+from cluster.launch import cache, dead_letters, logs, verify, walk
 from cluster.launch.bench import commands as bench
 from cluster.launch.ranking import commands as ranking
 from cluster.launch.state import read_state, running_settings, state_path
@@ -162,6 +162,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(ranking.app, name="ranking")
+app.command()(verify.verify)
 
 
 @app.command()

@@ -1,0 +1,69 @@
+"""Every notebook runs from top to bottom on small data, its closing assertion included, and is committed without outputs."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NAMES = [
+    "1_know_your_market", "2_train_and_judge", "3_tune_exposure", "4_read_an_ab_test", "5_what_a_shard_costs",
+]
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def execute(path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str) -> nbformat.NotebookNode:
+    for name in ("SUGAR_DATA_DIR", "SUGAR_URL", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    search = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    for name, value in {
+        "PYTHONPATH": search, "SUGAR_NOTEBOOK_SIZE": "small", "OMP_NUM_THREADS": "1", **variables,
+    }.items():
+        monkeypatch.setenv(name, value)
+    book = read(path)
+    NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    return book
+
+
+def test_the_five_notebooks_are_there() -> None:
+    assert [path.stem for path in NOTEBOOKS] == NAMES
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_opens_with_its_question_ends_with_an_assertion_and_keeps_no_output(path: Path) -> None:
+    book = read(path)
+    nbformat.validate(book)
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    for part in ("**Question.**", "**Data.**", "**Answer"):
+        assert part in book.cells[0].source
+    assert re.search(r"^\s*assert ", code[-1].source, re.MULTILINE)
+    assert not any(re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE) for cell in code), "reusable code belongs to packages"
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_on_small_data(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book = execute(path, monkeypatch, SUGAR_NOTEBOOK_RAY="no")
+    pictures = sum(
+        "image/png" in output.get("data", {}) for cell in book.cells if cell.cell_type == "code" for output in cell.outputs
+    )
+    assert pictures >= 2
+
+
+@pytest.mark.notebooks
+def test_training_without_real_data_says_so_and_judges_a_made_up_population(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = ROOT / "notebooks" / "2_train_and_judge.ipynb"
+    book = execute(path, monkeypatch, SUGAR_SPEED_DATING=str(tmp_path / "none.csv"))
+    said = "".join(output.get("text", "") for cell in book.cells if cell.cell_type == "code" for output in cell.outputs)
+    assert "is skipped" in said
+    assert "logistic" in said
