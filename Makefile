@@ -46,8 +46,9 @@ notebooks: $(STAMP) ## JupyterLab with the five notebooks; SUGAR_DATA_DIR=.sugar
 
 notebook-pages: $(STAMP) ## execute the notebooks and write them with their plots to docs/notebooks
 	@rm -rf docs/notebooks
-	@PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 RAY_LOGGER_LEVEL=error $(BIN)/jupyter nbconvert --log-level WARN --to markdown \
+	@PYTHONPATH=$(CURDIR) OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --log-level WARN --to markdown \
 		--execute --output-dir docs/notebooks notebooks/*.ipynb
+	@sed -i.bak '/Missing packages: .*ipywidgets/d' docs/notebooks/*.md && rm docs/notebooks/*.bak  # Ray's hint at import
 
 clean: ## remove the environment and caches; data in DATA_DIR stays
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
