@@ -16,6 +16,8 @@ NAMES = [
     "1_know_your_market", "2_train_and_judge", "3_tune_exposure", "4_read_an_ab_test", "5_what_a_shard_costs",
 ]
 
+ON_RAY = ("3_tune_exposure",)
+
 
 def read(path: Path) -> nbformat.NotebookNode:
     return nbformat.read(path, as_version=4)
@@ -51,9 +53,11 @@ def test_a_notebook_opens_with_its_question_ends_with_an_assertion_and_keeps_no_
 
 
 @pytest.mark.notebooks
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.ray] if path.stem in ON_RAY else []) for path in NOTEBOOKS
+])
 def test_a_notebook_runs_on_small_data(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    book = execute(path, monkeypatch, SUGAR_NOTEBOOK_RAY="no")
+    book = execute(path, monkeypatch)
     pictures = sum(
         "image/png" in output.get("data", {}) for cell in book.cells if cell.cell_type == "code" for output in cell.outputs
     )

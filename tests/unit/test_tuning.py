@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from actors.training.tuning import tune
 from cluster.platform_client import PlatformClient
+from configs.contracts.errors import ConfigurationError
 from recommender.datasets.generated import generated
 from recommender.evaluation.two_sided import gini
 from recommender.learning import Recipe, learn
@@ -83,3 +85,8 @@ def test_weights_out_of_range_are_refused(own: float, exposure: float) -> None:
 
 def test_without_variables_no_platform_is_named() -> None:
     assert PlatformClient.told({}) is None
+
+
+def test_a_named_platform_that_does_not_run_is_an_error_and_no_made_up_market(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        PlatformClient.told({"SUGAR_DATA_DIR": str(tmp_path)})
