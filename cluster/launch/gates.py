@@ -1,7 +1,7 @@
 """What `sugar verify` runs: the promises about cards that commands measure, each in a process of its own.
 
 A check is a command that writes JSON and a function that reads gates out of it; the figures are the commands' own. The
-reduced sizes take some minutes; ``--full`` takes the sizes of the promises, about an hour. Exactness and no-repeat are
+reduced sizes take about three minutes; ``--full`` takes the sizes of the promises, about an hour. Exactness and no-repeat are
 tests and run where their sources are.
 """
 
@@ -87,7 +87,7 @@ def checks(full: bool, speed_dating: Path, tests: Path) -> list[Check | Done]:
     else:
         found.append(Done("speed dating", 0.0, skipped=f"no file {speed_dating}"))
     small = {
-        "markets": ("--seeds", "2"), "served": ("--seeds", "2", "--people", "1000"),
+        "markets": ("--seeds", "2"), "served": ("--seeds", "5", "--people", "2000"),
         "days": ("--seeds", "3", "--people", "400", "--policy", "product", "meetings"),
         "cold-start": ("--seeds", "4", "--people", "400"), "scale": ("--people", "20000"),
     }
