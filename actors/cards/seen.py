@@ -22,6 +22,8 @@ TOKEN_BITS: Final = 32
 MIX: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
 """See ``identities.MIX``."""
 FREE: Final = np.uint64(0)
+"""In a free place. Its own bucket is the first, where free places hold ``FREE_FIRST``, so no key equals a free place of its bucket."""
+FREE_FIRST: Final = np.uint64(1)
 
 
 class KeyTable:
@@ -32,31 +34,25 @@ class KeyTable:
 
     def __init__(self, keys: Keys) -> None:
         self.size = 0
-        self._zero = False
-        """Whether the key 0 is in, which marks a free place."""
         self._build(keys)
 
     @property
     def nbytes(self) -> int:
         return self._buckets.nbytes
 
-    def holds(self, keys: Keys) -> Mask:
-        """Which of ``keys`` (n,) are in the table."""
+    def lacks(self, keys: Keys) -> Mask:
+        """Which of ``keys`` (n,) are not in the table."""
         places = (keys * MIX >> self._shift).view(np.int64)
-        # Sixteen truths are two words: looking at those takes a third of ``any``.
-        found = (self._buckets.take(places, axis=0) == keys[:, None]).view(np.uint64)
-        held: Mask = (found[:, 0] | found[:, 1]) != 0
-        if not self._zero:
-            held &= keys != FREE
-        return held
+        found = self._buckets.take(places, axis=0) == keys[:, None]
+        # Sixteen truths are one complex number: comparing that takes a quarter of ``any``.
+        lacking: Mask = found.view(np.complex128)[:, 0] == 0
+        return lacking
 
     def add(self, key: np.uint64) -> None:
-        bucket = self._bucket(key)
-        if key == FREE:
-            self.size += not self._zero
-            self._zero = True
-        elif key not in bucket:
-            free = np.flatnonzero(bucket == FREE)
+        place = self._place(key)
+        bucket = self._buckets[place]
+        if key not in bucket:
+            free = np.flatnonzero(bucket == _free(place))
             if free.size:
                 bucket[free[0]] = key
                 self.size += 1
@@ -64,29 +60,25 @@ class KeyTable:
                 self._build(np.append(self.keys(), key))
 
     def remove(self, key: np.uint64) -> None:
-        if key == FREE:
-            self.size -= self._zero
-            self._zero = False
-            return
-        bucket = self._bucket(key)
-        place = np.flatnonzero(bucket == key)
-        if place.size:
-            bucket[place[0]] = FREE
+        place = self._place(key)
+        bucket = self._buckets[place]
+        found = np.flatnonzero(bucket == key)
+        if found.size:
+            bucket[found[0]] = _free(place)
             self.size -= 1
 
     def keys(self) -> Keys:
         """All keys, in no order."""
-        taken = self._buckets[self._buckets != FREE]
-        return np.append(taken, FREE) if self._zero else taken
+        taken = self._buckets != FREE
+        taken[0] = self._buckets[0] != FREE_FIRST
+        held: Keys = self._buckets[taken]
+        return held
 
-    def _bucket(self, key: np.uint64) -> Keys:
-        bucket: Keys = self._buckets[int(key) * int(MIX) % (1 << 64) >> int(self._shift)]
-        return bucket
+    def _place(self, key: np.uint64) -> int:
+        return int(key) * int(MIX) % (1 << 64) >> int(self._shift)
 
     def _build(self, keys: Keys) -> None:
         self.size = keys.size
-        self._zero = bool((keys == FREE).any())
-        keys = keys[keys != FREE]
         bits = max(1, int(np.ceil(np.log2(max(1, keys.size) / (WIDTH * TAKEN_MOST)))))
         while True:
             self._shift = np.uint64(64 - bits)
@@ -97,9 +89,14 @@ class KeyTable:
             if counts.max(initial=0) <= WIDTH:
                 break
             bits += 1
-        self._buckets = np.zeros((1 << bits, WIDTH), dtype=np.uint64)
+        self._buckets = np.full((1 << bits, WIDTH), FREE)
+        self._buckets[0] = FREE_FIRST
         rank = np.arange(keys.size) - np.repeat(np.cumsum(counts) - counts, counts)
         self._buckets[where[order], rank] = keys[order]
+
+
+def _free(place: int) -> np.uint64:
+    return FREE if place else FREE_FIRST
 
 
 class Sorted:
@@ -109,13 +106,13 @@ class Sorted:
         self.size = keys.size
         self._keys = keys
 
-    def holds(self, keys: Keys) -> Mask:
-        """Which of ``keys`` (n,) are in the set."""
+    def lacks(self, keys: Keys) -> Mask:
+        """Which of ``keys`` (n,) are not in the set."""
         if not self.size:
-            return np.zeros(keys.size, dtype=np.bool_)
+            return np.ones(keys.size, dtype=np.bool_)
         places = np.searchsorted(self._keys, keys)
         np.minimum(places, self.size - 1, out=places)
-        return np.asarray(self._keys[places] == keys)
+        return np.asarray(self._keys[places] != keys)
 
 
 class _Kept:
@@ -148,6 +145,10 @@ class SeenSets:
         A kept set that is newer than the query stays as it is. Raises SeenUnknown: the query names changes of a set
         that is not kept here; ask again with the whole.
         """
+        known = self._kept.get(query.viewer_id)
+        if known is not None and known.token == query.seen_token:
+            self._kept.move_to_end(query.viewer_id)
+            return known.table
         keys = np.frombuffer(query.seen, dtype="<u8")
         if not query.seen_token:
             return Sorted(keys)

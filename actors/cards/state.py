@@ -28,6 +28,9 @@ SCORED: Final = 2_000
 """People scored for one deck at most, others are left out by a cheap first stage (``settings.ranking.scored``)."""
 SPARE: Final = 64
 """Ranked people past the number asked for, so that mostly nobody has to be ranked again without those seen."""
+UNSEEN_LEAST: Final = 0.5
+"""Share of the ranked people not seen below which too few of those scored are new: a quarter of them still keeps the top
+(measured: 500 of 2,000), and the best ranked are seen first."""
 CELLS_A_STEP: Final = 64
 
 
@@ -78,21 +81,22 @@ class Cards(Everybody):
             kept: NDArray[np.bool_] = people != viewer
             for excluded in (seen, shown):
                 if excluded.size:
-                    kept &= ~excluded.holds(keys)
+                    kept &= excluded.lacks(keys)
             return kept
 
-        if rows.size > self._narrowing.scored:  # those seen must not take the places of others
-            rows, distances = _only(np.flatnonzero(unseen(rows)), rows, distances)
-            rows, distances = _only(self._narrowed(query, ranker, rows, distances, now), rows, distances)
+        everybody = rows, distances
+        rows, distances = self._narrowed(query, ranker, rows, distances, now)
+        places, scores = self._ranked(query, ranker, rows, distances, now, query.size + SPARE)
+        chosen = np.flatnonzero(unseen(rows[places]))
+        narrowed = rows.size < everybody[0].size
+        left_out = places.size < rows.size or narrowed
+        if left_out and (chosen.size < query.size or (narrowed and chosen.size < UNSEEN_LEAST * places.size)):
+            # Those seen have taken the places of others: they are taken out first.
+            rows, distances = _only(np.flatnonzero(unseen(everybody[0])), *everybody)
+            rows, distances = self._narrowed(query, ranker, rows, distances, now)
             places, scores = self._ranked(query, ranker, rows, distances, now, query.size)
             chosen = np.arange(places.size)
-        else:
-            places, scores = self._ranked(query, ranker, rows, distances, now, query.size + SPARE)
-            chosen = np.flatnonzero(unseen(rows[places]))[: query.size]
-            if chosen.size < query.size and places.size < rows.size:
-                rows, distances = _only(np.flatnonzero(unseen(rows)), rows, distances)
-                places, scores = self._ranked(query, ranker, rows, distances, now, query.size)
-                chosen = np.arange(places.size)
+        chosen = chosen[: query.size]
         people = self._blocks.people[rows[places[chosen]]]
         beyond = None
         if chosen.size < query.size and query.widest_km > query.max_distance_km:
@@ -122,11 +126,13 @@ class Cards(Everybody):
 
     def _narrowed(
         self, query: DeckQuery, ranker: Ranker, rows: Ids, distances: NDArray[np.float64], now: datetime
-    ) -> Ids:
-        """Places of those worth scoring."""
-        return self._narrowing.chosen(
+    ) -> tuple[Ids, NDArray[np.float64]]:
+        """(rows, distances) of those worth scoring."""
+        if rows.size <= self._narrowing.scored:
+            return rows, distances
+        return _only(self._narrowing.chosen(
             ranker, rows.size, lambda names: self.features(query, rows, distances, now, names)
-        )
+        ), rows, distances)
 
     def _values(
         self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import Any
 
+import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.cards.client import merged
 from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery
+from actors.cards.narrowing import LEARNED_FROM
+from actors.cards.seen import SeenSets
 from actors.cards.state import Cards
 from configs.contracts.events import (
     Event,
@@ -336,6 +340,38 @@ def test_when_everybody_was_seen_the_deck_is_empty() -> None:
     assert shown(crowd, question(VIEWER, ids - {user(7)}, 50)) == [user(7)]
     few = crowd[:200]
     assert shown(few, question(VIEWER, {p.user_id for p in few} - {user(9)}, 50)) == [user(9)]
+
+
+CROWD = [typical(number) for number in range(1, 1_201)]
+
+
+@cache
+def crowded(scored: int) -> Cards:
+    """A crowd in which recency decides, asked often enough for its first stage to be learned: it guesses the order exactly."""
+    cards = Cards(Baseline(), scored=scored)
+    cards.load(page(CROWD))
+    for _ in range(LEARNED_FROM + 1):
+        cards.shortlist(question(VIEWER, set(), 50), NOW)
+    return cards
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    scored=st.sampled_from([200, 600, 2_000]), size=st.sampled_from([1, 20, 100]), best=st.integers(0, 1_200),
+    share=st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0]), seed=st.integers(0, 2**32 - 1), kept=st.booleans(),
+)
+def test_people_taken_out_late_leave_the_deck_of_taking_them_out_first(
+    scored: int, size: int, best: int, share: float, seed: int, kept: bool
+) -> None:
+    """A share of the ``best`` people was seen: of few, of many, of all; from the cap's first people to everybody."""
+    chance = np.random.default_rng(seed)
+    seen = {person.user_id for person in CROWD[:best] if chance.random() < share}
+    query = question(VIEWER, seen, size)
+    if kept:
+        crowded(scored).seen = SeenSets()
+        query = msgspec.structs.replace(query, seen_token=1 << 32)
+    deck = merged([crowded(scored).shortlist(query, NOW)], size)
+    assert [entry.user_id for entry in deck.entries] == [p.user_id for p in CROWD if p.user_id not in seen][:size]
 
 
 def test_the_candidate_s_own_radius_is_exact_to_the_fraction_of_a_kilometre() -> None:

@@ -16,7 +16,7 @@ from actors.cards.commands import DeckQuery, NearestQuery, SeenUnknown
 from actors.cards.early import Early
 from actors.cards.identities import UNKNOWN, Identities, split_ids
 from actors.cards.nearby import UNSORTED, Nearby
-from actors.cards.seen import SeenSets
+from actors.cards.seen import KeyTable, SeenSets
 from actors.cards.state import Cards
 from actors.swipes.person import CHANGES_REMEMBERED, TOLD_WHOLE, Person
 from configs.contracts.events import LocationChanged, Swiped, SwipeUndone
@@ -153,7 +153,7 @@ def test_what_two_replicas_tell_of_seen_people_is_what_the_shard_knows(seed: int
                 continue
             told[replica] = answer.token
             break
-        assert excluded.holds(keys).tolist() == [user_id in seen for user_id in everybody]
+        assert excluded.lacks(keys).tolist() == [user_id not in seen for user_id in everybody]
         if answer.base:
             assert len(answer.keys) + len(answer.gone) <= 8 * CHANGES_REMEMBERED
 
@@ -166,7 +166,24 @@ def test_sets_of_seen_people_stay_within_their_bound() -> None:
         assert sets.nbytes <= 400_000
     with pytest.raises(SeenUnknown):
         sets.of(query("viewer 0", seen_token=1 << 32 | 1, seen_base=1 << 32))
-    assert sets.of(query("viewer 9", seen_token=10 << 32 | 1, seen_base=10 << 32)).holds(np.array([7, 6_000], np.uint64)).tolist() == [True, False]
+    assert sets.of(query("viewer 9", seen_token=10 << 32 | 1, seen_base=10 << 32)).lacks(np.array([7, 6_000], np.uint64)).tolist() == [False, True]
+
+
+few_keys = st.integers(0, 40) | st.integers(0, 2**64 - 1)
+"""Also the values that mark free places."""
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sets(few_keys, max_size=60), st.lists(st.tuples(st.booleans(), few_keys), max_size=60))
+def test_a_table_of_keys_is_a_set(first: set[int], steps: list[tuple[bool, int]]) -> None:
+    table, held = KeyTable(np.array(sorted(first), np.uint64)), set(first)
+    for adding, key in steps:
+        (table.add if adding else table.remove)(np.uint64(key))
+        (held.add if adding else held.discard)(key)
+    asked = [*range(41), *first, *(key for _, key in steps)]
+    assert table.lacks(np.array(asked, np.uint64)).tolist() == [key not in held for key in asked]
+    assert sorted(table.keys().tolist()) == sorted(held)
+    assert table.size == len(held)
 
 
 def moved(number: int) -> LocationChanged:

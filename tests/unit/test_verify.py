@@ -81,7 +81,7 @@ def test_reports_of_speed_dating_and_decks_have_every_gate() -> None:
     assert found["cold like-AUC, the aim"]
     assert not found["warm match-AUC, the aim"]
     one = {"with seen": (0.5, 6.0), "seen share": 0.01}
-    deck = gates.deck_gates("d", {"bytes a person": 90.0, "baseline": one, "reciprocal, history, prices": one})
+    deck = gates.deck_gates("d", {"1000": {"bytes a person": 90.0, "baseline": one, "reciprocal, history, prices": one}})
     assert [gate.ok for gate in deck] == [True, False, True, False, True]
     line = {"viewers": "everywhere", "radius_km": 10.0, "ratio_redis": 4.0, "ratio_redis_through_ray": 1.0}
     assert [gate.ok for gate in gates.geo_gates("g", {"lines": [line, line | {"radius_km": 50.0}]})] == [True, False, False, False]
