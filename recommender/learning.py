@@ -17,11 +17,10 @@ from recommender.evaluation.two_sided import yield_at_k
 from recommender.exposure import Exposed
 from recommender.features import FEATURES, compute
 from recommender.ranking import Ranker
-from recommender.reciprocal import HARMONIC, PRODUCT, Reciprocal
+from recommender.reciprocal import PRODUCT, RULES, Reciprocal
 
 Model = Literal["logistic", "boosted"]
 MODELS: Final = ("logistic", "boosted")
-RULES: Final = (PRODUCT, HARMONIC)
 HELD_OUT: Final = 0.2
 """Share of the newest swipes that judge and do not teach."""
 LEAST_SWIPES: Final = 50

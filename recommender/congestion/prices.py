@@ -72,22 +72,35 @@ def solve_lists(starts: NDArray[np.int64], candidates: NDArray[np.int32], joint:
     their way each iteration, since both sides move at once. Empty lists and worthless candidates are allowed.
     Raises ValueError: the arrays do not fit one another, or a temperature that is not positive or not finite.
     """
+    checked_lists(starts, candidates, joint)
     people = starts.size - 1
-    if people < 0 or starts[0] != 0 or starts[-1] != candidates.size or candidates.size != joint.size:
+    if not candidates.size:
+        return Prices(np.zeros(people, np.float32), temperature or 1.0, 0, 0.0)
+    attraction = cleaned(joint.ravel())
+    best = best_of(attraction, starts)
+    heat = checked_temperature(temperature) if temperature is not None else suitable_temperature(best, TEMPERATURE)
+    return solve_values(starts, candidates.ravel(), attraction, heat, alone * typical_best(best), iterations, tolerance)
+
+
+def checked_lists(starts: NDArray[np.int64], candidates: NDArray[np.int32], values: Floats) -> None:
+    """Raises ValueError: the arrays of lists in CSR form do not fit one another."""
+    people = starts.size - 1
+    if people < 0 or starts[0] != 0 or starts[-1] != candidates.size or candidates.size != values.size:
         raise ValueError("starts, candidates and joint values do not fit one another")
     if (np.diff(starts) < 0).any():
         raise ValueError("starts must not fall")
     if candidates.size and not (candidates.min() >= 0 and candidates.max() < people):
         raise ValueError("a candidate is not in the population")
-    if not candidates.size:
-        return Prices(np.zeros(people, np.float32), temperature or 1.0, 0, 0.0)
-    attraction = cleaned(joint.ravel())
-    best = _best(attraction, starts)
-    heat = checked_temperature(temperature) if temperature is not None else suitable_temperature(best, TEMPERATURE)
-    level = alone * typical_best(best)
+
+
+def solve_values(starts: NDArray[np.int64], candidates: NDArray[np.int32], attraction: Floats, heat: float, level: float,
+                 iterations: int, tolerance: float) -> Prices:
+    """Prices of lists that were checked and are not all empty. ``attraction`` (e,) holds finite values of any sign and is
+    overwritten; ``level`` is what being alone is worth, in their unit as ``heat``, the temperature."""
+    people = starts.size - 1
     for first in range(0, attraction.size, CHUNK):
         attractions(attraction[first:first + CHUNK], heat, level)
-    lists = scipy.sparse.csr_matrix((attraction, candidates.ravel(), starts), shape=(people, people), copy=False)
+    lists = scipy.sparse.csr_matrix((attraction, candidates, starts), shape=(people, people), copy=False)
     shares = _start(lists, people)
     error, done = np.inf, 0
     while done < iterations and error > tolerance:
@@ -99,7 +112,7 @@ def solve_lists(starts: NDArray[np.int64], candidates: NDArray[np.int32], joint:
     return Prices(logarithms(shares), heat, done, error)
 
 
-def _best(joint: Floats, starts: NDArray[np.int64]) -> Floats:
+def best_of(joint: Floats, starts: NDArray[np.int64]) -> Floats:
     """Each list's highest value, without the empty lists."""
     filled = starts[:-1][np.diff(starts) > 0]
     return np.asarray(np.maximum.reduceat(joint, filled))

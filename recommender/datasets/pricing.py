@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.congestion.blend import solve_blend
 from recommender.congestion.prices import Prices, solve_lists
 from recommender.datasets.exported import Exported
 from recommender.datasets.neighbours import Lists, mutual_lists
 from recommender.exposure import Exposed
-from recommender.features import Pairs, compute
-from recommender.ranking import Ranker
+from recommender.features import Mirrored, Pairs, compute
+from recommender.ranking import Features, Ranker
+from recommender.reciprocal import BLEND, Reciprocal
 
 PAIRS_AT_ONCE: Final = 500_000
 
 
 def market_prices(data: Exported, ranker: Ranker) -> Prices:
-    """Prices (p,) of everybody in the export when pairs are worth e to the ranker's score.
+    """Prices (p,) of everybody in the export when pairs are worth e to the ranker's score, at most 1.
 
     Of an ``Exposed`` ranker the inner score counts, and its temperature, so that it orders as the solution does.
+    Both directions of a blend are judged apart, as ``congestion.blend`` wants them.
     """
     inner, temperature = ranker, None
     if isinstance(ranker, Exposed):
         inner, temperature = ranker.inner, ranker.temperature
     lists = mutual_lists(data)
-    return solve_lists(lists.starts, lists.candidates, _worth(data, lists, inner), temperature)
+    if isinstance(inner, Reciprocal) and inner.rule == BLEND:
+        back = inner.liked
+        likes, liked = _worths(data, lists, inner.features, (
+            inner.likes.score, lambda features: back.score(Mirrored(features)),
+        ))
+        return solve_blend(lists.starts, lists.candidates, likes, liked, temperature)
+    (joint,) = _worths(data, lists, inner.features, (inner.score,))
+    return solve_lists(lists.starts, lists.candidates, joint, temperature)
 
 
-def _worth(data: Exported, lists: Lists, ranker: Ranker) -> NDArray[np.float32]:
-    """(e,) e to the score of each pair, at most 1."""
-    worth = np.empty(lists.owners.size, np.float32)
-    for first in range(0, worth.size, PAIRS_AT_ONCE):
+def _worths(data: Exported, lists: Lists, names: tuple[str, ...],
+            scorers: tuple[Callable[[Features], NDArray[np.float32]], ...]) -> list[NDArray[np.float32]]:
+    """(e,) e to the score of each pair, at most 1, by each scorer of the same features."""
+    worths = [np.empty(lists.owners.size, np.float32) for _ in scorers]
+    for first in range(0, lists.owners.size, PAIRS_AT_ONCE):
         part = slice(first, first + PAIRS_AT_ONCE)
         owners, candidates = lists.owners[part], lists.candidates[part]
         pairs = Pairs(
@@ -40,6 +52,7 @@ def _worth(data: Exported, lists: Lists, ranker: Ranker) -> NDArray[np.float32]:
             {name: column[candidates] for name, column in data.people.items()},
             lists.distances[part], data.until_s, data.priors,
         )
-        scores = ranker.score(compute(ranker.features, pairs))
-        worth[part] = np.exp(np.minimum(np.broadcast_to(scores, owners.shape), 0))
-    return worth
+        features = compute(names, pairs)
+        for worth, scorer in zip(worths, scorers, strict=True):
+            worth[part] = np.exp(np.minimum(np.broadcast_to(scorer(features), owners.shape), 0))
+    return worths

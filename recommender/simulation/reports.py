@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.congestion.blend import blended, solve_blend
 from recommender.congestion.equilibrium import solve
-from recommender.congestion.prices import solve_lists
 from recommender.congestion.rounds import meeting_scores
 from recommender.simulation import congested, dealing, policies, served
 from recommender.simulation.attention import judged
@@ -151,8 +151,8 @@ def served_path(seeds: Iterable[int] = range(10), people: int = 3000, candidates
 def priced_decks(before: served.Decks, now: served.Decks) -> NDArray[np.float32]:
     """Scores of now (p, k) by the prices of the period before."""
     starts = np.arange(0, before.candidates.size + 1, before.candidates.shape[1])
-    prices = solve_lists(starts, before.candidates.ravel(), before.joint.ravel())
-    return prices.scores(now.candidates, now.joint)
+    prices = solve_blend(starts, before.candidates.ravel(), before.likes.ravel(), before.liked.ravel())
+    return prices.scores(now.candidates, blended(now.likes, now.liked))
 
 
 def days(seeds: Iterable[int] = range(20), rules: Rules | None = None, fatigues: Mapping[str, float] = FATIGUES,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from recommender.congestion.prices import solve_lists
+from recommender.congestion.blend import blended, solve_blend
 from recommender.simulation.served import (
     CANDIDATES,
     Decks,
@@ -48,9 +48,9 @@ def scale(people: int = 100_000, candidates: int = CANDIDATES, seed: int = 0) ->
     decks = city(people, candidates, seed)
     made = time.perf_counter()
     starts = np.arange(0, decks.candidates.size + 1, decks.candidates.shape[1])
-    prices = solve_lists(starts, decks.candidates.ravel(), decks.joint.ravel())
+    prices = solve_blend(starts, decks.candidates.ravel(), decks.likes.ravel(), decks.liked.ravel())
     solved = time.perf_counter()
-    scores = prices.scores(decks.candidates, decks.joint)
+    scores = prices.scores(decks.candidates, blended(decks.likes, decks.liked))
     scored = time.perf_counter()
     peak = _peak_gib()
     outcomes = {

@@ -131,9 +131,10 @@ def test_lists_hold_the_nearest_whom_both_accept() -> None:
     assert len(set(mine.tolist()) & set(others[:22])) >= 19
 
 
-def test_whom_many_want_has_the_lower_price_and_the_exposed_model_is_priced_at_its_temperature() -> None:
+@pytest.mark.parametrize("rule", ["product", "blend"])
+def test_whom_many_want_has_the_lower_price_and_the_exposed_model_is_priced_at_its_temperature(rule: str) -> None:
     data = market()
-    exposed = learn(data, Recipe(features=("is_verified",), exposure=1.0)).ranker
+    exposed = learn(data, Recipe(rule=rule, features=("is_verified",), exposure=1.0)).ranker
     assert isinstance(exposed, Exposed)
     prices = market_prices(data, exposed)
     assert prices.temperature == pytest.approx(exposed.temperature)

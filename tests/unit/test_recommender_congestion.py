@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from recommender.congestion.blend import SHARE, blended, solve_blend
 from recommender.congestion.equilibrium import attractions, cleaned, solve, suitable_temperature, typical_best
 from recommender.congestion.prices import solve_lists
 from recommender.congestion.rounds import best_edges, meeting_scores, mutual_places
@@ -11,17 +12,18 @@ from recommender.ranking import Features, Floats, Scored
 from recommender.simulation.attention import judged
 from recommender.simulation.markets import MARKETS, Market, estimated, standard
 from recommender.simulation.policies import BASELINES
+from recommender.simulation.reports import priced_decks
 from recommender.simulation.served import demeaned_decks, judged_decks, product_decks, two_periods
 
 SMALL = 300
 
 
-def lists_of(joint: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The whole bipartite market as lists of one population."""
+def lists_of(joint: np.ndarray, back: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The whole bipartite market as lists of one population; ``back``: values of the right side's lists, if others."""
     n, m = joint.shape
     starts = np.concatenate(([0], np.cumsum([m] * n + [n] * m))).astype(np.int64)
     candidates = np.concatenate((np.tile(np.arange(n, n + m), n), np.tile(np.arange(n), m))).astype(np.int32)
-    return starts, candidates, np.concatenate((joint.ravel(), joint.T.ravel())).astype(np.float32)
+    return starts, candidates, np.concatenate((joint.ravel(), (joint.T if back is None else back).ravel())).astype(np.float32)
 
 
 @pytest.mark.parametrize("shape", [(30, 30), (30, 12), (7, 50), (1, 9), (1, 1)])
@@ -84,16 +86,48 @@ def test_the_full_market_passes_its_gate() -> None:
     assert max(ours.gini_left, ours.gini_right) <= 0.10
 
 
-@pytest.mark.parametrize(("name", "least"), [("standard", 1.05), ("low_rank", 1.05), ("multiplicative", 0.95)])
-def test_prices_of_the_period_before_win_on_near_candidates(name: str, least: float) -> None:
+@pytest.mark.parametrize(("name", "noise", "least"), [
+    ("standard", 0, 1.01), ("standard", 0.5, 1.05), ("low_rank", 0, 1.05), ("low_rank", 0.5, 1.05),
+    ("multiplicative", 0, 1.02), ("multiplicative", 0.5, 1.0),
+])
+def test_prices_of_the_period_before_win_on_near_candidates(name: str, noise: float, least: float) -> None:
     market = MARKETS[name](800, 0)
-    before, now = two_periods(market, 0.5, 0, 100)
-    starts = np.arange(0, before.candidates.size + 1, before.candidates.shape[1])
-    prices = solve_lists(starts, before.candidates.ravel(), before.joint.ravel())
-    ours = judged_decks(now, prices.scores(now.candidates, now.joint))
+    before, now = two_periods(market, noise, 0, 100)
+    ours = judged_decks(now, priced_decks(before, now))
+    simple = judged_decks(now, demeaned_decks(before, now, 0))
     assert ours.matches > 1.02 * judged_decks(now, product_decks(before, now, 0)).matches
-    assert ours.matches > least * judged_decks(now, demeaned_decks(before, now, 0)).matches
-    assert ours.gini < judged_decks(now, demeaned_decks(before, now, 0)).gini + 0.02
+    assert ours.matches > least * simple.matches
+    assert ours.gini < simple.gini + 0.02
+
+
+def test_a_blend_is_priced_as_its_own_values_less_what_each_receives_from_all() -> None:
+    rng = np.random.default_rng(5)
+    left, right = rng.random((2, 12, 12)).astype(np.float32)
+    starts, candidates, likes = lists_of(left, right)
+    _, _, liked = lists_of(right.T, left.T)
+    prices = solve_blend(starts, candidates, likes, liked, temperature=0.1)
+    means = np.bincount(candidates, likes, 24) / np.bincount(candidates, minlength=24) * SHARE / 2
+    pairs = blended(left, right.T) - means[None, 12:] - means[:12, None]
+    level = typical_best(np.maximum(np.concatenate((pairs.max(axis=1), pairs.max(axis=0))), 0))
+    # The multipliers split what both share alone in each pair so that nobody is spent twice.
+    roots = np.exp((prices.log_multipliers + means / 0.1) / 2)
+    spent = np.exp((pairs - 0.4 * level) / 0.2) * roots[:12, None] * roots[None, 12:]
+    assert spent.sum(axis=1) + roots[:12] ** 2 == pytest.approx(1, abs=0.02)
+    assert spent.sum(axis=0) + roots[12:] ** 2 == pytest.approx(1, abs=0.02)
+
+
+def test_the_price_of_a_blend_bears_missing_values_and_empty_lists() -> None:
+    starts = np.array([0, 1, 2, 2, 3], np.int64)
+    prices = solve_blend(starts, np.array([1, 0, 0], np.int32), np.array([0.5, np.nan, 2], np.float32),
+                         np.array([np.nan, 0.5, -1], np.float32))
+    assert np.isfinite(prices.log_multipliers).all()
+    assert (prices.log_multipliers <= 0).all()
+    nobody = solve_blend(np.zeros(4, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32))
+    assert nobody.log_multipliers.tolist() == [0.0] * 3
+    with pytest.raises(ValueError, match="fit"):
+        solve_blend(starts, np.array([1, 0, 0], np.int32), np.zeros(3, np.float32), np.zeros(2, np.float32))
+    with pytest.raises(ValueError, match="temperature"):
+        solve_blend(starts, np.array([1, 0, 0], np.int32), np.zeros(3, np.float32), np.zeros(3, np.float32), 0.0)
 
 
 def test_the_exposed_ranker_orders_one_viewers_candidates_as_the_prices_do() -> None:

@@ -14,11 +14,12 @@ from threadpoolctl import threadpool_limits
 from recommender import artifacts, boosting, factors, logistic
 from recommender.baseline import Baseline
 from recommender.boosted import Boosted
+from recommender.congestion.blend import blended
 from recommender.exposure import Exposed
 from recommender.features import FEATURES, cleaned
 from recommender.logistic import Logistic
 from recommender.ranking import Ranker
-from recommender.reciprocal import HARMONIC, PRODUCT, Reciprocal
+from recommender.reciprocal import BLEND, HARMONIC, PRODUCT, Reciprocal
 
 NAMES = ("distance_km", "older_years", "age_fit", "like_rate_received", "viewer_like_rate_sent", "is_verified")
 
@@ -48,13 +49,14 @@ def trained(kind: str) -> Ranker:
         "boosted": lambda: boosting.fit(given, likes, NAMES, trees=40),
         "product": lambda: Reciprocal(line, boosting.fit(given, likes, NAMES, trees=20), PRODUCT),
         "harmonic": lambda: Reciprocal(line, line, HARMONIC),
+        "blend": lambda: Reciprocal(line, boosting.fit(given, likes, NAMES, trees=20), BLEND),
         "exposed": lambda: Exposed(Reciprocal(line, line, HARMONIC), 0.7),
         "exposed, solved": lambda: Exposed(Reciprocal(line, line), 1.0, 0.05),
     }
     return makers[kind]()
 
 
-KINDS = ("baseline", "logistic", "boosted", "product", "harmonic", "exposed")
+KINDS = ("baseline", "logistic", "boosted", "product", "harmonic", "blend", "exposed")
 
 
 def everything(n: int, seed: int) -> dict[str, np.ndarray]:
@@ -123,7 +125,7 @@ def test_extreme_features_never_overflow(kind: str) -> None:
 def test_extreme_weights_give_finite_scores_that_are_still_explained(weight: float) -> None:
     line = Logistic(NAMES, np.full(len(NAMES), weight), np.zeros(len(NAMES)), weight)
     given, _ = market(50)
-    for ranker in (line, Reciprocal(line, line, HARMONIC), Exposed(Reciprocal(line, line), 1e300)):
+    for ranker in (line, Reciprocal(line, line, HARMONIC), Reciprocal(line, line, BLEND), Exposed(Reciprocal(line, line), 1e300)):
         scores, terms = ranker.score(given), ranker.explain(given)
         assert np.isfinite(scores).all()
         total = np.sum([np.broadcast_to(term, 50).astype(np.float64) for term in terms.values()], axis=0)
@@ -201,6 +203,7 @@ def test_reciprocal_reads_the_other_direction_through_mirrored_features() -> Non
     assert np.exp(both.score(values)) == pytest.approx(expected, rel=1e-5)
     a, b = 1 / (1 + np.exp(-forward)), 1 / (1 + np.exp(-back))
     assert np.exp(Reciprocal(line, line, HARMONIC).score(values)) == pytest.approx(2 * a * b / (a + b), rel=1e-5)
+    assert np.exp(Reciprocal(line, line, BLEND).score(values)) == pytest.approx(blended(a, b), rel=1e-5)
 
 
 def test_a_price_lowers_the_score_by_its_logarithm() -> None:
