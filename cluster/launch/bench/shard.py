@@ -8,6 +8,8 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -42,6 +44,13 @@ console = Console(highlight=False)
 RAY_P99_MS: Final = 25.0
 RESTORE_S: Final = 3.0
 BACK_S: Final = 5.0
+ASK_EVERY_S: Final = 0.1
+ASKING: Final = 40
+"""Requests under way at most: each may be held for some seconds."""
+SETTLED_S: Final = 8.0
+"""Asked for at least so long, so that whoever was asked before the loss was noticed is counted too."""
+GIVEN_UP_S: Final = 60.0
+WAITED_S: Final = 0.5
 SWIPES_A_PERSON: Final = 300
 ACTOR: Final = "cards-0"
 Out = Annotated[Path, typer.Option(help="Directory of the JSON.")]
@@ -179,6 +188,16 @@ def _swipes(count: int) -> tuple[float, float]:
     return spent, sum(person.fact_bytes() for person in restored) / sum(person.facts() for person in restored)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request for cards: monotonic seconds; ``wrong``: neither the people of before nor 503."""
+
+    started: float
+    ended: float
+    status: int
+    wrong: bool
+
+
 def restart(
     data_dir: Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")] = Path(".sugar"),
     times: Annotated[int, typer.Option(help="Kills of each kind of actor.", min=1)] = 3,
@@ -186,7 +205,7 @@ def restart(
 ) -> None:
     """kill -9 of card and swipe actors of the running platform: seconds until cards are answered again, and answered right.
 
-    Asks for new decks all the time; meanwhile only 200 with the same people as before, or 503, counts as right.
+    Asks for decks every 0.1 s, whether those before were answered or not; meanwhile only 200 with the same people as before, or 503, counts as right.
     """
     settings = running_settings(data_dir)
     with connect(settings, "bench") as conn:
@@ -220,28 +239,48 @@ def _shown(client: httpx.Client, caller: requests.Caller, number: int) -> tuple[
 
 
 def _killed(client: httpx.Client, data_dir: Path, kind: str, viewer: requests.Caller, number: int) -> tuple[float, int]:
-    """(seconds until answered, answers that were neither the people of before nor 503)."""
+    """(seconds until answered, answers that were neither the people of before nor 503).
+
+    A request starts every ``ASK_EVERY_S`` without waiting for those before, which a platform holds for seconds before it
+    refuses: the first answer 200 of those that started after the last that was refused ends the measurement.
+    """
     report = read_report(data_dir)
     pids = [actor.pid for actor in report.actors if actor.name == f"{kind}-0"] if report else []
     if not pids:
         raise ConfigurationError("the platform is not well: no such actor", actor=f"{kind}-0")
     before = _shown(client, viewer, number)[1]
-    os.kill(pids[0], signal.SIGKILL)
-    began = time.monotonic()
-    wrong = 0
-    refused = False
-    while True:
+    asked: list[_Asked] = []
+
+    def ask() -> _Asked:
+        started = time.monotonic()
         status, people = _shown(client, viewer, number)
-        seconds = time.monotonic() - began
-        refused = refused or status != 200
-        wrong += status not in (200, 503) or (status == 200 and people != before)
-        # The first answers may still have come from the process that is dying.
-        if status == 200 and (refused or seconds > BACK_S):
-            _until_other(data_dir, kind, pids[0])
-            return (seconds if refused else 0.0), wrong
-        if seconds > 60:
-            return seconds, wrong
-        time.sleep(0.02)
+        return _Asked(started, time.monotonic(), status, status not in (200, 503) or (status == 200 and people != before))
+
+    with ThreadPoolExecutor(ASKING) as pool:
+        os.kill(pids[0], signal.SIGKILL)
+        began = time.monotonic()
+        waiting: list[Future[_Asked]] = []
+        while time.monotonic() - began < GIVEN_UP_S:
+            if len(waiting) < ASKING:
+                waiting.append(pool.submit(ask))
+            time.sleep(ASK_EVERY_S)
+            asked += [future.result() for future in waiting if future.done()]
+            waiting = [future for future in waiting if not future.done()]
+            if time.monotonic() - began > SETTLED_S and _back(asked) is not None:
+                break
+        asked += [future.result() for future in waiting]
+    back = _back(asked)
+    _until_other(data_dir, kind, pids[0])
+    return (GIVEN_UP_S if back is None else max(0.0, back - began)), sum(one.wrong for one in asked)
+
+
+def _back(asked: Sequence[_Asked]) -> float | None:
+    """When the shard was back: the first answer to a request that started after the last refused one, and not before the
+    first answer to a request that had to wait; None: not yet."""
+    refused = max((one.started for one in asked if one.status != 200), default=0.0)
+    answered = [one.ended for one in asked if one.status == 200 and one.started > refused]
+    waited = [one.ended for one in asked if one.status == 200 and one.ended - one.started > WAITED_S]
+    return max(min(answered), min(waited, default=0.0)) if answered else None
 
 
 def _until_other(data_dir: Path, kind: str, pid: int) -> None:
