@@ -15,6 +15,7 @@ from configs.contracts import events
 from configs.contracts.errors import DeadLetterLimit, PartitionFenced
 from configs.contracts.events import Event, encode
 from configs.contracts.ids import match_id, new_id, pair
+from configs.contracts.ranking import RankingConfiguration
 from configs.settings import Settings
 from writers.commit import Committed, Failure, commit_batch, write_facts
 from writers.connections import Connection, open_rows
@@ -29,7 +30,7 @@ GENERATIONS = count(100)
 """Generations of their own for tests with dead letters: that table is shared."""
 TABLES = (
     "users", "blocks", "reports", "notifications", "credentials", "sessions", "idempotency_keys", "swipes", "matches",
-    "conversations",
+    "conversations", "cards_served", "cards_seen",
 )
 
 
@@ -109,6 +110,12 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
         events.Unmatched(match_id=match, low_id=low, high_id=high, generation=1, ended_by=user, reason="unmatched"),
         events.NotificationSent(notification_id=note, user_id=user, kind="k", title="t", data={"a": "b"}),
         events.NotificationRead(notification_id=note, user_id=user),
+        events.CardsServed(
+            viewer_id=user, configuration=0, model_version="baseline", decided_at=START, candidate_ids=(other,),
+            positions=(0,), scores=(-1.0,), propensities=(1.0,),
+        ),
+        events.CardsSeen(viewer_id=user, response_ids=(new_id(),), candidate_ids=(other,), positions=(0,)),
+        events.RankingConfigured(configuration=RankingConfiguration(), reason="deploy"),  # stores nothing: shared
     ]
     assert {type(payload) for payload in payloads} == {payload for _, payload in events.EVENTS}
     return [record(payload, offset) for offset, payload in enumerate(payloads)]
