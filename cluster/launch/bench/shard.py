@@ -277,7 +277,7 @@ def _killed(client: httpx.Client, data_dir: Path, kind: str, viewer: requests.Ca
 def _back(asked: Sequence[_Asked]) -> float | None:
     """When the shard was back: the first answer to a request that started after the last refused one, and not before the
     first answer to a request that had to wait; None: not yet."""
-    refused = max((one.started for one in asked if one.status != 200), default=0.0)
+    refused = max((one.started for one in asked if one.status != 200), default=-1.0)
     answered = [one.ended for one in asked if one.status == 200 and one.started > refused]
     waited = [one.ended for one in asked if one.status == 200 and one.ended - one.started > WAITED_S]
     return max(min(answered), min(waited, default=0.0)) if answered else None
