@@ -104,6 +104,10 @@ def _connections() -> int:
     return MAX_CONNECTIONS if hard == resource.RLIM_INFINITY else max(1_000, min(MAX_CONNECTIONS, (hard - 500) // 3))
 
 
+OBSERVERS = ("ray/dashboard/", "ray-dashboard-", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+OBSERVERS_NICENESS = 10
+
+
 class RayHead:
     """The head node as one child: when it or this process dies, the kernel ends every Ray process below it."""
 
@@ -204,6 +208,16 @@ def members(data_dir: Path) -> list[psutil.Process]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+def observers_give_way(data_dir: Path) -> None:
+    """Ray's dashboard and agents, which look at all processes every few seconds, wait for those who answer people."""
+    for process in members(data_dir):
+        try:
+            if any(mark in " ".join(process.cmdline()) for mark in OBSERVERS):
+                process.nice(OBSERVERS_NICENESS)
+        except psutil.Error:
+            continue
 
 
 def end_leftovers(data_dir: Path) -> int:

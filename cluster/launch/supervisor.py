@@ -15,7 +15,7 @@ from cluster.embedded.process import ServerProcess
 from cluster.launch.backoff import Backoff
 from cluster.launch.ports import choose_ports
 from cluster.launch.prepare import prepare
-from cluster.launch.ray_head import RayHead, end_leftovers, environment, session_root
+from cluster.launch.ray_head import RayHead, end_leftovers, environment, observers_give_way, session_root
 from cluster.launch.report import read_report
 from cluster.launch.secrets import with_keys, write_private
 from cluster.launch.servers import EmbeddedServers
@@ -67,6 +67,7 @@ class Supervisor:
             settings = self._start()
             if settings is not None:
                 self._record(phase="ready", step="", ready_s=time.time())
+                observers_give_way(self._data)
                 on_ready(settings)
                 self._supervise(settings)
         except PlatformError as error:
@@ -226,6 +227,7 @@ class Supervisor:
         self._ray.launch()
         self._launch_runtime(settings)
         self._ray.wait_ready()
+        observers_give_way(self._data)
         self._step("")
 
     def _may_restart(self, name: str) -> bool:
