@@ -42,6 +42,9 @@ STEPS = (0.95, 0.85, 0.7, 0.5)
 """Shares of the closed loop's rate that are tried, highest first, until one is sustained."""
 LAG_LIMIT_S = 120.0
 
+LOGINS_A_MINUTE = 100_000
+"""All of them come from one address."""
+
 
 @dataclass(slots=True)
 class Setting:
@@ -189,6 +192,13 @@ def mixed(data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 60, connectio
 @app.command()
 def login(data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 20, connections: Connections = 8) -> None:
     """Sign-in: the cost is the password hash, chosen to be high."""
+    limits = running_settings(data_dir).limits
+    if min(limits.logins_per_address_a_minute, limits.logins_per_account_a_minute) < LOGINS_A_MINUTE:
+        raise ConfigurationError(
+            "this platform would refuse most of the bench's sign-ins; start it with "
+            f"SUGAR_LIMITS__LOGINS_PER_ADDRESS_A_MINUTE={LOGINS_A_MINUTE} "
+            f"SUGAR_LIMITS__LOGINS_PER_ACCOUNT_A_MINUTE={LOGINS_A_MINUTE}"
+        )
     setting = _prepare(data_dir)
     addresses = requests.register_people(setting.settings.port, 200)
     _report("login", setting, _scenario(
