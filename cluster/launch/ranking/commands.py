@@ -72,7 +72,7 @@ def export_rows(
 def train(
     data: Annotated[Path, typer.Option(help="Directory that `sugar ranking export` made.")],
     model: Annotated[str, typer.Option(help="Model of one direction's like: logistic, boosted.")] = "logistic",
-    rule: Annotated[str, typer.Option(help="How both directions become one score: product, harmonic.")] = "product",
+    rule: Annotated[str, typer.Option(help="How both directions become one score: product, harmonic, blend (with --exposure).")] = "product",
     exposure: Annotated[float, typer.Option(help="Strength of the exposure price in the score; 0: none.", min=0)] = 0.0,
     feature: Annotated[list[str] | None, typer.Option(help="A feature to read; repeat. Default: a documented list.")] = None,
     grid: Annotated[
