@@ -20,8 +20,8 @@ from configs.contracts.errors import PlatformError
 
 log = structlog.get_logger(__name__)
 
-FLUSH_S: Final = 0.05
-"""So that a replica makes at most 20 calls a second to an actor, each with what came meanwhile."""
+FLUSH_S: Final = 0.25
+"""So that a replica makes at most 4 calls a second to an actor, and batches of the log are not of one response each."""
 WAITING: Final = 4_096
 """Responses that wait: some 8 MB, and what a replica serves in about 3 s at its most."""
 FACTS_A_FLUSH: Final = 1_024
