@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recommender.evaluation.two_sided import gini
 from recommender.simulation.markets import Market
 
 Floats = NDArray[np.float32]
@@ -41,12 +42,3 @@ def judged(market: Market, left: Floats, right: Floats) -> Outcome:
         gini_left=gini(returned.sum(axis=0, dtype=np.float64)),
         gini_right=gini(given.sum(axis=0, dtype=np.float64)),
     )
-
-
-def gini(amounts: NDArray[np.float64]) -> float:
-    """Gini coefficient of n amounts that are not negative: 0 all alike, towards 1 one has all; 0 of nothing."""
-    total = float(amounts.sum())
-    if total <= 0:
-        return 0.0
-    ordered = np.sort(amounts)
-    return float((2 * np.arange(1, ordered.size + 1) - ordered.size - 1) @ ordered / (ordered.size * total))

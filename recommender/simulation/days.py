@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recommender.simulation.attention import gini
+from recommender.evaluation.two_sided import gini
 from recommender.simulation.markets import Market, estimated, standard
 
 Floats = NDArray[np.float32]

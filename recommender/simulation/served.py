@@ -15,7 +15,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from recommender.simulation.attention import attention, gini
+from recommender.evaluation.two_sided import gini
+from recommender.simulation.attention import attention
 from recommender.simulation.markets import LEAST, Market
 
 Floats = NDArray[np.float32]

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recommender.simulation.attention import attention, gini, judged
+from recommender.evaluation.two_sided import gini
+from recommender.simulation.attention import attention, judged
 from recommender.simulation.markets import MARKETS, Market, estimated, standard
 from recommender.simulation.policies import BASELINES, circulant
 
