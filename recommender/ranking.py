@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -50,12 +51,12 @@ class Ranker(Protocol):
         ...
 
 
-class Scored:
+class Scored(ABC):
     """Ranks by ``score``: the base of the rankers in this package."""
 
+    @abstractmethod
     def score(self, features: Features) -> Floats:
         """See ``Ranker.score``."""
-        raise NotImplementedError
 
     def rank(self, ids: Ids, features: Features, size: int) -> tuple[Ids, Floats]:
         """See ``Ranker.rank``."""
