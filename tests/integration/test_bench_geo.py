@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,9 @@ def test_an_answer_that_leaves_somebody_near_out_is_not_the_same() -> None:
     assert not same_answer(place, world.places_after(0), people, Index(world).people(Index(world).ask([place], 50.0)[0]), 50.0)
 
 
-@pytest.mark.skipif(not PostGIS.installed(), reason="PostGIS is an optional part of the comparison")
+@pytest.mark.skipif(
+    not PostGIS.installed() and not os.environ.get("CI"), reason="PostGIS is an optional part of the comparison; CI has it"
+)
 def test_postgis_answers_the_same_but_for_the_swiped(tmp_path_factory: pytest.TempPathFactory) -> None:
     world = GeoWorld.make(2_000, 3)
     index, postgis = Index(world), PostGIS(world, tmp_path_factory.mktemp("postgis"))
