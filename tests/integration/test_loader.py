@@ -247,7 +247,7 @@ async def test_people_come_in_pages_with_codes_and_masks(loader: Loader, rows: C
     plain, full, unknown, deleted = people(4)
     add_person(rows, plain)
     add_person(
-        rows, full, role="sugar_daddy", gender="man", latitude=48.1, longitude=11.5, cell=0x861F8D7FFFFFFFF,
+        rows, full, role="sugar_daddy", gender="man", latitude=48.1, longitude=11.5, cell=0x867568CAFFFFFFF,
         preferences='{"ageMin": 30, "ageMax": 55, "maxDistanceKm": 300, "roles": ["sugar_daddy"], '
         '"genders": ["woman", "non_binary"], "discoverable": true}',
         verification_status="verified", last_active_at=NOW, version=77, match_version=66, birth_date=date(1965, 1, 1),
@@ -265,7 +265,7 @@ async def test_people_come_in_pages_with_codes_and_masks(loader: Loader, rows: C
     assert np.isnan(first.latitudes[0])
     assert first.cells[0] == 0
     assert first.last_active_s[0] == 0
-    assert (first.latitudes[1], first.longitudes[1], first.cells[1]) == (48.1, 11.5, 0x861F8D7FFFFFFFF)
+    assert (first.latitudes[1], first.longitudes[1], first.cells[1]) == (48.1, 11.5, 0x867568CAFFFFFFF)
     assert first.birth_days.tolist() == [(date(1996, 2, 3) - date(1970, 1, 1)).days, (date(1965, 1, 1) - date(1970, 1, 1)).days]
     assert first.roles.tolist() == [0, 1]
     assert first.genders.tolist() == [0, 2]
@@ -287,7 +287,7 @@ async def test_people_come_in_pages_with_codes_and_masks(loader: Loader, rows: C
 async def test_warming_writes_every_key_of_a_person(loader: Loader, rows: Connection, servers: Settings) -> None:
     me, other = people(2)
     add_person(
-        rows, me, bio="hello", gender="woman", latitude=1.5, longitude=2.5, cell=0x861F8D7FFFFFFFF, preferences='{"ageMin": 21}',
+        rows, me, bio="hello", gender="woman", latitude=1.5, longitude=2.5, cell=0x867568CAFFFFFFF, preferences='{"ageMin": 21}',
         field_versions='{"role": 0, "display_name": 0, "birth_date": 0, "created_at": 0, "bio": 40, "gender": 40, "place": 41, "ageMin": 39}',
     )
     rows.execute("INSERT INTO blocks VALUES (%s, %s, true, %s, 50), (%s, %s, false, %s, 51)", (me, other, NOW, other, me, NOW))
@@ -306,7 +306,7 @@ async def test_warming_writes_every_key_of_a_person(loader: Loader, rows: Connec
     client: Any = sync_client(servers)
     record = read_record(client.get(record_key(me)))
     assert (record.display_name, record.role, record.birth_date, record.bio, record.age_min) == ("Ada", "sugar_baby", "1996-02-03", "hello", 21)
-    assert (record.latitude, record.longitude, record.cell) == (1.5, 2.5, "861f8d7ffffffff")
+    assert (record.latitude, record.longitude, record.cell) == (1.5, 2.5, "867568cafffffff")
     assert record.match_version == f"{41:016x}"
     assert record.exists
     assert record.created_at == "2026-03-01T12:00:00.000Z"
