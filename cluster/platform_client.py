@@ -25,6 +25,7 @@ import httpx
 from cluster.launch.ranking import asking, job
 from cluster.launch.ranking.operating import RankingOperator, ShardState, Stored, behind
 from cluster.launch.state import read_state, running_settings
+from configs.contracts.access_tokens import AccessTokens
 from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 from configs.contracts.ids import new_id
 from configs.contracts.ranking import Arm, Experiment, RankingConfiguration, Split
@@ -33,7 +34,6 @@ from recommender import artifacts
 from recommender.datasets import exported
 from recommender.datasets.exported import Exported
 from recommender.ranking import Ranker
-from serve_apps.tokens import AccessTokens
 from writers.connections import open_rows
 from writers.export import export
 

@@ -13,10 +13,13 @@ from actors.accounts.client import AccountsClient
 from actors.cards.client import CardsClient
 from actors.impressions.client import ImpressionsClient
 from actors.sessions.client import SessionsClient
+from actors.sessions.revocations import Revocations
 from actors.swipes.client import SwipesClient
 from actors.users.client import UsersClient
+from cluster.connections.reading import Reads, Warming
 from cluster.connections.redis import async_client
 from configs.contracts import changes
+from configs.contracts.access_tokens import AccessTokens
 from configs.settings import Settings
 from serve_apps.activity import Activity
 from serve_apps.auth.rehashing import Rehashing
@@ -28,9 +31,6 @@ from serve_apps.matching.served import ServedCards
 from serve_apps.metrics import ReplicaMetrics
 from serve_apps.pages import Listings, Seals
 from serve_apps.people import People
-from serve_apps.reading import Reads, Warming
-from serve_apps.revocation import Revocations
-from serve_apps.tokens import AccessTokens
 from serve_apps.tracing import TracedPool
 from serve_apps.write_through import WriteThrough
 

@@ -9,12 +9,12 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from configs.contracts.access_tokens import Identity
 from serve_apps.dependencies import Dependencies
 from serve_apps.edge import Receive, Scope, Send, read_body
 from serve_apps.fields import KEY_PATTERN
 from serve_apps.identity import admit
 from serve_apps.problems import Refused, errors
-from serve_apps.tokens import Identity
 
 JSON_HEADER: Final = (b"content-type", b"application/json")
 REF: Final = "#/components/schemas/{name}"

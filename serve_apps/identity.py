@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from configs.contracts.access_tokens import Identity
 from configs.contracts.errors import DependencyUnavailable
 from serve_apps.dependencies import Dependencies
 from serve_apps.problems import Refused
-from serve_apps.tokens import Identity
 
 
 def bearer_of(header: bytes | None) -> str:

@@ -13,13 +13,13 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import Query
 
+from cluster.connections.reading import Reads
 from configs.contracts.impressions import SEAL_BYTES
 from configs.contracts.read_model import MARKER, Listing, listing_keys, read_versioned
 from configs.settings import Auth
 from serve_apps.fields import CURSOR_PATTERN
 from serve_apps.people import People
 from serve_apps.problems import Refused
-from serve_apps.reading import Reads
 
 DEFAULT_LIMIT: Final = 20
 HIGHEST_LIMIT: Final = 100

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from cluster.connections.reading import Command, Reads, Warming
 from configs.contracts.errors import ReadModelUnknown
 from configs.contracts.read_model import (
     MARKER,
@@ -20,7 +21,6 @@ from configs.contracts.read_model import (
     record_key,
     relation_key,
 )
-from serve_apps.reading import Command, Reads, Warming
 
 _CREDENTIALS: Final = msgspec.json.Decoder(Credential)
 

@@ -193,7 +193,7 @@ def issue_token(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Print a service token (audience `internal`) for internal routes; the public edge refuses it elsewhere."""
-    from serve_apps.tokens import AccessTokens
+    from configs.contracts.access_tokens import AccessTokens
 
     typer.echo(AccessTokens(running_settings(data_dir).auth).issue_service(service, ttl_s))
 

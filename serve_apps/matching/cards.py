@@ -11,6 +11,7 @@ import numpy as np
 
 from actors.cards.commands import DeckQuery
 from actors.impressions.commands import Shown
+from cluster.connections.reading import Command
 from configs.contracts.events import CardsServed, Role
 from configs.contracts.ids import key64, new_id
 from configs.contracts.people import shown_distance_km
@@ -22,7 +23,6 @@ from serve_apps.matching.decks import Bookmark, StoredDeck, cursor_of, following
 from serve_apps.matching.filters import NO_FILTERS, CardsQuery, fitting_distance_km, narrowed, next_distance_km
 from serve_apps.matching.impressions import Impressions
 from serve_apps.problems import SIGNED_IN, Refused
-from serve_apps.reading import Command
 from serve_apps.views import Bucket, Moment
 
 DECKS_A_REQUEST: Final = 3

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from pydantic import SecretStr
 
+from configs.contracts.access_tokens import AccessTokens
 from configs.contracts.ids import new_id
 from configs.contracts.read_model import GENERATION
-from serve_apps.tokens import AccessTokens
 
 pytestmark = pytest.mark.servers
 

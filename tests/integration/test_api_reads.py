@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
+from cluster.connections.reading import Reads, Warming
 from cluster.connections.redis import async_client
 from cluster.launch.servers import EmbeddedServers
 from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding, ReadModelUnknown
@@ -18,7 +19,6 @@ from configs.settings import Settings
 from serve_apps.limits import Rate, SharedLimits
 from serve_apps.people import People
 from serve_apps.problems import Refused
-from serve_apps.reading import Reads, Warming
 from serve_apps.write_through import WriteThrough
 
 pytestmark = pytest.mark.servers

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from actors.cards.commands import Deck, DeckEntry
 from cluster.launch.secrets import _signing_key
+from configs.contracts.access_tokens import AccessTokens
 from configs.contracts.errors import DependencyUnavailable, EpochFenced, PlatformError, ReadModelRebuilding
 from configs.contracts.ids import new_id
 from configs.contracts.impressions import unsealed
@@ -31,7 +32,6 @@ from serve_apps.matching.filters import CardsQuery, fitting_distance_km, narrowe
 from serve_apps.matching.impressions import Impressions, read_impression
 from serve_apps.pages import Seals
 from serve_apps.problems import PROBLEMS, Refused, answer, errors
-from serve_apps.tokens import AccessTokens
 from serve_apps.tracing import accept
 from serve_apps.views import Moment
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import httpx
 
+from configs.contracts.access_tokens import AccessTokens
 from configs.contracts.ids import new_id
 from configs.settings import Settings
-from serve_apps.tokens import AccessTokens
 
 DAILY_SHARE = 0.8
 """Share of a person's daily likes that one run may use."""
