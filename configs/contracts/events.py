@@ -225,6 +225,41 @@ class Unmatched(Payload, frozen=True, kw_only=True):
     reason: MatchEnd
 
 
+class MessageSent(Payload, frozen=True, kw_only=True):
+    """Message ``seq`` of its conversation. The event's id is ``message_id``, derived from conversation, sender and
+    ``client_message_id``.
+
+    ``epoch`` is that of the conversation's shard: a message does not count when one of a later epoch has the same or a
+    lower ``seq`` (a replaced shard wrote it last, and nobody was told). ``ordinal``: how many of the messages up to this
+    one, itself included, are the sender's.
+    """
+
+    TYPE: ClassVar[str] = "message_sent"
+    message_id: Id
+    conversation_id: Id
+    sender_id: Id
+    recipient_id: Id
+    seq: int
+    ordinal: int
+    epoch: int
+    client_message_id: str
+    content: str
+
+
+class MessageRead(Payload, frozen=True, kw_only=True):
+    """The reader has read up to message ``seq``; of several marks the highest counts.
+
+    ``ordinal``: how many of the messages up to there are the other's.
+    """
+
+    TYPE: ClassVar[str] = "message_read"
+    conversation_id: Id
+    reader_id: Id
+    other_id: Id
+    seq: int
+    ordinal: int
+
+
 class NotificationSent(Payload, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "notification_sent"
     notification_id: str
@@ -306,6 +341,8 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.MATCHING_CARDS_SERVED, CardsSeen),
     (topics.MATCHING_MATCHED, Matched),
     (topics.MATCHING_MATCHED, Unmatched),
+    (topics.MESSAGING_MESSAGE_SENT, MessageSent),
+    (topics.MESSAGING_MESSAGE_READ, MessageRead),
     (topics.NOTIFICATION_SEND, NotificationSent),
     (topics.NOTIFICATION_SEND, NotificationRead),
     (topics.RANKING_CONFIGURED, RankingConfigured),

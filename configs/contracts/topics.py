@@ -32,6 +32,8 @@ USER_REPORTED = Topic("user.reported", "reported user or object")
 MATCHING_SWIPE = Topic("matching.swipe", "swiper")
 MATCHING_CARDS_SERVED = Topic("matching.cards_served", "viewer")
 MATCHING_MATCHED = Topic("matching.matched", "match")
+MESSAGING_MESSAGE_SENT = Topic("messaging.message_sent", "conversation", restricted=True)
+MESSAGING_MESSAGE_READ = Topic("messaging.message_read", "conversation")
 NOTIFICATION_SEND = Topic("notification.send", "recipient")
 RANKING_CONFIGURED = Topic("ranking.configured", "the word ranking")
 
@@ -44,6 +46,8 @@ TOPICS = (
     MATCHING_SWIPE,
     MATCHING_CARDS_SERVED,
     MATCHING_MATCHED,
+    MESSAGING_MESSAGE_SENT,
+    MESSAGING_MESSAGE_READ,
     NOTIFICATION_SEND,
     RANKING_CONFIGURED,
 )

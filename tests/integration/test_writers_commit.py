@@ -30,7 +30,7 @@ GENERATIONS = count(100)
 """Generations of their own for tests with dead letters: that table is shared."""
 TABLES = (
     "users", "blocks", "reports", "notifications", "credentials", "sessions", "idempotency_keys", "swipes", "matches",
-    "conversations", "cards_served", "cards_seen",
+    "conversations", "messages", "read_marks", "cards_served", "cards_seen",
 )
 
 
@@ -108,6 +108,11 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
         events.SwipeUndone(swiper_id=user, swiped_id=other, undone_action="like", idempotency_key="two"),
         events.Matched(match_id=match, low_id=low, high_id=high, generation=1),
         events.Unmatched(match_id=match, low_id=low, high_id=high, generation=1, ended_by=user, reason="unmatched"),
+        events.MessageSent(
+            message_id=new_id(), conversation_id=match, sender_id=user, recipient_id=other, seq=1, ordinal=1, epoch=1,
+            client_message_id="m", content="hello",
+        ),
+        events.MessageRead(conversation_id=match, reader_id=other, other_id=user, seq=1, ordinal=1),
         events.NotificationSent(notification_id=note, user_id=user, kind="k", title="t", data={"a": "b"}),
         events.NotificationRead(notification_id=note, user_id=user),
         events.CardsServed(

@@ -165,6 +165,8 @@ PROJECTIONS: Mapping[str, Project] = {
     topics.MATCHING_SWIPE.name: swipes,
     topics.MATCHING_CARDS_SERVED.name: nothing,
     topics.MATCHING_MATCHED.name: matches,
+    topics.MESSAGING_MESSAGE_SENT.name: nothing,
+    topics.MESSAGING_MESSAGE_READ.name: nothing,
     topics.NOTIFICATION_SEND.name: notifications,
     topics.RANKING_CONFIGURED.name: ranking,
 }
