@@ -13,14 +13,12 @@ from pydantic.alias_generators import to_camel
 
 from configs.contracts.changes import rfc3339
 from configs.contracts.people import MAXIMUM_AGE_YEARS, age_years
+from configs.contracts.texts import CONTROL
 
 UUID_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 KEY_PATTERN: Final = r"^[\x21-\x7e]{1,64}$"
 CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{1,512}$"
 DATE_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
-
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-"""Never stored: PostgreSQL takes no NUL, JSON no lone surrogate, and no screen the others."""
 
 
 class Body(BaseModel):
@@ -40,7 +38,7 @@ class Success(Answer):
 
 
 def _printable(text: str) -> str:
-    if _CONTROL.search(text):
+    if CONTROL.search(text):
         raise ValueError("must not contain control characters")
     return text
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Final
 
 from configs.contracts.events import Role
-from configs.contracts.people import OPPOSITE
+from configs.contracts.people import DAY_S, NOW_S, OPPOSITE, WEEK_S, Bucket
 from configs.contracts.read_model import UserRecord
 from serve_apps.fields import Answer
 
-Bucket = Literal["now", "today", "week", "older"]
-NOW_S: Final = 900
-DAY_S: Final = 86_400
-WEEK_S: Final = 7 * DAY_S
 _SECONDS: Final = len("2026-01-31T23:59:59")
 
 

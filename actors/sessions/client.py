@@ -14,6 +14,7 @@ from actors.sessions.commands import (
     Started,
     StartSession,
 )
+from actors.sessions.tickets import IssueTicket, SpendTicket, TicketInvalid, family_of_ticket
 from actors.sharding.client import ActorPool
 
 
@@ -34,6 +35,23 @@ class SessionsClient:
 
     async def revoke(self, command: RevokeSession, *, traceparent: str | None = None) -> Revoked:
         return cast(Revoked, await self._ask(command.family_id, command, traceparent))
+
+    async def issue_ticket(self, command: IssueTicket) -> str | TicketInvalid:
+        """A ticket that opens one socket; ShardUnavailable when too many are unspent."""
+        return cast(
+            str | TicketInvalid,
+            await self._pool.ask(SERVICE, self._pool.shard_of(command.family_id), "issue_tickets", command),
+        )
+
+    async def spend_ticket(self, ticket: str) -> IssueTicket | TicketInvalid:
+        """What the ticket was issued for, once. After ShardUnavailable the ticket may be spent: get another."""
+        family_id = family_of_ticket(ticket)
+        if family_id is None:
+            return TicketInvalid()
+        return cast(
+            IssueTicket | TicketInvalid,
+            await self._pool.ask(SERVICE, self._pool.shard_of(family_id), "spend_tickets", SpendTicket(ticket)),
+        )
 
     async def _ask(self, family_id: str, command: object, traceparent: str | None) -> Any:
         return await self._pool.ask(

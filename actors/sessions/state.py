@@ -176,6 +176,11 @@ class SessionMemory:
             # Nothing can precede the start of a family that is made at a sign-in: no row needs to be loaded.
             family.loaded = family.loaded or event.event_id == first_start_id(payload.family_id)
 
+    def revoked(self, family_id: str) -> bool:
+        """Whether the memory holds that the family is revoked; False also when it holds nothing of it."""
+        family = self._families.get(family_id)
+        return family is not None and family.revoked
+
     def entries(self) -> int:
         return len(self._families)
 

@@ -32,6 +32,53 @@ def _packed(commands: Sequence[Command]) -> bytes:
     return b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type]  # stub: 1-tuples
 
 
+async def open_stream(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection that has signed in and chosen its database (RESP2). Raises OSError, EOFError: it was refused."""
+    options = parse_url(url)
+    path = options.get("path")
+    if path:
+        reader, writer = await asyncio.open_unix_connection(path)
+    else:
+        ssl = True if "SSL" in getattr(options.get("connection_class"), "__name__", "") else None
+        reader, writer = await asyncio.open_connection(
+            options.get("host", "localhost"), options.get("port", 6379), ssl=ssl
+        )
+    greeting: list[Command] = []
+    if options.get("password"):
+        user = (options["username"],) if options.get("username") else ()
+        greeting.append(("AUTH", *user, options["password"]))
+    if options.get("db"):
+        greeting.append(("SELECT", options["db"]))
+    if greeting:
+        writer.write(_packed(greeting))
+        try:
+            replies = await _replies(reader, hiredis.Reader(), len(greeting))
+        except BaseException:
+            writer.close()
+            raise
+        refused = next((reply for reply in replies if isinstance(reply, hiredis.ReplyError)), None)
+        if refused is not None:
+            writer.close()
+            raise OSError(f"Redis refused the connection: {str(refused)[:64]}")
+    return reader, writer
+
+
+async def _replies(reader: asyncio.StreamReader, parser: hiredis.Reader, expected: int) -> list[Any]:
+    replies: list[Any] = []
+    while True:
+        while len(replies) < expected:
+            reply = parser.gets()
+            if reply is False:
+                break
+            replies.append(reply)
+        if len(replies) == expected:
+            return replies
+        data = await reader.read(CHUNK)
+        if not data:
+            raise EOFError("connection closed")
+        parser.feed(data)
+
+
 class RedisLane:
     """One connection that carries one batch of commands at a time; it connects when it is first used.
 
@@ -39,7 +86,7 @@ class RedisLane:
     """
 
     def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._options = parse_url(url)
+        self._url = url
         self._timeout_s = timeout_s
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._parser = hiredis.Reader()
@@ -74,47 +121,11 @@ class RedisLane:
         assert self._streams is not None
         reader, writer = self._streams
         writer.write(packed)
-        return await self._replies(reader, expected)
-
-    async def _replies(self, reader: asyncio.StreamReader, expected: int) -> list[Any]:
-        replies: list[Any] = []
-        gets = self._parser.gets
-        while True:
-            while len(replies) < expected:
-                reply = gets()
-                if reply is False:
-                    break
-                replies.append(reply)
-            if len(replies) == expected:
-                return replies
-            data = await reader.read(CHUNK)
-            if not data:
-                raise EOFError("connection closed")
-            self._parser.feed(data)
+        return await _replies(reader, self._parser, expected)
 
     async def _connect(self) -> None:
-        options = self._options
         self._parser = hiredis.Reader()
-        path = options.get("path")
-        if path:
-            reader, writer = await asyncio.open_unix_connection(path)
-        else:
-            ssl = True if "SSL" in getattr(options.get("connection_class"), "__name__", "") else None
-            reader, writer = await asyncio.open_connection(
-                options.get("host", "localhost"), options.get("port", 6379), ssl=ssl
-            )
-        self._streams = (reader, writer)
-        greeting: list[Command] = []
-        if options.get("password"):
-            user = (options["username"],) if options.get("username") else ()
-            greeting.append(("AUTH", *user, options["password"]))
-        if options.get("db"):
-            greeting.append(("SELECT", options["db"]))
-        if greeting:
-            writer.write(_packed(greeting))
-            for reply in await self._replies(reader, len(greeting)):
-                if isinstance(reply, hiredis.ReplyError):
-                    raise OSError(f"Redis refused the connection: {str(reply)[:64]}")
+        self._streams = await open_stream(self._url)
 
     def _drop(self) -> None:
         if self._streams is not None:

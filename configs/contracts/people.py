@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import date
-from typing import Final
+from typing import Final, Literal
 
 import h3
 
@@ -24,6 +24,12 @@ GRID_RESOLUTION: Final = 6
 EARTH_RADIUS_KM: Final = 6371.0088
 """Mean radius (IUGG)."""
 MINIMUM_SHOWN_KM: Final = 2
+
+Bucket = Literal["now", "today", "week", "older"]
+"""How long ago somebody was last active, as others see it."""
+NOW_S: Final = 900
+DAY_S: Final = 86_400
+WEEK_S: Final = 7 * DAY_S
 
 
 class PositionInvalid(PlatformError):
@@ -70,3 +76,10 @@ def role_mask(roles: tuple[str, ...] | list[str]) -> int:
 
 def gender_mask(genders: tuple[str, ...] | list[str]) -> int:
     return sum(1 << GENDER_CODES[gender] for gender in set(genders))
+
+
+def activity_bucket(ago_s: float | None) -> Bucket:
+    """How long ago, coarsely: within 15 minutes, a day, a week, or longer (also: never, None)."""
+    if ago_s is None or ago_s > WEEK_S:
+        return "older"
+    return "now" if ago_s <= NOW_S else "today" if ago_s <= DAY_S else "week"

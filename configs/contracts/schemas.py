@@ -1,4 +1,4 @@
-"""JSON Schema and AsyncAPI of all events, made from the event types themselves.
+"""JSON Schema and AsyncAPI of all events and realtime frames, made from their types themselves.
 
 ``python -m configs.contracts.schemas > docs/asyncapi.json`` writes the committed document; a test says when it is stale.
 """
@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from configs.contracts.events import EVENTS, Barrier, Payload
+from configs.contracts.frames import CLIENT_FRAMES, CLOSE_CODES, ERRORS, FRAME_BYTES, SERVER_FRAMES
 from configs.contracts.topics import TOPICS, Topic
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -30,6 +32,54 @@ def _payloads() -> tuple[type[Payload], ...]:
 def _components(template: str) -> dict[str, Schema]:
     _, components = msgspec.json.schema_components(_payloads(), ref_template=template)
     return components
+
+
+FRAME_SETS = (("client", CLIENT_FRAMES), ("server", SERVER_FRAMES))
+
+
+def _frame_name(side: str, frame: type[msgspec.Struct]) -> str:
+    return f"{side}.{frame.__struct_config__.tag}"
+
+
+def _frame_schema(side: str, frame: type[msgspec.Struct]) -> Schema:
+    """The schema of one frame. Clients ignore fields that they do not know; the gateway refuses them."""
+    [_], components = msgspec.json.schema_components([frame])
+    schema: Schema = components[frame.__name__]
+    schema["title"] = _frame_name(side, frame)
+    return schema
+
+
+def _frame_message(side: str, frame: type[msgspec.Struct]) -> Schema:
+    message: Schema = {
+        "name": _frame_name(side, frame),
+        "contentType": "application/json",
+        "payload": {"$ref": f"#/components/schemas/{_frame_name(side, frame)}"},
+    }
+    if frame.__doc__:
+        message["summary"] = " ".join(frame.__doc__.split())
+    return message
+
+
+def _realtime_channel() -> Schema:
+    errors = "; ".join(f"`{code}`: {title}" for code, title in ERRORS.items())
+    closes = "; ".join(f"{close.code}: {close.title} ({close.client})" for close in CLOSE_CODES)
+    names = [_frame_name(side, frame) for side, frame_set in FRAME_SETS for frame in frame_set]
+    return {
+        "address": "/api/v1/messaging/ws",
+        "description": "The realtime socket: text frames, one JSON object each, told apart by `type`, at most "
+        f"{FRAME_BYTES} bytes. Opened with `?ticket=` from POST /messaging/ws-ticket, or by an `authenticate` frame within "
+        f"5 seconds. Codes of `error` frames: {errors} Close codes: {closes}.",
+        "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+        "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
+    }
+
+
+def _realtime_operation(action: str, side: str, frames: Sequence[type[msgspec.Struct]]) -> Schema:
+    return {
+        "action": action,
+        "channel": {"$ref": "#/channels/realtime"},
+        "messages": [{"$ref": f"#/channels/realtime/messages/{_frame_name(side, frame)}"} for frame in frames],
+    }
 
 
 def _envelope(payload: type[Payload], payload_schema: Schema) -> Schema:
@@ -110,20 +160,27 @@ def asyncapi() -> Schema:
     return {
         "asyncapi": ASYNCAPI_VERSION,
         "info": {
-            "title": "Events of the platform",
+            "title": "Events and realtime frames of the platform",
             "version": DOCUMENT_VERSION,
             "description": "Fields are only ever added, with defaults; readers ignore what they do not know. "
             "An optional field that was not set is not written.",
         },
         "defaultContentType": "application/json",
-        "channels": {topic.name: _channel(topic) for topic in TOPICS},
+        "channels": {topic.name: _channel(topic) for topic in TOPICS} | {"realtime": _realtime_channel()},
         "operations": {
             f"append.{topic.name}": {"action": "send", "channel": {"$ref": f"#/channels/{topic.name}"}}
             for topic in TOPICS
+        } | {
+            "realtime.receive": _realtime_operation("receive", "client", CLIENT_FRAMES),
+            "realtime.send": _realtime_operation("send", "server", SERVER_FRAMES),
         },
         "components": {
-            "messages": {payload.TYPE: _message(payload) for payload in _payloads()},
-            "schemas": _components("#/components/schemas/{name}"),
+            "messages": {payload.TYPE: _message(payload) for payload in _payloads()} | {
+                _frame_name(side, frame): _frame_message(side, frame) for side, frames in FRAME_SETS for frame in frames
+            },
+            "schemas": _components("#/components/schemas/{name}") | {
+                _frame_name(side, frame): _frame_schema(side, frame) for side, frames in FRAME_SETS for frame in frames
+            },
         },
     }
 

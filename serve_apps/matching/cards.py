@@ -14,7 +14,7 @@ from actors.impressions.commands import Shown
 from cluster.connections.reading import Command
 from configs.contracts.events import CardsServed, Role
 from configs.contracts.ids import key64, new_id
-from configs.contracts.people import shown_distance_km
+from configs.contracts.people import Bucket, shown_distance_km
 from configs.contracts.ranking import Assignment, assigned
 from configs.contracts.read_model import RANKING, UserRecord, deck_key, read_ranking, read_record, record_key
 from serve_apps.dependencies import Dependencies
@@ -23,7 +23,7 @@ from serve_apps.matching.decks import Bookmark, StoredDeck, cursor_of, following
 from serve_apps.matching.filters import NO_FILTERS, CardsQuery, fitting_distance_km, narrowed, next_distance_km
 from serve_apps.matching.impressions import Impressions
 from serve_apps.problems import SIGNED_IN, Refused
-from serve_apps.views import Bucket, Moment
+from serve_apps.views import Moment
 
 DECKS_A_REQUEST: Final = 3
 """Decks one request looks through at most when most of their cards are no longer valid."""

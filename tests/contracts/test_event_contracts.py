@@ -84,7 +84,9 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
 
 def test_every_event_stands_on_one_channel_and_barriers_on_all() -> None:
     channels = schemas.asyncapi()["channels"]
+    sockets = channels.pop("realtime")
     assert set(channels) == {topic.name for topic in TOPICS}
+    assert not set(sockets["messages"]) & set(BY_TYPE)
     for payload, topic in TOPIC_OF.items():
         assert [name for name, channel in channels.items() if payload.TYPE in channel["messages"]] == [topic.name]
     assert all(Barrier.TYPE in channel["messages"] for channel in channels.values())

@@ -12,6 +12,8 @@ import psycopg
 from configs.contracts import changes, topics
 from configs.contracts.events import (
     AccountRegistered,
+    Matched,
+    NotificationSent,
     PasswordRehashed,
     SessionRevoked,
     UserCreated,
@@ -29,6 +31,7 @@ from configs.contracts.read_model import (
     put_record,
 )
 from writers.loads.ranking import present
+from writers.projections.telling import is_news, match_told, notification_told
 from writers.records import Fact
 
 ACTION_NAMES = {code: name for name, code in ACTION_CODES.items()}
@@ -55,6 +58,8 @@ class Changes:
 
     operations: list[Operation] = field(default_factory=list)
     revoked: dict[str, int] = field(default_factory=dict)
+    told: list[tuple[str, bytes]] = field(default_factory=list)
+    """(channel, frame) for sockets, after the operations; one may be told twice."""
 
 
 Project = Callable[[psycopg.Connection[Any], Sequence[Fact], Changes], None]
@@ -118,19 +123,28 @@ def swipes(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes
 def matches(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """From the rows: a match that was recorded twice, or ended before, is theirs to tell."""
     pairs = {(record.event.payload.low_id, record.event.payload.high_id) for record in records}
+    begun = {
+        (record.event.payload.low_id, record.event.payload.high_id)
+        for record in records if isinstance(record.event.payload, Matched)
+    }
     for low, high, status, generation, matched_at, version in conn.execute(
         MATCHED, ([low for low, _ in pairs], [high for _, high in pairs])
     ):
-        into.operations += (
-            changes.matched(low, high, matched_at=matched_at, generation=generation, version=version)
-            if status == "active"
-            else changes.ended(low, high, generation=generation, reason=status, version=version)
-        )
+        if status != "active":
+            into.operations += changes.ended(low, high, generation=generation, reason=status, version=version)
+            continue
+        into.operations += changes.matched(low, high, matched_at=matched_at, generation=generation, version=version)
+        if (low, high) in begun and is_news(matched_at):
+            into.told += (match_told(low, high, matched_at), match_told(high, low, matched_at))
 
 
 def notifications(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """From the rows: one that was derived twice must not become unread again."""
     names = {(record.event.payload.user_id, record.event.payload.notification_id) for record in records}
+    sent = {
+        (record.event.payload.user_id, record.event.payload.notification_id)
+        for record in records if isinstance(record.event.payload, NotificationSent)
+    }
     for user_id, ident, kind, title, body, data, created_at, read, version in conn.execute(
         NOTIFIED, ([user for user, _ in names], [ident for _, ident in names])
     ):
@@ -141,6 +155,8 @@ def notifications(conn: psycopg.Connection[Any], records: Sequence[Fact], into: 
         into.operations.append(
             put_entry("note", user_id, ident, entry, version=version, at_ms=_milliseconds(created_at))
         )
+        if (user_id, ident) in sent and not read and is_news(created_at):
+            into.told.append(notification_told(user_id, entry))
 
 
 def _milliseconds(at: datetime) -> int:

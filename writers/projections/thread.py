@@ -158,9 +158,11 @@ class ProjectionThread:
             facts.setdefault(record.topic, []).append(fact)
         found = changes_of(conn, facts)
         apply(client, found.operations)
-        pipeline = client.pipeline(transaction=False)
+        pipeline: Any = client.pipeline(transaction=False)
         if found.revoked:
             pipeline.zadd(REVOKED, found.revoked, nx=True)
+        for channel, frame in found.told:
+            pipeline.execute_command("SPUBLISH", channel, frame)
         for place, offset in next_offsets(records).items():
             pipeline.set(position_key(place), f"{generations.get(place[0], 1)}:{offset}")
         pipeline.get(GENERATION)
