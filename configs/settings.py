@@ -110,6 +110,41 @@ class Ranking(_Group):
     refresh_period_s: int = Field(0, ge=0, description="seconds between two people tables (history, exposure prices); 0: only by `sugar ranking refresh`")
 
 
+class Push(_Group):
+    """Push notifications. A platform without keys is off, or kept in the outbox."""
+
+    delay_s: float = Field(5.0, ge=0, le=60, description="seconds that a connected device has to acknowledge before a push is sent")
+    outbox: bool = Field(False, description="keep what would be pushed to platforms without keys in a list for `sugar push`")
+    fcm_service_account: SecretStr = Field(SecretStr(""), description="Firebase service account as JSON text; empty: FCM is off")
+    fcm_url: str = Field("https://fcm.googleapis.com", description="base URL of FCM HTTP v1")
+    apns_key_pem: SecretStr = Field(SecretStr(""), description="APNs token signing key (.p8 text); empty: APNs is off")
+    apns_key_id: str = Field("", description="key id of the APNs key")
+    apns_team_id: str = Field("", description="Apple team id")
+    apns_topic: str = Field("", description="bundle id of the app")
+    apns_url: str = Field("https://api.push.apple.com", description="base URL of APNs; api.sandbox.push.apple.com for development builds")
+    vapid_key_pem: SecretStr = Field(SecretStr(""), description="VAPID private key (P-256, PEM); empty: Web Push is off")
+    vapid_subject: str = Field("", description="mailto: or https: address that push services may contact")
+    webpush_hosts: tuple[str, ...] = Field(
+        ("fcm.googleapis.com", "updates.push.services.mozilla.com", ".push.apple.com", ".notify.windows.com"),
+        description="hosts that subscriptions may name (leading dot: and below it); this platform posts to no other (JSON list)",
+    )
+    ca_file: str = Field("", description="PEM file of the only authorities trusted for providers; empty: the system's")
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """The platforms that have keys."""
+        keys = {"fcm": self.fcm_service_account, "apns": self.apns_key_pem, "webpush": self.vapid_key_pem}
+        return tuple(name for name, key in keys.items() if key.get_secret_value())
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if "apns" in self.providers and not (self.apns_key_id and self.apns_team_id and self.apns_topic):
+            raise ValueError("push.apns_key_pem needs apns_key_id, apns_team_id and apns_topic")
+        if "webpush" in self.providers and not self.vapid_subject.startswith(("mailto:", "https://")):
+            raise ValueError("push.vapid_key_pem needs vapid_subject, a mailto: or https: address")
+        return self
+
+
 class Settings(BaseSettings):
     """The whole configuration. Precedence: arguments, environment, profile file, defaults."""
 
@@ -136,6 +171,7 @@ class Settings(BaseSettings):
     auth: Auth = Auth()
     writing: Writing = Writing()
     ranking: Ranking = Ranking()
+    push: Push = Push()
 
     @classmethod
     def settings_customise_sources(

@@ -21,6 +21,7 @@ from configs.contracts.read_model import (
     listing_keys,
     record_key,
     relation_key,
+    unread_key,
 )
 from writers.loads.people import Entry, Person
 
@@ -52,6 +53,8 @@ class Copy:
     open: bool
     listings: Mapping[Listing, Mapping[str, tuple[int, Any, int]]]
     """Entries that are in their list: id -> (version, decoded JSON, Unix ms)."""
+    unread: frozenset[str]
+    """Ids in the set of unread notifications."""
     credentials: Mapping[str, tuple[int, Any] | None]
 
 
@@ -66,6 +69,7 @@ def read_copies(client: redis.Redis, people: Mapping[str, Person]) -> dict[str, 
             order, entries = listing_keys(listing, user_id)
             pipeline.zrange(order, 0, -1, withscores=True)
             pipeline.hgetall(entries)
+        pipeline.smembers(unread_key(user_id))
         for email_hash in person.credentials:
             pipeline.get(credential_key(email_hash))
     replies = iter(pipeline.execute())
@@ -82,7 +86,9 @@ def _copy(replies: Iterator[Any], person: Person) -> Copy:
         listings[listing] = {
             member.decode(): (*_versioned(entries[member]), int(score)) for member, score in order if member in entries
         }
+    unread = frozenset(member.decode() for member in next(replies))
     return Copy(
+        unread=unread,
         record=None if record is None else json.loads(record), fields=_all_versioned(fields),
         relations=_all_versioned(relations), open=is_open, listings=listings,
         credentials={
@@ -117,6 +123,9 @@ def compare(user_id: str, person: Person, copy: Copy) -> Iterator[Difference]:
     )
     for listing, entries in person.listings.items():
         yield from _compare_listing(listing, user_id, entries, copy.listings[listing])
+    unread = {name for name, (_, entry, _) in copy.listings["note"].items() if not entry.get("read", False)}
+    for name in sorted(unread ^ copy.unread):
+        yield Difference("unread", user_id, name, other_version=0)
     for email_hash, (credential, version) in person.credentials.items():
         yield from _compare_credential(user_id, email_hash, credential, version, copy.credentials[email_hash])
 
@@ -180,6 +189,7 @@ def keys_of(user_ids: Iterable[str], people: Mapping[str, Person]) -> list[str]:
         keys += [record_key(user_id), f"fld:{{{user_id}}}", relation_key(user_id)]
         for listing in LISTING_BOUNDS:
             keys += listing_keys(listing, user_id)
+        keys.append(unread_key(user_id))
         keys += [credential_key(email_hash) for email_hash in people[user_id].credentials]
     return keys
 

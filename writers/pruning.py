@@ -39,6 +39,12 @@ DELETE FROM dead_letters WHERE (topic, generation, partition, record_offset) IN 
 )
 """
 """The stated retention: they hold personal data. Waiting ones show in the status for as long."""
+DEVICES: Final = """
+DELETE FROM device_tokens WHERE id IN (
+    SELECT id FROM device_tokens WHERE removed_at < now() - interval '30 days' LIMIT %s
+)
+"""
+"""As long as dead letters wait, whose replay may bring an older registration."""
 
 
 def prune(settings: Settings) -> dict[str, int]:
@@ -46,6 +52,7 @@ def prune(settings: Settings) -> dict[str, int]:
     with open_rows(settings, "pruning") as conn, translated():
         removed = {
             "idempotency_keys": _delete(conn, KEYS), "dead_letters": _delete(conn, LETTERS),
+            "devices": _delete(conn, DEVICES),
             "impressions": keep_days(conn, settings.ranking.impressions_days, datetime.now(UTC)),
         }
     try:

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 from actors.idempotency import IdempotencyConflict
 from configs.contracts.events import (
+    DeviceRegistered,
+    DeviceRemoved,
     LocationChanged,
+    NotificationPreferencesChanged,
     NotificationRead,
     NotificationSent,
+    NotificationsRead,
     PreferencesChanged,
     ProfileChanged,
     UserBlocked,
@@ -24,6 +28,7 @@ SERVICE = "users"
 RecordPayload = (
     ProfileChanged
     | PreferencesChanged
+    | NotificationPreferencesChanged
     | LocationChanged
     | WasActive
     | UserBlocked
@@ -31,6 +36,9 @@ RecordPayload = (
     | UserReported
     | NotificationSent
     | NotificationRead
+    | NotificationsRead
+    | DeviceRegistered
+    | DeviceRemoved
 )
 
 
@@ -38,7 +46,7 @@ RecordPayload = (
 class Record:
     """Record one fact that ``user_id`` states (or, for notifications, receives), once per Idempotency-Key.
 
-    ``topic_key`` is the record's key where it is not the user (user.reported: the reported object).
+    ``topic_key`` is the record's key where the payload does not tell it.
     ``scope`` names the route, so that one client key may serve several routes.
     """
 

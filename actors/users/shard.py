@@ -1,4 +1,4 @@
-"""The service of user shards: what people state, made durable in user.updated, user.reported, notification.send."""
+"""The service of user shards: what people state, made durable in user.updated, user.reported and notification.*."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.ids import partition_of
 from configs.contracts.loading import RowLoader
 from configs.contracts.positions import version_of
-from configs.contracts.topics import NOTIFICATION_SEND, USER_REPORTED, USER_UPDATED
+from configs.contracts.topics import NOTIFICATION_DEVICES, NOTIFICATION_SEND, USER_REPORTED, USER_UPDATED
 from configs.settings import Settings
 
-TOPICS = (USER_UPDATED.name, NOTIFICATION_SEND.name, USER_REPORTED.name)
+TOPICS = (USER_UPDATED.name, NOTIFICATION_SEND.name, USER_REPORTED.name, NOTIFICATION_DEVICES.name)
 
 
 class UserService(LogService[Record, UserAnswer]):
-    """Records each request once and in order; user.reported is followed whole, since its key is the reported object."""
+    """Records each request once and in order.
+
+    user.reported and notification.devices are followed whole, since their keys are reported objects and devices.
+    """
 
     METHODS = ("record",)
 
@@ -50,6 +53,7 @@ class UserService(LogService[Record, UserAnswer]):
                 Feed(USER_UPDATED.name, self._shards, self._shards, take),
                 Feed(NOTIFICATION_SEND.name, self._shards, self._shards, take),
                 Feed(USER_REPORTED.name, everywhere, everywhere, take),
+                Feed(NOTIFICATION_DEVICES.name, everywhere, everywhere, take),
             ],
             die=die,
         )

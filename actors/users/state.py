@@ -20,6 +20,8 @@ from actors.sharding.memory import Append, Decision
 from actors.users.commands import IdempotencyConflict, LimitReached, Record, Recorded, RecordPayload
 from configs.contracts.events import (
     TOPIC_OF,
+    DeviceRegistered,
+    DeviceRemoved,
     Event,
     LocationChanged,
     NotificationSent,
@@ -97,7 +99,7 @@ class UserMemory:
                 return Decision((), lambda versions: LimitReached(wait_s))
         event_id = new_id()
         recorded = _completed(payload, event_id, request, command.body_digest)
-        key = command.topic_key or (payload.target_id if isinstance(payload, UserReported) else command.user_id)
+        key = command.topic_key or _key_of(payload)
         return Decision(
             (Append(TOPIC_OF[type(payload)], key, Event(event_id, now, key, recorded)),),
             lambda versions: Recorded(event_id, versions[0], replayed=False, payload=recorded),
@@ -151,6 +153,15 @@ class UserMemory:
     def evict(self, limit: int, committed: Callable[[str], int]) -> int:
         """As ``Memory.evict``; a person's events stand in several topics, so ``settle`` says what rows hold."""
         return self._people.evict(limit, lambda key, person: key not in self._unsettled)
+
+
+def _key_of(payload: RecordPayload) -> str:
+    """The record's key: whose facts must stay in order."""
+    if isinstance(payload, UserReported):
+        return payload.target_id
+    if isinstance(payload, DeviceRegistered | DeviceRemoved):
+        return payload.device_id
+    return payload.user_id
 
 
 def _request_of(command: Record) -> str | None:

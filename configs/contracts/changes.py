@@ -5,12 +5,14 @@ Both know the version of the event, so whichever of the two comes later changes 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
 from configs.contracts.events import (
     LocationChanged,
     MatchEnd,
+    NotificationPreferencesChanged,
     NotificationSent,
     Payload,
     PreferencesChanged,
@@ -30,6 +32,7 @@ from configs.contracts.read_model import (
     open_person,
     put_credential,
     put_entry,
+    put_notification,
     put_record,
     put_relation,
 )
@@ -39,6 +42,16 @@ _PREFERENCES: Final = (
     ("age_min", "ageMin"), ("age_max", "ageMax"), ("max_distance_km", "maxDistanceKm"), ("roles", "roles"),
     ("genders", "genders"), ("hide_distance", "hideDistance"), ("discoverable", "discoverable"),
 )
+_NOTIFYING: Final = (
+    ("push_match", "pushMatch"), ("push_message", "pushMessage"), ("push_like", "pushLike"),
+    ("push_super_like", "pushSuperLike"), ("push_system", "pushSystem"), ("list_match", "listMatch"),
+    ("list_like", "listLike"), ("list_super_like", "listSuperLike"), ("quiet_hours", "quietHours"),
+    ("time_zone", "timeZone"), ("show_content", "showContent"),
+)
+SECTIONS: Final[Mapping[type[Payload], Sequence[tuple[str, str]]]] = {
+    ProfileChanged: _PROFILE, PreferencesChanged: _PREFERENCES, NotificationPreferencesChanged: _NOTIFYING,
+}
+"""Section of user.updated -> (its field, the record's name for it)."""
 _PAIR_LISTINGS: Final[tuple[Listing, ...]] = ("match", "conv")
 
 
@@ -56,8 +69,8 @@ def created(
 
 def recorded(payload: Payload, version: int) -> tuple[Operation, ...]:
     """What an account change does to records and relations; nothing for reports and notifications."""
-    if isinstance(payload, ProfileChanged | PreferencesChanged):
-        names = _PROFILE if isinstance(payload, ProfileChanged) else _PREFERENCES
+    names = SECTIONS.get(type(payload))
+    if names is not None and isinstance(payload, ProfileChanged | PreferencesChanged | NotificationPreferencesChanged):
         fields = {name: value for field, name in names if (value := getattr(payload, field)) is not None}
         return (put_record(payload.user_id, fields, version),) if fields else ()
     if isinstance(payload, LocationChanged):
@@ -110,7 +123,7 @@ def notified(payload: NotificationSent, at: datetime, version: int) -> tuple[Ope
         notification_id=payload.notification_id, kind=payload.kind, title=payload.title, body=payload.body,
         data=payload.data, created_at=rfc3339(at),
     )
-    return (put_entry("note", payload.user_id, entry.notification_id, entry, version=version, at_ms=_milliseconds(at)),)
+    return (put_notification(payload.user_id, entry, version=version, at_ms=_milliseconds(at)),)
 
 
 def rfc3339(at: datetime) -> str:

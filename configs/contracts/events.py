@@ -18,6 +18,7 @@ from configs.contracts.topics import Topic
 
 Role = Literal["sugar_baby", "sugar_daddy"]
 Gender = Literal["woman", "man", "non_binary"]
+Platform = Literal["fcm", "apns", "webpush"]
 SwipeAction = Literal["like", "pass", "super_like"]
 MatchEnd = Literal["unmatched", "blocked", "undone"]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -125,6 +126,26 @@ class PreferencesChanged(Payload, frozen=True, kw_only=True):
     genders: tuple[Gender, ...] | None = None
     hide_distance: bool | None = None
     discoverable: bool | None = None
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class NotificationPreferencesChanged(Payload, frozen=True, kw_only=True):
+    """What a person wants to hear of, and where; only the fields that were sent. An empty text clears the field."""
+
+    TYPE: ClassVar[str] = "notification_preferences_changed"
+    user_id: str
+    push_match: bool | None = None
+    push_message: bool | None = None
+    push_like: bool | None = None
+    push_super_like: bool | None = None
+    push_system: bool | None = None
+    list_match: bool | None = None
+    list_like: bool | None = None
+    list_super_like: bool | None = None
+    quiet_hours: str | None = None
+    time_zone: str | None = None
+    show_content: bool | None = None
     idempotency_key: str | None = None
     body_digest: str | None = None
 
@@ -261,6 +282,11 @@ class MessageRead(Payload, frozen=True, kw_only=True):
 
 
 class NotificationSent(Payload, frozen=True, kw_only=True):
+    """``renews``: the notification of this id says something new; it is unread again and is not pushed again.
+
+    ``in_list`` False: it is pushed, and stands in no list.
+    """
+
     TYPE: ClassVar[str] = "notification_sent"
     notification_id: str
     user_id: str
@@ -268,6 +294,8 @@ class NotificationSent(Payload, frozen=True, kw_only=True):
     title: str
     body: str | None = None
     data: dict[str, str] = {}
+    renews: bool = False
+    in_list: bool = True
     idempotency_key: str | None = None
     body_digest: str | None = None
 
@@ -276,6 +304,48 @@ class NotificationRead(Payload, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "notification_read"
     notification_id: str
     user_id: str
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class NotificationsRead(Payload, frozen=True, kw_only=True):
+    """Everything that stands before this event in the person's notifications is read."""
+
+    TYPE: ClassVar[str] = "notifications_read"
+    user_id: str
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class DeviceRegistered(Payload, frozen=True, kw_only=True):
+    """The device is the person's, and nobody else's any more: a device has the owner of its newest registration.
+
+    ``device_id`` is derived from platform and token, and is the record's key. ``token``: FCM registration token, APNs
+    device token, or the endpoint of a Web Push subscription, whose keys are ``public_key`` and ``auth_secret``.
+    """
+
+    TYPE: ClassVar[str] = "device_registered"
+    device_id: Id
+    user_id: Id
+    platform: Platform
+    token: str
+    public_key: str | None = None
+    auth_secret: str | None = None
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class DeviceRemoved(Payload, frozen=True, kw_only=True):
+    """The person's device gets nothing more; says nothing when the device is somebody else's by now.
+
+    ``registration`` is the id of the device_registered event that it ends: a newer one stays.
+    """
+
+    TYPE: ClassVar[str] = "device_removed"
+    device_id: Id
+    user_id: Id
+    reason: Literal["signed_out", "unregistered", "too_many"]
+    registration: Id | None = None
     idempotency_key: str | None = None
     body_digest: str | None = None
 
@@ -330,6 +400,7 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.USER_CREATED, UserCreated),
     (topics.USER_UPDATED, ProfileChanged),
     (topics.USER_UPDATED, PreferencesChanged),
+    (topics.USER_UPDATED, NotificationPreferencesChanged),
     (topics.USER_UPDATED, LocationChanged),
     (topics.USER_UPDATED, WasActive),
     (topics.USER_UPDATED, UserBlocked),
@@ -345,6 +416,9 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.MESSAGING_MESSAGE_READ, MessageRead),
     (topics.NOTIFICATION_SEND, NotificationSent),
     (topics.NOTIFICATION_SEND, NotificationRead),
+    (topics.NOTIFICATION_SEND, NotificationsRead),
+    (topics.NOTIFICATION_DEVICES, DeviceRegistered),
+    (topics.NOTIFICATION_DEVICES, DeviceRemoved),
     (topics.RANKING_CONFIGURED, RankingConfigured),
 )
 """Every event with its topic. ``Barrier`` may stand on any topic and is skipped by every reader but its author."""

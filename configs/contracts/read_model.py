@@ -5,7 +5,7 @@ writers' projections. Every stored fact carries its version (16 hex digits); an 
 All keys of one person share the hash tag ``{user id}``, so that each operation is one slot of Redis Cluster.
 
 keys: ``rec:{u}`` JSON ``UserRecord`` · ``fld:{u}`` its fields with versions · ``rel:{u}`` blocks in both directions ·
-``match|conv|note|like:h:{u}`` entries by id and ``…:z:{u}`` their order · ``cred:{address hash}`` ·
+``match|conv|note|like:h:{u}`` entries by id and ``…:z:{u}`` their order · ``note:u:{u}`` unread notifications · ``cred:{address hash}`` ·
 ``revoked`` recently revoked token families · ``deck:{u}:filters`` (cache, 300 s) · ``generation`` (present: complete).
 """
 
@@ -169,6 +169,23 @@ end
 return 1
 """
 
+NOTICE_LUA: Final = """
+local old = redis.call('HGET', KEYS[2], ARGV[1])
+if old and string.sub(old, 1, 16) >= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ARGV[3])
+redis.call('ZADD', KEYS[1], ARGV[4], ARGV[1])
+redis.call(ARGV[6] == '1' and 'SREM' or 'SADD', KEYS[3], ARGV[1])
+local over = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[5])
+if over > 0 then
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, over - 1)) do
+    redis.call('HDEL', KEYS[2], member); redis.call('SREM', KEYS[3], member)
+  end
+  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, over - 1)
+end
+return 1
+"""
+"""``listing`` for notifications, which never leave the list but by age, and the set of those unread."""
+
 OPEN_LUA: Final = """
 for i = 1, #KEYS do redis.call('HSETNX', KEYS[i], ARGV[1], '1') end
 return 1
@@ -179,6 +196,7 @@ SCRIPTS: Final[Mapping[str, str]] = {
     "field": FIELD_LUA,
     "string": STRING_LUA,
     "listing": LISTING_LUA,
+    "notice": NOTICE_LUA,
     "open": OPEN_LUA,
 }
 
@@ -203,6 +221,11 @@ def relation_key(user_id: str) -> str:
 def listing_keys(listing: Listing, user_id: str) -> tuple[str, str]:
     """(order, entries): a sorted set of ids by time and a hash of id -> versioned JSON."""
     return f"{listing}:z:{{{user_id}}}", f"{listing}:h:{{{user_id}}}"
+
+
+def unread_key(user_id: str) -> str:
+    """The set of ids of unread notifications among those kept."""
+    return f"note:u:{{{user_id}}}"
 
 
 def credential_key(email_hash: str) -> str:
@@ -232,11 +255,25 @@ def put_relation(user_id: str, other_id: str, *, by_other: bool, blocked: bool, 
 
 def put_entry(listing: Listing, user_id: str, entry_id: str, entry: msgspec.Struct, *, version: int,
               at_ms: int | None) -> Operation:
-    """Puts one entry into a person's listing at a time, or (``at_ms`` None) takes it out and remembers that."""
+    """Puts one entry into a person's listing at a time, or (``at_ms`` None) takes it out and remembers that.
+
+    Notifications: ``put_notification``.
+    """
     score: int | str = "" if at_ms is None else at_ms
     return Operation(
         "listing", listing_keys(listing, user_id),
         (entry_id, version_text(version), msgspec.json.encode(entry), score, LISTING_BOUNDS[listing]),
+    )
+
+
+def put_notification(user_id: str, entry: NotificationEntry, *, version: int, at_ms: int) -> Operation:
+    """Puts a notification into a person's list, and among the unread ones or out of them."""
+    return Operation(
+        "notice", (*listing_keys("note", user_id), unread_key(user_id)),
+        (
+            entry.notification_id, version_text(version), msgspec.json.encode(entry), at_ms, LISTING_BOUNDS["note"],
+            "1" if entry.read else "0",
+        ),
     )
 
 

@@ -35,6 +35,7 @@ MATCHING_MATCHED = Topic("matching.matched", "match")
 MESSAGING_MESSAGE_SENT = Topic("messaging.message_sent", "conversation", restricted=True)
 MESSAGING_MESSAGE_READ = Topic("messaging.message_read", "conversation")
 NOTIFICATION_SEND = Topic("notification.send", "recipient")
+NOTIFICATION_DEVICES = Topic("notification.devices", "device: the hash of its push token", restricted=True)
 RANKING_CONFIGURED = Topic("ranking.configured", "the word ranking")
 
 TOPICS = (
@@ -49,6 +50,7 @@ TOPICS = (
     MESSAGING_MESSAGE_SENT,
     MESSAGING_MESSAGE_READ,
     NOTIFICATION_SEND,
+    NOTIFICATION_DEVICES,
     RANKING_CONFIGURED,
 )
 BY_NAME = {topic.name: topic for topic in TOPICS}

@@ -1,20 +1,27 @@
-"""Routes of notifications."""
+"""Routes of the list of notifications."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
-from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter
-from pydantic import AfterValidator, Field, StrictStr
 
 from configs.contracts import changes
-from configs.contracts.events import NotificationRead, NotificationSent
-from configs.contracts.read_model import MARKER, NotificationEntry, listing_keys, put_entry, read_versioned
+from configs.contracts.events import NotificationRead, NotificationSent, NotificationsRead
+from configs.contracts.read_model import (
+    MARKER,
+    NotificationEntry,
+    listing_keys,
+    put_notification,
+    read_versioned,
+    unread_key,
+)
 from serve_apps.dependencies import Dependencies
-from serve_apps.fields import Answer, Body, IdempotencyKey, NotificationIdPath, Success, Text, UserIdText, body_digest
+from serve_apps.fields import IdempotencyKey, NotificationIdPath, Success, body_digest
 from serve_apps.identity import Deps, Person, Service
+from serve_apps.notifications.models import Notification, Notifications, SendBody, Sent
 from serve_apps.pages import Cursor, Limit
 from serve_apps.problems import EVERYWHERE, SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import recorded, to_the_end
@@ -24,50 +31,15 @@ router = APIRouter(prefix="/notifications", tags=["notifications"])
 _ENTRIES = msgspec.json.Decoder(NotificationEntry)
 
 
-def _few(data: dict[str, str]) -> dict[str, str]:
-    if len(data) > 20:
-        raise ValueError("must have at most 20 members")
-    return data
-
-
-Data = Annotated[
-    dict[Annotated[Text, Field(min_length=1, max_length=64)], Annotated[Text, Field(max_length=500)]], AfterValidator(_few)
-]
-
-
-class SendBody(Body):
-    user_id: UserIdText
-    type: Annotated[StrictStr, Field(pattern=r"^[a-z][a-z0-9_.]{0,63}$")]
-    title: Annotated[Text, Field(min_length=1, max_length=200)]
-    body: Annotated[Text, Field(max_length=2_000)] | None = None
-    data: Data = Field(default_factory=dict, max_length=20)
-
-
-class Sent(Answer):
-    notification_id: str
-
-
-class Notification(Answer):
-    notification_id: str
-    type: str
-    title: str
-    body: str | None
-    data: dict[str, str]
-    created_at: datetime
-    read: bool
-
-
-class Notifications(Answer):
-    notifications: list[Notification]
-    next_cursor: str | None = None
-
-
 @router.post(
     "/send", operation_id="sendNotification", status_code=201, response_model=Sent,
     responses=errors(*EVERYWHERE, *WITH_BODY, "unauthenticated", "not_found", "read_model_unknown", "idempotency_conflict"),
 )
 async def send(body: SendBody, service: Service, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> Sent:
-    """Sends a person a notification, on behalf of a service (token with audience `internal`)."""
+    """Sends a person a notification, on behalf of a service (token with audience `internal`).
+
+    It stands in the list at once, and is pushed when no device acknowledges it and the person's preferences allow it.
+    """
     record = (await dependencies.people.records((body.user_id,))).get(body.user_id)
     if record is None or not record.exists:
         raise Refused("not_found")
@@ -92,8 +64,14 @@ async def _sent(dependencies: Dependencies, payload: NotificationSent, scope: st
     "/list", operation_id="listNotifications", response_model=Notifications, responses=errors(*SIGNED_IN, "cursor_invalid")
 )
 async def list_notifications(person: Person, dependencies: Deps, limit: Limit = 20, cursor: Cursor = None) -> Notifications:
-    """The newest 500 notifications, newest first."""
-    page = await dependencies.listings.page("note", person.user_id, limit, cursor)
+    """The newest 500 notifications, newest first, and how many of them are unread."""
+    page, (unread, _) = await asyncio.gather(
+        dependencies.listings.page("note", person.user_id, limit, cursor),
+        dependencies.people.sets(
+            person.user_id, ("SCARD", unread_key(person.user_id)),
+            ("HMGET", listing_keys("note", person.user_id)[1], MARKER), marked=(1,),
+        ),
+    )
     return Notifications(
         notifications=[
             Notification(
@@ -102,6 +80,7 @@ async def list_notifications(person: Person, dependencies: Deps, limit: Limit = 
             )
             for entry in (_ENTRIES.decode(value) for _, value in page.entries)
         ],
+        unread_count=unread,
         next_cursor=page.next_cursor,
     )
 
@@ -134,6 +113,38 @@ async def _read(dependencies: Dependencies, user_id: str, entry: NotificationEnt
     )
     if answer.payload is not None:
         seen = msgspec.structs.replace(entry, read=True)
-        await dependencies.write_through.apply(
-            put_entry("note", user_id, entry.notification_id, seen, version=answer.version, at_ms=at_ms)
+        await dependencies.write_through.apply(put_notification(user_id, seen, version=answer.version, at_ms=at_ms))
+
+
+@router.post(
+    "/read-all", operation_id="readAllNotifications", response_model=Success,
+    responses=errors(*SIGNED_IN, "idempotency_conflict"),
+)
+async def read_all(person: Person, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> Success:
+    """Marks everything that was sent before this request as read; without anything unread it changes nothing."""
+    _, entries = listing_keys("note", person.user_id)
+    unread, _ = await dependencies.people.sets(
+        person.user_id, ("SMEMBERS", unread_key(person.user_id)), ("HMGET", entries, MARKER), marked=(1,)
+    )
+    if unread:
+        await to_the_end(_read_all(dependencies, person.user_id, sorted(unread), idempotency_key))
+    return Success()
+
+
+async def _read_all(dependencies: Dependencies, user_id: str, unread: list[bytes], key: str | None) -> None:
+    answer = await recorded(
+        dependencies, user_id, NotificationsRead(user_id=user_id), scope="readAllNotifications", idempotency_key=key,
+        body_digest=body_digest(dependencies.seals.key, ""),
+    )
+    if answer.payload is None:
+        return
+    order, entries = listing_keys("note", user_id)
+    values, scores = await dependencies.reads.read(("HMGET", entries, *unread), ("ZMSCORE", order, *unread))
+    await dependencies.write_through.apply(*(
+        put_notification(
+            user_id, msgspec.structs.replace(_ENTRIES.decode(read_versioned(value)[1]), read=True),
+            version=answer.version, at_ms=int(float(score)),
         )
+        for value, score in zip(values, scores, strict=True)
+        if value is not None and score is not None and read_versioned(value)[0] < answer.version
+    ))

@@ -30,6 +30,7 @@ from configs.contracts.read_model import (
     put_relation,
     record_key,
     relation_key,
+    unread_key,
 )
 from configs.settings import Settings
 from writers.commit import write_facts
@@ -55,7 +56,10 @@ steps = st.one_of(
     st.tuples(st.just("match"), two, st.integers(1, 2)),
     st.tuples(st.just("end"), two, st.sampled_from(["unmatched", "blocked", "undone"])),
     st.tuples(st.just("notify"), person, st.integers(0, 2)),
+    st.tuples(st.just("renew"), person, st.integers(0, 2)),
     st.tuples(st.just("read"), person, st.integers(0, 2)),
+    st.tuples(st.just("read all"), person, st.none()),
+    st.tuples(st.just("wishes"), person, st.sampled_from([{"push_like": False}, {"quiet_hours": "22:00-07:00"}, {"quiet_hours": ""}])),
     st.tuples(st.just("rehash"), person, st.sampled_from(["h1", "h2"])),
 )
 
@@ -96,6 +100,11 @@ class History:
             ),
             "active": lambda: events.WasActive(user_id=user, active_at=START + timedelta(seconds=len(self.facts))),
             "notify": lambda: events.NotificationSent(notification_id=note, user_id=user, kind="match", title="t"),
+            "renew": lambda: events.NotificationSent(
+                notification_id=note, user_id=user, kind="like", title=f"t{len(self.facts)}", renews=True
+            ),
+            "read all": lambda: events.NotificationsRead(user_id=user),
+            "wishes": lambda: events.NotificationPreferencesChanged(user_id=user, **what),
             "read": lambda: events.NotificationRead(notification_id=note, user_id=user),
             "rehash": lambda: events.PasswordRehashed(
                 user_id=user, email_hash=self.addresses[who], password_hash=str(what)
@@ -148,6 +157,9 @@ def seen(client: redis.Redis, history: History) -> dict[str, Any]:
             members: Any = client.zrange(order, 0, -1, withscores=True)
             contents: Any = client.hgetall(entries)
             found[f"{listing} {user}"] = [(name, score, json.loads(contents[name][16:])) for name, score in members]
+        unread: Any = client.smembers(unread_key(user))
+        found[f"unread {user}"] = sorted(unread)
+        assert unread == {name for name, _, entry in found[f"note {user}"] if not entry["read"]}
     for address in history.addresses:
         found[address] = client.get(credential_key(address))
     return found
@@ -172,6 +184,7 @@ def forget(client: redis.Redis, history: History) -> None:
         client.delete(record_key(user), f"fld:{{{user}}}", relation_key(user))
         for listing in LISTING_BOUNDS:
             client.delete(*listing_keys(listing, user))
+        client.delete(unread_key(user))
     client.delete(*(credential_key(address) for address in history.addresses))
 
 

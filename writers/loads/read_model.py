@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from configs.contracts.read_model import Operation, open_person, put_credential, put_entry, put_record, put_relation
+from configs.contracts.read_model import (
+    NotificationEntry,
+    Operation,
+    open_person,
+    put_credential,
+    put_entry,
+    put_notification,
+    put_record,
+    put_relation,
+)
 from writers.connections import Connection
 from writers.loads.people import Person, load_credentials, load_people
 
@@ -24,7 +33,10 @@ def operations(user_id: str, person: Person) -> Iterator[Operation]:
         yield put_relation(user_id, other_id, by_other=direction == "by", blocked=blocked, version=version)
     for listing, entries in person.listings.items():
         for entry_id, entry in entries.items():
-            yield put_entry(listing, user_id, entry_id, entry.content, version=entry.version, at_ms=entry.at_ms)
+            if isinstance(entry.content, NotificationEntry) and entry.at_ms is not None:
+                yield put_notification(user_id, entry.content, version=entry.version, at_ms=entry.at_ms)
+            else:
+                yield put_entry(listing, user_id, entry_id, entry.content, version=entry.version, at_ms=entry.at_ms)
     for email_hash, (credential, version) in person.credentials.items():
         yield put_credential(email_hash, credential, version)
     yield open_person(user_id)

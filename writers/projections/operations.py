@@ -13,7 +13,9 @@ from configs.contracts import changes, topics
 from configs.contracts.events import (
     AccountRegistered,
     Matched,
+    NotificationRead,
     NotificationSent,
+    NotificationsRead,
     PasswordRehashed,
     SessionRevoked,
     UserCreated,
@@ -27,6 +29,7 @@ from configs.contracts.read_model import (
     open_person,
     put_credential,
     put_entry,
+    put_notification,
     put_ranking,
     put_record,
 )
@@ -49,6 +52,11 @@ FROM matches JOIN unnest(%s::uuid[], %s::uuid[]) AS pair (low, high) ON member_i
 NOTIFIED = """
 SELECT user_id::text, id::text, kind, title, body, data, created_at, read_at IS NOT NULL, version
 FROM notifications JOIN unnest(%s::uuid[], %s::uuid[]) AS named (owner, name) ON user_id = owner AND id = name
+"""
+READ_AT_ONCE = """
+SELECT user_id::text, id::text, kind, title, body, data, created_at, TRUE, notifications.version
+FROM notifications JOIN unnest(%s::uuid[], %s::bigint[]) AS named (owner, at)
+     ON user_id = owner AND notifications.version = at AND read_at IS NOT NULL
 """
 
 
@@ -140,21 +148,25 @@ def matches(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
 
 def notifications(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """From the rows: one that was derived twice must not become unread again."""
-    names = {(record.event.payload.user_id, record.event.payload.notification_id) for record in records}
     sent = {
         (record.event.payload.user_id, record.event.payload.notification_id)
         for record in records if isinstance(record.event.payload, NotificationSent)
     }
-    for user_id, ident, kind, title, body, data, created_at, read, version in conn.execute(
-        NOTIFIED, ([user for user, _ in names], [ident for _, ident in names])
-    ):
+    all_read = [record for record in records if isinstance(record.event.payload, NotificationsRead)]
+    names = {
+        (record.event.payload.user_id, record.event.payload.notification_id) for record in records
+        if isinstance(record.event.payload, NotificationSent | NotificationRead)
+    }
+    rows = conn.execute(NOTIFIED, ([user for user, _ in names], [ident for _, ident in names])).fetchall() if names else []
+    if all_read:
+        users = [record.event.payload.user_id for record in all_read]
+        rows += conn.execute(READ_AT_ONCE, (users, [record.version for record in all_read])).fetchall()
+    for user_id, ident, kind, title, body, data, created_at, read, version in rows:
         entry = NotificationEntry(
             notification_id=ident, kind=kind, title=title, body=body, data=data, created_at=changes.rfc3339(created_at),
             read=read,
         )
-        into.operations.append(
-            put_entry("note", user_id, ident, entry, version=version, at_ms=_milliseconds(created_at))
-        )
+        into.operations.append(put_notification(user_id, entry, version=version, at_ms=_milliseconds(created_at)))
         if (user_id, ident) in sent and not read and is_news(created_at):
             into.told.append(notification_told(user_id, entry))
 
@@ -164,7 +176,7 @@ def _milliseconds(at: datetime) -> int:
 
 
 def nothing(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
-    """Reports and impressions are not in the read model."""
+    """Reports, devices and impressions are not in the read model."""
 
 
 def ranking(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
@@ -184,6 +196,7 @@ PROJECTIONS: Mapping[str, Project] = {
     topics.MESSAGING_MESSAGE_SENT.name: nothing,
     topics.MESSAGING_MESSAGE_READ.name: nothing,
     topics.NOTIFICATION_SEND.name: notifications,
+    topics.NOTIFICATION_DEVICES.name: nothing,
     topics.RANKING_CONFIGURED.name: ranking,
 }
 

@@ -6,6 +6,7 @@ from configs.contracts.events import Payload
 from writers.sinks import (
     accounts,
     blocks,
+    devices,
     idempotency,
     impressions,
     matches,
@@ -29,6 +30,7 @@ SINKS: tuple[Sink, ...] = (
     matches.SINK,
     messages.SINK,
     notifications.SINK,
+    devices.SINK,
     impressions.SINK,
     ranking.SINK,
     idempotency.SINK,

@@ -10,9 +10,13 @@ from datetime import datetime
 
 from configs.contracts.events import (
     AccountRegistered,
+    DeviceRegistered,
+    DeviceRemoved,
     LocationChanged,
+    NotificationPreferencesChanged,
     NotificationRead,
     NotificationSent,
+    NotificationsRead,
     Payload,
     PreferencesChanged,
     ProfileChanged,
@@ -69,7 +73,8 @@ SINK = Sink(
     "idempotency",
     (
         AccountRegistered, ProfileChanged, PreferencesChanged, LocationChanged, UserBlocked, UserUnblocked,
-        UserReported, NotificationSent, NotificationRead,
+        UserReported, NotificationSent, NotificationRead, NotificationsRead, NotificationPreferencesChanged,
+        DeviceRegistered, DeviceRemoved,
     ),
     write,
 )

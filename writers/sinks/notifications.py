@@ -1,4 +1,4 @@
-"""notification_sent, notification_read -> notifications: one row a notification, however often it was derived."""
+"""notification_sent, notification_read, notifications_read -> notifications: one row a notification, however often derived."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from configs.contracts.events import NotificationRead, NotificationSent
+from configs.contracts.events import NotificationRead, NotificationSent, NotificationsRead
 from writers import columns
 from writers.records import Fact
 from writers.sinks.base import Cursor, Sink
@@ -17,37 +17,46 @@ SELECT user_id, id, kind, title, body, data::jsonb, created_at, version
 FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s) AS batch (user_id, id, kind, title, body, data, created_at, version)
 ON CONFLICT (user_id, id) DO NOTHING
 """
+RENEW = """
+UPDATE notifications AS stored
+SET title = batch.title, body = batch.body, data = batch.data::jsonb, created_at = batch.created_at, read_at = NULL,
+    version = batch.version
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s) AS batch (user_id, id, kind, title, body, data, created_at, version)
+WHERE stored.user_id = batch.user_id AND stored.id = batch.id AND stored.version < batch.version
+  AND stored.title <> batch.title
+"""
+"""Saying the same again, as a repeated derivation does, is nothing new."""
 READ = """
 UPDATE notifications AS stored SET read_at = batch.read_at, version = batch.version
 FROM unnest(%s, %s, %s, %s) AS batch (user_id, id, read_at, version)
 WHERE stored.user_id = batch.user_id AND stored.id = batch.id AND stored.version < batch.version
   AND stored.read_at IS NULL
 """
+READ_AT_ONCE = """
+UPDATE notifications AS stored SET read_at = batch.read_at, version = batch.version
+FROM unnest(%s, %s, %s) AS batch (user_id, read_at, version)
+WHERE stored.user_id = batch.user_id AND stored.version < batch.version AND stored.read_at IS NULL
+"""
 
 
 def write(cur: Cursor, facts: Sequence[Fact]) -> int:
-    """Sent first, then read: a notification cannot be read before the log holds it."""
-    sent = [fact for fact in facts if isinstance(fact.event.payload, NotificationSent)]
+    """Sent first, then renewed, then read: versions tell what came later."""
+    sent = [fact for fact in facts if isinstance(fact.event.payload, NotificationSent) and fact.event.payload.in_list]
+    renewing = {
+        (fact.event.payload.user_id, fact.event.payload.notification_id): fact
+        for fact in sent
+        if fact.event.payload.renews
+    }
+    at_once = {fact.event.payload.user_id: fact for fact in facts if isinstance(fact.event.payload, NotificationsRead)}
     read = {
         (fact.event.payload.user_id, fact.event.payload.notification_id): fact
         for fact in reversed(facts)
         if isinstance(fact.event.payload, NotificationRead)
     }
     if sent:
-        payloads = [fact.event.payload for fact in sent]
-        cur.execute(
-            INSERT,
-            (
-                columns.uuids([payload.user_id for payload in payloads]),
-                columns.uuids([payload.notification_id for payload in payloads]),
-                columns.texts(payload.kind for payload in payloads),
-                columns.texts(payload.title for payload in payloads),
-                columns.texts(payload.body for payload in payloads),
-                columns.texts(msgspec.json.encode(payload.data).decode() for payload in payloads),
-                columns.timestamps([fact.event.occurred_at for fact in sent]),
-                columns.bigints([fact.version for fact in sent]),
-            ),
-        )
+        cur.execute(INSERT, _rows(sent))
+    if renewing:
+        cur.execute(RENEW, _rows(list(renewing.values())))
     if read:
         cur.execute(
             READ,
@@ -58,7 +67,30 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
                 columns.bigints([fact.version for fact in read.values()]),
             ),
         )
-    return len(sent) + len(read)
+    if at_once:
+        cur.execute(
+            READ_AT_ONCE,
+            (
+                columns.uuids(list(at_once)),
+                columns.timestamps([fact.event.occurred_at for fact in at_once.values()]),
+                columns.bigints([fact.version for fact in at_once.values()]),
+            ),
+        )
+    return len(sent) + len(read) + len(at_once)
 
 
-SINK = Sink("notifications", (NotificationSent, NotificationRead), write)
+def _rows(sent: Sequence[Fact]) -> tuple[columns.Column, ...]:
+    payloads = [fact.event.payload for fact in sent]
+    return (
+        columns.uuids([payload.user_id for payload in payloads]),
+        columns.uuids([payload.notification_id for payload in payloads]),
+        columns.texts(payload.kind for payload in payloads),
+        columns.texts(payload.title for payload in payloads),
+        columns.texts(payload.body for payload in payloads),
+        columns.texts(msgspec.json.encode(payload.data).decode() for payload in payloads),
+        columns.timestamps([fact.event.occurred_at for fact in sent]),
+        columns.bigints([fact.version for fact in sent]),
+    )
+
+
+SINK = Sink("notifications", (NotificationSent, NotificationRead, NotificationsRead), write)

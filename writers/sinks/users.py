@@ -9,18 +9,21 @@ from typing import Any
 
 import msgspec
 
+from configs.contracts.changes import SECTIONS
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import LocationChanged, PreferencesChanged, ProfileChanged, UserCreated, WasActive
+from configs.contracts.events import (
+    LocationChanged,
+    NotificationPreferencesChanged,
+    PreferencesChanged,
+    ProfileChanged,
+    UserCreated,
+    WasActive,
+)
 from writers import columns
 from writers.records import Fact
 from writers.sinks.base import Cursor, Sink, parsed_day, parsed_id
 
 PROFILE = ("display_name", "bio", "gender")
-PREFERENCES = {
-    "age_min": "ageMin", "age_max": "ageMax", "max_distance_km": "maxDistanceKm", "roles": "roles",
-    "genders": "genders", "hide_distance": "hideDistance", "discoverable": "discoverable",
-}
-"""Field of preferences_changed -> its name in the preferences column (and in the read model)."""
 MATCHING = {"gender", "place", "ageMin", "ageMax", "maxDistanceKm", "roles", "genders", "discoverable"}
 """Fields whose change moves ``match_version``; see ``PeopleRows.match_versions``."""
 
@@ -78,8 +81,9 @@ class Person:
                 value = getattr(payload, name)
                 if value is not None:
                     self._set(name, version, {name: value})
-        elif isinstance(payload, PreferencesChanged):
-            for name, stored in PREFERENCES.items():
+        elif isinstance(payload, PreferencesChanged | NotificationPreferencesChanged):
+            # The preferences column has the read model's names.
+            for name, stored in SECTIONS[type(payload)]:
                 value = getattr(payload, name)
                 if value is not None and self._newer(stored, version):
                     self.preferences[stored] = value
@@ -164,4 +168,8 @@ def _write(cur: Cursor, changed: Mapping[str, Person]) -> None:
     )
 
 
-SINK = Sink("users", (UserCreated, ProfileChanged, PreferencesChanged, LocationChanged, WasActive), write)
+SINK = Sink(
+    "users",
+    (UserCreated, ProfileChanged, PreferencesChanged, NotificationPreferencesChanged, LocationChanged, WasActive),
+    write,
+)
