@@ -183,6 +183,8 @@ def snapshot(settings: Settings) -> dict[str, Any]:
                 found[name] = json.loads(value) if name.startswith("rec:") else value
             elif kind == b"zset":
                 found[name] = redis.zrange(key, 0, -1, withscores=True)
+            elif kind == b"set":
+                found[name] = sorted(redis.smembers(key))
             else:
                 found[name] = redis.hgetall(key)
                 if ":h:" in name:
