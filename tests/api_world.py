@@ -20,6 +20,7 @@ from actors.impressions.shard import ImpressionService
 from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, ShardHost
 from actors.sharding.service import shards_of
+from actors.sharding.wire import RemoteActor
 from actors.swipes.peers import RayPeers
 from actors.swipes.service import swipe_service
 from actors.users.shard import UserService
@@ -92,11 +93,11 @@ class Handle:
     """Stands for the Ray handle of a host in this process."""
 
     def __init__(self, host: ShardHost) -> None:
-        self.call = self
+        self.carry = self
         self._host = host
 
-    def remote(self, *args: Any) -> Awaitable[Any]:
-        return self._host.call(*args)
+    def remote(self, request: bytes) -> Awaitable[bytes]:
+        return self._host.carry(request)
 
 
 class Shards:
@@ -129,8 +130,8 @@ class Shards:
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
         return {"impressions": impressions} | {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}
 
-    def handle(self, name: str) -> Handle:
-        return Handle(self.hosts[name])
+    def handle(self, name: str) -> RemoteActor:
+        return RemoteActor(Handle(self.hosts[name]))
 
     async def ready(self) -> None:
         """Returns when every host has restored its services."""

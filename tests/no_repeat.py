@@ -37,7 +37,7 @@ from actors.swipes.commands import Swipe, Undo
 from actors.swipes.facts import STALE, FactMap
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
 from configs.contracts.events import Swiped, decode
-from configs.contracts.ids import key64, new_id
+from configs.contracts.ids import key64, new_id, packed_keys
 from configs.contracts.loading import ACTION_BITS, ACTION_CODES, PackedIds, PeopleRows, SwipeRows
 from configs.contracts.positions import version_of
 from configs.contracts.topics import MATCHING_MATCHED, MATCHING_SWIPE
@@ -154,10 +154,9 @@ class CardActor:
 
 class _Handle:
     def __init__(self, call: Any) -> None:
-        self.call = self
         self._call = call
 
-    async def remote(self, service: str, method: str, commands: list[Any], traces: Any = None) -> Any:
+    async def call(self, service: str, method: str, commands: list[Any], traces: Any = None) -> Any:
         return await asyncio.shield(asyncio.ensure_future(self._call(method, commands)))
 
 
@@ -347,10 +346,10 @@ class NoRepeat:
 
     async def _verify(self) -> None:
         """What the shards remember at the end is what was acknowledged."""
-        keys = [key64(user_id) for user_id in self.people]
+        keys = packed_keys(self.people)
         for viewer, user_id in enumerate(self.viewers):
             seen = await self._until(lambda user_id=user_id: self.swipes.seen(user_id, keys))  # type: ignore[misc]
-            forgotten = np.flatnonzero((self.since[viewer] > 0) & ~np.array(seen))
+            forgotten = np.flatnonzero((self.since[viewer] > 0) & (np.frombuffer(seen, np.uint8) == 0))
             if forgotten.size:
                 self.report.repeats.append(f"{user_id} forgot {forgotten.size}")
 

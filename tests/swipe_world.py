@@ -187,13 +187,12 @@ class Life:
 
 
 class _Handle:
-    """What ``ray.get_actor`` gives: ``handle.call.remote(service, method, commands)``."""
+    """Stands for ``RemoteActor``."""
 
     def __init__(self, world: World, caller: int, life: Life) -> None:
         self._world, self._caller, self._life = world, caller, life
-        self.call = self
 
-    async def remote(self, service: str, method: str, commands: list[Any]) -> tuple[int, Sequence[Any]]:
+    async def call(self, service: str, method: str, commands: list[Any], traces: object = None) -> tuple[int, Sequence[Any]]:
         if (self._caller, self._life.slot) in self._world.cut:
             await asyncio.sleep(60)
         call = asyncio.ensure_future(self._life.call(method, commands))

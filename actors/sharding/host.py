@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from actors.sharding import tracing
+from actors.sharding import tracing, wire
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
 from configs.settings import Settings, load_settings
 
@@ -92,6 +92,10 @@ class ShardHost:
         tracing.bind(commands, traces or {})
         answers = await getattr(hosted, method)(commands)
         return hosted.epoch, answers
+
+    async def carry(self, request: bytes) -> bytes:
+        """``call`` as it travels between processes (see ``wire``)."""
+        return wire.packed(await self.call(*wire.unpacked(request)))
 
     async def ping(self) -> dict[str, Any]:
         """Liveness and figures for the keeper, status and metrics."""

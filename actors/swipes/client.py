@@ -53,10 +53,11 @@ class SwipesClient:
             PairEnded, await self._pool.ask(SERVICE, self._shard(low), "end", command, traceparent=traceparent)
         )
 
-    async def seen(self, viewer_id: str, keys: list[int]) -> list[bool]:
-        """For each ``key64``: whether the viewer has swiped that person (and not undone it) or their pair has ended."""
+    async def seen(self, viewer_id: str, keys: bytes) -> bytes:
+        """For each ``key64`` (little-endian uint64) 1 when the viewer has swiped that person (and not undone it) or
+        their pair has ended, else 0."""
         return cast(
-            list[bool], await self._pool.ask(SERVICE, self._shard(viewer_id), "seen", Seen(viewer_id, keys))
+            bytes, await self._pool.ask(SERVICE, self._shard(viewer_id), "seen", Seen(viewer_id, keys))
         )
 
     async def seen_set(self, viewer_id: str, since: int = 0) -> SeenKeys:

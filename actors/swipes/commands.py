@@ -110,10 +110,13 @@ class PairEnded(_Message, frozen=True, gc=False):
 
 
 class Seen(_Message, frozen=True, gc=False):
-    """Which of these people (``key64``) must not be shown to the viewer; answered in order."""
+    """Which of these people must not be shown to the viewer. ``keys``: ``key64`` of each, little-endian uint64.
+
+    Answered by a byte for each, in order: 1 or 0.
+    """
 
     viewer_id: str
-    keys: list[int]
+    keys: bytes
 
 
 class SeenSet(_Message, frozen=True, gc=False):

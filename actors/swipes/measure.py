@@ -21,7 +21,7 @@ from actors.swipes.facts import FactMap
 from actors.swipes.shard import SwipeShards
 from cluster.connections.kafka import Record
 from configs.contracts.errors import PlatformError
-from configs.contracts.ids import key64, new_id
+from configs.contracts.ids import new_id, packed_keys
 from configs.contracts.loading import ACTION_BITS, SwipeRows
 from configs.contracts.positions import version_of
 from configs.settings import Limits, Plan, Settings, load_settings
@@ -82,7 +82,7 @@ async def swipes(settings: Settings, people: int, count: int, batch: int) -> Non
             matched += getattr(answer, "matched", False)
     spent = time.process_time() - began
     print(f"swipe: {spent / count * 1e6:.1f} µs CPU in batches of {batch} ({count} swipes, {matched} matches)")  # noqa: T201
-    keys = [key64(user_id) for user_id in ids[:50]]
+    keys = packed_keys(ids[:50])
     began = time.process_time()
     for user_id in ids[:1_000]:
         await shards.seen([Seen(user_id, keys)])

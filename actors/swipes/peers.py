@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import ray
 from ray.exceptions import RayError
 
+from actors.sharding.wire import Actor, find_actor
 from actors.swipes.commands import Delivery, Verdict
 from configs.contracts.errors import EpochFenced, PlatformError, ShardUnavailable
-from configs.contracts.loading import NAMESPACE
 
 DEADLINE_S = 2.0
 """Longest wait for one call; twice the append deadline's usual case, after which the actor is looked up again."""
@@ -32,10 +31,10 @@ class Peers(Protocol):
 class RayPeers:
     """``Peers`` over the named Ray actors; a lost one is found again by its name."""
 
-    def __init__(self, *, deadline_s: float = DEADLINE_S, resolve: Callable[[str], Any] | None = None) -> None:
+    def __init__(self, *, deadline_s: float = DEADLINE_S, resolve: Callable[[str], Actor] = find_actor) -> None:
         self._deadline_s = deadline_s
-        self._resolve = resolve or (lambda name: ray.get_actor(name, NAMESPACE))
-        self._handles: dict[int, Any] = {}
+        self._resolve = resolve
+        self._handles: dict[int, Actor] = {}
         self._epochs: dict[int, int] = {}
 
     async def deliver(self, slot: int, deliveries: Sequence[Delivery]) -> Sequence[Verdict | PlatformError]:
@@ -54,7 +53,7 @@ class RayPeers:
             if handle is None:
                 handle = self._handles[slot] = await asyncio.to_thread(self._resolve, name)
             async with asyncio.timeout(self._deadline_s):
-                epoch, answers = await handle.call.remote("swipes", method, commands)
+                epoch, answers = await handle.call("swipes", method, commands)
         except (RayError, ValueError, TimeoutError) as error:
             self._handles.pop(slot, None)
             raise ShardUnavailable("swipe actor does not answer", actor=name, kind=type(error).__name__) from error

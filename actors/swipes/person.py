@@ -7,12 +7,12 @@ import secrets
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from actors.swipes.commands import SeenKeys
 from actors.swipes.facts import STALE, FactMap
@@ -81,8 +81,8 @@ class Changes:
         return sorted(set(islice(reversed(self._keys), ago)))
 
 
-def _packed(keys: Sequence[int]) -> bytes:
-    return np.array(keys, "<u8").tobytes()
+def _packed(keys: NDArray[np.uint64]) -> bytes:
+    return keys.astype("<u8").tobytes()
 
 
 def swipe_request(key: str) -> str:
@@ -275,26 +275,27 @@ class Person:
         for payload, at, seen in waiting:
             self.swiped(payload, at, seen)
 
-    def seen(self, keys: Sequence[int]) -> list[bool]:
-        """For each ``key64``: whether that person was swiped (and the swipe not undone) or the pair has ended."""
-        ended = self.ended
-        swiped: list[bool] = self.own.holds(np.array(keys, np.uint64)).tolist()
-        return [mine or key in ended for mine, key in zip(swiped, keys, strict=True)] if ended else swiped
+    def seen(self, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """For each ``key64`` (n,): whether that person was swiped (and the swipe not undone) or the pair has ended."""
+        swiped = self.own.holds(keys)
+        if self.ended:
+            ended = self.ended
+            swiped |= np.array([key in ended for key in keys.tolist()], np.bool_)
+        return swiped
 
     def seen_set(self, since: int = 0) -> SeenKeys:
         """Everybody for whom ``seen`` is true; of many, when ``since`` is recent enough, only what has changed."""
         if self.changes is not None and (changed := self.changes.since(since)) is not None:
-            now = self.seen(changed)
-            held = [key for key, seen in zip(changed, now, strict=True) if seen]
-            gone = [key for key, seen in zip(changed, now, strict=True) if not seen]
-            return SeenKeys(_packed(held), self.changes.token, since, _packed(gone))
+            keys = np.array(changed, np.uint64)
+            held = self.seen(keys)
+            return SeenKeys(_packed(keys[held]), self.changes.token, since, _packed(keys[~held]))
         keys = self.own.present()
         if self.ended:
             keys = np.union1d(keys, np.array(list(self.ended), np.uint64))
         if len(keys) > TOLD_WHOLE and self.changes is None:
             self.changes = Changes()
         token = 0 if self.changes is None else self.changes.token
-        return SeenKeys(keys.astype("<u8").tobytes(), token)
+        return SeenKeys(_packed(keys), token)
 
     def facts(self) -> int:
         """How many swipes and received likes are remembered."""

@@ -8,6 +8,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, cast
 
+import numpy as np
+
 from actors.sharding.group import Appender, ShardGroup, utc_now
 from actors.swipes.commands import (
     Delivery,
@@ -153,11 +155,11 @@ class SwipeShards:
                 answers[index] = cast(Verdict | PlatformError, answer)
         return answers
 
-    async def seen(self, commands: Sequence[Seen]) -> Sequence[list[bool] | PlatformError]:
-        """For each viewer, for each key: swiped and not undone, or the pair has ended."""
+    async def seen(self, commands: Sequence[Seen]) -> Sequence[bytes | PlatformError]:
+        """For each viewer, for each key 1 or 0: swiped and not undone, or the pair has ended."""
         failure = await self._loaded([command.viewer_id for command in commands])
         return [
-            self.people.used(command.viewer_id).seen(command.keys)
+            self.people.used(command.viewer_id).seen(np.frombuffer(command.keys, "<u8")).tobytes()
             if self.people.known(command.viewer_id) else failure
             for command in commands
         ]

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 
 from actors.swipes.commands import EndPair, Undo, UndoRefused
 from configs.contracts import changes
-from configs.contracts.ids import key64
+from configs.contracts.ids import packed_keys
 from configs.contracts.read_model import MARKER, LikeEntry, MatchEntry, listing_keys, read_versioned
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import IdempotencyKey, MatchIdPath, Success
@@ -96,7 +96,7 @@ async def list_likes(person: Person, dependencies: Deps, limit: Limit = 20, curs
     if not entries:
         return Likes(likes=[], next_cursor=page.next_cursor)
     others = await dependencies.people.unblocked(person.user_id, [entry.liker_id for entry in entries])
-    seen = await dependencies.swipes.seen(person.user_id, [key64(entry.liker_id) for entry in entries])
+    seen = await dependencies.swipes.seen(person.user_id, packed_keys(entry.liker_id for entry in entries))
     return Likes(
         likes=[
             Like(

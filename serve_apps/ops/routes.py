@@ -76,7 +76,7 @@ def _probes(dependencies: Dependencies) -> Iterator[tuple[str, tuple[str, int, s
     """(actor, (service, shard, method, command)): a question for each actor that changes nothing there."""
     pool = dependencies.pool
     for slot in range(pool.slots("swipes")):
-        yield f"swipes-{slot}", ("swipes", slot, "seen", Seen(NOBODY, []))
+        yield f"swipes-{slot}", ("swipes", slot, "seen", Seen(NOBODY, b""))
     for slot in range(pool.slots("cards")):
         yield f"cards-{slot}", ("cards", slot, "deck", NOWHERE)
     for slot in range(pool.slots("sessions")):

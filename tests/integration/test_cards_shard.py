@@ -20,6 +20,7 @@ from actors.cards.shard import CardShard
 from actors.cards.state import slot_of
 from actors.sharding.client import ActorPool
 from actors.sharding.host import ShardHost
+from actors.sharding.wire import RemoteActor
 from cluster.connections.kafka import LogAppender, Record, ensure_topics
 from cluster.launch.servers import EmbeddedServers
 from configs.contracts import events, topics
@@ -79,11 +80,11 @@ class Handle:
     """Stands for a Ray actor handle of a host in this process."""
 
     def __init__(self, host: ShardHost) -> None:
-        self.call = self
+        self.carry = self
         self._host = host
 
-    def remote(self, *args: Any) -> Any:
-        return self._host.call(*args)
+    def remote(self, request: bytes) -> Any:
+        return self._host.carry(request)
 
 
 class Platform:
@@ -96,7 +97,7 @@ class Platform:
             for slot in range(settings.plan.card_actors)
         ]
         self.hosts = {f"cards-{slot}": ShardHost(f"cards-{slot}", {"cards": shard}) for slot, shard in enumerate(self.shards)}
-        self.client = CardsClient(ActorPool(settings, resolve=lambda name: Handle(self.hosts[name])))  # type: ignore[arg-type]
+        self.client = CardsClient(ActorPool(settings, resolve=lambda name: RemoteActor(Handle(self.hosts[name]))))
 
     async def ready(self) -> None:
         while not all([(await host.ping())["ready"] for host in self.hosts.values()]):
@@ -301,7 +302,7 @@ async def test_a_position_outside_the_log_stops_the_restore(settings: Settings, 
 async def test_a_deck_is_whole_or_refused_when_an_actor_is_missing(settings: Settings, start: Start, place: Place) -> None:
     async with start() as platform:
         platform.hosts.pop("cards-1")
-        pool = ActorPool(settings, resolve=lambda name: Handle(found) if (found := platform.hosts.get(name)) else _gone(name))
+        pool = ActorPool(settings, resolve=lambda name: RemoteActor(Handle(found)) if (found := platform.hosts.get(name)) else _gone(name))
         client = CardsClient(pool)  # type: ignore[arg-type]
         query = DeckQuery(
             viewer_id=new_id(), latitude=place[0], longitude=place[1], birth_date="1990-01-01", role="sugar_daddy",

@@ -20,6 +20,7 @@ from actors.sessions.shard import SessionService
 from actors.sharding.client import ActorPool
 from actors.sharding.host import ShardHost
 from actors.sharding.service import shards_of
+from actors.sharding.wire import RemoteActor
 from actors.users.client import UsersClient
 from actors.users.commands import Recorded
 from actors.users.shard import UserService
@@ -65,11 +66,11 @@ class Handle:
     """Stands for a Ray actor handle of a host in this process."""
 
     def __init__(self, host: ShardHost) -> None:
-        self.call = self
+        self.carry = self
         self._host = host
 
-    def remote(self, *args: Any) -> Awaitable[Any]:
-        return self._host.call(*args)
+    def remote(self, request: bytes) -> Awaitable[bytes]:
+        return self._host.carry(request)
 
 
 class Identity:
@@ -91,7 +92,7 @@ class Identity:
                 for kind, make in (("accounts", AccountService), ("sessions", SessionService), ("users", UserService))
             }
             self.hosts[f"identity-{slot}"] = ShardHost(f"identity-{slot}", services)
-        pool = ActorPool(settings, resolve=lambda name: Handle(self.hosts[name]))
+        pool = ActorPool(settings, resolve=lambda name: RemoteActor(Handle(self.hosts[name])))
         self.accounts, self.sessions, self.users = AccountsClient(pool), SessionsClient(pool), UsersClient(pool)
 
     async def ready(self) -> None:

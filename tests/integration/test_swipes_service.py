@@ -12,6 +12,7 @@ import pytest
 
 from actors.sharding.client import ActorPool
 from actors.sharding.host import ShardHost
+from actors.sharding.wire import RemoteActor
 from actors.swipes.client import SwipesClient
 from actors.swipes.commands import EndPair, Swipe, Undo, Undone
 from actors.swipes.peers import RayPeers
@@ -22,7 +23,7 @@ from cluster.embedded.broker import EmbeddedBroker
 from cluster.launch.secrets import with_keys
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Barrier, Event, Matched, decode
-from configs.contracts.ids import key64, match_id, new_id, pair
+from configs.contracts.ids import key64, match_id, new_id, packed_keys, pair
 from configs.contracts.loading import SwipeRows
 from configs.contracts.ranking import INITIAL, RankingConfiguration
 from configs.contracts.topics import MATCHING_MATCHED, TOPICS
@@ -55,13 +56,13 @@ class Handle:
     """Stands for a Ray actor handle of a host in this process."""
 
     def __init__(self, hosts: Mapping[str, ShardHost], name: str) -> None:
-        self.call = self
+        self.carry = self
         self._hosts, self._name, self._host = hosts, name, hosts[name]
 
-    def remote(self, *args: Any) -> Awaitable[Any]:
+    def remote(self, request: bytes) -> Awaitable[bytes]:
         if self._hosts.get(self._name) is not self._host:
             raise ValueError("the actor is dead")
-        return self._host.call(*args)
+        return self._host.carry(request)
 
 
 class Actors:
@@ -75,10 +76,10 @@ class Actors:
         self._appenders: dict[str, LogAppender] = {}
         self.client = SwipesClient(ActorPool(settings, resolve=self._handle))
 
-    def _handle(self, name: str) -> Handle:
+    def _handle(self, name: str) -> RemoteActor:
         if name not in self.hosts:
             raise ValueError("no such actor")
-        return Handle(self.hosts, name)
+        return RemoteActor(Handle(self.hosts, name))
 
     async def start(self, slot: int) -> None:
         """Begins a life of the slot and returns when it has restored."""
@@ -200,7 +201,7 @@ async def test_nothing_is_forgotten_over_a_restart_of_everything(settings: Setti
         assert not again.recorded
         await until_answered(made.client.end, EndPair(high, blocked, "blocked"))
         assert (await made.client.end(EndPair(high, blocked, "blocked"))).version == ended.version
-        assert await made.client.seen(high, [key64(low), key64(other), key64(blocked), 7]) == [True, True, True, False]
+        assert await made.client.seen(high, packed_keys((low, other, blocked, new_id()))) == bytes([1, 1, 1, 0])
         undone = await made.client.undo(Undo(high, "u"))
         assert isinstance(undone, Undone)
         assert (undone.target_id, undone.ended_match) == (other, False)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Coroutine
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -283,7 +284,7 @@ class Swiping(RuleBasedStateMachine):
                     known = person.pair(key64(high))
                     assert known is not None
                     assert (known.generation, known.code) == (states[(low, high)][0], _code(state))
-            assert person.seen([key64(other) for other in PEOPLE]) == [other in seen for other in PEOPLE]
+            assert person.seen(np.array([key64(other) for other in PEOPLE], np.uint64)).tolist() == [other in seen for other in PEOPLE]
             assert len(person.seen_set().keys) == 8 * len(seen)
             for other in PEOPLE:
                 if other != user:

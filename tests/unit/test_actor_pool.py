@@ -13,14 +13,13 @@ from configs.settings import load_settings
 
 
 class Remote:
-    """A handle whose ``call.remote`` runs a coroutine in this process."""
+    """An actor whose ``call`` runs a coroutine in this process."""
 
     def __init__(self, answer: Any) -> None:
         self.batches: list[list[Any]] = []
         self._answer = answer
-        self.call = self
 
-    async def remote(self, service: str, method: str, commands: list[Any], traces: Any) -> tuple[int, list[Any]]:
+    async def call(self, service: str, method: str, commands: list[Any], traces: Any) -> tuple[int, list[Any]]:
         self.batches.append(commands)
         return await self._answer(commands)
 

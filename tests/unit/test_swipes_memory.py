@@ -152,9 +152,9 @@ def test_only_the_newest_fact_of_a_pair_is_delivered_and_hides_the_older() -> No
 
 class _Actor:
     def __init__(self, *epochs: int) -> None:
-        self.call, self.epochs = self, list(epochs)
+        self.epochs = list(epochs)
 
-    async def remote(self, service: str, method: str, commands: list[Any]) -> tuple[int, list[Any]]:
+    async def call(self, service: str, method: str, commands: list[Any], traces: object = None) -> tuple[int, list[Any]]:
         return self.epochs.pop(0), [Verdict()] * len(commands)
 
 

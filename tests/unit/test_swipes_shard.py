@@ -28,7 +28,7 @@ from actors.swipes.commands import (
     UndoRefused,
 )
 from configs.contracts.errors import LogUnavailable, ShardUnavailable
-from configs.contracts.ids import derived_id, key64, match_id
+from configs.contracts.ids import derived_id, key64, match_id, packed_keys
 from configs.contracts.loading import ACTION_CODES
 from configs.contracts.topics import MATCHING_SWIPE
 
@@ -229,12 +229,12 @@ def test_seen_are_the_swiped_and_the_ended_of_either_side(restored: str) -> None
                 await world.kill(life)
             await world.revive()
         service = world.lives[1].service
-        [seen] = await service.seen([Seen(E, [key64(user) for user in (A, B, C, D)])])
-        assert seen == [True, False, True, False]
+        [seen] = await service.seen([Seen(E, packed_keys((A, B, C, D)))])
+        assert seen == bytes([1, 0, 1, 0])
         [answer] = await service.seen_set([SeenSet(E)])
         assert isinstance(answer, SeenKeys)
         assert np.frombuffer(answer.keys, "<u8").tolist() == sorted([key64(A), key64(C)])
-        assert (await world.lives[0].service.seen([Seen(C, [key64(E)])])) == [[True]]
+        assert (await world.lives[0].service.seen([Seen(C, packed_keys((E,)))])) == [b"\1"]
 
     run(scenario)
 
@@ -310,7 +310,7 @@ def test_rows_that_do_not_come_answer_unavailable_and_append_nothing() -> None:
     async def scenario(world: World) -> None:
         world.rows.down = True
         assert isinstance(await world.ask("swipe", Swipe(A, B, "like")), ShardUnavailable)
-        [refused] = await world.lives[0].service.seen([Seen(A, [1])])
+        [refused] = await world.lives[0].service.seen([Seen(A, bytes(8))])
         assert isinstance(refused, ShardUnavailable)
 
     assert run(scenario).swipes() == {}

@@ -16,6 +16,7 @@ from actors.cards.commands import Nearest, NearestQuery
 from actors.sharding.client import ActorPool
 from actors.sharding.host import Service, remote_host
 from cluster.connections.reading import Reads
+from actors.sharding.wire import RemoteActor
 from cluster.launch.bench.geo_sides import COUNT, Index, Place, Redis, search
 from cluster.launch.bench.geo_world import GeoWorld
 from configs.settings import Plan, Settings, load_settings
@@ -82,7 +83,7 @@ class RaySide:
         return asyncio.run(self._rate(places, radius_km, seconds, in_flight))
 
     async def _rate(self, places: Sequence[Place], radius_km: float, seconds: float, in_flight: int) -> Rate:
-        pool = ActorPool(self._settings, resolve=lambda name: self._handle)
+        pool = ActorPool(self._settings, resolve=lambda name: RemoteActor(self._handle))
         before = await pool.ask("cards", 0, "settled", None)
 
         async def ask(place: Place) -> None:

@@ -30,6 +30,7 @@ from actors.cards.measure import BYTES_A_PERSON, P99_MS, SEEN_SHARE, measured, v
 from actors.cards.state import Cards
 from actors.sharding.client import ActorPool
 from actors.sharding.host import Service, remote_host
+from actors.sharding.wire import RemoteActor
 from actors.swipes.person import Person
 from cluster.connections.postgres import connect
 from cluster.launch.bench import requests
@@ -141,7 +142,7 @@ def _through_ray(people: int, radius_km: int, rounds: int, seed: int) -> tuple[f
         settings = load_settings("test").model_copy(update={"plan": Plan(card_actors=1)})
 
         async def ask() -> list[float]:
-            client = CardsClient(ActorPool(settings, resolve=lambda name: handle))
+            client = CardsClient(ActorPool(settings, resolve=lambda name: RemoteActor(handle)))
             waits = []
             for query in [*asked[:20], *asked]:
                 began = time.perf_counter()
