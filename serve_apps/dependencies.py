@@ -20,6 +20,7 @@ from cluster.connections.reading import Reads, Warming
 from cluster.connections.redis import async_client
 from configs.contracts import changes
 from configs.contracts.access_tokens import AccessTokens
+from configs.process import quieten_collector
 from configs.settings import Settings
 from serve_apps.activity import Activity
 from serve_apps.auth.rehashing import Rehashing
@@ -27,6 +28,7 @@ from serve_apps.client_address import ClientAddresses
 from serve_apps.hashing import Passwords
 from serve_apps.limits import PersonLimit, SharedLimits
 from serve_apps.matching.decks import Decks
+from serve_apps.matching.faces import Faces
 from serve_apps.matching.served import ServedCards
 from serve_apps.metrics import ReplicaMetrics
 from serve_apps.pages import Listings, Seals
@@ -71,6 +73,7 @@ class Dependencies:
     seals: Seals
     listings: Listings
     decks: Decks
+    faces: Faces
     impressions: ImpressionsClient
     served: ServedCards
     refresh_key: bytes
@@ -116,7 +119,8 @@ class Dependencies:
             rehashing=Rehashing(passwords, accounts),
             seals=seals,
             listings=Listings(reads, people, seals),
-            decks=Decks(client, swipes, cards, settings.ranking.feature_sample_ratio),
+            decks=Decks(reads, swipes, cards, settings.ranking.feature_sample_ratio),
+            faces=Faces(),
             impressions=impressions,
             served=ServedCards(impressions),
             refresh_key=bytes.fromhex(settings.auth.refresh_key.get_secret_value()),
@@ -128,6 +132,7 @@ class Dependencies:
         """Loads what was revoked and starts the background work; without Redis it answers 503 until Redis is back."""
         await self.revocations.start()
         self.activity.start()
+        quieten_collector()
 
     async def close(self) -> None:
         """Stops the background work and closes the connections."""

@@ -30,6 +30,16 @@ def relation_command(user_id: str, other_id: str) -> Command:
     return ("HMGET", relation_key(user_id), MARKER, f"b:{other_id}", f"by:{other_id}")
 
 
+def relations_commands(user_id: str) -> tuple[Command, Command]:
+    """Reads whether the person's relations are known and how many there are, for ``unrelated``."""
+    return ("HGET", relation_key(user_id), MARKER), ("HLEN", relation_key(user_id))
+
+
+def unrelated(marker: bytes | None, count: int) -> bool:
+    """Whether the person certainly blocks nobody and is blocked by nobody: there is nothing beside the marker."""
+    return marker is not None and count == 1
+
+
 class People:
     """Reads people's facts; a fact that is missing is warmed once, and then known to be absent."""
 
@@ -54,23 +64,28 @@ class People:
 
     async def completed(self, user_ids: Sequence[str], values: Sequence[bytes | None]) -> dict[str, UserRecord]:
         """``records`` when their values (in the order of the ids) have been read already."""
-        found: dict[str, UserRecord] = {}
-        missing: list[str] = []
-        for user_id, value in zip(user_ids, values, strict=True):
-            if value is None:
-                missing.append(user_id)
-            else:
-                found[user_id] = read_record(value)
-        if missing:
-            existing = await self._people.ensure(missing)
-            warmed = [user_id for user_id in missing if user_id in existing]
-            if warmed:
-                (values,) = await self._reads.read(("MGET", *map(record_key, warmed)))
-                for user_id, value in zip(warmed, values, strict=True):
-                    if value is None:
-                        raise ReadModelUnknown("record is not written yet")
-                    found[user_id] = read_record(value)
-        return found
+        whole = await self._complete(user_ids, values)
+        return {
+            user_id: read_record(value) for user_id, value in zip(user_ids, whole, strict=True) if value is not None
+        }
+
+    async def _complete(self, user_ids: Sequence[str], values: Sequence[bytes | None]) -> Sequence[bytes | None]:
+        """The values, those that are missing although there are rows written and read; None: there is no such person.
+
+        Raises ReadModelUnknown: one could not be written.
+        """
+        if None not in values:
+            return values
+        missing = [user_id for user_id, value in zip(user_ids, values, strict=True) if value is None]
+        existing = await self._people.ensure(missing)
+        warmed = [user_id for user_id in missing if user_id in existing]
+        if not warmed:
+            return values
+        (found,) = await self._reads.read(("MGET", *map(record_key, warmed)))
+        if None in found:
+            raise ReadModelUnknown("record is not written yet")
+        written: dict[str, bytes] = dict(zip(warmed, found, strict=True))
+        return [value if value is not None else written.get(user_id) for user_id, value in zip(user_ids, values, strict=True)]
 
     async def own_record(self, user_id: str) -> UserRecord:
         """The record of the person who asks. Raises ReadModelUnknown: it is not written yet."""
@@ -110,39 +125,44 @@ class People:
 
     async def unblocked(self, viewer_id: str, user_ids: Sequence[str]) -> dict[str, UserRecord]:
         """The records of those among ``user_ids`` who are active and neither block the viewer nor are blocked."""
-        return await self.answered(viewer_id, user_ids, self.ask_unblocked(viewer_id, user_ids)) if user_ids else {}
+        if not user_ids:
+            return {}
+        values = await self.values(viewer_id, user_ids, self.ask_values(viewer_id, user_ids))
+        return {
+            user_id: record for user_id, value in zip(user_ids, values, strict=True)
+            if value is not None and (record := read_record(value)).exists
+        }
 
-    def ask_unblocked(self, viewer_id: str, user_ids: Sequence[str]) -> asyncio.Future[list[Any]]:
-        """Starts the read of ``unblocked``, to await something else meanwhile; hand it to ``answered``."""
+    def ask_values(self, viewer_id: str, user_ids: Sequence[str], *, unrelated: bool = False) -> asyncio.Future[list[Any]]:
+        """Starts the read of ``values``, to await something else meanwhile.
+
+        ``unrelated``: the viewer is known to block nobody and to be blocked by nobody (``relations_commands``).
+        """
+        records = ("MGET", *map(record_key, user_ids))
+        if unrelated:
+            return self._reads.read(records)
         fields = [side + user_id for user_id in user_ids for side in ("b:", "by:")]
-        return self._reads.read(
-            ("MGET", *map(record_key, user_ids)), ("HMGET", relation_key(viewer_id), MARKER, *fields)
-        )
+        return self._reads.read(records, ("HMGET", relation_key(viewer_id), MARKER, *fields))
 
-    async def answered(
+    async def values(
         self, viewer_id: str, user_ids: Sequence[str], asked: asyncio.Future[list[Any]]
-    ) -> dict[str, UserRecord]:
-        """``unblocked`` from its started read."""
-        values, relation = await asked
-        if relation[0] is None:
+    ) -> Sequence[bytes | None]:
+        """The record of each person as it is stored, None for those who do not exist, block the viewer or are blocked."""
+        values, *relations = await asked
+        if relations and relations[0][0] is None:
             if not await self.warm(viewer_id):
                 raise ReadModelUnknown("the person's sets are not written yet")
-            values, relation = await self.ask_unblocked(viewer_id, user_ids)
-        if None in values:
-            records = await self.completed(user_ids, values)
-        else:
-            records = {user_id: read_record(value) for user_id, value in zip(user_ids, values, strict=True)}
-        unrelated = not any(relation[1:])
-        return {
-            user_id: record
-            for index, user_id in enumerate(user_ids)
-            if (record := records.get(user_id)) is not None
-            and record.exists
-            and (
-                (unrelated and relation[0] is not None)
-                or not read_blocked(relation[0], relation[1 + 2 * index], relation[2 + 2 * index])
-            )
-        }
+            values, *relations = await self.ask_values(viewer_id, user_ids)
+        values = await self._complete(user_ids, values)
+        if not relations:
+            return values
+        marker, *fields = relations[0]
+        if marker is not None and not any(fields):
+            return values
+        return [
+            None if read_blocked(marker, *fields[2 * index : 2 * index + 2]) else value
+            for index, value in enumerate(values)
+        ]
 
     async def credential(self, email_hash: str) -> Credential | None:
         """What Redis knows of an address; None: nothing (``fresh_credential`` makes sure)."""

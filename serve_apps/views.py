@@ -37,6 +37,11 @@ class Moment:
         )
 
     @classmethod
+    def about(cls, now_s: float) -> Moment:
+        """A time in Unix seconds."""
+        return cls(datetime.fromtimestamp(now_s, UTC))
+
+    @classmethod
     def now(cls) -> Moment:
         return cls(datetime.now(UTC))
 
@@ -55,6 +60,15 @@ class Moment:
         if seconds >= self._day:
             return "today"
         return "week" if seconds >= self._week else "older"
+
+
+def bucket_changes_at(last_active_at: str | None, moment: Moment) -> float:
+    """When ``moment.bucket`` of this activity will be another one, in Unix seconds; infinity: never."""
+    if last_active_at is None:
+        return float("inf")
+    active_s = datetime.fromisoformat(last_active_at).replace(microsecond=0).timestamp()
+    now_s = moment.at.timestamp()
+    return next((end for seconds in (NOW_S, DAY_S, WEEK_S) if (end := active_s + seconds + 1) > now_s), float("inf"))
 
 
 def roles_of(record: UserRecord) -> tuple[Role, ...]:

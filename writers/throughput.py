@@ -25,6 +25,7 @@ from configs.contracts.errors import LogUnavailable
 from configs.contracts.events import Event, SwipeAction, Swiped, encode
 from configs.contracts.ids import new_id
 from configs.contracts.topics import Topic
+from configs.process import quieten_collector
 from configs.settings import Settings, load_settings
 from writers import columns
 from writers.commit import commit_batch
@@ -32,7 +33,6 @@ from writers.connections import Connection, open_rows
 from writers.loops import as_record
 from writers.positions import claim
 from writers.sinks.swipes import UPSERT
-from writers.worker import quieten_collector
 
 APPENDED_AT_ONCE = 5_000
 SILENCE_S = 20.0

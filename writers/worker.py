@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 import structlog
 
 from configs.contracts.topics import TOPICS
+from configs.process import quieten_collector
 from configs.settings import Settings, load_settings
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
@@ -26,13 +26,6 @@ log = structlog.get_logger(__name__)
 JOIN_S = 5.0
 NICENESS = 10
 """Of a writer's process: its bursts wait for those who answer people."""
-
-
-def quieten_collector() -> None:
-    """Lets the garbage collector look rarely: batches make no cycles, and it took 40 % of a writer's CPU."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def die(reason: str) -> None:

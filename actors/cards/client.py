@@ -9,10 +9,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from actors.cards.commands import Deck, DeckEntry, DeckQuery, Explain, Explanation, Noted, NotedPayload, Shortlist
+from actors.cards.commands import Deck, DeckQuery, Explain, Explanation, Noted, NotedPayload, Shortlist
 from configs.contracts.errors import PlatformError, ShardUnavailable
-from configs.contracts.positions import version_text
 from configs.contracts.ranking import BASELINE
 
 DEADLINE_S: Final = 2.0
@@ -105,37 +105,34 @@ def merged(shortlists: Sequence[Shortlist], size: int) -> Deck:
 
     Someone who is just moving may be known to two actors in different cells; the one with the newer version is right.
     """
-    found: dict[bytes, tuple[int, DeckEntry, bytes]] = {}
-    width = 4 * len(shortlists[0].feature_names)
-    for shortlist in shortlists:
-        ids = shortlist.ids
-        versions = np.frombuffer(shortlist.versions, "<u8").tolist()
-        texts = ids.hex()
-        columns = zip(
-            versions,
-            np.frombuffer(shortlist.distances_km, "<f4").tolist(),
-            np.frombuffer(shortlist.scores, "<f4").tolist(),
-            np.frombuffer(shortlist.match_versions, "<u8").tolist(),
-            strict=True,
-        )
-        for place, (version, distance, score, match_version) in enumerate(columns):
-            key = ids[16 * place : 16 * place + 16]
-            known = found.get(key)
-            if known is None or known[0] < version:
-                h = texts[32 * place : 32 * place + 32]
-                user_id = f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
-                row = shortlist.features[width * place : width * (place + 1)]
-                found[key] = version, DeckEntry(user_id, distance, score, version_text(match_version)), row
-    chosen = list(found.values())
-    if len(shortlists) > 1:
-        chosen.sort(key=lambda item: (-item[1].score, item[1].user_id))
-    del chosen[size:]
+    first = shortlists[0]
+    ids = np.frombuffer(b"".join([share.ids for share in shortlists]), ">u8").reshape(-1, 2)
+    distances = np.frombuffer(b"".join([share.distances_km for share in shortlists]), "<f4")
+    scores = np.frombuffer(b"".join([share.scores for share in shortlists]), "<f4")
+    match_versions = np.frombuffer(b"".join([share.match_versions for share in shortlists]), "<u8")
+    features = b"".join([share.features for share in shortlists])
+    width = 4 * len(first.feature_names)
+    if len(shortlists) == 1:
+        chosen: slice | NDArray[np.int64] = slice(0, size)
+        features = features[: width * size]
+    else:
+        versions = np.frombuffer(b"".join([share.versions for share in shortlists]), "<u8")
+        high, low = ids.astype("u8").T
+        people = np.lexsort((~versions, low, high))  # of one person the newest first
+        newest = np.ones(people.size, np.bool_)
+        newest[1:] = (high[people[1:]] != high[people[:-1]]) | (low[people[1:]] != low[people[:-1]])
+        people = people[newest]
+        chosen = people[np.argsort(-scores[people], kind="stable")][:size]  # ties are in the order of ids
+        features = b"".join([features[width * place : width * (place + 1)] for place in chosen.tolist()]) if width else b""
     return Deck(
-        [entry for _, entry, _ in chosen],
-        shortlists[0].model_version,
+        ids[chosen].tobytes(),
+        distances[chosen].tobytes(),
+        scores[chosen].tobytes(),
+        match_versions[chosen].astype(">u8").tobytes(),
+        first.model_version,
         min((shortlist.beyond_km for shortlist in shortlists if shortlist.beyond_km is not None), default=None),
         min(shortlist.configuration for shortlist in shortlists),
-        shortlists[0].decided_at_us,
-        shortlists[0].feature_names,
-        b"".join(row for _, _, row in chosen),
+        first.decided_at_us,
+        first.feature_names,
+        features,
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from configs.contracts.errors import PlatformError
 from configs.contracts.events import Gender, LocationChanged, PreferencesChanged, ProfileChanged, Role, UserCreated
+from configs.contracts.ids import ids_of
 
 DECK_SIZE: Final = 50
 ONLINE_RECENTLY_S: Final = 86_400
@@ -70,9 +72,16 @@ class DeckEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Deck(msgspec.Struct, frozen=True, gc=False):
-    """The best candidates, best first; fewer than asked for when there are no more."""
+    """The best candidates as columns, best first; fewer than asked for when there are no more.
 
-    entries: list[DeckEntry]
+    ``ids`` 16 bytes each (big-endian UUID), ``distances_km`` and ``scores`` little-endian float32, ``match_versions``
+    big-endian uint64, in one order; see ``DeckEntry`` for what they mean.
+    """
+
+    ids: bytes
+    distances_km: bytes
+    scores: bytes
+    match_versions: bytes
     model_version: str
     beyond_km: float | None = None
     """When there were fewer than asked for: how far away the nearest other person who fits is, up to ``widest_km``."""
@@ -83,6 +92,21 @@ class Deck(msgspec.Struct, frozen=True, gc=False):
     feature_names: tuple[str, ...] = ()
     features: bytes = b""
     """(entries, names) little-endian float32, row by row."""
+
+    def __len__(self) -> int:
+        return len(self.ids) // 16
+
+    @property
+    def entries(self) -> list[DeckEntry]:
+        """The cards one by one."""
+        count = len(self)
+        columns = (np.frombuffer(self.distances_km, "<f4"), np.frombuffer(self.scores, "<f4"))
+        return [
+            DeckEntry(user_id, distance, score, self.match_versions[8 * place : 8 * place + 8].hex())
+            for place, user_id, distance, score in zip(
+                range(count), ids_of(self.ids), *(column.tolist() for column in columns), strict=True
+            )
+        ]
 
 
 class Shortlist(msgspec.Struct, frozen=True, gc=False):

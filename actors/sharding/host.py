@@ -12,6 +12,7 @@ import structlog
 
 from actors.sharding import tracing, wire
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
+from configs.process import quieten_collector
 from configs.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
@@ -57,6 +58,7 @@ class ShardHost:
                 tasks.create_task(self._restore(name, service))
         self._restore_s = time.monotonic() - began
         self._ready = True
+        quieten_collector()
         log.info("restored", actor=self._name, seconds=round(self._restore_s, 3))
 
     async def _restore(self, name: str, service: Service) -> None:

@@ -64,6 +64,15 @@ def key64(user_id: str) -> int:
     return int(user_id[19:23] + user_id[24:], 16)
 
 
+def ids_of(raw: bytes) -> list[str]:
+    """The canonical texts of ids that stand one after another as 16 bytes each."""
+    h = raw.hex()
+    return [
+        f"{h[at : at + 8]}-{h[at + 8 : at + 12]}-{h[at + 12 : at + 16]}-{h[at + 16 : at + 20]}-{h[at + 20 : at + 32]}"
+        for at in range(0, len(h), 32)
+    ]
+
+
 def packed_keys(user_ids: Iterable[str]) -> bytes:
     """The ``key64`` of each, little-endian, 8 bytes apiece: how sets of people travel between processes."""
     return b"".join([key64(user_id).to_bytes(8, "little") for user_id in user_ids])

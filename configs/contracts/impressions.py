@@ -41,9 +41,9 @@ def packed_common(viewer_id: str, response_id: str, model_version: str) -> bytes
     return head + model + bytes(-(len(head) + len(model)) % 3)
 
 
-def packed_own(candidate_id: str, position: int) -> bytes:
-    """What is each card's own."""
-    return raw_id(candidate_id) + position.to_bytes(POSITION_BYTES, "big")
+def packed_own(candidate_id: bytes, position: int) -> bytes:
+    """What is each card's own. ``candidate_id``: the 16 bytes of the id."""
+    return candidate_id + position.to_bytes(POSITION_BYTES, "big")
 
 
 def unpacked(body: bytes) -> Impression | None:

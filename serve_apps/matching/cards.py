@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from itertools import groupby
+from operator import attrgetter
+from time import time
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,36 +15,32 @@ import numpy as np
 from actors.cards.commands import DeckQuery
 from actors.impressions.commands import Shown
 from cluster.connections.reading import Command
-from configs.contracts.events import CardsServed, Role
-from configs.contracts.ids import key64, new_id
-from configs.contracts.people import Bucket, shown_distance_km
+from configs.contracts.events import CardsServed
+from configs.contracts.ids import ids_of, new_id
+from configs.contracts.people import shown_distance_km
 from configs.contracts.ranking import Assignment, assigned
 from configs.contracts.read_model import RANKING, UserRecord, deck_key, read_ranking, read_record, record_key
 from serve_apps.dependencies import Dependencies
 from serve_apps.hot import HotRequest, HotRoute, query_values, refused
-from serve_apps.matching.decks import Bookmark, StoredDeck, cursor_of, following_id, read_cursor, read_deck
+from serve_apps.matching.decks import (
+    RAW_ID,
+    Bookmark,
+    Kept,
+    StoredDeck,
+    cursor_of,
+    following_id,
+    read_cursor,
+    read_deck,
+)
+from serve_apps.matching.faces import END, Card
 from serve_apps.matching.filters import NO_FILTERS, CardsQuery, fitting_distance_km, narrowed, next_distance_km
-from serve_apps.matching.impressions import Impressions
+from serve_apps.matching.impressions import impression_ids
+from serve_apps.people import relations_commands, unrelated
 from serve_apps.problems import SIGNED_IN, Refused
 from serve_apps.views import Moment
 
 DECKS_A_REQUEST: Final = 3
 """Decks one request looks through at most when most of their cards are no longer valid."""
-
-
-class Card(msgspec.Struct, frozen=True, rename="camel", gc=False):
-    """A person to swipe. ``distanceKm``: whole kilometres between grid cells, at least 2; null when hidden."""
-
-    user_id: str
-    display_name: str
-    age: int
-    bio: str
-    avatar_url: str | None
-    role: Role
-    distance_km: int | None
-    verified: bool
-    last_active_bucket: Bucket
-    impression_id: str
 
 
 class Cards(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -57,7 +56,25 @@ class Cards(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     next_max_distance_km: int | None = None
 
 
+class Encoded(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """``Cards`` whose cards are JSON already."""
+
+    cards: list[msgspec.Raw]
+    next_cursor: str | None = None
+    exhausted: bool = False
+    next_max_distance_km: int | None = None
+
+
 _ENCODER: Final = msgspec.json.Encoder()
+
+
+class _Shown(NamedTuple):
+    """A card of the page: where it stands, and its JSON but for the impression id."""
+
+    deck: StoredDeck
+    place: int
+    user_id: str
+    text: bytes
 
 
 @dataclass(slots=True)
@@ -66,58 +83,101 @@ class _Page:
 
     dependencies: Dependencies
     viewer: UserRecord
-    wish: DeckQuery | None
     query: CardsQuery
-    moment: Moment
+    now_s: float
     assignment: Assignment
+    unrelated: bool
     response_id: str = field(default_factory=new_id)
-    cards: list[Card] = field(default_factory=list)
-    shown: list[tuple[StoredDeck, int]] = field(default_factory=list)
-    """Where each card stands: its deck and its place there."""
+    shown: list[_Shown] = field(default_factory=list)
+    keeping: list[Kept] = field(default_factory=list)
+    """Decks that were made for this page and must be kept before a cursor names them."""
+    _wish: DeckQuery | Literal["unknown"] | None = "unknown"
+
+    @property
+    def wish(self) -> DeckQuery | None:
+        """What the card shards would be asked for; None when nobody can fit."""
+        if self._wish == "unknown":
+            self._wish = narrowed(self.viewer, self.query)
+        return self._wish
+
+    @property
+    def full(self) -> bool:
+        return len(self.shown) >= self.query.limit
 
     def takes(self, deck: StoredDeck) -> bool:
         """Whether cards of the deck may stand on this page: one response has one model."""
-        return not self.shown or self.shown[0][0].ranked_as(deck)
+        return not self.shown or self.shown[0].deck.ranked_as(deck)
+
+    def made(self, found: tuple[StoredDeck, Kept | None]) -> tuple[StoredDeck, bool]:
+        """Takes note of a deck: (the deck, whether it was made just now)."""
+        deck, kept = found
+        if kept is not None:
+            self.keeping.append(kept)
+        return deck, kept is not None
 
     async def fill(self, deck: StoredDeck, offset: int, *, just_made: bool) -> int:
         """Adds the deck's valid cards from ``offset`` until the page is full; the place where it stopped."""
-        impressions = Impressions(
-            self.dependencies.seals, self.viewer.user_id, deck.model_version, self.response_id
-        )
-        while len(self.cards) < self.query.limit and offset < len(deck.user_ids):
-            end = min(offset + self.query.limit - len(self.cards), len(deck.user_ids))
-            user_ids = deck.user_ids[offset:end]
-            people = self.dependencies.people
-            asked = people.ask_unblocked(self.viewer.user_id, user_ids)
-            seen = [False] * len(user_ids)
+        size = len(deck)
+        viewer_id, people, faces = self.viewer.user_id, self.dependencies.people, self.dependencies.faces
+        while not self.full and offset < size:
+            end = min(offset + self.query.limit - len(self.shown), size)
+            user_ids = ids_of(deck.ids[RAW_ID * offset : RAW_ID * end])
+            asked = people.ask_values(viewer_id, user_ids, unrelated=self.unrelated)
+            seen = bytes(end - offset)
             if not just_made:
                 try:
-                    seen = await self.dependencies.swipes.seen(self.viewer.user_id, list(map(key64, user_ids)))
+                    seen = await self.dependencies.swipes.seen(viewer_id, deck.keys(offset, end))
                 except BaseException:
                     asked.add_done_callback(lambda future: future.cancelled() or future.exception())
                     raise
-            valid = await people.answered(self.viewer.user_id, user_ids, asked)
-            for place, user_id, known in zip(range(offset, end), user_ids, seen, strict=True):
-                record = valid.get(user_id)
-                if record is None or known or not record.discoverable:
+            values = await people.values(viewer_id, user_ids, asked)
+            distances = np.frombuffer(deck.distances_km, "<f4")[offset:end].tolist()
+            for place, user_id, known, value, distance in zip(
+                range(offset, end), user_ids, seen, values, distances, strict=True
+            ):
+                if known or value is None:
                     continue
-                card = self._card(record, deck, place, impressions)
-                if card is not None:
-                    self.cards.append(card)
-                    self.shown.append((deck, place))
+                face = faces.of(user_id, value, self.now_s)
+                if not face.shown:
+                    continue
+                if face.match_version != deck.versions[8 * place : 8 * place + 8]:
+                    distance = self._distance_now(value)
+                    if distance is None:
+                        continue
+                away = b"null" if face.hides_distance else b"%d" % shown_distance_km(distance)
+                self.shown.append(_Shown(deck, place, user_id, face.head + away + face.tail))
             offset = end
         return offset
 
+    def _distance_now(self, value: bytes) -> float | None:
+        """The distance to somebody who has changed since the deck was made; None: no longer a fit."""
+        if self.wish is None:
+            return None
+        return fitting_distance_km(self.viewer, self.wish, read_record(value), Moment.about(self.now_s))
+
+    def encoded(self) -> list[msgspec.Raw]:
+        """The cards as they are sent."""
+        cards: list[msgspec.Raw] = []
+        for deck, shown in groupby(self.shown, key=attrgetter("deck")):
+            group = list(shown)
+            raw = deck.ids
+            ids = impression_ids(
+                self.dependencies.seals, self.viewer.user_id, deck.model_version, self.response_id,
+                [(raw[RAW_ID * card.place : RAW_ID * card.place + RAW_ID], card.place) for card in group],
+            )
+            cards += [msgspec.Raw(card.text + named + END) for card, named in zip(group, ids, strict=True)]
+        return cards
+
     def note(self) -> None:
         """Tells what was served, behind the response's back."""
-        if not self.cards:
+        if not self.shown:
             return
-        deck = self.shown[0][0]
-        whole = bool(deck.feature_names) and all(other is deck for other, _ in self.shown)
+        deck = self.shown[0].deck
+        whole = bool(deck.feature_names) and all(card.deck is deck for card in self.shown)
         width = 4 * len(deck.feature_names)
-        values = b"".join(deck.features[width * place : width * (place + 1)] for _, place in self.shown) if whole else b""
+        values = b"".join([deck.features[width * card.place : width * (card.place + 1)] for card in self.shown]) if whole else b""
         self.dependencies.served.note(Shown(
-            self.response_id, int(self.moment.at.timestamp() * 1e6),
+            self.response_id, int(time() * 1e6),
             CardsServed(
                 viewer_id=self.viewer.user_id,
                 configuration=deck.configuration,
@@ -125,35 +185,23 @@ class _Page:
                 experiment=deck.experiment or None,
                 arm=deck.arm or None,
                 decided_at=datetime.fromtimestamp(deck.decided_at_us / 1e6, UTC),
-                candidate_ids=tuple(card.user_id for card in self.cards),
-                positions=tuple(place for _, place in self.shown),
-                scores=tuple(other.scores[place] for other, place in self.shown),
-                propensities=tuple(other.propensities[place] for other, place in self.shown),
+                candidate_ids=tuple([card.user_id for card in self.shown]),
+                positions=tuple([card.place for card in self.shown]),
+                scores=self._values("scores"),
+                propensities=self._values("propensities"),
                 feature_names=deck.feature_names if whole else (),
                 feature_values=tuple(np.frombuffer(values, "<f4").tolist()),
             ),
         ))
 
-    def _card(self, record: UserRecord, deck: StoredDeck, place: int, impressions: Impressions) -> Card | None:
-        distance: float | None = deck.distances_km[place]
-        if record.match_version != deck.versions[place]:
-            distance = None
-            if self.wish is not None:
-                distance = fitting_distance_km(self.viewer, self.wish, record, self.moment)
-        if distance is None or record.role is None:
-            return None
-        return Card(
-            record.user_id,
-            record.display_name,
-            self.moment.age(record),
-            record.bio,
-            None,
-            record.role,
-            None if record.hide_distance else shown_distance_km(distance),
-            record.verified,
-            self.moment.bucket(record.last_active_at),
-            impressions.of(record.user_id, place),
-        )
+    def _values(self, column: Literal["scores", "propensities"]) -> tuple[float, ...]:
+        """The cards' values of a deck's column, 1 where the deck has none."""
+        found: list[float] = []
+        for deck, shown in groupby(self.shown, key=attrgetter("deck")):
+            places = [card.place for card in shown]
+            raw: bytes = getattr(deck, column)
+            found += np.frombuffer(raw, "<f4")[places].tolist() if raw else [1.0] * len(places)
+        return tuple(found)
 
 
 async def cards(dependencies: Dependencies, request: HotRequest) -> bytes:
@@ -169,24 +217,27 @@ async def cards(dependencies: Dependencies, request: HotRequest) -> bytes:
     mark = None if query.cursor is None else read_cursor(dependencies.seals, query.cursor, viewer_id, filters)
     commands: list[Command] = [
         ("GET", record_key(viewer_id)), ("GET", deck_key(viewer_id, filters)), ("GET", RANKING),
+        *relations_commands(viewer_id),
     ]
     if mark is not None:
         commands += [("GET", deck_key(viewer_id, mark.deck_id)), ("GET", deck_key(viewer_id, mark.parent_id))]
-    value, present, ranking, *named = await dependencies.reads.read(*commands)
+    value, present, ranking, marker, related, *named = await dependencies.reads.read(*commands)
     viewer = await dependencies.people.own_record(viewer_id) if value is None else read_record(value)
     if viewer.role is None:
         viewer = await dependencies.people.own_record(viewer_id)
     if viewer.latitude is None or viewer.longitude is None:
         raise Refused("location_required")
-    moment = Moment.now()
-    assignment = assigned(read_ranking(ranking), viewer_id, viewer.cell, moment.at.timestamp())
-    page = _Page(dependencies, viewer, narrowed(viewer, query), query, moment, assignment)
+    now_s = time()
+    assignment = assigned(read_ranking(ranking), viewer_id, viewer.cell, now_s)
+    page = _Page(dependencies, viewer, query, now_s, assignment, unrelated(marker, related))
     following, last = await _through_decks(page, filters, mark, present, named)
+    for kept in page.keeping:
+        await kept
     page.note()
     # A list that ended at its bound (``decks.SHOWN_KEYS``) names no model: there may be more, asked for anew.
     exhausted = following is None and (page.wish is None or last.model_version != "")
     wider = next_distance_km(page.wish, last.beyond_km) if exhausted else None
-    return _ENCODER.encode(Cards(page.cards, following, exhausted, wider))
+    return _ENCODER.encode(Encoded(page.encoded(), following, exhausted, wider))
 
 
 async def _through_decks(
@@ -208,27 +259,26 @@ async def _through_decks(
         if deck is None:
             before = next((d for d in (current, parent) if d is not None and d.deck_id == mark.parent_id), None)
             if before is not None:
-                deck, just_made = await decks.after(before, page.wish, viewer.user_id, page.assignment)
+                deck, just_made = page.made(await decks.after(before, page.wish, viewer.user_id, page.assignment))
     if deck is None:
         replaced = None if current is None else present
-        deck, just_made = await decks.fresh(
+        deck, just_made = page.made(await decks.fresh(
             page.wish, viewer.user_id, filters, viewer.match_version, replaces=replaced, assignment=page.assignment
-        ), True
+        ))
     for left in reversed(range(DECKS_A_REQUEST)):
         offset = await page.fill(deck, offset, just_made=just_made)
-        if len(page.cards) == page.query.limit or not deck.full or not left:
+        if page.full or not deck.full or not left:
             break
-        if not page.cards and mark is None and not just_made:
-            deck = await decks.fresh(
+        if not page.shown and mark is None and not just_made:
+            deck, just_made = page.made(await decks.fresh(
                 page.wish, viewer.user_id, filters, viewer.match_version, replaces=present, assignment=page.assignment
-            )
-            just_made = True
+            ))
         else:
-            deck, just_made = await decks.after(deck, page.wish, viewer.user_id, page.assignment)
+            deck, just_made = page.made(await decks.after(deck, page.wish, viewer.user_id, page.assignment))
         offset = 0
         if not page.takes(deck):
             break
-    if offset < len(deck.user_ids):
+    if offset < len(deck):
         following = Bookmark(viewer.user_id, filters, deck.deck_id, offset)
     elif deck.full:
         following = Bookmark(viewer.user_id, filters, following_id(deck.deck_id), 0, deck.deck_id)

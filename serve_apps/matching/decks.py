@@ -6,22 +6,22 @@ follow it while paging, and the one before it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
-import redis.asyncio
-from redis.exceptions import RedisError
+from numpy.typing import NDArray
 
 from actors.cards.client import CardsClient
-from actors.cards.commands import DECK_SIZE, Deck, DeckEntry, DeckQuery, SeenUnknown
+from actors.cards.commands import DECK_SIZE, Deck, DeckQuery, SeenUnknown
 from actors.swipes.client import SwipesClient
-from configs.contracts.errors import DependencyUnavailable, ShardUnavailable
-from configs.contracts.ids import key64
+from cluster.connections.reading import Reads
+from configs.contracts.errors import ShardUnavailable
 from configs.contracts.ranking import Assignment
 from configs.contracts.read_model import DECK_TTL_S, deck_key
 from recommender.exploration import Exploration, explored, seed_of
@@ -33,16 +33,21 @@ SHOWN_KEYS: Final = 2_000
 VIEWERS_TOLD: Final = 4_096
 """Viewers with many seen people of whom a replica remembers what the card actors were told."""
 ID_BYTES: Final = 8
+RAW_ID: Final = 16
 BELOW_A_PLACE: Final = 5
 BELOW: Final = BELOW_A_PLACE * DECK_SIZE // 5
 """People looked at below the deck when every fifth place may be given to one of them."""
 USE: Final = b"deck"
 
+Kept = asyncio.Future[list[Any]]
+"""Done when a deck is in Redis. Raises DependencyUnavailable."""
+
 
 class StoredDeck(msgspec.Struct, frozen=True, array_like=True):
-    """A deck as it is cached; the three lists have one order, best first.
+    """A deck as it is cached, its cards as columns in one order, best first.
 
-    ``viewer_version``: the viewer's ``match_version`` it was made for. ``full``: there may be more people behind it.
+    ``ids`` 16 bytes each, ``distances_km``, ``scores`` and ``propensities`` little-endian float32 (no propensities: all
+    are 1), ``versions`` the candidates' ``match_version``s as big-endian uint64. ``viewer_version``: the viewer's ``match_version`` it was made for. ``full``: there may be more people behind it.
     ``shown``: ``key64`` (little-endian uint64) of people in the decks before it. ``beyond_km``: ``Deck.beyond_km``.
     ``configuration``: of the shards that ranked it. ``features``: (n, names) little-endian float32, of sampled decks.
     """
@@ -51,19 +56,26 @@ class StoredDeck(msgspec.Struct, frozen=True, array_like=True):
     viewer_version: str
     model_version: str
     full: bool
-    user_ids: list[str]
-    distances_km: list[float]
-    versions: list[str]
+    ids: bytes
+    distances_km: bytes
+    versions: bytes
     shown: bytes = b""
     beyond_km: float | None = None
     configuration: int = 0
     experiment: str = ""
     arm: str = ""
     decided_at_us: int = 0
-    scores: list[float] = []
-    propensities: list[float] = []
+    scores: bytes = b""
+    propensities: bytes = b""
     feature_names: tuple[str, ...] = ()
     features: bytes = b""
+
+    def __len__(self) -> int:
+        return len(self.ids) // RAW_ID
+
+    def keys(self, start: int, end: int) -> bytes:
+        """The ``key64``s (little-endian uint64) of the cards from ``start`` to ``end``."""
+        return np.frombuffer(self.ids, ">u8")[2 * start + 1 : 2 * end : 2].astype("<u8").tobytes()
 
     def follows(self, assignment: Assignment) -> bool:
         """Whether a deck made now would be ranked by the same rules, as far as this replica has heard."""
@@ -101,8 +113,7 @@ def read_deck(value: bytes | None, viewer_version: str) -> StoredDeck | None:
         deck = _DECKS.decode(value)
     except msgspec.MsgspecError:
         return None  # written by another release: as good as expired
-    whole = len(deck.scores) == len(deck.propensities) == len(deck.user_ids)  # another release knew neither
-    return deck if whole and deck.viewer_version == viewer_version else None
+    return deck if deck.viewer_version == viewer_version else None
 
 
 def following_id(deck_id: str) -> str:
@@ -115,23 +126,23 @@ def sampled(deck_id: str, ratio: float) -> bool:
     return int(deck_id, 16) < ratio * (1 << 8 * ID_BYTES)
 
 
-def arranged(found: Deck, viewer_id: str, deck_id: str, exploration: float) -> tuple[list[DeckEntry], list[float], bytes]:
-    """(cards, propensities, feature rows) of a deck in the order in which it is shown.
+def arranged(found: Deck, viewer_id: str, deck_id: str, exploration: float) -> tuple[NDArray[np.int64], bytes]:
+    """(places in ``found``, propensities as in ``StoredDeck``) of a deck in the order in which it is shown.
 
     Whoever gives a place to somebody from further below comes in the decks that follow.
     """
-    entries = found.entries
-    if not exploration or len(entries) <= DECK_SIZE:
-        return entries[:DECK_SIZE], [1.0] * min(len(entries), DECK_SIZE), found.features
-    scores = np.array([entry.score for entry in entries], np.float32)
+    if not exploration or len(found) <= DECK_SIZE:
+        return np.arange(min(len(found), DECK_SIZE)), b""
     shown = explored(
-        np.arange(len(entries)), scores, DECK_SIZE, Exploration(rate=exploration, pool=BELOW_A_PLACE),
-        seed_of(viewer_id.encode(), deck_id.encode()),
+        np.arange(len(found)), np.frombuffer(found.scores, "<f4"), DECK_SIZE,
+        Exploration(rate=exploration, pool=BELOW_A_PLACE), seed_of(viewer_id.encode(), deck_id.encode()),
     )
-    ranks = shown.ranks.tolist()
-    width = 4 * len(found.feature_names)
-    features = b"".join(found.features[width * rank : width * (rank + 1)] for rank in ranks)
-    return [entries[rank] for rank in ranks], shown.propensities.tolist(), features
+    return shown.ranks, shown.propensities.astype("<f4").tobytes()
+
+
+def _taken(column: bytes, width: int, places: NDArray[np.int64]) -> bytes:
+    """The values of ``width`` bytes at these places."""
+    return np.frombuffer(column, f"V{width}")[places].tobytes() if width and column else b""
 
 
 def cursor_of(seals: Seals, bookmark: Bookmark) -> str:
@@ -156,7 +167,7 @@ def read_cursor(seals: Seals, text: str, viewer_id: str, filters: str) -> Bookma
 class Decks:
     """Makes decks and keeps them."""
 
-    redis: redis.asyncio.Redis
+    reads: Reads
     swipes: SwipesClient
     cards: CardsClient
     feature_sample_ratio: float = 0.0
@@ -166,47 +177,42 @@ class Decks:
     async def fresh(
         self, wish: DeckQuery | None, viewer_id: str, filters: str, viewer_version: str, *, replaces: bytes | None,
         assignment: Assignment,
-    ) -> StoredDeck:
-        """A new present deck. ``replaces``: the cached one, kept for cursors that name it.
+    ) -> tuple[StoredDeck, Kept]:
+        """A new present deck, and when it is kept. ``replaces``: the cached one, kept for cursors that name it.
 
-        Raises DependencyUnavailable: the shards or Redis do not answer.
+        Raises DependencyUnavailable: the shards do not answer.
         """
         deck = await self._made(secrets.token_hex(ID_BYTES), wish, viewer_version, b"", assignment)
         kept = {deck_key(viewer_id, filters): deck}
         old = None if replaces is None else read_deck(replaces, viewer_version)
         if old is not None:
             kept[deck_key(viewer_id, old.deck_id)] = old
-        await self._keep(kept)
-        return deck
+        return deck, self._keep(kept)
 
     async def after(
         self, parent: StoredDeck, wish: DeckQuery | None, viewer_id: str, assignment: Assignment
-    ) -> tuple[StoredDeck, bool]:
-        """The deck behind a full one, without anybody in the decks before it, and whether it was made just now.
+    ) -> tuple[StoredDeck, Kept | None]:
+        """The deck behind a full one, without anybody in the decks before it, and when it is kept if it was made now.
 
         It is made once, whoever asks again; the people of one made before may have been swiped since.
         """
         deck_id = following_id(parent.deck_id)
-        try:
-            value: bytes | None = await self.redis.get(deck_key(viewer_id, deck_id))  # type: ignore[assignment]
-            known = read_deck(value, parent.viewer_version)
-        except (TimeoutError, RedisError, OSError) as error:
-            raise DependencyUnavailable("Redis does not answer", kind=type(error).__name__) from error
+        (value,) = await self.reads.raw(("GET", deck_key(viewer_id, deck_id)))
+        known = read_deck(value, parent.viewer_version)
         if known is not None:
-            return known, False
-        shown = parent.shown + b"".join(key64(user_id).to_bytes(8, "little") for user_id in parent.user_ids)
+            return known, None
+        shown = parent.shown + parent.keys(0, len(parent))
         if len(shown) > 8 * SHOWN_KEYS:
             wish = None
         deck = await self._made(deck_id, wish, parent.viewer_version, shown, assignment)
-        await self._keep({deck_key(viewer_id, deck_id): deck})
-        return deck, True
+        return deck, self._keep({deck_key(viewer_id, deck_id): deck})
 
     async def _made(
         self, deck_id: str, wish: DeckQuery | None, viewer_version: str, shown: bytes, assignment: Assignment
     ) -> StoredDeck:
         if wish is None:
             return StoredDeck(
-                deck_id, viewer_version, "", full=False, user_ids=[], distances_km=[], versions=[],
+                deck_id, viewer_version, "", full=False, ids=b"", distances_km=b"", versions=b"",
                 configuration=assignment.configuration, arm=assignment.arm,
             )
         found = await self.found(msgspec.structs.replace(
@@ -214,22 +220,22 @@ class Decks:
             with_features=sampled(deck_id, self.feature_sample_ratio),
             size=DECK_SIZE + (BELOW if assignment.exploration else 0),
         ))
-        entries, propensities, features = arranged(found, wish.viewer_id, deck_id, assignment.exploration)
+        places, propensities = arranged(found, wish.viewer_id, deck_id, assignment.exploration)
         return StoredDeck(
-            deck_id, viewer_version, found.model_version, full=len(entries) >= DECK_SIZE,
-            user_ids=[entry.user_id for entry in entries],
-            distances_km=[entry.distance_km for entry in entries],
-            versions=[entry.match_version for entry in entries],
+            deck_id, viewer_version, found.model_version, full=places.size >= DECK_SIZE,
+            ids=_taken(found.ids, RAW_ID, places),
+            distances_km=_taken(found.distances_km, 4, places),
+            versions=_taken(found.match_versions, 8, places),
             shown=shown,
             beyond_km=found.beyond_km,
             configuration=found.configuration,
             experiment=assignment.experiment,
             arm=assignment.arm,
             decided_at_us=found.decided_at_us,
-            scores=[entry.score for entry in entries],
+            scores=_taken(found.scores, 4, places),
             propensities=propensities,
             feature_names=found.feature_names,
-            features=features,
+            features=_taken(found.features, 4 * len(found.feature_names), places),
         )
 
     async def found(self, query: DeckQuery) -> Deck:
@@ -252,11 +258,8 @@ class Decks:
             return deck
         raise ShardUnavailable("a card shard forgot the seen people while it was told them")
 
-    async def _keep(self, decks: dict[str, StoredDeck]) -> None:
-        pipeline = self.redis.pipeline(transaction=False)
-        for key, deck in decks.items():
-            pipeline.set(key, _ENCODER.encode(deck), ex=DECK_TTL_S)
-        try:
-            await pipeline.execute()
-        except (TimeoutError, RedisError, OSError) as error:
-            raise DependencyUnavailable("Redis does not answer", kind=type(error).__name__) from error
+    def _keep(self, decks: dict[str, StoredDeck]) -> Kept:
+        """Writes decks in the replica's next round trip; a cursor may name them only once that is done."""
+        kept = self.reads.raw(*(("SET", key, _ENCODER.encode(deck), "EX", DECK_TTL_S) for key, deck in decks.items()))
+        kept.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever failed meanwhile awaits it not
+        return kept

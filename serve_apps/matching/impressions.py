@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from configs.contracts.impressions import Impression, packed_common, packed_own, unpacked
@@ -10,15 +11,12 @@ from serve_apps.pages import Seals
 USE: Final = b"impression"
 
 
-class Impressions:
-    """Makes the ids of one response's cards; what they have in common is hashed once."""
-
-    def __init__(self, seals: Seals, viewer_id: str, model_version: str, response_id: str) -> None:
-        self._sealer = seals.sealer(USE, packed_common(viewer_id, response_id, model_version))
-
-    def of(self, candidate_id: str, position: int) -> str:
-        """The id of one card."""
-        return self._sealer(packed_own(candidate_id, position))
+def impression_ids(
+    seals: Seals, viewer_id: str, model_version: str, response_id: str, cards: Sequence[tuple[bytes, int]]
+) -> list[bytes]:
+    """The ids of one response's cards, each (16 bytes of the candidate's id, place in the deck), as ASCII."""
+    common = packed_common(viewer_id, response_id, model_version)
+    return seals.seal_many(USE, common, [packed_own(candidate, place) for candidate, place in cards])
 
 
 def read_impression(seals: Seals, text: str) -> Impression | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -104,7 +105,7 @@ def test_a_response_that_contradicts_itself_is_a_dead_letter(conn: Connection, b
 
 
 def impression(settings: Settings, viewer: str, candidate: str, response: str, place: int) -> str:
-    body = packed_common(viewer, response, "m1") + packed_own(candidate, place)
+    body = packed_common(viewer, response, "m1") + packed_own(UUID(candidate).bytes, place)
     text = Seals(settings.auth).seal(b"impression", body)
     assert len(text) * 3 // 4 == len(body) + SEAL_BYTES
     return text

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from actors.cards.commands import Deck, DeckEntry
+from actors.cards.commands import Deck
 from cluster.launch.secrets import _signing_key
 from configs.contracts.access_tokens import AccessTokens
 from configs.contracts.errors import DependencyUnavailable, EpochFenced, PlatformError, ReadModelRebuilding
@@ -29,7 +29,7 @@ from serve_apps.hot import query_values
 from serve_apps.limits import PersonLimit
 from serve_apps.matching.decks import Bookmark, StoredDeck, arranged, cursor_of, following_id, read_cursor
 from serve_apps.matching.filters import CardsQuery, fitting_distance_km, narrowed
-from serve_apps.matching.impressions import Impressions, read_impression
+from serve_apps.matching.impressions import impression_ids, read_impression
 from serve_apps.pages import Seals
 from serve_apps.problems import PROBLEMS, Refused, answer, errors
 from serve_apps.tracing import accept
@@ -100,7 +100,8 @@ def test_whatever_text_comes_a_seal_does_not_fail(text: str) -> None:
 def test_an_impression_says_what_was_shown(viewer: Any, candidate: Any, position: int, model: str, response: Any) -> None:
     seals = Seals(AUTH)
     model = "".join(character for character in model if not 0xD800 <= ord(character) <= 0xDFFF)
-    text = Impressions(seals, str(viewer), model, str(response)).of(str(candidate), position)
+    cards = [(viewer.bytes, 7), (candidate.bytes, position)]
+    text = impression_ids(seals, str(viewer), model, str(response), cards)[1].decode()
     found = read_impression(seals, text)
     assert found is not None
     assert (found.viewer_id, found.candidate_id, found.position) == (str(viewer), str(candidate), position)
@@ -292,35 +293,34 @@ def test_a_callers_trace_is_carried_on_if_it_is_one(header: bytes | None, kept: 
 
 
 def deck_of(count: int) -> Deck:
-    entries = [DeckEntry(f"person-{place}", 1.0, -0.1 * place, "0") for place in range(count)]
-    return Deck(entries, "m", feature_names=("x",), features=np.arange(count, dtype="<f4").tobytes())
+    scores = (-0.1 * np.arange(count)).astype("<f4")
+    return Deck(bytes(16 * count), bytes(4 * count), scores.tobytes(), bytes(8 * count), "m")
 
 
 def test_without_exploration_a_deck_is_shown_as_it_was_ranked() -> None:
-    entries, propensities, _ = arranged(deck_of(30), "viewer", "deck", 0.5)
-    assert [entry.user_id for entry in entries] == [f"person-{place}" for place in range(30)], "nobody is below"
-    assert propensities == [1.0] * 30
-    entries, propensities, _ = arranged(deck_of(100), "viewer", "deck", 0.0)
-    assert (len(entries), set(propensities)) == (50, {1.0})
+    for count, rate in ((30, 0.5), (100, 0.0)):  # of 30 nobody is below
+        places, propensities = arranged(deck_of(count), "viewer", "deck", rate)
+        assert places.tolist() == list(range(min(count, 50)))
+        assert propensities == b""
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.text(min_size=1, max_size=8), st.floats(0.01, 0.5))
-def test_exploration_keeps_features_with_their_people_and_says_how_likely_it_was(deck_id: str, rate: float) -> None:
-    entries, propensities, features = arranged(deck_of(100), "viewer", deck_id, rate)
-    places = [int(entry.user_id.removeprefix("person-")) for entry in entries]
-    assert np.frombuffer(features, "<f4").astype(int).tolist() == places
+def test_exploration_says_how_likely_it_was(deck_id: str, rate: float) -> None:
+    found, packed = arranged(deck_of(100), "viewer", deck_id, rate)
+    places, propensities = found.tolist(), np.frombuffer(packed, "<f4").tolist()
     assert len(set(places)) == len(places) == 50
     for place, (shown, chance) in enumerate(zip(places, propensities, strict=True)):
         if place % 5 != 4:
             assert (shown, chance) == (place, 1.0)
         else:
             assert chance == pytest.approx(1 - rate if shown == place else rate / 5)
-    assert (entries, propensities) == arranged(deck_of(100), "viewer", deck_id, rate)[:2]
+    again = arranged(deck_of(100), "viewer", deck_id, rate)
+    assert (places, packed) == (again[0].tolist(), again[1])
 
 
 def stored(configuration: int, arm: str = "") -> StoredDeck:
-    return StoredDeck("d", "v", "m", full=True, user_ids=[], distances_km=[], versions=[], configuration=configuration, arm=arm)
+    return StoredDeck("d", "v", "m", full=True, ids=b"", distances_km=b"", versions=b"", configuration=configuration, arm=arm)
 
 
 @pytest.mark.parametrize(("deck", "assignment", "follows"), [

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from actors.cards.commands import Nearest, NearestQuery
 from actors.sharding.client import ActorPool
 from actors.sharding.host import Service, remote_host
-from cluster.connections.reading import Reads
 from actors.sharding.wire import RemoteActor
+from cluster.connections.reading import Reads
 from cluster.launch.bench.geo_sides import COUNT, Index, Place, Redis, search
 from cluster.launch.bench.geo_world import GeoWorld
 from configs.settings import Plan, Settings, load_settings

@@ -1,0 +1,15 @@
+"""What long-lived processes of the platform set for themselves when they have started."""
+
+from __future__ import annotations
+
+import gc
+
+
+def quieten_collector() -> None:
+    """Lets the garbage collector look rarely: batches make no cycles, and it took 40 % of a writer's CPU.
+
+    Call it when everything that stays is there: what is alive now is not looked at again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
