@@ -14,25 +14,30 @@ from configs.settings import Settings
 from writers.appending import ThreadAppender
 from writers.connections import open_rows
 from writers.consumers.derive import TOPICS as DERIVED_FROM
+from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.loads.log import ROWS, positions
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, how many are done, of how many)."""
 
 DERIVE: Final = "derive"
-DERIVED: Final = (topics.USER_CREATED, topics.AUTH_SESSIONS, topics.NOTIFICATION_SEND)
-"""Topics of the events that the consumer ``derive`` appends."""
+LIKES: Final = "likes"
+DERIVED: Final = (topics.USER_CREATED, topics.AUTH_SESSIONS, topics.NOTIFICATION_SEND, topics.NOTIFICATION_DEVICES)
+"""Topics of the events that the consumers ``derive`` and ``likes`` append."""
 POLL_S: Final = 0.05
 
 
-def catch_up(settings: Settings, stopping: threading.Event, progress: Progress | None = None) -> bool:
+def catch_up(
+    settings: Settings, stopping: threading.Event, progress: Progress | None = None, *, likes: bool = False
+) -> bool:
     """Returns True once everything acknowledged before the call, and what follows from it, is in rows.
 
     A reported end of the log may be old, so barriers are appended and waited for. Waits without limit for writers that
-    are away; False: ``stopping`` was set. Raises DependencyUnavailable: a server does not answer.
+    are away; False: ``stopping`` was set. ``likes``: also what people are told of likes, which may take seconds. Raises DependencyUnavailable: a server does not answer.
     """
+    readers: dict[str, Sequence[Topic]] = {ROWS: TOPICS, DERIVE: DERIVED_FROM} | ({LIKES: LIKES_FROM} if likes else {})
     return (
-        _pass_barriers(settings, TOPICS, {ROWS: TOPICS, DERIVE: DERIVED_FROM}, stopping, progress)
+        _pass_barriers(settings, TOPICS, readers, stopping, progress)
         and _pass_barriers(settings, DERIVED, {ROWS: DERIVED}, stopping, progress)
     )
 

@@ -13,13 +13,14 @@ from cluster.connections.postgres import translated
 from configs.contracts.errors import LogUnavailable
 from configs.contracts.topics import TOPICS
 from configs.settings import Settings
-from writers.catching_up import DERIVE
+from writers.catching_up import DERIVE, LIKES
 from writers.connections import open_rows
 from writers.consumers.derive import TOPICS as DERIVED_FROM
+from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.loads.log import ROWS, positions
 
 DEADLINE_S: Final = 5.0
-FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM}
+FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM}
 
 
 @dataclass(frozen=True, slots=True)

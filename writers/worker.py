@@ -14,6 +14,8 @@ from configs.process import quieten_collector
 from configs.settings import Settings, load_settings
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
+from writers.consumers.likes import TOPICS as LIKES_FROM
+from writers.consumers.likes import Likes, settings_of
 from writers.loops import ConsumingThread
 from writers.projections.thread import ProjectionThread
 from writers.pruning import keep_pruning
@@ -53,6 +55,10 @@ class Writer:
             settings, f"{name}-derive", Derive(settings, name),
             [(topic.name, partition) for topic in DERIVED_FROM for partition in partitions], fenced=fenced,
         )
+        self._likes = ConsumingThread(
+            settings_of(settings), f"{name}-likes", Likes(settings, name),
+            [(topic.name, partition) for topic in LIKES_FROM for partition in partitions], fenced=fenced,
+        )
         self._projection = ProjectionThread(
             settings, f"{name}-projection",
             [(topic.name, partition) for topic in TOPICS for partition in partitions], self._committed, fatal=fenced,
@@ -74,7 +80,7 @@ class Writer:
         return self._rows.committed
 
     def start(self) -> None:
-        for thread in (self._rows, self._derive, self._projection):
+        for thread in (self._rows, self._derive, self._likes, self._projection):
             thread.start()
         for once in self._once:
             once.start()
@@ -82,7 +88,7 @@ class Writer:
     def stop(self) -> None:
         """Ends the threads between two batches."""
         self._stopping.set()
-        threads = (self._rows, self._derive, self._projection)
+        threads = (self._rows, self._derive, self._likes, self._projection)
         for thread in threads:
             thread.stop()
         for thread in threads:
@@ -96,7 +102,8 @@ class Writer:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "rows": self._rows.describe(), "derive": self._derive.describe(), "projection": self._projection.describe(),
+            "rows": self._rows.describe(), "derive": self._derive.describe(), "likes": self._likes.describe(),
+            "projection": self._projection.describe(),
             "epoch": self._rows.epoch, "dead_letters": self._rows_handler.dead_letters,
         }
 

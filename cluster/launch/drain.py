@@ -34,7 +34,7 @@ async def drained(settings: Settings) -> bool:
     stopping = threading.Event()
     asyncio.get_running_loop().call_later(DRAIN_TIMEOUT_S, stopping.set)
     try:
-        return await asyncio.to_thread(catch_up, settings, stopping)
+        return await asyncio.to_thread(catch_up, settings, stopping, likes=True)
     except PlatformError as error:
         log.warning("drain_failed", kind=type(error).__name__)
         return False

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from cluster.connections.kafka import Record
 from configs.contracts import topics
-from configs.contracts.errors import AppendUnconfirmed, DependencyUnavailable, LogUnavailable
 from configs.contracts.events import (
     AccountRegistered,
+    DeviceRegistered,
     Event,
     Matched,
-    NotificationSent,
     SessionStarted,
     UserCreated,
     encode,
@@ -21,87 +20,83 @@ from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.tokens import refresh_token, token_hash
 from configs.contracts.topics import Topic
 from configs.settings import Settings
-from writers.appending import ThreadAppender
 from writers.connections import Connection
+from writers.consumers import audience
+from writers.consumers.audience import Registration, Wishes
+from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
-from writers.positions import Ownership, advance, read
+from writers.loads.notifying import too_many_devices, wishes_of
+from writers.positions import Ownership, advance
 from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
-TOPICS = (topics.AUTH_ACCOUNTS, topics.MATCHING_MATCHED)
-ROWS = "rows"
-"""The consumer whose positions say what the rows hold."""
-ROWS_WAIT_S = 2.0
-ROWS_POLL_S = 0.01
+TOPICS = (topics.AUTH_ACCOUNTS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEVICES)
 
 
 class Derive:
-    """Account → person and first session; match → a notification for each side."""
+    """Account → person and first session; match → a notification for each side; a device too many → its removal."""
 
     consumer = "derive"
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
-        self._name = f"{name}-derived"
         self._refresh_key = bytes.fromhex(settings.auth.refresh_key.get_secret_value())
-        self._appender: ThreadAppender | None = None
+        self._appending = Appending(settings, f"{name}-derived")
 
     def handle(
         self, conn: Connection, owned: Ownership, before: Mapping[Place, int], records: Sequence[LogRecord]
     ) -> None:
-        self._wait_for_rows(conn, owned, records)
+        wait_for_rows(conn, owned, records)
         decoded, _ = decode_all(without_dead(conn, records, owned.generations), owned.generations)
-        holders = holders_of(conn, [fact for _, fact in decoded])
-        self._append([
+        known = known_of(conn, [fact for _, fact in decoded])
+        self._appending.append([
             Record(
                 topic.name, partition_of(event.key, self._settings.log.partitions), event.key, encode(event),
                 tuple((name, value) for name, value in record.headers if value is not None),
             )
             for record, fact in decoded
-            for topic, event in follows(fact.event, holders, self._refresh_key)
+            for topic, event in follows(fact.event, known, self._refresh_key)
         ])
         with conn.transaction(), conn.cursor() as cur:
             advance(cur, owned, before, next_offsets(records))
 
-    def _wait_for_rows(self, conn: Connection, owned: Ownership, records: Sequence[LogRecord]) -> None:
-        """Returns once the rows have passed the records. Raises DependencyUnavailable: not yet; come again."""
-        needed = next_offsets(records)
-        deadline = time.monotonic() + ROWS_WAIT_S
-        while True:
-            stored = read(conn, ROWS, sorted({topic for topic, _ in needed}))
-            if all(
-                (found := stored.get(place)) is not None
-                and (found.generation, found.next_offset) >= (owned.generation(place[0]), offset)
-                for place, offset in needed.items()
-            ):
-                return
-            if time.monotonic() > deadline:
-                raise DependencyUnavailable("rows are behind", consumer=self.consumer)
-            time.sleep(ROWS_POLL_S)
-
     def close(self) -> None:
-        if self._appender is not None:
-            self._appender.close()
-            self._appender = None
-
-    def _append(self, records: Sequence[Record]) -> None:
-        """Raises LogUnavailable: not acknowledged; the batch is derived and appended again."""
-        self._appender = self._appender or ThreadAppender(self._settings, self._name)
-        try:
-            self._appender.append(records)
-        except AppendUnconfirmed as error:
-            raise LogUnavailable("derived events were not acknowledged", reason=str(error)) from error
+        self._appending.close()
 
 
-def holders_of(conn: Connection, facts: Sequence[Fact]) -> dict[str, str]:
-    """Address hash -> the person who holds the address by the rows, of all addresses that the facts register."""
-    hashes = [fact.event.payload.email_hash for fact in facts if isinstance(fact.event.payload, AccountRegistered)]
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the rows say that decides what follows."""
+
+    holders: Mapping[str, str]
+    """Address hash -> the person who holds the address."""
+    wishes: Wishes
+    too_many: Mapping[str, tuple[Registration, ...]]
+    """Person -> devices beyond the limit."""
+
+
+def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
+    """What decides about these facts."""
+    payloads = [fact.event.payload for fact in facts]
+    matched = {user for payload in payloads if isinstance(payload, Matched) for user in (payload.low_id, payload.high_id)}
+    owners = {payload.user_id for payload in payloads if isinstance(payload, DeviceRegistered)}
+    return Known(
+        holders_of(conn, [payload.email_hash for payload in payloads if isinstance(payload, AccountRegistered)]),
+        wishes_of(conn, matched),
+        too_many_devices(conn, owners) if owners else {},
+    )
+
+
+def holders_of(conn: Connection, hashes: Sequence[str]) -> dict[str, str]:
+    """Address hash -> the person who holds the address by the rows."""
     if not hashes:
         return {}
-    rows = conn.execute("SELECT email_hash, user_id::text FROM credentials WHERE email_hash = ANY(%s::uuid[])", (hashes,))
+    rows = conn.execute(
+        "SELECT email_hash, user_id::text FROM credentials WHERE email_hash = ANY(%s::uuid[])", (list(hashes),)
+    )
     return {email_hash.hex: user_id for email_hash, user_id in rows}
 
 
-def follows(event: Event, holders: Mapping[str, str], refresh_key: bytes) -> Iterator[tuple[Topic, Event]]:
+def follows(event: Event, known: Known, refresh_key: bytes) -> Iterator[tuple[Topic, Event]]:
     """(topic, event) of everything that follows from an event; the same ids and times on every repetition.
 
     Nothing follows from the registration of an address that somebody else holds (a shard that was believed dead wrote
@@ -109,7 +104,7 @@ def follows(event: Event, holders: Mapping[str, str], refresh_key: bytes) -> Ite
     """
     payload = event.payload
     if isinstance(payload, AccountRegistered):
-        if holders.get(payload.email_hash) != payload.user_id:
+        if known.holders.get(payload.email_hash) != payload.user_id:
             return
         yield topics.USER_CREATED, Event(
             derived_id(event.event_id, "user"), event.occurred_at, payload.user_id,
@@ -127,12 +122,8 @@ def follows(event: Event, holders: Mapping[str, str], refresh_key: bytes) -> Ite
                 ),
             )
     elif isinstance(payload, Matched):
-        for user, other in ((payload.low_id, payload.high_id), (payload.high_id, payload.low_id)):
-            notification = derived_id(event.event_id, f"notify:{user}")
-            yield topics.NOTIFICATION_SEND, Event(
-                notification, event.occurred_at, user,
-                NotificationSent(
-                    notification_id=notification, user_id=user, kind="match", title="It's a match!",
-                    data={"matchId": payload.match_id, "userId": other},
-                ),
-            )
+        for told in audience.match(event, known.wishes):
+            yield topics.NOTIFICATION_SEND, told
+    elif isinstance(payload, DeviceRegistered):
+        for removed in audience.crowded_out(event, known.too_many):
+            yield topics.NOTIFICATION_DEVICES, removed

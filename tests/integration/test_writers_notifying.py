@@ -1,0 +1,200 @@
+"""Likes, matches and devices on real servers: what is told, once, whatever is repeated or cut off."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from log_reading import records_of
+
+from cluster.connections.kafka import LogAppender, Record
+from configs.contracts import events, topics
+from configs.contracts.events import Event, encode
+from configs.contracts.ids import match_id, new_id, pair, partition_of
+from configs.contracts.notifying import DEVICES_A_PERSON, device_id
+from configs.contracts.topics import Topic
+from configs.settings import Settings
+from writers.connections import open_rows
+from writers.consumers import likes as likes_module
+from writers.worker import Writer
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def settings(servers: Settings) -> Settings:
+    return servers.model_copy(update={"plan": servers.plan.model_copy(update={"writer_actors": 1})})
+
+
+@pytest.fixture
+def writer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writer]:
+    monkeypatch.setattr(likes_module, "INTERVAL_MS", 50)
+    fenced: list[str] = []
+    running = Writer(settings, 0, fenced=fenced.append)
+    running.start()
+    yield running
+    running.stop()
+    assert not fenced
+
+
+@pytest.fixture
+def query(settings: Settings) -> Iterator[Callable[..., list[Any]]]:
+    with open_rows(settings, "test") as conn:
+        yield lambda statement, *values: conn.execute(statement, values).fetchall()
+
+
+def record(settings: Settings, topic: Topic, key: str, payload: events.Payload) -> Record:
+    event = Event(new_id(), datetime.now(UTC), key, payload)
+    return Record(topic.name, partition_of(key, settings.log.partitions), key, encode(event))
+
+
+async def append(settings: Settings, *records: Record) -> None:
+    appender = LogAppender(settings, "test")
+    try:
+        await appender.submit(list(records))
+    finally:
+        await asyncio.to_thread(appender.close)
+
+
+async def eventually(holds: Callable[[], Any]) -> Any:
+    async with asyncio.timeout(30):
+        while not (found := await asyncio.to_thread(holds)):
+            await asyncio.sleep(0.05)
+        return found
+
+
+def swipe(settings: Settings, swiper: str, swiped: str, action: Any = "like") -> Record:
+    payload = events.Swiped(swiper_id=swiper, swiped_id=swiped, action=action)
+    return record(settings, topics.MATCHING_SWIPE, swiper, payload)
+
+
+Query = Callable[..., list[Any]]
+LISTED = "SELECT kind, title, data, read_at IS NOT NULL FROM notifications WHERE user_id = %s ORDER BY created_at"
+
+
+async def test_likes_of_many_people_are_one_notification_that_counts_them(
+    settings: Settings, writer: Writer, query: Query
+) -> None:
+    liked, answered, *likers = (new_id() for _ in range(9))
+    await append(settings, swipe(settings, liked, answered, "pass"))
+    await eventually(lambda: query("SELECT 1 FROM swipes WHERE swiper_id = %s", liked))
+    await append(settings, *(swipe(settings, liker, liked) for liker in likers[:5]), swipe(settings, answered, liked))
+    await append(settings, swipe(settings, likers[5], liked), swipe(settings, likers[0], liked), swipe(settings, likers[6], liked, "pass"))
+    await eventually(lambda: query(LISTED, liked) == [("like", "6 people like you", {"count": "6"}, False)])
+    await append(settings, record(settings, topics.NOTIFICATION_SEND, liked, events.NotificationsRead(user_id=liked)))
+    await eventually(lambda: query(LISTED, liked)[0][3])
+    await append(settings, swipe(settings, likers[6], liked))
+    await eventually(lambda: query(LISTED, liked) == [("like", "7 people like you", {"count": "7"}, False)])
+    told = await asyncio.to_thread(records_of, settings, "notification.send", liked)
+    sent = [event.payload for event in told if isinstance(event.payload, events.NotificationSent)]
+    assert len({payload.notification_id for payload in sent}) == 1
+    assert [payload.renews for payload in sent] == [False] + [True] * (len(sent) - 1)
+
+
+async def test_a_super_like_is_told_by_itself(settings: Settings, writer: Writer, query: Query) -> None:
+    liked = new_id()
+    await append(settings, *(swipe(settings, new_id(), liked, "super_like") for _ in range(2)))
+    await eventually(lambda: query(LISTED, liked) == [("super_like", "Someone super liked you", {}, False)] * 2)
+
+
+async def test_what_a_person_refused_is_neither_listed_nor_sent(settings: Settings, writer: Writer, query: Query) -> None:
+    silent, listless, other = (new_id() for _ in range(3))
+    await append(
+        settings,
+        *(
+            record(settings, topics.USER_UPDATED, user, events.NotificationPreferencesChanged(user_id=user, **wish))
+            for user, wish in ((silent, {"push_match": False, "list_match": False}), (listless, {"list_match": False}))
+        ),
+    )
+    await eventually(lambda: len(query("SELECT 1 FROM users WHERE id = ANY(%s::uuid[])", [silent, listless])) == 2)
+    for user in (silent, listless):
+        low, high = pair(user, other)
+        matched = events.Matched(match_id=match_id(low, high), low_id=low, high_id=high, generation=1)
+        await append(settings, record(settings, topics.MATCHING_MATCHED, matched.match_id, matched))
+    await eventually(lambda: len(query(LISTED, other)) == 2)
+    sent = [await asyncio.to_thread(records_of, settings, "notification.send", user) for user in (silent, listless)]
+    assert [[event.payload.in_list for event in events_of] for events_of in sent] == [[], [False]]
+    assert query(LISTED, silent) == query(LISTED, listless) == []
+
+
+async def test_a_repetition_after_a_commit_that_was_cut_off_tells_the_same_once(
+    settings: Settings, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the notification was appended and before position and count were stored."""
+    monkeypatch.setattr(likes_module, "INTERVAL_MS", 50)
+    liked, likers = new_id(), [new_id() for _ in range(3)]
+    appended: list[int] = []
+    real = likes_module._told
+
+    def cut_off(conn: Any, cur: Any, found: Any) -> Any:
+        told = real(conn, cur, found)
+        if any(event.key == liked for event in told):
+            appended.append(len(told))
+            if len(appended) == 1:
+                raise_later.append(True)
+        return told
+
+    raise_later: list[bool] = []
+    monkeypatch.setattr(likes_module, "_told", cut_off)
+    real_append = likes_module.Appending.append
+
+    def append_and_fail(self: Any, records: Any) -> None:
+        real_append(self, records)
+        if raise_later:
+            raise_later.clear()
+            raise psycopg.OperationalError("cut off between acknowledgement and commit")
+
+    monkeypatch.setattr(likes_module.Appending, "append", append_and_fail)
+    fenced: list[str] = []
+    writer = Writer(settings, 0, fenced=fenced.append)
+    writer.start()
+    try:
+        await append(settings, *(swipe(settings, liker, liked) for liker in likers))
+        await eventually(lambda: query(LISTED, liked) == [("like", "3 people like you", {"count": "3"}, False)])
+    finally:
+        writer.stop()
+    assert not fenced
+    assert len(appended) >= 2
+    told = await asyncio.to_thread(records_of, settings, "notification.send", liked)
+    assert len({event.payload.notification_id for event in told}) == 1
+    assert query("SELECT cardinality(likers), told FROM like_bursts WHERE user_id = %s", liked) == [(3, 3)]
+
+
+def registered(settings: Settings, user: str, token: str) -> Record:
+    name = device_id("fcm", token)
+    payload = events.DeviceRegistered(device_id=name, user_id=user, platform="fcm", token=token)
+    return record(settings, topics.NOTIFICATION_DEVICES, name, payload)
+
+
+DEVICES = "SELECT token FROM device_tokens WHERE user_id = %s AND removed_at IS NULL ORDER BY registered_at, token"
+
+
+async def test_a_thousand_devices_of_one_person_leave_the_newest_ten(settings: Settings, writer: Writer, query: Query) -> None:
+    user = new_id()
+    tokens = [f"{user}-{number:04d}" for number in range(1_000)]
+    for start in range(0, 1_000, 250):
+        await append(settings, *(registered(settings, user, token) for token in tokens[start : start + 250]))
+    kept = await eventually(
+        lambda: found if len(found := query(DEVICES, user)) == DEVICES_A_PERSON
+        and query("SELECT count(*) FROM device_tokens WHERE user_id = %s", user) == [(1_000,)] else None
+    )
+    assert [token for (token,) in kept] == tokens[-DEVICES_A_PERSON:]
+    assert query("SELECT count(*) FROM device_tokens WHERE user_id = %s AND removed_at IS NOT NULL AND token = ''", user) == [(990,)]
+
+
+async def test_a_device_that_moves_leaves_its_old_account(settings: Settings, writer: Writer, query: Query) -> None:
+    old, new = new_id(), new_id()
+    token = f"moving-{old}"
+    await append(settings, registered(settings, old, token))
+    await eventually(lambda: query(DEVICES, old) == [(token,)])
+    name = device_id("fcm", token)
+    removal = events.DeviceRemoved(device_id=name, user_id=old, reason="signed_out")
+    await append(settings, registered(settings, new, token))
+    await append(settings, record(settings, topics.NOTIFICATION_DEVICES, name, removal))
+    await append(settings, registered(settings, new, f"other-{new}"))
+    await eventually(lambda: len(query(DEVICES, new)) == 2)
+    assert query(DEVICES, old) == []
