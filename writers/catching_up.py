@@ -35,7 +35,9 @@ def catch_up(
     A reported end of the log may be old, so barriers are appended and waited for. Waits without limit for writers that
     are away; False: ``stopping`` was set. ``likes``: also what people are told of likes, which may take seconds. Raises DependencyUnavailable: a server does not answer.
     """
-    readers: dict[str, Sequence[Topic]] = {ROWS: TOPICS, DERIVE: DERIVED_FROM} | ({LIKES: LIKES_FROM} if likes else {})
+    readers: dict[str, Sequence[Topic]] = {ROWS: TOPICS, DERIVE: DERIVED_FROM}
+    if likes:
+        readers[LIKES] = LIKES_FROM
     return (
         _pass_barriers(settings, TOPICS, readers, stopping, progress)
         and _pass_barriers(settings, DERIVED, {ROWS: DERIVED}, stopping, progress)

@@ -50,7 +50,11 @@ PAIR_CHECKS: Final = {
 GENERATIONS: Final = """
 SELECT member_id::text, other_id::text, match_id::text, generation FROM matches
 WHERE member_id = ANY(%s) AND matched_at IS NOT NULL AND generation > 0
+  AND NOT EXISTS (
+      SELECT FROM users WHERE id = member_id AND (field_versions ? 'listMatch' OR status <> 'active')
+  )
 """
+"""Without those who ever chose whether matches are listed: whether they wanted it at the time, no row says."""
 
 KNOWN_NOTIFICATIONS: Final = """
 SELECT notifications.id::text FROM notifications

@@ -25,6 +25,7 @@ from configs.contracts.people import snap
 from configs.contracts.read_model import GENERATION, MARKER, put_record, read_record, record_key, relation_key
 from configs.contracts.topics import TOPICS, Topic
 from configs.settings import Settings
+from writers.catching_up import catch_up
 from writers.rebuild import ReadModelKeeper, clear, rebuild, write_everything
 from writers.worker import Writer
 
@@ -214,6 +215,8 @@ def behind(settings: Settings, world: World) -> list[str]:
 
 
 async def taken_in(settings: Settings, world: World) -> None:
+    # What people are told of likes follows a little later.
+    await asyncio.to_thread(catch_up, settings, threading.Event(), likes=True)
     await eventually(lambda: not behind(settings, world))
 
 
