@@ -17,11 +17,10 @@ from writers.catching_up import DERIVE, LIKES
 from writers.connections import open_rows
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.likes import TOPICS as LIKES_FROM
-from writers.consumers.mail import TOPICS as MAILED
 from writers.loads.log import ROWS, positions
 
 DEADLINE_S: Final = 5.0
-FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM, "mail": MAILED}
+FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM}
 
 
 @dataclass(frozen=True, slots=True)
