@@ -157,15 +157,22 @@ class PlatformClient:
         return self._followed(self._operator.rollback())
 
     def start_experiment(
-        self, name: str, split: Split, arms: Mapping[str, tuple[str, float]], *, period_s: int = 3_600
+        self, name: str, split: Split, arms: Mapping[str, tuple[str, float]], *, period_s: int = 3_600,
+        waiting_likes: Mapping[str, float] | None = None,
     ) -> RankingStatus:
-        """Splits viewers among ``arms``: name -> (version, share)."""
-        made = tuple(Arm(arm, version, share) for arm, (version, share) in arms.items())
+        """Splits viewers among ``arms``: name -> (version, share). ``waiting_likes``: arm -> boost of waiting likes, the
+        configuration's for others."""
+        boosts = waiting_likes or {}
+        made = tuple(Arm(arm, version, share, boosts.get(arm)) for arm, (version, share) in arms.items())
         return self._followed(self._operator.start_experiment(Experiment(name, split, made, period_s)))
 
     def stop_experiment(self) -> RankingStatus:
         """Everybody gets the default version again."""
         return self._followed(self._operator.stop_experiment())
+
+    def put_forward(self, boost: float) -> RankingStatus:
+        """Adds this much to the score of people whose like waits for the viewer's answer; 0: as everybody else."""
+        return self._followed(self._operator.put_forward(boost))
 
     def explain(self, viewer_id: str, candidate_id: str, version: str = "") -> dict[str, Any]:
         """The exact terms of one card's score, from the shard that holds the candidate.

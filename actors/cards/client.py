@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from actors.cards.commands import Deck, DeckQuery, Explain, Explanation, Noted, NotedPayload, Shortlist
 from configs.contracts.errors import PlatformError, ShardUnavailable
 from configs.contracts.ranking import BASELINE
+from recommender.waiting import mixed
 
 DEADLINE_S: Final = 2.0
 """Longest wait for a deck; a query takes under 1 ms, so past it an actor is restoring or gone."""
@@ -101,7 +102,8 @@ class CardsClient:
 
 
 def merged(shortlists: Sequence[Shortlist], size: int) -> Deck:
-    """One deck of several actors' shares by one model: the newest version of each person, best first, ties by id.
+    """One deck of several actors' shares by one model: the newest version of each person, best first, ties by id, and
+    people whose like waits mixed in.
 
     Someone who is just moving may be known to two actors in different cells; the one with the newer version is right.
     """
@@ -122,7 +124,11 @@ def merged(shortlists: Sequence[Shortlist], size: int) -> Deck:
         newest = np.ones(people.size, np.bool_)
         newest[1:] = (high[people[1:]] != high[people[:-1]]) | (low[people[1:]] != low[people[:-1]])
         people = people[newest]
-        chosen = people[np.argsort(-scores[people], kind="stable")][:size]  # ties are in the order of ids
+        chosen = people[np.argsort(-scores[people], kind="stable")]  # ties are in the order of ids
+        if any(share.waiting for share in shortlists):
+            waits = np.frombuffer(b"".join([share.waiting or bytes(len(share.ids) // 16) for share in shortlists]), np.bool_)
+            chosen = chosen[mixed(waits[chosen])]
+        chosen = chosen[:size]
         features = b"".join([features[width * place : width * (place + 1)] for place in chosen.tolist()]) if width else b""
     return Deck(
         ids[chosen].tobytes(),

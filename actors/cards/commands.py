@@ -55,6 +55,10 @@ class DeckQuery(msgspec.Struct, frozen=True, gc=False):
     """Which model ranks; a shard that does not have it uses its default, and says so. Empty: the default."""
     with_features: bool = False
     """Whether the answer holds the values that the model read."""
+    waiting: bytes = b""
+    """Little-endian uint64 ``key64`` of people who like the viewer, answered or not: at most ``waiting.LIKES_MOST``."""
+    waiting_boost: float = 0.0
+    """What is added to the score of those of them who are eligible; 0: they are not put forward."""
     at_us: int = 0
     """Unix microseconds to rank for, so that several actors compute for one moment; 0: each for its own present."""
 
@@ -66,13 +70,14 @@ class DeckEntry(msgspec.Struct, frozen=True, gc=False):
     distance_km: float
     """Between the centres of both grid cells."""
     score: float
-    """Natural logarithm of a number in (0, 1]; higher is better; comparable within one model version."""
+    """Natural logarithm, the boost of a waiting like included; higher is better; comparable within one model version."""
     match_version: str
     """``UserRecord.match_version`` as the shard knew it; a record with another one makes the card stale."""
 
 
 class Deck(msgspec.Struct, frozen=True, gc=False):
-    """The best candidates as columns, best first; fewer than asked for when there are no more.
+    """The best candidates as columns, in the order in which they are shown, which is best first but for those whose like
+    waits (``recommender.waiting``); fewer than asked for when there are no more.
 
     ``ids`` 16 bytes each (big-endian UUID), ``distances_km`` and ``scores`` little-endian float32, ``match_versions``
     big-endian uint64, in one order; see ``DeckEntry`` for what they mean.
@@ -110,7 +115,7 @@ class Deck(msgspec.Struct, frozen=True, gc=False):
 
 
 class Shortlist(msgspec.Struct, frozen=True, gc=False):
-    """One actor's share of a deck as columns, best first: small to pickle, quick to merge.
+    """One actor's share of a deck as columns, in the order of a deck: small to pickle, quick to merge.
 
     ``ids`` 16 bytes each (big-endian UUID), ``distances_km`` float32, ``scores`` float32, ``versions`` and
     ``match_versions`` uint64, all little-endian and in one order.
@@ -128,6 +133,8 @@ class Shortlist(msgspec.Struct, frozen=True, gc=False):
     feature_names: tuple[str, ...] = ()
     features: bytes = b""
     """(n, names) little-endian float32, row by row; empty unless asked for."""
+    waiting: bytes = b""
+    """(n,) whether a like waits, one byte each; empty: none does."""
 
 
 class Explain(msgspec.Struct, frozen=True, gc=False):

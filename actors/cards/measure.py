@@ -2,7 +2,7 @@
 
 Everybody is within the viewer's radius: a small town, a dense city, a crowd of which only a part is scored. Whole queries (filters of both sides, the seen people, the
 ranker, the best 100) for many different viewers, by the baseline and by a reciprocal model with history features;
-what the seen people add to a query, told as a card actor is told them; bytes a person. Times are processor time of the
+what the seen people add to a query, told as a card actor is told them; what people whose like waits add; bytes a person. Times are processor time of the
 one thread, so that a busy machine does not disturb them.
 """
 
@@ -27,8 +27,10 @@ from actors.cards.crowds import disc, history, reciprocal
 from actors.cards.state import Cards
 from configs.contracts.ids import key64
 from configs.contracts.loading import PeopleRows
+from configs.contracts.ranking import WAITING_LIKE
 from recommender.baseline import Baseline
 from recommender.ranking import Ranker
+from recommender.waiting import LIKES_MOST
 
 SIZE = 100
 P99_MS = 5.0
@@ -86,7 +88,7 @@ def measured(people: int, radius_km: int, seen: int, rounds: int, seed: int = 1)
     rankers: dict[str, Ranker] = {"baseline": Baseline(), "reciprocal, history, prices": reciprocal()}
     for name, ranker in rankers.items():
         cards.ranker = ranker
-        figures[name] = _with_and_without(cards, asked, keys, now)
+        figures[name] = _with_and_without(cards, asked, keys, now) | _with_likes(cards, asked, rows, rng, now)
     figures["new cell"] = _percentiles(timed([lambda q=query: _anew(cards, q, now) for query in asked]))  # type: ignore[misc]
     shortlists = [cards.shortlist(query, now) for query in asked[:50]]
     figures["merge and name in the client"] = _percentiles(timed([lambda s=s: merged([s], SIZE) for s in shortlists]))  # type: ignore[misc]
@@ -111,6 +113,25 @@ def _with_and_without(cards: Cards, asked: Sequence[DeckQuery], keys: bytes, now
         "with seen": _percentiles(with_seen),
         "with seen, told whole": _percentiles(first),
         "seen share": round(float((with_seen - without).sum() / with_seen.sum()), 4),
+    }
+
+
+def _with_likes(
+    cards: Cards, asked: Sequence[DeckQuery], rows: PeopleRows, rng: np.random.Generator, now: datetime
+) -> dict[str, Any]:
+    """The same queries without and with as many waiting likes of people within the radius as count, in turns."""
+    without, with_likes = np.empty(len(asked)), np.empty(len(asked))
+    for place, query in enumerate(asked):
+        liking = rng.choice(len(rows.user_ids), min(LIKES_MOST, len(rows.user_ids)), replace=False).tolist()
+        liked = msgspec.structs.replace(
+            query, waiting=np.array([key64(rows.user_ids[number]) for number in liking], "<u8").tobytes(),
+            waiting_boost=WAITING_LIKE,
+        )
+        turns = timed([lambda q=q: cards.shortlist(q, now) for _ in range(5) for q in (query, liked)])  # type: ignore[misc]
+        without[place], with_likes[place] = turns[0::2].min(), turns[1::2].min()
+    return {
+        f"with {LIKES_MOST} waiting likes": _percentiles(with_likes),
+        "likes share": round(float((with_likes - without).sum() / with_likes.sum()), 4),
     }
 
 
@@ -152,6 +173,7 @@ def _lines(figures: dict[str, Any], radius_km: int, seen: int) -> list[str]:
         lines += [f"{name + ', ' + kind:<50}{value[0]:>9.3f}{value[1]:>9.3f}"
                   for kind, value in figures[name].items() if isinstance(value, tuple)]
         lines.append(f"{'  share of the seen people':<50}{figures[name]['seen share']:>9.1%}  (gate {SEEN_SHARE:.0%})")
+        lines.append(f"{'  share of the waiting likes':<50}{figures[name]['likes share']:>9.1%}")
     lines += [f"{name:<50}{figures[name][0]:>9.3f}{figures[name][1]:>9.3f}" for name in ("new cell", "merge and name in the client")]
     lines.append(f"p99 gate {P99_MS} ms; {figures['bytes a person']} bytes a person beside model vectors (gate {BYTES_A_PERSON})")
     return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from actors.cards.everybody import ELSEWHERE, Everybody, id_number, slot_of
 from actors.cards.narrowing import Narrowing
 from actors.cards.seen import SeenSets, Sorted
 from configs.contracts.people import MAXIMUM_DISTANCE_KM, snap
-from recommender import candidates, features
+from recommender import candidates, features, waiting
 from recommender.candidates import REACH_SHIFT, Viewer
 from recommender.features import Pairs
 from recommender.people_table import NOBODY, PeopleTable
@@ -32,6 +32,22 @@ UNSEEN_LEAST: Final = 0.5
 """Share of the ranked people not seen below which too few of those scored are new: a quarter of them still keeps the top
 (measured: 500 of 2,000), and the best ranked are seen first."""
 CELLS_A_STEP: Final = 64
+HASH_SHIFT: Final = np.uint64(40)
+HASH_MASK: Final = np.uint64(0xFFFF)
+"""Sixteen random bits of a ``key64``: of 4,000 people 12 are taken for one of 200 by them."""
+
+
+class _Crowd(NamedTuple):
+    """People in some rows: how far away they are, and whose like waits (None: nobody's)."""
+
+    rows: Ids
+    distances: NDArray[np.float64]
+    waiting: NDArray[np.bool_] | None
+
+    def only(self, places: Ids) -> _Crowd:
+        return _Crowd(
+            self.rows[places], self.distances[places], None if self.waiting is None else self.waiting[places]
+        )
 
 
 class Cards(Everybody):
@@ -46,6 +62,8 @@ class Cards(Everybody):
         """Number of the ranking configuration in force."""
         self.seen = SeenSets()
         self._narrowing = Narrowing(scored)
+        self._marks = np.zeros(int(HASH_MASK) + 1, dtype=np.bool_)
+        """By hash of a key, all false between two queries."""
 
     def describe(self) -> dict[str, Any]:
         """Figures for status and metrics."""
@@ -73,8 +91,6 @@ class Cards(Everybody):
         shown = Sorted(np.frombuffer(query.shown, dtype="<u8"))
         viewer = self._ids.find(id_number(query.viewer_id))
         ranker = self._ranker_of(query)
-        rows, distances = self.eligible(query, now)
-
         def unseen(rows: Ids) -> NDArray[np.bool_]:
             people = self._blocks.people[rows]
             keys = self._ids.low[people]
@@ -84,20 +100,26 @@ class Cards(Everybody):
                     kept &= excluded.lacks(keys)
             return kept
 
-        everybody = rows, distances
-        rows, distances = self._narrowed(query, ranker, rows, distances, now)
-        places, scores = self._ranked(query, ranker, rows, distances, now, query.size + SPARE)
-        chosen = np.flatnonzero(unseen(rows[places]))
-        narrowed = rows.size < everybody[0].size
-        left_out = places.size < rows.size or narrowed
-        if left_out and (chosen.size < query.size or (narrowed and chosen.size < UNSEEN_LEAST * places.size)):
+        rows, distances = self.eligible(query, now)
+        everybody = _Crowd(rows, distances, self._waiting(query, rows, unseen))
+        crowd = self._narrowed(query, ranker, everybody, now)
+        places, scores, waits = self._ranked(query, ranker, crowd, now, query.size + SPARE)
+        chosen = np.flatnonzero(unseen(crowd.rows[places]))
+        narrowed = crowd.rows.size < rows.size
+        left_out = places.size < crowd.rows.size or narrowed
+        # Whose like waits is not seen; they are ranked beside the others.
+        beside = 0 if waits is None else int(waits.sum())
+        new = chosen.size - beside
+        if left_out and (new < query.size or (narrowed and new < UNSEEN_LEAST * (places.size - beside))):
             # Those seen have taken the places of others: they are taken out first.
-            rows, distances = _only(np.flatnonzero(unseen(everybody[0])), *everybody)
-            rows, distances = self._narrowed(query, ranker, rows, distances, now)
-            places, scores = self._ranked(query, ranker, rows, distances, now, query.size)
+            crowd = self._narrowed(query, ranker, everybody.only(np.flatnonzero(unseen(rows))), now)
+            places, scores, waits = self._ranked(query, ranker, crowd, now, query.size)
             chosen = np.arange(places.size)
+        if waits is not None:
+            chosen = chosen[waiting.mixed(waits[chosen])]
         chosen = chosen[: query.size]
-        people = self._blocks.people[rows[places[chosen]]]
+        taken = crowd.only(places[chosen])
+        people = self._blocks.people[taken.rows]
         beyond = None
         if chosen.size < query.size and query.widest_km > query.max_distance_km:
             beyond = self._beyond(query, unseen, now)
@@ -105,7 +127,7 @@ class Cards(Everybody):
         ids[:, 0], ids[:, 1] = self._ids.high[people], self._ids.low[people]
         return Shortlist(
             ids.tobytes(),
-            distances[places[chosen]].astype("<f4").tobytes(),
+            taken.distances.astype("<f4").tobytes(),
             scores[chosen].astype("<f4").tobytes(),
             self._versions[people].astype("<u8").tobytes(),
             self._match_versions[people].astype("<u8").tobytes(),
@@ -113,34 +135,66 @@ class Cards(Everybody):
             beyond,
             self.configuration,
             int(now.timestamp() * 1e6),
-            *self._values(query, rows[places[chosen]], distances[places[chosen]], now),
+            *self._values(query, taken, now),
+            b"" if taken.waiting is None else taken.waiting.tobytes(),
         )
 
     def _ranker_of(self, query: DeckQuery) -> Ranker:
         return self.models.get(query.model_version, self.ranker)
 
+    def _waiting(
+        self, query: DeckQuery, rows: Ids, unseen: Callable[[Ids], NDArray[np.bool_]]
+    ) -> NDArray[np.bool_] | None:
+        """Which of these rows hold people whose like waits for the viewer's answer; None: nobody."""
+        if not query.waiting or not query.waiting_boost:
+            return None
+        keys = np.sort(np.frombuffer(query.waiting, dtype="<u8"))
+        people = self._blocks.people[rows]
+        # A table of hashes first: looking everybody up among the keys would take as long as ranking them.
+        hashes = keys >> HASH_SHIFT & HASH_MASK
+        self._marks[hashes] = True
+        places = np.flatnonzero(self._marks[self._ids.low[people] >> HASH_SHIFT & HASH_MASK])
+        self._marks[hashes] = False
+        places = places[~Sorted(keys).lacks(self._ids.low[people[places]])]
+        places = places[unseen(rows[places])]
+        if not places.size:
+            return None
+        found = np.zeros(rows.size, dtype=np.bool_)
+        found[places] = True
+        return found
+
     def _ranked(
-        self, query: DeckQuery, ranker: Ranker, rows: Ids, distances: NDArray[np.float64], now: datetime, size: int
-    ) -> tuple[Ids, Floats]:
-        return ranker.rank(np.arange(rows.size), self.features(query, rows, distances, now, ranker.features), size)
+        self, query: DeckQuery, ranker: Ranker, crowd: _Crowd, now: datetime, size: int
+    ) -> tuple[Ids, Floats, NDArray[np.bool_] | None]:
+        """(places, scores, which wait) of the best; of those whose like waits and the others ``size`` each."""
+        values = self.features(query, crowd.rows, crowd.distances, now, ranker.features)
+        if crowd.waiting is None:
+            return *ranker.rank(np.arange(crowd.rows.size), values, size), None
+        scores = np.broadcast_to(ranker.score(values), crowd.rows.shape)
+        return waiting.ranked(scores, crowd.waiting, query.waiting_boost, size)
 
-    def _narrowed(
-        self, query: DeckQuery, ranker: Ranker, rows: Ids, distances: NDArray[np.float64], now: datetime
-    ) -> tuple[Ids, NDArray[np.float64]]:
-        """(rows, distances) of those worth scoring."""
+    def _narrowed(self, query: DeckQuery, ranker: Ranker, crowd: _Crowd, now: datetime) -> _Crowd:
+        """Those worth scoring, and whose like waits."""
+        rows, distances, waits = crowd
         if rows.size <= self._narrowing.scored:
-            return rows, distances
-        return _only(self._narrowing.chosen(
+            return crowd
+        places = self._narrowing.chosen(
             ranker, rows.size, lambda names: self.features(query, rows, distances, now, names)
-        ), rows, distances)
+        )
+        if waits is not None:
+            kept = waits.copy()
+            kept[places] = True
+            places = np.flatnonzero(kept)
+        return crowd.only(places)
 
-    def _values(
-        self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime
-    ) -> tuple[tuple[str, ...], bytes]:
-        """The values that the ranker has read, of some people: (names, (n, names) float32 row by row); if asked for."""
+    def _values(self, query: DeckQuery, crowd: _Crowd, now: datetime) -> tuple[tuple[str, ...], bytes]:
+        """The values that the ranker has read, and whether a like waits, of some people: (names, (n, names) float32 row
+        by row); if asked for."""
         if not query.with_features:
             return (), b""
-        return feature_rows(self.features(query, rows, distances, now, self._ranker_of(query).features), rows.size)
+        values = self.features(query, crowd.rows, crowd.distances, now, self._ranker_of(query).features)
+        values[waiting.TERM] = np.asarray(0 if crowd.waiting is None else crowd.waiting, np.float32)
+        return feature_rows(values, crowd.rows.size)
 
     def _beyond(self, query: DeckQuery, unseen: Callable[[Ids], NDArray[np.bool_]], now: datetime) -> float | None:
         """How far away the nearest person past the query's radius is who fits and is not seen."""
@@ -206,10 +260,6 @@ class Cards(Everybody):
         place = table.place(id_number(query.viewer_id)) if len(table) else NOBODY
         viewer = viewer_columns(query, now_s, table, place)
         return features.compute(self.ranker.features if names is None else names, Pairs(viewer, found, distances, now_s, table.priors))
-
-
-def _only(places: Ids, rows: Ids, distances: NDArray[np.float64]) -> tuple[Ids, NDArray[np.float64]]:
-    return rows[places], distances[places]
 
 
 def feature_rows(values: Mapping[str, Floats], count: int) -> tuple[tuple[str, ...], bytes]:

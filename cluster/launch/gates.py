@@ -88,12 +88,12 @@ def checks(full: bool, speed_dating: Path, tests: Path) -> list[Check | Done]:
         found.append(Done("speed dating", 0.0, skipped=f"no file {speed_dating}"))
     small = {
         "markets": ("--seeds", "2"), "served": ("--seeds", "5", "--people", "2000"),
-        "days": ("--seeds", "3", "--people", "400", "--policy", "product", "meetings"),
+        "days": ("--seeds", "3", "--people", "400", "--policy", "product", "served"),
         "cold-start": ("--seeds", "4", "--people", "400"), "scale": ("--people", "20000"),
     }
     whole = {
         "markets": ("--seeds", "10"), "served": ("--seeds", "10", "--people", "3000"),
-        "days": ("--seeds", "20", "--people", "1000", "--policy", "product", "meetings"),
+        "days": ("--seeds", "20", "--people", "1000", "--policy", "product", "served"),
         "cold-start": ("--seeds", "10", "--people", "500"), "scale": ("--people", "100000"),
     }
     reading = {"served": served_gates, "scale": scale_gates}

@@ -255,6 +255,11 @@ def unread_key(user_id: str) -> str:
     return f"note:u:{{{user_id}}}"
 
 
+def newest_likes(user_id: str, count: int) -> tuple[str, str, int, int]:
+    """The Redis command for the ids of the ``count`` who liked the person last, newest first; none where not known."""
+    return "ZREVRANGE", listing_keys("like", user_id)[0], 0, count - 1
+
+
 def credential_key(email_hash: str) -> str:
     return f"cred:{{{email_hash}}}"
 

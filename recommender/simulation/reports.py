@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recommender.congestion.blend import blended, solve_blend
 from recommender.congestion.equilibrium import solve
 from recommender.congestion.rounds import meeting_scores
-from recommender.simulation import congested, dealing, policies, served
+from recommender.simulation import congested, dealing, policies, served, serving
 from recommender.simulation.attention import judged
 from recommender.simulation.days import Policy, Result, Rules, simulated
 from recommender.simulation.experiments import estimates, regional
@@ -29,10 +29,11 @@ Advance = Callable[[str], None]
 NOISES: Final = (0.0, 0.5)
 FATIGUES: Final[Mapping[str, float]] = {"standard": 0.9, "half": 0.95, "double": 0.8}
 """Factor a match: a loss of 10 %, of half of it, of twice."""
-DAYS: Final = ("random order", "circulant", "de-meaned sum", "product", "priced", "meetings", "product, likes first",
-               "priced, likes first")
-COLD: Final = ("random order", "popularity", "product", "priced", "random order, likes first", "popularity, likes first",
-               "priced, likes first")
+SERVED: Final = "served"
+"""The policy that gates judge: what the platform does (``simulation.serving``)."""
+DAYS: Final = ("random order", "circulant", "de-meaned sum", "product", "meetings", "priced, likes first", *serving.POLICIES)
+COLD: Final = ("random order", "popularity", "product", "random order, likes first", "popularity, likes first",
+               "priced, likes first", *serving.POLICIES)
 REPEATS: Final = 3
 GATE_MARKET, GATE_GINI, GATE_SOLVE_S, GATE_DAYS, GATE_COLD = 3.0, 0.10, 0.5, 1.27, 1.3
 
@@ -47,6 +48,8 @@ def policy(name: str, seed: int) -> Policy:
         return dealing.BASELINES[name](seed)
     if name in congested.POLICIES:
         return congested.POLICIES[name]()
+    if name in serving.POLICIES:
+        return serving.POLICIES[name]()
     return {
         "random order, likes first": congested.answering(congested.random_order(seed)),
         "popularity, likes first": congested.answering(congested.popularity),
@@ -179,10 +182,10 @@ def days(seeds: Iterable[int] = range(20), rules: Rules | None = None, fatigues:
                 "unmatched": float(np.mean([result.unmatched for result in results])),
                 "to_product": paired_ratio([result.matches for result in results], product),
             })
-    ours = [row["to_product"]["low"] for row in rows if row["policy"] == "meetings"]
+    ours = [row["to_product"]["low"] for row in rows if row["policy"] == SERVED]
     return {
         "people": plain.people, "days": plain.days, "cards": plain.cards, "noise": plain.noise, "rows": rows,
-        "gates": {"meetings to product, lower bound, worst fatigue": _gate(min(ours), GATE_DAYS)} if ours else {},
+        "gates": {"served to product, lower bound, worst fatigue": _gate(min(ours), GATE_DAYS)} if ours else {},
     }
 
 
@@ -209,7 +212,7 @@ def cold_start(seeds: Iterable[int] = range(10), rules: Rules | None = None, nam
     first: dict[str, list[float]] = {}
     others: dict[str, list[float]] = {}
     for seed in seeds:
-        for name in dict.fromkeys((*names, "popularity", "random order", "priced, likes first")):
+        for name in dict.fromkeys((*names, "popularity", "random order", SERVED)):
             result = simulated(policy(name, seed), ruled, seed)
             first.setdefault(name, []).append(float(result.first_matches[result.newcomer].mean()))
             others.setdefault(name, []).append(float(result.first_matches[~result.newcomer].mean()))
@@ -221,18 +224,18 @@ def cold_start(seeds: Iterable[int] = range(10), rules: Rules | None = None, nam
         }
         for name, mine in first.items()
     ]
-    ours = next(row for row in rows if row["policy"] == "priced, likes first")
+    ours = next(row for row in rows if row["policy"] == SERVED)
     return {
         "people": ruled.people, "newcomers": ruled.newcomers, "cards": 100, "rows": rows,
         "gates": {
-            "priced, likes first, to popularity, lower bound": _gate(ours["to_popularity"]["low"], GATE_COLD),
-            "priced, likes first, to random order, lower bound": _gate(ours["to_random"]["low"], 1.0),
+            "served to popularity, lower bound": _gate(ours["to_popularity"]["low"], GATE_COLD),
+            "served to random order, lower bound": _gate(ours["to_random"]["low"], 1.0),
         },
     }
 
 
 def experiments(seeds: Iterable[int] = range(5), rules: Rules | None = None, advance: Advance = _silent,
-                treatments: Sequence[str] = ("priced", "meetings", "priced, likes first")) -> Report:
+                treatments: Sequence[str] = ("served, likes not put forward", "meetings", SERVED)) -> Report:
     """Treatment against the product: the true gain beside what each kind of split reads."""
     ruled = replace(rules or Rules(people=500, days=14, cards=3), market=regional)
     rows = []

@@ -23,8 +23,9 @@ from actors.swipes.client import SwipesClient
 from cluster.connections.reading import Reads
 from configs.contracts.errors import ShardUnavailable
 from configs.contracts.ranking import Assignment
-from configs.contracts.read_model import DECK_TTL_S, deck_key
+from configs.contracts.read_model import DECK_TTL_S, deck_key, newest_likes
 from recommender.exploration import Exploration, explored, seed_of
+from recommender.waiting import LIKES_MOST
 from serve_apps.pages import Seals
 from serve_apps.problems import Refused
 
@@ -145,6 +146,12 @@ def _taken(column: bytes, width: int, places: NDArray[np.int64]) -> bytes:
     return np.frombuffer(column, f"V{width}")[places].tobytes() if width and column else b""
 
 
+def waiting_keys(likes: list[bytes]) -> bytes:
+    """The reply to ``newest_likes`` as ``DeckQuery.waiting`` takes it."""
+    ids = np.frombuffer(bytes.fromhex(b"".join(likes).decode().replace("-", "")), ">u8")
+    return ids[1::2].astype("<u8").tobytes()
+
+
 def cursor_of(seals: Seals, bookmark: Bookmark) -> str:
     return seals.seal(USE, _ENCODER.encode(bookmark))
 
@@ -218,7 +225,7 @@ class Decks:
         found = await self.found(msgspec.structs.replace(
             wish, shown=np.sort(np.frombuffer(shown, "<u8")).tobytes(), model_version=assignment.version,
             with_features=sampled(deck_id, self.feature_sample_ratio),
-            size=DECK_SIZE + (BELOW if assignment.exploration else 0),
+            size=DECK_SIZE + (BELOW if assignment.exploration else 0), waiting_boost=assignment.waiting_like,
         ))
         places, propensities = arranged(found, wish.viewer_id, deck_id, assignment.exploration)
         return StoredDeck(
@@ -242,11 +249,17 @@ class Decks:
         """The shards' deck without whom the viewer has seen. Of many seen people only the changes travel, unless a card
         actor does not keep the others."""
         viewer_id = query.viewer_id
+        waiting = None if query.waiting_boost else b""
         for since in (self.told.get(viewer_id, 0), 0):
-            seen = await self.swipes.seen_set(viewer_id, since)
+            asked = self.swipes.seen_set(viewer_id, since)
+            if waiting is None:  # read while the swipe shard answers
+                seen, (likes,) = await asyncio.gather(asked, self.reads.read(newest_likes(viewer_id, LIKES_MOST)))
+                waiting = waiting_keys(likes)
+            else:
+                seen = await asked
             try:
                 deck = await self.cards.deck(msgspec.structs.replace(
-                    query, seen=seen.keys, seen_gone=seen.gone, seen_token=seen.token, seen_base=seen.base
+                    query, seen=seen.keys, seen_gone=seen.gone, seen_token=seen.token, seen_base=seen.base, waiting=waiting
                 ))
             except SeenUnknown:
                 continue

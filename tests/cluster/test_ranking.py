@@ -19,6 +19,7 @@ from cluster.platform_client import PlatformClient
 from configs.contracts.errors import ArtifactCorrupt, ArtifactMissing, PlatformError
 from configs.contracts.ids import derived_id
 from configs.contracts.impressions import unsealed
+from configs.contracts.ranking import BASELINE, WAITING_LIKE
 from recommender import artifacts
 from recommender.datasets.exported import read
 from recommender.features import FEATURES
@@ -47,9 +48,11 @@ def people(platform: Platform) -> list[str]:
 @pytest.fixture(scope="module")
 def client(platform: Platform, people: list[str]) -> Iterator[PlatformClient]:
     with PlatformClient.local(platform.data_dir) as connected:
+        connected.put_forward(0.0)  # orders are compared; likes that arrive meanwhile would change them
         yield connected
-        if connected.status().configuration.number:
-            connected.deploy("baseline")
+        if connected.status().configuration.default_version != BASELINE:
+            connected.deploy(BASELINE)
+        connected.put_forward(WAITING_LIKE)
 
 
 def by_age(weight: float) -> Logistic:
@@ -88,6 +91,26 @@ def test_a_changed_weight_changes_the_cards_within_seconds_and_back(client: Plat
     shards = client.status().shards
     assert shards
     assert all(shard.model_version == young and not shard.refused for shard in shards)
+
+
+def test_a_waiting_like_is_put_forward_and_explained(client: PlatformClient, platform: Platform, people: list[str]) -> None:
+    (viewer,) = viewers(client, people[::-1], 1)
+    last = client.cards(viewer, limit=100)[-1]["userId"]
+    index = people.index(last)
+    with httpx.Client(base_url=f"{platform.url}/api/v1", timeout=20) as http:
+        signed_in = http.post("/auth/login", json={"email": f"demo-{SEED}-{index}@example.com", "password": PASSWORD})
+        headers = {"Authorization": f"Bearer {signed_in.json()['accessToken']}"}
+        assert http.post("/matching/swipe", headers=headers, json={"targetUserId": viewer, "action": "like"}).status_code == 200
+    client.put_forward(50.0)
+    try:
+        eventually(lambda: client.cards(viewer, limit=100)[0]["userId"] == last, 20, every_s=0.3)
+        found = client.explain(viewer, last)
+        assert found["terms"]["waiting_like"] == 50.0
+        assert found["features"]["waiting_like"] == 1.0
+        assert sum(found["terms"].values()) == pytest.approx(found["score"], abs=1e-4)
+    finally:
+        client.put_forward(0.0)
+    assert client.cards(viewer, limit=100)[-1]["userId"] == last
 
 
 def test_what_cannot_be_served_is_refused_and_the_old_version_goes_on(platform: Platform, client: PlatformClient, people: list[str]) -> None:

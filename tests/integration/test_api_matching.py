@@ -12,6 +12,7 @@ import pytest
 from api_world import Person, World
 
 from configs.contracts.ids import match_id, new_id
+from configs.contracts.read_model import LikeEntry, put_entry
 from serve_apps.matching.impressions import read_impression
 
 pytestmark = pytest.mark.servers
@@ -154,6 +155,29 @@ async def test_a_swiped_person_is_not_shown_again(world: World) -> None:
     assert set(ids(await viewer.ok("GET", "/matching/cards"))) == {person.user_id for person in near[1:]}
     await viewer.ok("POST", "/matching/undo")
     assert near[0].user_id in ids(await viewer.ok("GET", "/matching/cards"))
+
+
+async def test_who_likes_the_viewer_is_put_forward_at_every_second_place_until_answered(world: World) -> None:
+    viewer, near = await neighbours(world, 6)
+    by_id = {person.user_id: person for person in near}
+    before = ids(await viewer.ok("GET", "/matching/cards"))
+    *others, third, second, first = before
+    version = itertools.count(1)
+
+    async def likes(liker_id: str, *, withdrawn: bool = False) -> None:
+        """What the writers put into the read model."""
+        entry = LikeEntry(liker_id, "" if withdrawn else "like", "2026-03-01T12:00:00Z")
+        await world.dependencies.write_through.apply(
+            put_entry("like", viewer.user_id, liker_id, entry, version=next(version), at_ms=None if withdrawn else 5)
+        )
+
+    for liker_id in (second, first, new_id(), (await world.register("sugar_daddy", at=somewhere())).user_id):
+        await likes(liker_id)
+    assert ids(await viewer.ok("GET", "/matching/cards")) == [second, others[0], first, *others[1:], third]
+    await viewer.swipe(by_id[second], "pass")
+    assert ids(await viewer.ok("GET", "/matching/cards")) == [first, *others, third], "a like brings nobody back"
+    await likes(first, withdrawn=True)
+    assert ids(await viewer.ok("GET", "/matching/cards")) == [person for person in before if person != second]
 
 
 async def test_block_and_hiding_show_in_the_next_response(world: World) -> None:

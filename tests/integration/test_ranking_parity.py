@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from test_cards_shard import Committed, Platform
@@ -16,7 +17,7 @@ from actors.cards.commands import DeckQuery
 from cluster.connections.artifacts import artifact_store
 from cluster.connections.kafka import LogAppender
 from configs.contracts.events import CardsServed, Event, decode, encode
-from configs.contracts.ids import new_id
+from configs.contracts.ids import key64, new_id
 from configs.contracts.loading import PeopleRows
 from configs.contracts.people import GENDER_CODES, ROLE_CODES, cell_number, snap
 from configs.contracts.ranking import RankingConfiguration
@@ -26,6 +27,7 @@ from recommender.candidates import distances_km
 from recommender.features import FEATURES, Pairs, compute
 from recommender.logistic import Logistic
 from recommender.people_table import PeopleTable
+from recommender.waiting import TERM, boosted
 from writers.commit import write_facts
 from writers.connections import open_rows
 from writers.records import Fact
@@ -33,6 +35,7 @@ from writers.records import Fact
 pytestmark = pytest.mark.servers
 
 PEOPLE, CARDS = 900, 10_000
+BOOST = 2.5
 DAY = date(1970, 1, 1)
 
 
@@ -134,11 +137,16 @@ async def test_ten_thousand_logged_cards_have_the_features_that_training_compute
     number = int(datetime.now(UTC).timestamp() * 1e3)
     platform = Platform(settings, Rows(rows, RankingConfiguration(number, model.version, people_table=table.version)), appender)
     facts: list[Fact] = []
+    likers: dict[str, set[str]] = {}
     cards = 0
     try:
         await platform.ready()
         for viewer in rng.permutation(PEOPLE).tolist():
-            deck = await platform.client.deck(query_of(rows, viewer))
+            likers[rows.user_ids[viewer]] = {rows.user_ids[place] for place in rng.permutation(PEOPLE)[:20].tolist()}
+            deck = await platform.client.deck(msgspec.structs.replace(
+                query_of(rows, viewer), waiting_boost=BOOST,
+                waiting=np.array([key64(liker) for liker in likers[rows.user_ids[viewer]]], "<u8").tobytes(),
+            ))
             assert deck.model_version == model.version
             cards += len(deck.entries)
             payload = CardsServed(
@@ -158,7 +166,7 @@ async def test_ten_thousand_logged_cards_have_the_features_that_training_compute
         await asyncio.to_thread(appender.close)
     assert cards >= CARDS
     places = {name: place for place, name in enumerate(rows.user_ids)}
-    worst = 0.0
+    worst, waiting = 0.0, 0
     with open_rows(settings, "test") as conn, conn.transaction(force_rollback=True), conn.cursor() as cur:
         write_facts(cur, facts)
         logged = cur.execute(
@@ -168,8 +176,12 @@ async def test_ten_thousand_logged_cards_have_the_features_that_training_compute
     assert sum(len(row[1]) for row in logged) >= CARDS
     for viewer_id, candidates, stored_names, values, scores, decided_s in logged:
         found = training_values(
-            rows, table, places[viewer_id], [places[name] for name in candidates], list(stored_names), decided_s
+            rows, table, places[viewer_id], [places[name] for name in candidates],
+            [name for name in stored_names if name != TERM], decided_s,
         )
+        waits = np.array([name in likers[viewer_id] for name in candidates])
+        waiting += int(waits.sum())
+        found[TERM] = waits.astype(np.float32)
         served = np.array(values, np.float64).reshape(len(candidates), -1)
         for column, name in enumerate(stored_names):
             trained = np.broadcast_to(found[name], len(candidates)).astype(np.float64)
@@ -177,5 +189,6 @@ async def test_ten_thousand_logged_cards_have_the_features_that_training_compute
             gap = np.abs(served[:, column] - trained) / np.maximum(1.0, np.abs(trained))
             assert gap.max() <= 1e-6, (name, served[gap.argmax(), column], trained[gap.argmax()])
             worst = max(worst, float(gap.max()))
-        assert np.allclose(model.score(found), np.array(scores), atol=1e-5)
+        assert np.allclose(boosted(model.score(found), waits, BOOST), np.array(scores), atol=1e-5)
+    assert waiting > 100
     assert worst <= 1e-6

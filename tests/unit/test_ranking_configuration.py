@@ -15,6 +15,7 @@ from configs.contracts.ids import new_id
 from configs.contracts.ranking import (
     INITIAL,
     REGION_RESOLUTION,
+    WAITING_LIKE,
     Arm,
     ConfigurationRefused,
     Experiment,
@@ -95,6 +96,9 @@ def test_every_unit_has_an_arm(share: float, unit: str) -> None:
     (configured(people_table="a/b"), "letters"),
     (configured(exploration=float("nan")), "share"),
     (configured(exploration=0.6), "share"),
+    (configured(waiting_like=-1.0), "boost"),
+    (configured(waiting_like=float("nan")), "boost"),
+    (configured(experiment=experiment(arms=(Arm("a", "m", 0.5, 51.0), Arm("b", "m", 0.5)))), "boost"),
 ])
 def test_a_configuration_that_cannot_be_used_is_refused(broken: RankingConfiguration, says: str) -> None:
     with pytest.raises(ConfigurationRefused, match=says):
@@ -102,8 +106,19 @@ def test_a_configuration_that_cannot_be_used_is_refused(broken: RankingConfigura
 
 
 def test_a_configuration_survives_its_document_and_others_are_refused() -> None:
-    whole = configured(experiment=experiment("time"), people_table="people-1", exploration=0.1)
+    arms = (Arm("a", "m", 0.5, 0.0), Arm("b", "m", 0.5))
+    whole = configured(experiment=experiment("time", arms=arms), people_table="people-1", exploration=0.1, waiting_like=2.0)
     assert read_configuration(msgspec.json.encode(whole)) == whole
     for document in (b"", b"[]", b'{"number":"x"}', b'{"number":1,"experiment":{"name":"x"}}'):
         with pytest.raises(ConfigurationRefused):
             read_configuration(document)
+
+
+def test_an_arm_may_have_a_boost_of_its_own_and_the_others_have_the_configuration_s() -> None:
+    """Waiting likes are put forward unless somebody says otherwise."""
+    assert assigned(RankingConfiguration(), new_id(), None, 0.0).waiting_like == WAITING_LIKE > 0
+    test = experiment(arms=(Arm("off", "m", 0.5, 0.0), Arm("as usual", "m", 0.5)))
+    found = {(got.arm, got.waiting_like) for got in (
+        assigned(configured(experiment=test, waiting_like=3.0), new_id(), None, 0.0) for _ in range(60)
+    )}
+    assert found == {("off", 0.0), ("as usual", 3.0)}

@@ -80,6 +80,15 @@ def test_a_configuration_is_a_sentence() -> None:
     )
 
 
+def test_boosts_of_waiting_likes_are_told_where_they_are_not_the_usual_ones() -> None:
+    configuration = RankingConfiguration(
+        2, "m1", Experiment("spring", "user", (Arm("a", "m1", 0.5), Arm("b", "m1", 0.5, 0.0))), waiting_like=2.5
+    )
+    assert showing.sentence(configuration) == (
+        "default m1, experiment spring by user (a = m1 for 0.5, b = m1 for 0.5 with waiting likes 0), waiting likes 2.5"
+    )
+
+
 def test_shards_that_are_behind_or_refuse_are_named() -> None:
     shards = [
         ShardState("cards-0", 3, "m0", (), "none", 0, {}), ShardState("cards-1", 4, "m0", (), "none", 0, {"m1": "damaged"}),
@@ -91,6 +100,11 @@ def test_arms_grids_and_dates_are_read_or_refused() -> None:
     assert commands._arm("new=reciprocal-product:abc:0.25") == Arm("new", "reciprocal-product:abc", 0.25)
     with pytest.raises(ConfigurationRefused):
         commands._arm("new=m1")
+    arms = (Arm("a", "m1", 0.5), Arm("b", "m1", 0.5))
+    assert commands._boosted(arms, ["b=2"]) == (arms[0], Arm("b", "m1", 0.5, 2.0))
+    for wrong in ("b", "b=x", "c=1"):
+        with pytest.raises(ConfigurationRefused):
+            commands._boosted(arms, [wrong])
     assert commands._grid_line("l2=1,0.5,x") == ("l2", [1, 0.5, "x"])
     for wrong in ("l2", "=1", "l2="):
         with pytest.raises(typer.BadParameter):

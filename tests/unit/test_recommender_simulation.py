@@ -46,7 +46,7 @@ def test_newcomers_meet_more_people_than_under_popularity_or_random_order() -> N
     assert all(gate["passed"] for gate in report["gates"].values()), report["gates"]
     rows = {row["policy"]: row for row in report["rows"]}
     assert rows["priced, likes first"]["others"] > 1.1 * rows["random order, likes first"]["others"]
-    assert rows["priced"]["newcomers"] > rows["popularity"]["newcomers"]
+    assert rows["served, likes not put forward"]["newcomers"] > rows["popularity"]["newcomers"]
 
 
 def test_newcomers_are_dealt_full_lists_of_people_who_are_there() -> None:

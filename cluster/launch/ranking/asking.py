@@ -26,8 +26,10 @@ from cluster.launch.state import read_state, running_settings
 from configs.contracts.errors import ConfigurationError, PlatformError
 from configs.contracts.loading import NAMESPACE
 from configs.contracts.ranking import assigned
-from configs.contracts.read_model import RANKING, read_ranking, read_record, record_key
+from configs.contracts.read_model import RANKING, newest_likes, read_ranking, read_record, record_key
 from configs.settings import Settings
+from recommender.waiting import LIKES_MOST
+from serve_apps.matching.decks import waiting_keys
 from serve_apps.matching.filters import NO_FILTERS, narrowed
 
 
@@ -57,6 +59,7 @@ def explain(data_dir: Path, viewer_id: str, candidate_id: str, version: str = ""
 async def _asked(settings: Settings, viewer_id: str, candidate_id: str, version: str) -> dict[str, Any]:
     with sync_client(settings) as client:
         values: Any = client.mget(record_key(viewer_id), RANKING)
+        likes: Any = client.execute_command(*newest_likes(viewer_id, LIKES_MOST))
     if values[0] is None:
         return {"refused": "the viewer is not known"}
     viewer = read_record(values[0])
@@ -66,7 +69,9 @@ async def _asked(settings: Settings, viewer_id: str, candidate_id: str, version:
     if wish is None:
         return {"refused": "the viewer's preferences accept nobody"}
     assignment = assigned(read_ranking(values[1]), viewer_id, viewer.cell, datetime.now(UTC).timestamp())
-    query = msgspec.structs.replace(wish, model_version=version or assignment.version)
+    query = msgspec.structs.replace(
+        wish, model_version=version or assignment.version, waiting=waiting_keys(likes), waiting_boost=assignment.waiting_like
+    )
     found = await CardsClient(ActorPool(settings)).explain(Explain(query, candidate_id))
     if found is None:
         return {"refused": "the candidate is not known, or has no location"}

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cluster.launch.state import read_state, running_settings
 from configs.contracts.errors import ConfigurationError
-from configs.contracts.ranking import SPLITS, Arm, ConfigurationRefused, Experiment, RankingConfiguration
+from configs.contracts.ranking import (
+    SPLITS,
+    WAITING_LIKE,
+    WAITING_LIKE_MOST,
+    Arm,
+    ConfigurationRefused,
+    Experiment,
+    RankingConfiguration,
+)
 
 if TYPE_CHECKING:
     from cluster.launch.ranking.operating import RankingOperator, ShardState
@@ -233,6 +243,18 @@ def explore(
     _followed(operator, operator.explore(rate))
 
 
+@app.command("waiting-likes")
+def waiting_likes(
+    boost: Annotated[float, typer.Argument(help=f"Added to the score, 0 to {WAITING_LIKE_MOST:g}; 0: not put forward.")] = WAITING_LIKE,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Put people whose like waits for the viewer's answer forward in decks, at most at every second place."""
+    from cluster.launch.ranking.operating import RankingOperator
+
+    operator = RankingOperator(running_settings(data_dir))
+    _followed(operator, operator.put_forward(boost))
+
+
 def _followed(operator: RankingOperator, configuration: RankingConfiguration) -> None:
     from cluster.launch.ranking import showing
 
@@ -278,6 +300,7 @@ def start_experiment(
     arm: Annotated[list[str], typer.Option(help="ARM=VERSION:SHARE; repeat. Shares sum to 1.")],
     split: Annotated[str, typer.Option(help=f"By what arms are split: {', '.join(SPLITS)}.")] = "user",
     period_s: Annotated[int, typer.Option(help="Seconds of one period of the split `time`.")] = 3_600,
+    waiting_likes: Annotated[list[str] | None, typer.Option(help="ARM=BOOST of waiting likes, of that arm only; repeat.")] = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Split viewers among versions: by a hash of the user, by region (H3 cells 120 km across) or by time.
@@ -287,7 +310,7 @@ def start_experiment(
     from cluster.launch.ranking.operating import RankingOperator
 
     operator = RankingOperator(running_settings(data_dir))
-    arms = tuple(_arm(text) for text in arm)
+    arms = _boosted(tuple(_arm(text) for text in arm), waiting_likes or ())
     _followed(operator, operator.start_experiment(Experiment(name, split, arms, period_s)))  # type: ignore[arg-type]
 
 
@@ -298,6 +321,20 @@ def _arm(text: str) -> Arm:
         return Arm(name, version, float(share))
     except ValueError as error:
         raise ConfigurationRefused("an arm is written NAME=VERSION:SHARE", arm=text) from error
+
+
+def _boosted(arms: tuple[Arm, ...], texts: Sequence[str]) -> tuple[Arm, ...]:
+    """The arms with the boosts of waiting likes that ARM=BOOST texts give some of them."""
+    boosts = {}
+    for text in texts:
+        name, _, boost = text.partition("=")
+        try:
+            boosts[name] = float(boost)
+        except ValueError as error:
+            raise ConfigurationRefused("a boost is written ARM=BOOST", boost=text) from error
+    if unknown := boosts.keys() - {arm.name for arm in arms}:
+        raise ConfigurationRefused("a boost names one of the arms", unknown=sorted(unknown))
+    return tuple(msgspec.structs.replace(arm, waiting_like=boosts.get(arm.name)) for arm in arms)
 
 
 @experiment.command("stop")

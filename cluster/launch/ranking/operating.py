@@ -183,6 +183,10 @@ class RankingOperator:
         """With this probability (at most a half) every fifth place shows somebody from further below; 0: never."""
         return self.change(lambda now: msgspec.structs.replace(now, exploration=rate), "experiment")
 
+    def put_forward(self, boost: float) -> RankingConfiguration:
+        """This much is added to the score of people whose like waits for the viewer's answer; 0: as everybody else."""
+        return self.change(lambda now: msgspec.structs.replace(now, waiting_like=boost), "experiment")
+
     def use_table(self, version: str | None) -> RankingConfiguration:
         """Shards read history and prices from this people table; None: from none."""
         if version is not None:

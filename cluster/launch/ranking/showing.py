@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cluster.launch.ranking.operating import RankingOperator
 from configs.contracts.changes import rfc3339
-from configs.contracts.ranking import BASELINE, RankingConfiguration
+from configs.contracts.ranking import BASELINE, WAITING_LIKE, RankingConfiguration
 from recommender.learning import Recipe
 
 CHANGES: Final = 10
@@ -27,10 +27,15 @@ def sentence(configuration: RankingConfiguration) -> str:
     """A configuration in a few words."""
     said = [f"default {configuration.default_version}"]
     if (test := configuration.experiment) is not None:
-        arms = ", ".join(f"{arm.name} = {arm.version} for {arm.share:g}" for arm in test.arms)
+        arms = ", ".join(
+            f"{arm.name} = {arm.version} for {arm.share:g}"
+            + ("" if arm.waiting_like is None else f" with waiting likes {arm.waiting_like:g}") for arm in test.arms
+        )
         said.append(f"experiment {test.name} by {test.split} ({arms})")
     if configuration.exploration:
         said.append(f"exploration {configuration.exploration:g}")
+    if configuration.waiting_like != WAITING_LIKE:
+        said.append(f"waiting likes {configuration.waiting_like:g}")
     if configuration.people_table is not None:
         said.append(f"people table {configuration.people_table}")
     return ", ".join(said)
