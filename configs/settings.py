@@ -68,6 +68,9 @@ class Limits(_Group):
     logins_per_account_a_minute: int = Field(10, ge=1, description="sign-in attempts on one address in a minute")
     logins_per_address_a_minute: int = Field(300, ge=1, description="sign-in attempts from one client address")
     registrations_per_address_an_hour: int = Field(1_000, ge=1, description="registrations from one client address")
+    mails_per_account_an_hour: int = Field(5, ge=1, description="mails that one address can be made to get by requests without a token")
+    mails_per_address_an_hour: int = Field(60, ge=1, description="such requests from one client address")
+    tokens_per_address_a_minute: int = Field(60, ge=1, description="mailed tokens presented from one client address")
     requests_per_user_a_second: int = Field(50, ge=1, description="requests of one person in a second, per replica")
     body_bytes: int = Field(65_536, ge=1_024, description="size of a JSON body")
     rows_pending: int = Field(5_000_000, ge=1, description="appended records not yet in rows; past it writes answer 503")
@@ -86,9 +89,21 @@ class Auth(_Group):
     hashing_threads: int = Field(2, ge=1, description="threads that hash passwords in one replica")
     hashing_queue: int = Field(64, ge=1, description="passwords waiting to be hashed in one replica; past it 503")
     signing_key_pem: SecretStr = Field(SecretStr(""), description="Ed25519 private key; empty: made by launch (local)")
+    account_key: SecretStr = Field(SecretStr(""), description="key of mailed tokens and of what is sealed in accounts, 32 bytes hex; empty: made by launch")
+    confirm_address: bool = Field(False, description="a new person confirms the address before signing in, and registration answers alike for every address; production: always")
+    verify_ttl_s: int = Field(86_400, ge=60, description="seconds a token that confirms an address lives")
+    reset_ttl_s: int = Field(3_600, ge=60, description="seconds a token that sets a new password lives")
     previous_public_keys_pem: tuple[str, ...] = Field((), description="public keys still accepted during rotation")
     refresh_key: SecretStr = Field(SecretStr(""), description="key of refresh tokens, 32 bytes hex; empty: made by launch")
     impression_key: SecretStr = Field(SecretStr(""), description="key of impression ids and cursors, 32 bytes hex")
+
+
+class Mail(_Group):
+    """What mails look like; where they go is ``SMTP_URL``."""
+
+    sender: str = Field("Sugar <no-reply@sugar.example>", description="From of every mail")
+    domain: str = Field("sugar.example", description="right side of every Message-ID")
+    link: str = Field("", description="what a mail shows for a token: a URL with {purpose} and {token}; empty: the token itself")
 
 
 class Writing(_Group):
@@ -161,6 +176,7 @@ class Settings(BaseSettings):
     database_replica_urls: tuple[SecretStr, ...] = Field((), validation_alias="DATABASE_REPLICA_URLS", description="PostgreSQL replicas for loading and reconciling (JSON list)")
     redis_url: SecretStr = Field(SecretStr(""), validation_alias="REDIS_URL", description="Redis or Valkey; empty: embedded")
     kafka_brokers: str = Field("", validation_alias="KAFKA_BROKERS", description="host:port,…; empty: embedded")
+    smtp_url: SecretStr = Field(SecretStr(""), validation_alias="SMTP_URL", description="mail server, smtp://user:password@host:587 or smtps://…; empty: an embedded mailbox (`sugar mail`)")
     ray_address: str = Field("", description="GCS address of the running cluster; set by launch")
     trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For is believed (JSON list)")
     log_level: str = Field("INFO", description="least level that is logged")
@@ -169,6 +185,7 @@ class Settings(BaseSettings):
     log: Log = Log()
     limits: Limits = Limits()
     auth: Auth = Auth()
+    mail: Mail = Mail()
     writing: Writing = Writing()
     ranking: Ranking = Ranking()
     push: Push = Push()
@@ -195,6 +212,9 @@ class Settings(BaseSettings):
                     ("DATABASE_URL", self.database_url.get_secret_value()),
                     ("REDIS_URL", self.redis_url.get_secret_value()),
                     ("KAFKA_BROKERS", self.kafka_brokers),
+                    ("SMTP_URL", self.smtp_url.get_secret_value()),
+                    ("SUGAR_AUTH__CONFIRM_ADDRESS", self.auth.confirm_address),
+                    ("SUGAR_AUTH__ACCOUNT_KEY", self.auth.account_key.get_secret_value()),
                     ("SUGAR_AUTH__SIGNING_KEY_PEM", self.auth.signing_key_pem.get_secret_value()),
                     ("SUGAR_AUTH__REFRESH_KEY", self.auth.refresh_key.get_secret_value()),
                     ("SUGAR_AUTH__IMPRESSION_KEY", self.auth.impression_key.get_secret_value()),

@@ -16,6 +16,8 @@ from starlette.routing import Route
 
 from configs.settings import Settings, load_settings
 from serve_apps import hot
+from serve_apps.auth.own_sessions import router as sessions
+from serve_apps.auth.passwords import router as passwords
 from serve_apps.auth.routes import router as auth
 from serve_apps.dependencies import Dependencies
 from serve_apps.edge import Edge
@@ -33,7 +35,7 @@ from serve_apps.users.blocking import router as blocking
 from serve_apps.users.routes import router as users
 
 PREFIX: Final = "/api/v1"
-ROUTERS: Final[tuple[APIRouter, ...]] = (auth, users, blocking, matching, seen, messaging, notifications, devices, notification_preferences)
+ROUTERS: Final[tuple[APIRouter, ...]] = (auth, passwords, sessions, users, blocking, matching, seen, messaging, notifications, devices, notification_preferences)
 HOT: Final = (SWIPE, CARDS)
 _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 FIELDS_SHOWN: Final = 20

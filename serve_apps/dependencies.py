@@ -44,6 +44,8 @@ class Loader(Protocol):
 
     def warm_addresses(self, email_hashes: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
+    def warm_sessions(self, user_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
 
 @dataclass(slots=True)
 class Dependencies:
@@ -56,6 +58,7 @@ class Dependencies:
     people: People
     warm_people: Warming
     warm_addresses: Warming
+    warm_sessions: Warming
     pool: TracedPool
     accounts: AccountsClient
     sessions: SessionsClient
@@ -77,6 +80,7 @@ class Dependencies:
     impressions: ImpressionsClient
     served: ServedCards
     refresh_key: bytes
+    account_key: bytes
     metrics: ReplicaMetrics
 
     @classmethod
@@ -103,6 +107,7 @@ class Dependencies:
             people=people,
             warm_people=warm_people,
             warm_addresses=warm_addresses,
+            warm_sessions=Warming(loader.warm_sessions),
             pool=pool,
             accounts=accounts,
             sessions=SessionsClient(pool),
@@ -124,6 +129,7 @@ class Dependencies:
             impressions=impressions,
             served=ServedCards(impressions),
             refresh_key=bytes.fromhex(settings.auth.refresh_key.get_secret_value()),
+            account_key=bytes.fromhex(settings.auth.account_key.get_secret_value()),
             metrics=ReplicaMetrics(lambda: made.counters(), lambda: made.gauges()),
         )
         return made
@@ -140,7 +146,7 @@ class Dependencies:
         await self.served.close()
         await self.rehashing.close()
         await self.revocations.close()
-        for warming in (self.warm_people, self.warm_addresses):
+        for warming in (self.warm_people, self.warm_addresses, self.warm_sessions):
             await warming.close()
         await self.write_through.close()
         await self.reads.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from time import time
+from typing import Annotated, Final
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -29,7 +30,7 @@ def admit(dependencies: Dependencies, header: bytes | None) -> Identity:
     if not dependencies.revocations.fresh:
         raise DependencyUnavailable("revocations have not been read for too long")
     identity = dependencies.tokens.verify(token)
-    if identity is None or identity.family_id in dependencies.revocations:
+    if identity is None or dependencies.revocations.refuses(identity):
         raise Refused("unauthenticated")
     dependencies.person_limit.take(identity.user_id)
     dependencies.activity.touch(identity.user_id)
@@ -62,6 +63,19 @@ async def _service(request: Request, _: Annotated[object, Depends(_SERVICE_TOKEN
     return service
 
 
+RECENT_S: Final = 300
+"""SPEC section 8: how long ago a sign-in may be for what is most sensitive."""
+SKEW_S: Final = 60
+
+
+async def _recent(person: Annotated[Identity, Depends(_person)]) -> Identity:
+    if not -SKEW_S <= time() - person.signed_in_at <= RECENT_S:
+        raise Refused("sign_in_again")
+    return person
+
+
 Deps = Annotated[Dependencies, Depends(dependencies_of)]
 Person = Annotated[Identity, Depends(_person)]
+RecentSignIn = Annotated[Identity, Depends(_recent)]
+"""A person who proved who they are within the last 5 minutes. Raises Refused (``sign_in_again``): longer ago."""
 Service = Annotated[str, Depends(_service)]

@@ -41,6 +41,8 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "malformed_body": Kind(400, "The body is not valid JSON."),
     "unauthenticated": Kind(401, "A valid access token is needed."),
     "wrong_credentials": Kind(401, "The address or the password is wrong."),
+    "sign_in_again": Kind(401, "Sign in again: this needs a sign-in at most 5 minutes old."),
+    "token_invalid": Kind(422, "The token was used, replaced or is too old; ask for a new one."),
     "refresh_token_invalid": Kind(401, "The refresh token is not valid; sign in again."),
     "forbidden": Kind(403, "This token may not do that."),
     "not_found": Kind(404, "There is no such thing, or it is not visible to you."),

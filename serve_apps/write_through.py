@@ -66,10 +66,10 @@ class WriteThrough:
         finally:
             self._pump = None
 
-    async def revoke(self, family_id: str, at_ms: int) -> None:
-        """Lets every replica's poll see a revoked family."""
+    async def revoke(self, member: str, at_ms: int) -> None:
+        """Lets every replica's poll see a revoked family, or the end of all (``read_model.ended_member``)."""
         try:
-            await self._client.zadd(REVOKED, {family_id: at_ms}, nx=True)
+            await self._client.zadd(REVOKED, {member: at_ms}, nx=True)
         except (TimeoutError, RedisError, OSError) as error:
             self.left_to_projections += 1
             log.warning("write_through_failed", operations=1, reason=type(error).__name__)

@@ -31,6 +31,7 @@ from configs.contracts.ids import derived_id, email_hash, new_id, partition_of
 from configs.contracts.loading import PeopleRows, SwipeRows
 from configs.contracts.ranking import INITIAL, RankingConfiguration
 from configs.contracts.read_model import GENERATION
+from configs.contracts.tokens import mail_token
 from configs.contracts.topics import USER_CREATED
 from configs.settings import Settings
 from serve_apps.application import create_app
@@ -81,6 +82,9 @@ class NoRows:
 
     async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
         return self._warm(email_hashes)
+
+    async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return self._warm(user_ids)
 
     def _warm(self, keys: Sequence[str]) -> Sequence[str]:
         if not self.answers:
@@ -195,6 +199,19 @@ class World:
         await self.client.aclose()
         await self.dependencies.close()
         self._appender.close()
+
+    def mailed_token(self, email: str, purpose: str) -> str:
+        """The token that the consumer ``mail`` would send to an address now."""
+        address = email_hash(email)
+        for host in self.shards.hosts.values():
+            accounts = host._services.get("accounts")
+            account = None if accounts is None else accounts.group.memory._accounts.get(address)  # type: ignore[attr-defined]
+            if account is not None and account.row is not None:
+                security = account.row.security
+                pending = security.verification if purpose == "verify" else security.reset
+                assert pending is not None, "no token waits"
+                return mail_token(self.dependencies.account_key, purpose, address, pending.token_id)
+        raise AssertionError("no such account")
 
     def body(self, role: str = "sugar_baby", **fields: Any) -> dict[str, Any]:
         """A valid registration with an address of its own."""

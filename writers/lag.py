@@ -17,10 +17,11 @@ from writers.catching_up import DERIVE, LIKES
 from writers.connections import open_rows
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.likes import TOPICS as LIKES_FROM
+from writers.consumers.mail import TOPICS as MAILED
 from writers.loads.log import ROWS, positions
 
 DEADLINE_S: Final = 5.0
-FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM}
+FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM, "mail": MAILED}
 
 
 @dataclass(frozen=True, slots=True)

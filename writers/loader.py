@@ -31,7 +31,7 @@ from writers.loads.reader import RowReader
 
 METHODS: Final = (
     "positions", "claim_epochs", "swipes", "accounts", "sessions", "idempotency", "people", "ranking",
-    "warm_people", "warm_addresses",
+    "warm_people", "warm_addresses", "warm_sessions",
 )
 OPERATIONS_A_TRIP: Final = 2_000
 PEOPLE_A_PAGE: Final = 50_000
@@ -76,6 +76,9 @@ class Loader:
 
     async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
         return await self._warm(*await self._reader.rows(lambda conn: address_operations(conn, email_hashes)))
+
+    async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return await self._warm(*await self._reader.rows(lambda conn: identity.signed_in(conn, user_ids)))
 
     async def _warm(self, found: list[str], operations: Sequence[Operation]) -> list[str]:
         """Outside the reader's threads: without Redis no connection to PostgreSQL is held."""

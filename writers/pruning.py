@@ -32,6 +32,11 @@ DELETE FROM idempotency_keys WHERE (owner, key) IN (
 )
 """
 """An hour more than the shards remember, so that no clock's drift shortens the promised day."""
+MAILS: Final = """
+DELETE FROM mails WHERE (email_hash, id) IN (
+    SELECT email_hash, id FROM mails WHERE requested_at < now() - interval '30 days' LIMIT %s
+)
+"""
 LETTERS: Final = """
 DELETE FROM dead_letters WHERE (topic, generation, partition, record_offset) IN (
     SELECT topic, generation, partition, record_offset FROM dead_letters
@@ -53,6 +58,7 @@ def prune(settings: Settings) -> dict[str, int]:
         removed = {
             "idempotency_keys": _delete(conn, KEYS), "dead_letters": _delete(conn, LETTERS),
             "devices": _delete(conn, DEVICES),
+            "mails": _delete(conn, MAILS),
             "impressions": keep_days(conn, settings.ranking.impressions_days, datetime.now(UTC)),
         }
     try:

@@ -50,7 +50,7 @@ return 0
 """
 
 _PATTERNS: Final = (
-    "rec:*", "fld:*", "rel:*", "cred:*", "deck:*", "proj:*", REVOKED, RANKING,
+    "rec:*", "fld:*", "rel:*", "cred:*", "deck:*", "sess:*", "proj:*", REVOKED, RANKING,
     *(f"{listing}:{part}:*" for listing in LISTING_BOUNDS for part in ("h", "z")), "note:u:*",
 )
 

@@ -76,7 +76,7 @@ def _follow_up(
     appender.append([
         Record(topic.name, partition_of(event.key, settings.log.partitions), event.key, encode(event), headers)
         for fact in facts
-        for topic, event in follows(fact.event, known, key)
+        for topic, event in follows(fact.event, fact.version, known, key)
     ])
     if not facts:
         return

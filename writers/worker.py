@@ -16,6 +16,8 @@ from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
 from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.likes import Likes, settings_of
+from writers.consumers.mail import TOPICS as MAILED
+from writers.consumers.mail import Mail
 from writers.loops import ConsumingThread
 from writers.projections.thread import ProjectionThread
 from writers.pruning import keep_pruning
@@ -59,6 +61,11 @@ class Writer:
             settings_of(settings), f"{name}-likes", Likes(settings, name),
             [(topic.name, partition) for topic in LIKES_FROM for partition in partitions], fenced=fenced,
         )
+        self._mail_handler = Mail(settings)
+        self._mail = ConsumingThread(
+            settings, f"{name}-mail", self._mail_handler,
+            [(topic.name, partition) for topic in MAILED for partition in partitions], fenced=fenced,
+        )
         self._projection = ProjectionThread(
             settings, f"{name}-projection",
             [(topic.name, partition) for topic in TOPICS for partition in partitions], self._committed, fatal=fenced,
@@ -80,7 +87,7 @@ class Writer:
         return self._rows.committed
 
     def start(self) -> None:
-        for thread in (self._rows, self._derive, self._likes, self._projection):
+        for thread in (self._rows, self._derive, self._likes, self._mail, self._projection):
             thread.start()
         for once in self._once:
             once.start()
@@ -88,7 +95,7 @@ class Writer:
     def stop(self) -> None:
         """Ends the threads between two batches."""
         self._stopping.set()
-        threads = (self._rows, self._derive, self._likes, self._projection)
+        threads = (self._rows, self._derive, self._likes, self._mail, self._projection)
         for thread in threads:
             thread.stop()
         for thread in threads:
@@ -103,7 +110,7 @@ class Writer:
     def describe(self) -> dict[str, Any]:
         return {
             "rows": self._rows.describe(), "derive": self._derive.describe(), "likes": self._likes.describe(),
-            "projection": self._projection.describe(),
+            "projection": self._projection.describe(), "mail": self._mail.describe() | dict(self._mail_handler.figures),
             "epoch": self._rows.epoch, "dead_letters": self._rows_handler.dead_letters,
         }
 

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
-from actors.accounts.commands import SERVICE, AddressTaken, IdempotencyConflict, Register, Registered, Rehash
+from actors.accounts.commands import (
+    SERVICE,
+    AccountChanged,
+    AddressTaken,
+    AwaitsConfirmation,
+    CheckSession,
+    EndSessions,
+    IdempotencyConflict,
+    NotSignedIn,
+    Register,
+    Registered,
+    Rehash,
+    RequestToken,
+    ResetPassword,
+    SessionStands,
+    SetPassword,
+    SignedIn,
+    SignIn,
+    TokenInvalid,
+    VerifyAddress,
+)
 from actors.sharding.client import ActorPool
 
 
 class AccountsClient:
     """Account shards by address. Every call may raise ShardUnavailable or LogUnavailable: it may have taken effect.
 
-    Sending the same command again is safe: it changes nothing and is answered like the first.
+    Sending the same command again is safe: what it changed once it does not change again.
     """
 
     def __init__(self, pool: ActorPool) -> None:
@@ -19,15 +39,43 @@ class AccountsClient:
 
     async def register(
         self, command: Register, *, traceparent: str | None = None
-    ) -> Registered | AddressTaken | IdempotencyConflict:
+    ) -> Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict:
         """Claims the address, durable in the log before the answer."""
-        shard = self._pool.shard_of(command.email_hash)
-        answer = await self._pool.ask(SERVICE, shard, "record", command, traceparent=traceparent)
-        return cast(Registered | AddressTaken | IdempotencyConflict, answer)
+        return cast(
+            Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict, await self._ask(command, traceparent)
+        )
 
     async def rehash(
-        self, email_hash: str, user_id: str, password_hash: str, *, traceparent: str | None = None
+        self, email_hash: str, user_id: str, stored: str, password_hash: str, *, traceparent: str | None = None
     ) -> None:
-        """Renews the stored hash of an unchanged password; does nothing when the address is not this person's."""
-        command = Rehash(email_hash=email_hash, user_id=user_id, password_hash=password_hash)
-        await self._pool.ask(SERVICE, self._pool.shard_of(email_hash), "record", command, traceparent=traceparent)
+        """Renews the stored hash of an unchanged password; does nothing when ``stored`` is no longer this person's."""
+        command = Rehash(email_hash=email_hash, user_id=user_id, stored=stored, password_hash=password_hash)
+        await self._ask(command, traceparent)
+
+    async def request_token(self, command: RequestToken) -> None:
+        """Has a token mailed to whoever holds the address; takes as long when nobody does."""
+        await self._ask(command)
+
+    async def verify(self, command: VerifyAddress) -> AccountChanged | TokenInvalid:
+        return cast(AccountChanged | TokenInvalid, await self._ask(command))
+
+    async def reset(self, command: ResetPassword) -> AccountChanged | TokenInvalid:
+        return cast(AccountChanged | TokenInvalid, await self._ask(command))
+
+    async def set_password(self, command: SetPassword) -> AccountChanged | NotSignedIn:
+        return cast(AccountChanged | NotSignedIn, await self._ask(command))
+
+    async def end_sessions(self, command: EndSessions) -> AccountChanged | NotSignedIn:
+        return cast(AccountChanged | NotSignedIn, await self._ask(command))
+
+    async def sign_in(self, command: SignIn) -> SignedIn | NotSignedIn:
+        """Whether whoever knows the password may begin a session: Redis may hold an older password."""
+        return cast(SignedIn | NotSignedIn, await self._ask(command))
+
+    async def stands(self, command: CheckSession) -> bool:
+        """Whether a session has survived everything that ends all sessions of an account."""
+        return cast(SessionStands, await self._ask(command)).stands
+
+    async def _ask(self, command: Any, traceparent: str | None = None) -> Any:
+        shard = self._pool.shard_of(command.email_hash)
+        return await self._pool.ask(SERVICE, shard, "record", command, traceparent=traceparent)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from actors.idempotency import IdempotencyConflict
 from configs.contracts.events import Role
 
-__all__ = ["SERVICE", "AddressTaken", "IdempotencyConflict", "Register", "Registered", "Rehash", "Rehashed"]
+__all__ = [
+    "SERVICE", "AccountChanged", "AddressTaken", "AwaitsConfirmation", "CheckSession", "EndSessions", "IdempotencyConflict",
+    "NotSignedIn", "Register", "Registered", "Rehash", "Rehashed", "RequestToken", "ResetPassword", "SessionStands",
+    "SetPassword", "SignIn", "SignedIn", "TokenInvalid", "TokenRequested", "VerifyAddress",
+]
 
 SERVICE = "accounts"
 
@@ -18,6 +23,8 @@ class Register:
     """Claim an address for a new person.
 
     ``user_id`` and ``family_id`` are made by the caller for this request; sending the same command again is a retry.
+    ``verification_expires_at``: the address must be confirmed first. Then every answer is AwaitsConfirmation and every
+    request appends one event, whoever holds the address, so that nobody learns whether it is registered.
     """
 
     user_id: str
@@ -29,17 +36,88 @@ class Register:
     birth_date: str
     family_id: str | None = None
     session_expires_at: datetime | None = None
+    verification_expires_at: datetime | None = None
     idempotency_key: str | None = None
     body_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehash:
-    """Renew the stored hash of an unchanged password; ignored unless the address belongs to ``user_id``."""
+    """Renew the stored hash of an unchanged password; ignored unless ``user_id`` has exactly ``stored`` now."""
 
     email_hash: str
     user_id: str
+    stored: str
     password_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestToken:
+    """Have a single-use token mailed to whoever holds the address. Appends the same event when nobody does."""
+
+    email_hash: str
+    purpose: Literal["verify", "reset"]
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyAddress:
+    """Use up a mailed token of purpose ``verify``; the one that verified the address may be presented again."""
+
+    email_hash: str
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetPassword:
+    """Use up a mailed token of purpose ``reset``: another password, the address proven, all sessions ended."""
+
+    email_hash: str
+    token_id: str
+    password_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPassword:
+    """Another password, for whoever proved to know ``stored``; ends all sessions but ``kept_family_id``."""
+
+    email_hash: str
+    user_id: str
+    stored: str
+    password_hash: str
+    kept_family_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndSessions:
+    """End every session of the account but ``kept_family_id``."""
+
+    email_hash: str
+    user_id: str
+    kept_family_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """May ``user_id``, who proved to know the password of ``stored``, begin a session?
+
+    ``confirmed``: only when the address is verified. Appends nothing.
+    """
+
+    email_hash: str
+    user_id: str
+    stored: str
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSession:
+    """Is a session, begun when the account's ``sessions_from`` was that, still one? Appends nothing."""
+
+    email_hash: str
+    user_id: str
+    family_id: str
+    sessions_from: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +142,52 @@ class AddressTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitsConfirmation:
+    """A mail follows, to the new person or to whoever holds the address."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rehashed:
     """``version`` of the renewal; 0 when nothing was recorded."""
 
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequested:
+    """A mail follows if somebody holds the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInvalid:
+    """The token was used, replaced by a newer one, or is too old; nothing was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountChanged:
+    """The account's state after the event that was asked for; 0 as ``version`` when nothing had to change."""
+
+    user_id: str
+    password_hash: str | None
+    verified: bool
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """Begin a session with this ``sessions_from``."""
+
+    user_id: str
+    sessions_from: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotSignedIn:
+    """The account is another person's, has another password by now, or its address is not confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStands:
+    """Whether the session is still one."""
+
+    stands: bool

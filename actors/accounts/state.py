@@ -1,36 +1,71 @@
-"""Who owns an address: pure decisions on claims, rebuilt from rows and the log.
+"""Who owns an address and with what they sign in: pure decisions, rebuilt from rows and the log.
 
-The first claim on an address in the log is the only one, for this memory and for the rows. A registration's event id
-is derived from the person it makes, so a repeated command is the same event, and a remembered request can be checked
-against the claim that it is said to have made.
+The first claim on an address in the log is the only one, for this memory and for the rows: both fold the events with
+``contracts.accounts.after``. A registration's event id is derived from the person it makes, so a repeated command is the
+same event, and a remembered request can be checked against the claim that it is said to have made.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
+from typing import Final
 
 from actors.accounts.commands import (
+    AccountChanged,
     AddressTaken,
+    AwaitsConfirmation,
+    CheckSession,
+    EndSessions,
     IdempotencyConflict,
+    NotSignedIn,
     Register,
     Registered,
     Rehash,
     Rehashed,
+    RequestToken,
+    ResetPassword,
+    SessionStands,
+    SetPassword,
+    SignedIn,
+    SignIn,
+    TokenInvalid,
+    TokenRequested,
+    VerifyAddress,
 )
 from actors.entries import Entries
 from actors.idempotency import Remembered, Requests, request_key
 from actors.sharding.memory import Append, Decision
-from configs.contracts.events import AccountRegistered, Event, PasswordRehashed
+from configs.contracts.accounts import AccountRow, Pending, after
+from configs.contracts.events import (
+    TOPIC_OF,
+    AccountRegistered,
+    AddressTokenRequested,
+    AddressVerified,
+    Event,
+    PasswordRehashed,
+    PasswordSet,
+    Payload,
+    SessionsEnded,
+)
 from configs.contracts.ids import derived_id, new_id
-from configs.contracts.loading import AccountRow, IdempotencyRow
+from configs.contracts.loading import IdempotencyRow
 from configs.contracts.topics import AUTH_ACCOUNTS
 
 SCOPE = "register"
+KEPT_EVENTS: Final = 32
+"""Newest events of one address that are kept apart, so that a predecessor's late one is folded in at its place."""
 
-AccountCommand = Register | Rehash
-AccountAnswer = Registered | AddressTaken | IdempotencyConflict | Rehashed
+AccountCommand = (
+    Register | Rehash | RequestToken | VerifyAddress | ResetPassword | SetPassword | EndSessions | SignIn | CheckSession
+)
+AccountAnswer = (
+    Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict | Rehashed | TokenRequested | TokenInvalid
+    | AccountChanged | SignedIn | NotSignedIn | SessionStands
+)
 
 
 def registration_id(user_id: str) -> str:
@@ -47,23 +82,55 @@ class AccountRows:
 
 
 class Account:
-    """One address: who claimed it, at which version, and the requests that did."""
+    """One address: what rows and older events add up to, the newest events, and the requests that registered it."""
 
-    __slots__ = ("family_id", "from_rows", "loaded", "newest", "requests", "user_id", "version")
+    __slots__ = ("base", "base_version", "events", "loaded", "requests", "row")
 
     def __init__(self) -> None:
         self.loaded = False
-        self.user_id: str | None = None
-        self.version = 0
-        """Version of the claim; of the row's newest event when only the rows remember the claim."""
-        self.from_rows = False
-        self.family_id: str | None = None
-        self.newest = 0
+        self.base: AccountRow | None = None
+        self.base_version = 0
+        self.events: list[tuple[int, Event]] = []
+        self.row: AccountRow | None = None
         self.requests: Requests | None = None
+
+    def take(self, event: Event, version: int) -> None:
+        """Takes in an event at its place; one that is known, or older than what was folded for good, changes nothing."""
+        if version <= self.base_version or any(known == version for known, _ in self.events):
+            return
+        insort(self.events, (version, event), key=itemgetter(0))
+        while len(self.events) > KEPT_EVENTS and self.loaded:
+            self.base_version, oldest = self.events.pop(0)
+            self.base = after(self.base, oldest, self.base_version)
+        self._fold()
+
+    def load(self, row: AccountRow | None) -> None:
+        """Puts the events above the row; a row older than what is folded already changes nothing."""
+        self.loaded = True
+        if row is not None and row.version > self.base_version:
+            self.base, self.base_version = row, row.version
+            self.events = [(version, event) for version, event in self.events if version > row.version]
+        self._fold()
+
+    def _fold(self) -> None:
+        self.row = self.base
+        for version, event in self.events:
+            self.row = after(self.row, event, version)
+
+    @property
+    def newest(self) -> int:
+        return self.events[-1][0] if self.events else self.base_version
+
+    def registration(self, user_id: str) -> tuple[int, AccountRegistered] | None:
+        """The registration of its holder, while it is among the newest events."""
+        return next((
+            (version, event.payload) for version, event in self.events
+            if isinstance(event.payload, AccountRegistered) and event.payload.user_id == user_id
+        ), None)
 
 
 class AccountMemory:
-    """Addresses in memory. An address is registered once, whatever the interleaving of requests."""
+    """Addresses in memory. An address is registered once, and a token used once, whatever the interleaving of requests."""
 
     def __init__(self) -> None:
         self._accounts: Entries[Account] = Entries(Account)
@@ -78,32 +145,63 @@ class AccountMemory:
     def load(self, key: str, row: object | None) -> None:
         """Merges ``AccountRows``; None: the address was never claimed."""
         account = self._accounts.use(key)
-        account.loaded = True
-        if not isinstance(row, AccountRows):
-            return
-        if row.account is not None and row.account.user_id != account.user_id:
-            # Rows are written in the log's order: theirs is the first claim.
-            account.user_id, account.version = row.account.user_id, row.account.version
-            account.from_rows, account.family_id = True, None
-        if row.requests:
+        found = row if isinstance(row, AccountRows) else AccountRows(None, ())
+        account.load(found.account)
+        if found.requests:
             account.requests = account.requests or Requests()
-            account.requests.merge(row.requests)
+            account.requests.merge(found.requests)
 
     def conflict_key(self, command: AccountCommand) -> str:
         return command.email_hash
 
     def decide(self, command: AccountCommand, now: datetime) -> Decision[AccountAnswer]:
-        account = self._accounts.get(command.email_hash)
+        account = self._accounts.get(command.email_hash) or Account()
+        row = account.row
+        if isinstance(command, Register):
+            return self._register(command, account, now)
+        if isinstance(command, RequestToken):
+            return _decided(_token_requested(command, row), now, lambda version: TokenRequested())
+        if isinstance(command, VerifyAddress):
+            return _verify(command, row, now)
+        if isinstance(command, ResetPassword):
+            return _reset(command, row, now)
+        if row is None or row.user_id != command.user_id:
+            return _answer(_refusal(command))
         if isinstance(command, Rehash):
-            return self._rehash(command, account, now)
-        if account is None or account.user_id is None:
-            return self._register(command, now)
-        return Decision((), _always(self._repeated(command, account, account.user_id, now)))
+            if row.password_hash != command.stored:
+                return _answer(Rehashed(0))
+            rehashed = PasswordRehashed(
+                user_id=command.user_id, email_hash=command.email_hash, password_hash=command.password_hash
+            )
+            return _decided(rehashed, now, Rehashed)
+        if isinstance(command, SetPassword):
+            return _set_password(command, row, now)
+        if isinstance(command, EndSessions):
+            ended = SessionsEnded(
+                user_id=command.user_id, email_hash=command.email_hash, kept_family_id=command.kept_family_id
+            )
+            return _decided(ended, now, lambda version: _changed(row, version))
+        if isinstance(command, SignIn):
+            return _answer(_sign_in(command, row))
+        return _answer(SessionStands(row.admits(command.user_id, command.sessions_from, command.family_id)))
 
-    def _register(self, command: Register, now: datetime) -> Decision[AccountAnswer]:
+    def _register(self, command: Register, account: Account, now: datetime) -> Decision[AccountAnswer]:
+        confirming = command.verification_expires_at
+        if account.row is not None:
+            repeated = _repeated(command, account, account.row, now)
+            if confirming is None:
+                return _answer(repeated)
+            # Whoever asks learns nothing, and one event is appended as for a free address; its holder gets a mail.
+            payload = AddressTokenRequested(
+                user_id=account.row.user_id, email_hash=command.email_hash, purpose="reset", cause="registration",
+                expires_at=confirming,
+            )
+            if isinstance(repeated, Registered):
+                return _answer(AwaitsConfirmation())
+            return _decided(payload, now, lambda version: AwaitsConfirmation())
         key = None if command.idempotency_key is None else request_key(SCOPE, command.idempotency_key)
         event_id = registration_id(command.user_id)
-        payload = AccountRegistered(
+        registered = AccountRegistered(
             user_id=command.user_id,
             email=command.email,
             email_hash=command.email_hash,
@@ -113,53 +211,24 @@ class AccountMemory:
             birth_date=command.birth_date,
             family_id=command.family_id,
             session_expires_at=command.session_expires_at,
+            verification_expires_at=confirming,
             idempotency_key=key,
             body_digest=command.body_digest,
         )
-        event = Event(event_id, now, command.email_hash, payload)
-        return Decision(
-            (Append(AUTH_ACCOUNTS, command.email_hash, event),),
-            lambda versions: Registered(command.user_id, event_id, versions[0], command.family_id, replayed=False),
-        )
-
-    def _repeated(self, command: Register, account: Account, user_id: str, now: datetime) -> AccountAnswer:
-        event_id = registration_id(user_id)
-        if command.user_id == user_id:
-            return Registered(user_id, event_id, account.version, command.family_id, replayed=True)
-        if command.idempotency_key is None or account.requests is None:
-            return AddressTaken()
-        request = account.requests.find(request_key(SCOPE, command.idempotency_key), now)
-        if request is None or request.event_id != event_id:
-            return AddressTaken()
-        if request.body_digest != (command.body_digest or ""):
-            return IdempotencyConflict()
-        return Registered(user_id, event_id, account.version, account.family_id, replayed=True)
-
-    def _rehash(self, command: Rehash, account: Account | None, now: datetime) -> Decision[AccountAnswer]:
-        if account is None or account.user_id != command.user_id:
-            return Decision((), _always(Rehashed(0)))
-        payload = PasswordRehashed(
-            user_id=command.user_id, email_hash=command.email_hash, password_hash=command.password_hash
-        )
-        event = Event(new_id(), now, command.email_hash, payload)
-        return Decision(
-            (Append(AUTH_ACCOUNTS, command.email_hash, event),), lambda versions: Rehashed(versions[0])
+        return _decided(
+            registered, now,
+            lambda version: AwaitsConfirmation() if confirming is not None
+            else Registered(command.user_id, event_id, version, command.family_id, replayed=False),
+            event_id=event_id,
         )
 
     def apply(self, event: Event, version: int) -> None:
         payload = event.payload
-        if not isinstance(payload, AccountRegistered | PasswordRehashed):
+        if TOPIC_OF.get(type(payload)) is not AUTH_ACCOUNTS:
             return
         account = self._accounts.use(payload.email_hash)
-        account.newest = max(account.newest, version)
-        if isinstance(payload, PasswordRehashed):
-            return
-        if account.user_id is None or account.user_id == payload.user_id or (
-            version < account.version and not account.from_rows
-        ):
-            account.user_id, account.version = payload.user_id, version
-            account.family_id, account.from_rows = payload.family_id, False
-        if payload.idempotency_key is not None:
+        account.take(event, version)
+        if isinstance(payload, AccountRegistered) and payload.idempotency_key is not None:
             account.requests = account.requests or Requests()
             account.requests.remember(
                 payload.idempotency_key, Remembered(payload.body_digest or "", event.event_id, event.occurred_at)
@@ -172,5 +241,89 @@ class AccountMemory:
         return self._accounts.evict(limit, lambda key, account: account.newest < committed(key))
 
 
-def _always(answer: AccountAnswer) -> Callable[[tuple[int, ...]], AccountAnswer]:
-    return lambda versions: answer
+def _repeated(command: Register, account: Account, row: AccountRow, now: datetime) -> AccountAnswer:
+    user_id = row.user_id
+    event_id, claim = registration_id(user_id), account.registration(user_id)
+    version = row.version if claim is None else claim[0]
+    if command.user_id == user_id:
+        return Registered(user_id, event_id, version, command.family_id, replayed=True)
+    if command.idempotency_key is None or account.requests is None:
+        return AddressTaken()
+    request = account.requests.find(request_key(SCOPE, command.idempotency_key), now)
+    if request is None or request.event_id != event_id:
+        return AddressTaken()
+    if request.body_digest != (command.body_digest or ""):
+        return IdempotencyConflict()
+    return Registered(user_id, event_id, version, None if claim is None else claim[1].family_id, replayed=True)
+
+
+def _token_requested(command: RequestToken, row: AccountRow | None) -> AddressTokenRequested:
+    return AddressTokenRequested(
+        user_id=None if row is None else row.user_id, email_hash=command.email_hash, purpose=command.purpose,
+        expires_at=command.expires_at,
+    )
+
+
+def _usable(pending: Pending | None, token_id: str, now: datetime) -> bool:
+    return pending is not None and pending.token_id == token_id and now < pending.expires_at
+
+
+def _verify(command: VerifyAddress, row: AccountRow | None, now: datetime) -> Decision[AccountAnswer]:
+    if row is None:
+        return _answer(TokenInvalid())
+    if row.verified_at is not None and row.security.verified_by == command.token_id:
+        return _answer(_changed(row, 0))
+    if not _usable(row.security.verification, command.token_id, now):
+        return _answer(TokenInvalid())
+    verified = AddressVerified(user_id=row.user_id, email_hash=row.email_hash, token_id=command.token_id)
+    return _decided(verified, now, lambda version: AccountChanged(row.user_id, row.password_hash, True, version))
+
+
+def _reset(command: ResetPassword, row: AccountRow | None, now: datetime) -> Decision[AccountAnswer]:
+    if row is None or not _usable(row.security.reset, command.token_id, now):
+        return _answer(TokenInvalid())
+    password = PasswordSet(
+        user_id=row.user_id, email_hash=row.email_hash, password_hash=command.password_hash, token_id=command.token_id
+    )
+    return _decided(password, now, lambda version: AccountChanged(row.user_id, command.password_hash, True, version))
+
+
+def _set_password(command: SetPassword, row: AccountRow, now: datetime) -> Decision[AccountAnswer]:
+    if row.password_hash != command.stored:
+        return _answer(NotSignedIn())
+    password = PasswordSet(
+        user_id=row.user_id, email_hash=row.email_hash, password_hash=command.password_hash,
+        kept_family_id=command.kept_family_id,
+    )
+    verified = row.verified_at is not None
+    return _decided(password, now, lambda version: AccountChanged(row.user_id, command.password_hash, verified, version))
+
+
+def _sign_in(command: SignIn, row: AccountRow) -> AccountAnswer:
+    if row.status != "active" or row.password_hash != command.stored or (command.confirmed and row.verified_at is None):
+        return NotSignedIn()
+    return SignedIn(row.user_id, row.sessions_from)
+
+
+def _refusal(command: AccountCommand) -> AccountAnswer:
+    """The answer where the address is not the person's."""
+    if isinstance(command, Rehash):
+        return Rehashed(0)
+    return SessionStands(False) if isinstance(command, CheckSession) else NotSignedIn()
+
+
+def _changed(row: AccountRow, version: int) -> AccountChanged:
+    return AccountChanged(row.user_id, row.password_hash, row.verified_at is not None, version)
+
+
+def _answer(answer: AccountAnswer) -> Decision[AccountAnswer]:
+    return Decision((), lambda versions: answer)
+
+
+def _decided(
+    payload: Payload, now: datetime, answer: Callable[[int], AccountAnswer], *, event_id: str | None = None
+) -> Decision[AccountAnswer]:
+    """One event of the address, and the answer by its version."""
+    key: str = payload.email_hash  # type: ignore[attr-defined]  # every event of auth.accounts has it
+    event = Event(event_id or new_id(), now, key, payload)
+    return Decision((Append(AUTH_ACCOUNTS, key, event),), lambda versions: answer(versions[0]))

@@ -53,6 +53,12 @@ class SessionsClient:
             await self._pool.ask(SERVICE, self._pool.shard_of(family_id), "spend_tickets", SpendTicket(ticket)),
         )
 
+    async def revoke_own(self, family_id: str, user_id: str) -> Revoked | None:
+        """Ends a session that its owner names; None: it is not known, or not theirs."""
+        command = RevokeSession(family_id=family_id, user_id=user_id, reason="logout", only_own=True)
+        answer = cast(Revoked | SessionInvalid, await self._ask(family_id, command, None))
+        return answer if isinstance(answer, Revoked) else None
+
     async def _ask(self, family_id: str, command: object, traceparent: str | None) -> Any:
         return await self._pool.ask(
             SERVICE, self._pool.shard_of(family_id), "record", command, traceparent=traceparent

@@ -17,13 +17,17 @@ class StartSession:
     """Begin a family whose first refresh token has counter 0.
 
     ``parent_event_id`` names the registration that the session follows from; None for a sign-in, whose ``family_id``
-    must be new. Repeating either changes nothing.
+    must be new. Repeating either changes nothing. ``email_hash`` and ``sessions_from``: the account, as it signed in.
     """
 
     family_id: str
     user_id: str
     token_hash: str
     expires_at: datetime
+    email_hash: str
+    sessions_from: int = 0
+    signed_in_at: datetime
+    client: str | None = None
     parent_event_id: str | None = None
 
 
@@ -38,11 +42,15 @@ class RotateSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeSession:
-    """End a family for good, also one that is not known yet. ``user_id`` is its owner, from a verified token."""
+    """End a family for good, also one that is not known yet. ``user_id`` is its owner, from a verified token.
+
+    ``only_own``: the caller named the family; one that is not known, or another person's, stays (SessionInvalid).
+    """
 
     family_id: str
     user_id: str
     reason: RevocationReason
+    only_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,9 @@ class Rotated:
     counter: int
     expires_at: datetime
     version: int
+    email_hash: str | None
+    sessions_from: int
+    signed_in_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

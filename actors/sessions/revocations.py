@@ -9,8 +9,9 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from configs.contracts.access_tokens import Identity
 from configs.contracts.errors import DependencyUnavailable
-from configs.contracts.read_model import REVOKED
+from configs.contracts.read_model import ENDED, REVOKED, ended_member, read_ended
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,8 @@ class Revocations:
         self._clock = clock
         self._steady = steady
         self._families: dict[str, float] = {}
+        self._ended: dict[str, tuple[int, str, float]] = {}
+        """User -> (sessions_from, kept family, ms when it was noticed) of the newest end of all their sessions."""
         self._polled_at: float | None = None
         self._polls = 0
         self._task: asyncio.Task[None] | None = None
@@ -67,7 +70,7 @@ class Revocations:
             (found,) = await self._reads.read(("ZRANGEBYSCORE", REVOKED, int(since), "+inf", "LIMIT", offset, PAGE))
             members = found if isinstance(found, list) else []
             for member in members:
-                self._families.setdefault(bytes(member).decode(), now_ms)
+                self._notice(bytes(member).decode(), now_ms)
             offset += PAGE
             if len(members) < PAGE:
                 break
@@ -76,6 +79,16 @@ class Revocations:
         if full:
             oldest = now_ms - self._window_ms
             self._families = {family: at for family, at in self._families.items() if at >= oldest}
+            self._ended = {user: ended for user, ended in self._ended.items() if ended[2] >= oldest}
+
+    def _notice(self, member: str, now_ms: float) -> None:
+        if not member.startswith(ENDED):
+            self._families.setdefault(member, now_ms)
+            return
+        user_id, sessions_from, kept = read_ended(member)
+        held = self._ended.get(user_id)
+        if held is None or held[0] < sessions_from:
+            self._ended[user_id] = (sessions_from, kept, now_ms)
 
     async def _follow(self) -> None:
         while True:
@@ -88,6 +101,21 @@ class Revocations:
     def add(self, family_id: str) -> None:
         """Refuses the family in this replica from now on."""
         self._families[family_id] = self._clock() * 1_000
+
+    def add_all(self, user_id: str, sessions_from: int, kept_family_id: str | None) -> None:
+        """Refuses a person's sessions from before ``sessions_from``, but one, in this replica from now on."""
+        self._notice(ended_member(user_id, sessions_from, kept_family_id), self._clock() * 1_000)
+
+    def refuses(self, identity: Identity) -> bool:
+        """Whether the session of a token was revoked, by itself or with all others of its person."""
+        return identity.family_id in self._families or self.refuses_all(
+            identity.user_id, identity.family_id, identity.sessions_from
+        )
+
+    def refuses_all(self, user_id: str, family_id: str, sessions_from: int) -> bool:
+        """Whether a session ended with all others of its person."""
+        ended = self._ended.get(user_id)
+        return ended is not None and sessions_from < ended[0] and family_id != ended[1]
 
     def __contains__(self, family_id: str) -> bool:
         return family_id in self._families

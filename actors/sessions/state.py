@@ -41,7 +41,10 @@ def first_start_id(family_id: str) -> str:
 class Family:
     """One token family; ``counter`` is its present refresh token's number, UNSTARTED while none is known."""
 
-    __slots__ = ("counter", "expires_at", "loaded", "newest", "revoked", "revoked_at_ms", "rotated_at", "user_id")
+    __slots__ = (
+        "counter", "email_hash", "expires_at", "loaded", "newest", "revoked", "revoked_at_ms", "rotated_at", "sessions_from",
+        "signed_in_at", "user_id",
+    )
 
     def __init__(self) -> None:
         self.loaded = False
@@ -52,6 +55,17 @@ class Family:
         self.revoked = False
         self.revoked_at_ms: int | None = None
         self.newest = 0
+        self.email_hash: str | None = None
+        self.sessions_from = 0
+        self.signed_in_at: datetime | None = None
+
+    def began(self, email_hash: str | None, sessions_from: int, signed_in_at: datetime | None) -> None:
+        """Takes in how the family began; what is known stays."""
+        if self.email_hash is None:
+            self.email_hash, self.sessions_from, self.signed_in_at = email_hash, sessions_from, signed_in_at
+
+    def rotation(self, user_id: str, counter: int, expires_at: datetime, version: int) -> Rotated:
+        return Rotated(user_id, counter, expires_at, version, self.email_hash, self.sessions_from, self.signed_in_at)
 
     def advance(self, user_id: str, counter: int, at: datetime, expires_at: datetime) -> None:
         """Takes in that the family reached a counter; of two reports of one counter the earlier time counts."""
@@ -90,6 +104,7 @@ class SessionMemory:
         family.newest = max(family.newest, row.version)
         family.user_id = family.user_id or row.user_id
         family.revoked = family.revoked or row.revoked
+        family.began(row.email_hash, row.sessions_from, row.signed_in_at)
         family.advance(row.user_id, row.counter, row.rotated_at, row.expires_at)
 
     def conflict_key(self, command: SessionCommand) -> str:
@@ -113,6 +128,10 @@ class SessionMemory:
             user_id=command.user_id,
             token_hash=command.token_hash,
             expires_at=command.expires_at,
+            email_hash=command.email_hash,
+            sessions_from=command.sessions_from,
+            signed_in_at=command.signed_in_at,
+            client=command.client,
         )
         return _decision(Event(event_id, now, command.family_id, payload), Started)
 
@@ -138,16 +157,18 @@ class SessionMemory:
             )
             return _decision(
                 Event(new_id(), now, command.family_id, payload),
-                lambda version: Rotated(user_id, counter, expires_at, version),
+                lambda version: family.rotation(user_id, counter, expires_at, version),
             )
         if command.counter == family.counter - 1 and now - family.rotated_at <= self._grace:
-            return _answer(Rotated(user_id, family.counter, family.expires_at, family.newest))
+            return _answer(family.rotation(user_id, family.counter, family.expires_at, family.newest))
         return _decision(
             _revocation(command.family_id, user_id, "reuse", now),
             lambda version: SessionInvalid("reused", user_id, revoked_now=True),
         )
 
     def _revoke(self, command: RevokeSession, family: Family, now: datetime) -> Decision[SessionAnswer]:
+        if command.only_own and family.user_id != command.user_id:
+            return _answer(SessionInvalid("unknown"))
         user_id = family.user_id or command.user_id
         at_ms = _milliseconds(now)
         if family.revoked:
@@ -172,6 +193,7 @@ class SessionMemory:
         elif isinstance(payload, SessionRotated):
             family.advance(payload.user_id, payload.counter, event.occurred_at, payload.expires_at)
         else:
+            family.began(payload.email_hash, payload.sessions_from, payload.signed_in_at)
             family.advance(payload.user_id, 0, event.occurred_at, payload.expires_at)
             # Nothing can precede the start of a family that is made at a sign-in: no row needs to be loaded.
             family.loaded = family.loaded or event.event_id == first_start_id(payload.family_id)

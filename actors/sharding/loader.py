@@ -76,3 +76,6 @@ class LoaderClient:
 
     async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_addresses", list(email_hashes))  # type: ignore[no-any-return]
+
+    async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_sessions", list(user_ids))  # type: ignore[no-any-return]

@@ -158,6 +158,18 @@ def seed(
     load_population(running_settings(data_dir), users=users, near=near or None, seed=seed, console=console)
 
 
+@app.command()
+def mail(
+    to: Annotated[str, typer.Option(help="Only mails to addresses that contain this.")] = "",
+    limit: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1_000)] = 20,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Show what was mailed into the embedded mailbox, the newest last (it holds 1,000)."""
+    from cluster.launch import mailbox
+
+    mailbox.show(console, data_dir, to=to or None, limit=limit)
+
+
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(dead_letters.app, name="dlq")

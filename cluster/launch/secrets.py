@@ -28,6 +28,7 @@ MAKERS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("signing_key_pem", _signing_key),
     ("refresh_key", _symmetric_key),
     ("impression_key", _symmetric_key),
+    ("account_key", _symmetric_key),
 )
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from cluster.embedded.broker import EmbeddedBroker
+from cluster.embedded.mailbox import EmbeddedMailbox
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.valkey import EmbeddedValkey
 from configs.settings import Settings
 
-Server = EmbeddedPostgres | EmbeddedValkey | EmbeddedBroker
+Server = EmbeddedPostgres | EmbeddedValkey | EmbeddedBroker | EmbeddedMailbox
 
 
 class EmbeddedServers:
@@ -27,16 +28,21 @@ class EmbeddedServers:
         self.postgres: EmbeddedPostgres | None = None
         self.valkey: EmbeddedValkey | None = None
         self.broker: EmbeddedBroker | None = None
+        self.mailbox: EmbeddedMailbox | None = None
         if not settings.database_url.get_secret_value():
             self.postgres = EmbeddedPostgres(data / "postgres", run, port=ports.get("postgres", 0))
         if not settings.redis_url.get_secret_value():
             self.valkey = EmbeddedValkey(run, port=ports.get("valkey", 0))
         if not settings.kafka_brokers:
             self.broker = EmbeddedBroker(run, port=ports.get("broker", 0))
+        if not settings.smtp_url.get_secret_value():
+            self.mailbox = EmbeddedMailbox(mail_dir(settings.data_dir), run, port=ports.get("mailbox", 0))
 
     def __iter__(self) -> Iterator[tuple[str, Server]]:
         """(name, server) in order of starting."""
-        for name, server in (("postgres", self.postgres), ("valkey", self.valkey), ("broker", self.broker)):
+        for name, server in (
+            ("postgres", self.postgres), ("valkey", self.valkey), ("broker", self.broker), ("mailbox", self.mailbox)
+        ):
             if server is not None:
                 yield name, server
 
@@ -62,7 +68,14 @@ class EmbeddedServers:
             updates["redis_url"] = SecretStr(self.valkey.url)
         if self.broker is not None:
             updates["kafka_brokers"] = self.broker.url
+        if self.mailbox is not None:
+            updates["smtp_url"] = SecretStr(self.mailbox.url)
         return self._configured.model_copy(update=updates)
+
+
+def mail_dir(data_dir: Path) -> Path:
+    """Where the embedded mailbox of a platform keeps what was sent."""
+    return data_dir.resolve() / "mail"
 
 
 def run_dir(settings: Settings) -> Path:

@@ -43,7 +43,7 @@ class PlatformStatus(BaseModel):
     actors: list[ActorReport] = []
     replicas: list[ReplicaReport] = []
     lag: dict[str, dict[str, int]] = Field(
-        default_factory=dict, description="consumer (rows, derive) -> topic -> records appended and not yet consumed"
+        default_factory=dict, description="consumer (rows, derive, mail) -> topic -> records appended and not yet consumed"
     )
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
 

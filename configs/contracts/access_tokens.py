@@ -33,12 +33,19 @@ HEADERS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a verified token speaks for, until ``expires_at`` (Unix seconds)."""
+    """Who a verified token speaks for, until ``expires_at`` (Unix seconds).
+
+    ``email_hash``: the account; ``sessions_from``: its state when the session began; ``signed_in_at`` (Unix seconds): when
+    the person last proved who they are, 0 when the token does not say.
+    """
 
     user_id: str
     family_id: str
     permission_role: str
     expires_at: float
+    email_hash: str = ""
+    sessions_from: int = 0
+    signed_in_at: float = 0.0
 
 
 def _public_bytes(key: Ed25519PublicKey) -> bytes:
@@ -82,12 +89,17 @@ class AccessTokens:
         self._known: OrderedDict[str, Identity] = OrderedDict()
         self.verified = 0
 
-    def issue(self, user_id: str, family_id: str, *, permission_role: str = "user") -> str:
+    def issue(
+        self, user_id: str, family_id: str, *, permission_role: str = "user", email_hash: str = "", sessions_from: int = 0,
+        signed_in_at: float = 0.0,
+    ) -> str:
         """A person's access token, valid for ``access_ttl_s``."""
-        return self._sign(
-            {"aud": self._settings.audience, "sub": user_id, "sid": family_id, "permissionRole": permission_role},
-            self._settings.access_ttl_s,
-        )
+        claims: dict[str, Any] = {
+            "aud": self._settings.audience, "sub": user_id, "sid": family_id, "permissionRole": permission_role,
+        }
+        if email_hash:
+            claims |= {"acc": email_hash, "from": sessions_from, "auth_time": int(signed_in_at)}
+        return self._sign(claims, self._settings.access_ttl_s)
 
     def issue_service(self, service: str, ttl_s: int) -> str:
         """A service's token: audience ``internal``, refused on every public route."""
@@ -113,7 +125,8 @@ class AccessTokens:
         if claims is None or not isinstance(claims.get("sid"), str):
             return None
         identity = Identity(
-            claims["sub"], claims["sid"], str(claims.get("permissionRole", "user")), float(claims["exp"])
+            claims["sub"], claims["sid"], str(claims.get("permissionRole", "user")), float(claims["exp"]),
+            str(claims.get("acc", "")), int(claims.get("from", 0)), float(claims.get("auth_time", 0)),
         )
         self._known[text] = identity
         if len(self._known) > CACHED_TOKENS:

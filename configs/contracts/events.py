@@ -21,6 +21,7 @@ Gender = Literal["woman", "man", "non_binary"]
 Platform = Literal["fcm", "apns", "webpush"]
 SwipeAction = Literal["like", "pass", "super_like"]
 MatchEnd = Literal["unmatched", "blocked", "undone"]
+MailTemplate = Literal["verify_address", "reset_password", "address_in_use", "password_changed"]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its offset; one without is refused, since it could not be compared with any other."""
 
@@ -49,6 +50,9 @@ class AccountRegistered(Payload, frozen=True, kw_only=True):
     birth_date: str
     family_id: str | None = None
     session_expires_at: Instant | None = None
+    verification_expires_at: Instant | None = None
+    """Set: a token to confirm the address is mailed; until then nobody signs in. Its id is the event's."""
+    address_verified: bool = False
     idempotency_key: str | None = None
     body_digest: str | None = None
 
@@ -62,14 +66,69 @@ class PasswordRehashed(Payload, frozen=True, kw_only=True):
     password_hash: str
 
 
+class AddressTokenRequested(Payload, frozen=True, kw_only=True):
+    """A single-use token is to be mailed to an address, if somebody holds it: whether or not, the event is the same.
+
+    The token's id is the event's. The token itself is in no event: whoever mails or checks it derives it from a key.
+    """
+
+    TYPE: ClassVar[str] = "address_token_requested"
+    user_id: str | None = None
+    email_hash: str
+    purpose: Literal["verify", "reset"]
+    cause: Literal["asked", "registration"] = "asked"
+    """``registration``: somebody tried to register the address."""
+    expires_at: Instant
+
+
+class AddressVerified(Payload, frozen=True, kw_only=True):
+    """Whoever holds the account has read mail that was sent to its address."""
+
+    TYPE: ClassVar[str] = "address_verified"
+    user_id: str
+    email_hash: str
+    token_id: str
+
+
+class PasswordSet(Payload, frozen=True, kw_only=True):
+    """Another password from now on. Every session has ended, except ``kept_family_id``.
+
+    ``token_id``: it was set with a mailed token, which is used up and proves the address.
+    """
+
+    TYPE: ClassVar[str] = "password_set"
+    user_id: str
+    email_hash: str
+    password_hash: str
+    token_id: str | None = None
+    kept_family_id: str | None = None
+
+
+class SessionsEnded(Payload, frozen=True, kw_only=True):
+    """Every session of the account has ended, except ``kept_family_id``."""
+
+    TYPE: ClassVar[str] = "sessions_ended"
+    user_id: str
+    email_hash: str
+    kept_family_id: str | None = None
+
+
 class SessionStarted(Payload, frozen=True, kw_only=True):
-    """A token family exists; ``counter`` 0 is its first refresh token."""
+    """A token family exists; ``counter`` 0 is its first refresh token.
+
+    ``sessions_from``: the account's when the person signed in (``contracts.accounts``), which tells a session that
+    began before all were ended from one that began after.
+    """
 
     TYPE: ClassVar[str] = "session_started"
     family_id: str
     user_id: str
     token_hash: str
     expires_at: Instant
+    email_hash: str | None = None
+    sessions_from: int = 0
+    signed_in_at: Instant | None = None
+    client: str | None = None
 
 
 class SessionRotated(Payload, frozen=True, kw_only=True):
@@ -300,6 +359,22 @@ class NotificationSent(Payload, frozen=True, kw_only=True):
     body_digest: str | None = None
 
 
+class MailRequested(Payload, frozen=True, kw_only=True):
+    """A mail is to be sent; ``mail_id`` is its idempotency key. Derived from what it tells about.
+
+    A token that it carries is derived from a key, ``email_hash`` and ``token_id`` when it is sent.
+    """
+
+    TYPE: ClassVar[str] = "mail_requested"
+    mail_id: str
+    user_id: str
+    email_hash: str
+    address: str
+    template: MailTemplate
+    token_id: str | None = None
+    expires_at: Instant | None = None
+
+
 class NotificationRead(Payload, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "notification_read"
     notification_id: str
@@ -394,6 +469,10 @@ class RankingConfigured(Payload, frozen=True, kw_only=True):
 EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.AUTH_ACCOUNTS, AccountRegistered),
     (topics.AUTH_ACCOUNTS, PasswordRehashed),
+    (topics.AUTH_ACCOUNTS, AddressTokenRequested),
+    (topics.AUTH_ACCOUNTS, AddressVerified),
+    (topics.AUTH_ACCOUNTS, PasswordSet),
+    (topics.AUTH_ACCOUNTS, SessionsEnded),
     (topics.AUTH_SESSIONS, SessionStarted),
     (topics.AUTH_SESSIONS, SessionRotated),
     (topics.AUTH_SESSIONS, SessionRevoked),
@@ -419,6 +498,7 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.NOTIFICATION_SEND, NotificationsRead),
     (topics.NOTIFICATION_DEVICES, DeviceRegistered),
     (topics.NOTIFICATION_DEVICES, DeviceRemoved),
+    (topics.NOTIFICATION_MAIL, MailRequested),
     (topics.RANKING_CONFIGURED, RankingConfigured),
 )
 """Every event with its topic. ``Barrier`` may stand on any topic and is skipped by every reader but its author."""

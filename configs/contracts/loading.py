@@ -13,7 +13,13 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.contracts.accounts import AccountRow
 from configs.contracts.ranking import RankingConfiguration
+
+__all__ = [
+    "ACTION_BITS", "ACTION_CODES", "GENERATION_BITS", "LOADER_ACTOR", "NAMESPACE", "PAIR_BITS", "PAIR_CODES", "UNKNOWN_ROLE",
+    "AccountRow", "IdempotencyRow", "PackedIds", "PeopleRows", "Positions", "RowLoader", "SessionRow", "SwipeRows",
+]
 
 ACTION_CODES = {"undone": 0, "like": 1, "pass": 2, "super_like": 3}
 """Two bits: what a remembered swipe says now. 0 is withdrawn."""
@@ -58,16 +64,6 @@ class SwipeRows:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountRow:
-    """The claim on one address and its credential."""
-
-    email_hash: str
-    user_id: str
-    password_hash: str | None
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
 class SessionRow:
     """One token family."""
 
@@ -79,6 +75,9 @@ class SessionRow:
     expires_at: datetime
     revoked: bool
     version: int
+    email_hash: str | None = None
+    sessions_from: int = 0
+    signed_in_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +217,10 @@ class RowLoader(Protocol):
 
     async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
         """Writes the credential keys of these addresses; returns the hashes that exist."""
+        ...
+
+    async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
+        """Caches where these people are signed in; returns those who are."""
         ...
 
 

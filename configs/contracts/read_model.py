@@ -6,13 +6,15 @@ All keys of one person share the hash tag ``{user id}``, so that each operation 
 
 keys: ``rec:{u}`` JSON ``UserRecord`` · ``fld:{u}`` its fields with versions · ``rel:{u}`` blocks in both directions ·
 ``match|conv|note|like:h:{u}`` entries by id and ``…:z:{u}`` their order · ``note:u:{u}`` unread notifications · ``cred:{address hash}`` ·
-``revoked`` recently revoked token families · ``deck:{u}:filters`` (cache, 300 s) · ``generation`` (present: complete).
+``revoked`` recently revoked token families and ends of all of a person's · ``sess:{u}`` (cache) where they are signed in ·
+``deck:{u}:filters`` (cache, 300 s) · ``generation`` (present: complete).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
@@ -25,6 +27,8 @@ from configs.contracts.ranking import INITIAL, RankingConfiguration
 GENERATION: Final = "generation"
 """Set, last, by a completed rebuild; absent: answer 503."""
 REVOKED: Final = "revoked"
+ENDED: Final = "all:"
+"""Begins a member of ``revoked`` that is not one family but a person's."""
 RANKING: Final = "ranking"
 """The ranking configuration in force (versioned by its number); absent: the first one, ``ranking.INITIAL``."""
 DECK_TTL_S: Final = 300
@@ -113,7 +117,24 @@ class Credential(msgspec.Struct, frozen=True, rename="camel"):
     user_id: str
     password_hash: str | None
     status: str = "active"
+    verified: bool = False
+    """Whether the address was confirmed."""
 
+
+class SessionEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """One session that stands, in a person's list of them."""
+
+    family_id: str
+    signed_in_at: datetime | None
+    last_used_at: datetime | None
+    expires_at: datetime | None
+    client: str | None
+    sessions_from: int
+
+
+SESSIONS_SHOWN: Final = 100
+SESSIONS_TTL_S: Final = 60
+"""The list is written anew for each request; this only lets it go afterwards."""
 
 RECORD_LUA: Final = """
 local newest = false
@@ -191,6 +212,11 @@ for i = 1, #KEYS do redis.call('HSETNX', KEYS[i], ARGV[1], '1') end
 return 1
 """
 
+CACHE_LUA: Final = """
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""
+
 SCRIPTS: Final[Mapping[str, str]] = {
     "record": RECORD_LUA,
     "field": FIELD_LUA,
@@ -198,6 +224,7 @@ SCRIPTS: Final[Mapping[str, str]] = {
     "listing": LISTING_LUA,
     "notice": NOTICE_LUA,
     "open": OPEN_LUA,
+    "cache": CACHE_LUA,
 }
 
 
@@ -237,8 +264,28 @@ def credential_key(email_hash: str) -> str:
     return f"cred:{{{email_hash}}}"
 
 
+def sessions_key(user_id: str) -> str:
+    return f"sess:{{{user_id}}}"
+
+
+def put_sessions(user_id: str, entries: Sequence[SessionEntry]) -> Operation:
+    """Caches where a person is signed in."""
+    return Operation("cache", (sessions_key(user_id),), (msgspec.json.encode(entries), SESSIONS_TTL_S))
+
+
 def deck_key(user_id: str, filters: str) -> str:
     return f"deck:{{{user_id}}}:{filters}"
+
+
+def ended_member(user_id: str, sessions_from: int, kept_family_id: str | None) -> str:
+    """Member of ``revoked`` that ends all of a person's sessions from before ``sessions_from`` but one."""
+    return f"{ENDED}{user_id}:{version_text(sessions_from)}:{kept_family_id or ''}"
+
+
+def read_ended(member: str) -> tuple[str, int, str]:
+    """(user id, sessions_from, kept family or empty) of an ``ended_member``."""
+    user_id, sessions_from, kept = member.removeprefix(ENDED).split(":")
+    return user_id, int(sessions_from, 16), kept
 
 
 def put_record(user_id: str, fields: Mapping[str, object], version: int) -> Operation:

@@ -36,6 +36,7 @@ MESSAGING_MESSAGE_SENT = Topic("messaging.message_sent", "conversation", restric
 MESSAGING_MESSAGE_READ = Topic("messaging.message_read", "conversation")
 NOTIFICATION_SEND = Topic("notification.send", "recipient")
 NOTIFICATION_DEVICES = Topic("notification.devices", "device: the hash of its push token", restricted=True)
+NOTIFICATION_MAIL = Topic("notification.mail", "md5 of the recipient's normalised address", restricted=True)
 RANKING_CONFIGURED = Topic("ranking.configured", "the word ranking")
 
 TOPICS = (
@@ -51,6 +52,7 @@ TOPICS = (
     MESSAGING_MESSAGE_READ,
     NOTIFICATION_SEND,
     NOTIFICATION_DEVICES,
+    NOTIFICATION_MAIL,
     RANKING_CONFIGURED,
 )
 BY_NAME = {topic.name: topic for topic in TOPICS}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, StrictStr
+from pydantic import Field, StrictStr, model_validator
 
 from configs.contracts.events import Role
-from serve_apps.fields import Address, Answer, BirthDate, Body, DisplayName, Password
+from serve_apps.fields import Address, Answer, BirthDate, Body, DisplayName, Password, Time
+
+MailedToken = Annotated[StrictStr, Field(min_length=1, max_length=128)]
 
 
 class RegisterBody(Body):
@@ -21,6 +23,54 @@ class RegisterBody(Body):
 class LoginBody(Body):
     email: Address
     password: Annotated[StrictStr, Field(min_length=1, max_length=256)]
+
+
+class VerifyBody(Body):
+    """Exactly one of both: ``email`` has a token mailed, ``token`` confirms the address that it was mailed to."""
+
+    email: Address | None = None
+    token: MailedToken | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.email is None) == (self.token is None):
+            raise ValueError("either email or token")
+        return self
+
+
+class ForgotBody(Body):
+    email: Address
+
+
+class ResetBody(Body):
+    token: MailedToken
+    password: Password
+
+
+class ChangePasswordBody(Body):
+    current_password: Annotated[StrictStr, Field(min_length=1, max_length=256)]
+    new_password: Password
+
+
+class Accepted(Answer):
+    """Taken; what follows depends on facts that are not told here."""
+
+    accepted: bool = True
+
+
+class Session(Answer):
+    """One place where the person is signed in; ``client`` is what it called itself."""
+
+    session_id: str
+    current: bool
+    signed_in_at: Time | None
+    last_used_at: Time | None
+    expires_at: Time | None
+    client: str | None
+
+
+class Sessions(Answer):
+    sessions: list[Session]
 
 
 class RefreshBody(Body):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from actors.accounts.commands import AddressTaken, IdempotencyConflict, Register, Registered
+from actors.accounts.commands import AddressTaken, AwaitsConfirmation, IdempotencyConflict, Register, Registered
 from configs.contracts import changes
 from configs.contracts.events import Role, UserCreated
 from configs.contracts.ids import email_hash, new_id
@@ -21,7 +21,10 @@ HOUR_S: Final = 3_600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAccount:
-    """A registration whose fields are valid. ``with_session``: the person signs in by registering."""
+    """A registration whose fields are valid. ``with_session``: the person signs in by registering.
+
+    ``confirm``: the address must be confirmed before anybody signs in.
+    """
 
     email: str
     password: str | None
@@ -29,12 +32,16 @@ class NewAccount:
     display_name: str
     birth_date: date
     with_session: bool
+    confirm: bool
     idempotency_key: str | None
     body_digest: str | None
 
 
-async def registered(dependencies: Dependencies, new: NewAccount) -> Registered:
+async def registered(dependencies: Dependencies, new: NewAccount) -> Registered | AwaitsConfirmation:
     """The durable account, by this request or by the earlier one that it repeats.
+
+    With ``confirm`` always AwaitsConfirmation, after the same steps whether or not the address was free: the read model
+    is left to the projections.
 
     Raises Refused: underage, address taken, or the key was used with another body. DependencyUnavailable.
     """
@@ -52,6 +59,7 @@ async def registered(dependencies: Dependencies, new: NewAccount) -> Registered:
         birth_date=new.birth_date.isoformat(),
         family_id=new_id() if new.with_session else None,
         session_expires_at=session_end(dependencies) if new.with_session else None,
+        verification_expires_at=_verification_end(dependencies) if new.confirm else None,
         idempotency_key=new.idempotency_key,
         body_digest=new.body_digest,
     )
@@ -60,6 +68,8 @@ async def registered(dependencies: Dependencies, new: NewAccount) -> Registered:
         raise Refused("address_taken")
     if isinstance(answer, IdempotencyConflict):
         raise Refused("idempotency_conflict")
+    if isinstance(answer, AwaitsConfirmation):
+        return answer
     if not answer.replayed:
         written = dependencies.write_through.apply(*changes.created(
             answer.user_id, new.role, new.display_name, command.birth_date,
@@ -75,6 +85,10 @@ async def registered(dependencies: Dependencies, new: NewAccount) -> Registered:
 def session_end(dependencies: Dependencies) -> datetime:
     """When a family that starts now expires unless it is used."""
     return datetime.now(UTC) + timedelta(seconds=dependencies.settings.auth.refresh_ttl_s)
+
+
+def _verification_end(dependencies: Dependencies) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=dependencies.settings.auth.verify_ttl_s)
 
 
 async def count_registration(dependencies: Dependencies, client: str) -> None:

@@ -19,7 +19,7 @@ WAITING: Final = 32
 class Accounts(Protocol):
     """What is needed of ``AccountsClient``."""
 
-    async def rehash(self, email_hash: str, user_id: str, password_hash: str) -> None: ...
+    async def rehash(self, email_hash: str, user_id: str, stored: str, password_hash: str) -> None: ...
 
 
 class Rehashing:
@@ -30,16 +30,16 @@ class Rehashing:
         self._accounts = accounts
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def soon(self, email_hash: str, user_id: str, password: str) -> None:
-        """Renews the hash of a password that was just verified."""
+    def soon(self, email_hash: str, user_id: str, stored: str, password: str) -> None:
+        """Renews ``stored``, the hash of a password that was just verified."""
         if len(self._tasks) >= WAITING or email_hash in self._tasks:
             return
-        task = self._tasks[email_hash] = asyncio.create_task(self._renew(email_hash, user_id, password))
+        task = self._tasks[email_hash] = asyncio.create_task(self._renew(email_hash, user_id, stored, password))
         task.add_done_callback(lambda _: self._tasks.pop(email_hash, None))
 
-    async def _renew(self, email_hash: str, user_id: str, password: str) -> None:
+    async def _renew(self, email_hash: str, user_id: str, stored: str, password: str) -> None:
         try:
-            await self._accounts.rehash(email_hash, user_id, await self._passwords.hash(password))
+            await self._accounts.rehash(email_hash, user_id, stored, await self._passwords.hash(password))
         except PlatformError as error:
             log.warning("password_not_rehashed", reason=error.message)
 

@@ -2,64 +2,61 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from typing import Any, Final
 
-from actors.sessions.commands import RevokeSession, RotateSession, SessionInvalid, StartSession
-from configs.contracts.ids import email_hash, new_id
+from fastapi import APIRouter, Request, Response
+
+from actors.accounts.commands import AwaitsConfirmation, CheckSession
+from actors.sessions.commands import RevokeSession, RotateSession, SessionInvalid
+from configs.contracts.ids import email_hash
 from configs.contracts.tokens import parse_refresh_token, refresh_token, token_hash
-from serve_apps.auth.models import Jwk, Jwks, LoginBody, Me, RefreshBody, RegisterBody, Tokens
-from serve_apps.auth.registration import NewAccount, count_registration, registered, session_end
+from serve_apps.auth.models import Accepted, Jwk, Jwks, LoginBody, Me, RefreshBody, RegisterBody, Tokens
+from serve_apps.auth.registration import NewAccount, count_registration, registered
+from serve_apps.auth.sessions import Begin, accepted, begun, client_of, name_of, revoked, tokens
 from serve_apps.auth.signing_in import signed_in
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import IdempotencyKey, Success, body_digest
 from serve_apps.identity import Deps, Person
 from serve_apps.problems import EVERYWHERE, SIGNED_IN, WITH_BODY, Refused, errors
+from serve_apps.recording import to_the_end
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 
-
-def _client(dependencies: Dependencies, request: Request) -> str:
-    peer = request.client.host if request.client else None
-    headers = (value for name, value in request.scope["headers"] if name == b"x-forwarded-for")
-    return dependencies.addresses.of(peer, headers)
-
-
-async def _started(
-    dependencies: Dependencies, user_id: str, family_id: str, *, parent_event_id: str | None = None
-) -> Tokens:
-    """Starts a family and answers its first tokens."""
-    refresh = refresh_token(dependencies.refresh_key, family_id, 0)
-    await dependencies.sessions.start(StartSession(
-        family_id=family_id, user_id=user_id, token_hash=token_hash(refresh),
-        expires_at=session_end(dependencies), parent_event_id=parent_event_id,
-    ))
-    return _tokens(dependencies, user_id, family_id, refresh)
-
-
-def _tokens(dependencies: Dependencies, user_id: str, family_id: str, refresh: str) -> Tokens:
-    return Tokens(
-        user_id=user_id,
-        access_token=dependencies.tokens.issue(user_id, family_id),
-        refresh_token=refresh,
-        expires_in=dependencies.settings.auth.access_ttl_s,
-    )
+AWAITS: Final[dict[int | str, dict[str, Any]]] = {202: {
+    "model": Accepted, "description": "Accepted, for every address; confirm it with the token that is mailed.",
+}}
 
 
 @router.post(
     "/register", operation_id="register", status_code=201, response_model=Tokens,
-    responses=errors(*EVERYWHERE, *WITH_BODY, "underage", "address_taken", "idempotency_conflict"),
+    responses=errors(*EVERYWHERE, *WITH_BODY, "underage", "address_taken", "idempotency_conflict") | AWAITS,
 )
-async def register(body: RegisterBody, request: Request, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> Tokens:
-    """Registers an adult and signs them in. An address can be registered once."""
-    await count_registration(dependencies, _client(dependencies, request))
-    account = await registered(dependencies, NewAccount(
+async def register(
+    body: RegisterBody, request: Request, dependencies: Deps, idempotency_key: IdempotencyKey = None
+) -> Tokens | Response:
+    """Registers an adult. An address can be registered once.
+
+    Where addresses are confirmed first (always in production) the answer is 202 for every address, and a mail tells what
+    to do; elsewhere 201 and the person is signed in.
+    """
+    await count_registration(dependencies, client_of(dependencies, request))
+    confirm = dependencies.settings.auth.confirm_address
+    return await to_the_end(_registered(dependencies, request, NewAccount(
         email=body.email, password=body.password, role=body.role, display_name=body.display_name,
-        birth_date=body.birth_date, with_session=True, idempotency_key=idempotency_key,
+        birth_date=body.birth_date, with_session=not confirm, confirm=confirm, idempotency_key=idempotency_key,
         body_digest=body_digest(dependencies.seals.key, body),
+    )))
+
+
+async def _registered(dependencies: Dependencies, request: Request, new: NewAccount) -> Tokens | Response:
+    account = await registered(dependencies, new)
+    if isinstance(account, AwaitsConfirmation):
+        return accepted()
+    parent = None if account.family_id is None else account.event_id
+    return await begun(dependencies, Begin(
+        user_id=account.user_id, email_hash=email_hash(new.email), sessions_from=0, client=name_of(request),
+        family_id=account.family_id, parent_event_id=parent,
     ))
-    if account.family_id is None:
-        return await _started(dependencies, account.user_id, new_id())
-    return await _started(dependencies, account.user_id, account.family_id, parent_event_id=account.event_id)
 
 
 @router.post(
@@ -67,11 +64,14 @@ async def register(body: RegisterBody, request: Request, dependencies: Deps, ide
 )
 async def login(body: LoginBody, request: Request, dependencies: Deps) -> Tokens:
     """Signs in with address and password and starts a token family."""
-    credential = await signed_in(dependencies, body.email, body.password, _client(dependencies, request))
-    tokens = await _started(dependencies, credential.user_id, new_id())
+    credential, admitted = await signed_in(dependencies, body.email, body.password, client_of(dependencies, request))
+    address = email_hash(body.email)
+    tokens = await begun(dependencies, Begin(
+        user_id=admitted.user_id, email_hash=address, sessions_from=admitted.sessions_from, client=name_of(request),
+    ))
     stored = credential.password_hash
     if stored is not None and dependencies.passwords.outdated(stored):
-        dependencies.rehashing.soon(email_hash(body.email), credential.user_id, body.password)
+        dependencies.rehashing.soon(address, admitted.user_id, stored, body.password)
     return tokens
 
 
@@ -97,19 +97,23 @@ async def refresh(body: RefreshBody, dependencies: Deps) -> Tokens:
             dependencies.revocations.add(family_id)
             await dependencies.write_through.revoke(family_id, dependencies.now_ms())
         raise Refused("refresh_token_invalid")
-    return _tokens(
-        dependencies, answer.user_id, family_id, refresh_token(dependencies.refresh_key, family_id, answer.counter)
+    if answer.email_hash is not None and not await dependencies.accounts.stands(CheckSession(
+        email_hash=answer.email_hash, user_id=answer.user_id, family_id=family_id, sessions_from=answer.sessions_from,
+    )):
+        await revoked(dependencies, RevokeSession(family_id=family_id, user_id=answer.user_id, reason="password_changed"))
+        raise Refused("refresh_token_invalid")
+    return tokens(
+        dependencies, answer.user_id, family_id, refresh_token(dependencies.refresh_key, family_id, answer.counter),
+        email_hash=answer.email_hash, sessions_from=answer.sessions_from, signed_in_at=answer.signed_in_at,
     )
 
 
 @router.post("/logout", operation_id="logout", response_model=Success, responses=errors(*SIGNED_IN))
 async def logout(person: Person, dependencies: Deps) -> Success:
     """Ends this session: its access and refresh tokens are refused everywhere within 5 seconds."""
-    revoked = await dependencies.sessions.revoke(
-        RevokeSession(family_id=person.family_id, user_id=person.user_id, reason="logout")
-    )
-    dependencies.revocations.add(person.family_id)
-    await dependencies.write_through.revoke(person.family_id, revoked.at_ms)
+    await to_the_end(revoked(
+        dependencies, RevokeSession(family_id=person.family_id, user_id=person.user_id, reason="logout")
+    ))
     return Success()
 
 

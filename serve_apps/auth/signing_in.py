@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from actors.accounts.commands import SignedIn, SignIn
 from configs.contracts.ids import email_hash
 from configs.contracts.read_model import Credential
 from serve_apps.dependencies import Dependencies
@@ -13,11 +14,12 @@ from serve_apps.problems import Refused
 MINUTE_S: Final = 60
 
 
-async def signed_in(dependencies: Dependencies, email: str, password: str, client: str) -> Credential:
-    """The credential of whoever knows the password.
+async def signed_in(dependencies: Dependencies, email: str, password: str, client: str) -> tuple[Credential, SignedIn]:
+    """The credential of whoever knows the password, and the account shard's word that it is the present one.
 
     Either failure takes the same steps: one hash, one request to the writers for the address (the read model may be
-    behind), one more read; a second hash only when that brought another hash than the first read.
+    behind), one more read; a second hash only when that brought another hash than the first read. An address that must
+    be confirmed first is as good as unknown.
     Raises Refused: wrong credentials, or too many attempts. DependencyUnavailable.
     """
     limits = dependencies.settings.limits
@@ -27,14 +29,31 @@ async def signed_in(dependencies: Dependencies, email: str, password: str, clien
         (Rate("login-address", limits.logins_per_address_a_minute, MINUTE_S), client),
     )
     known = await dependencies.people.credential(address)
-    if await dependencies.passwords.verify(_hash_of(known), password) and known is not None:
-        return known
+    if await dependencies.passwords.verify(_hash_of(dependencies, known), password) and known is not None:
+        admitted = await _admitted(dependencies, address, known)
+        if admitted is not None:
+            return known, admitted
     fresh = await dependencies.people.fresh_credential(address)
-    changed = fresh is not None and _hash_of(fresh) != _hash_of(known)
-    if changed and fresh is not None and await dependencies.passwords.verify(_hash_of(fresh), password):
-        return fresh
+    changed = fresh is not None and _hash_of(dependencies, fresh) != _hash_of(dependencies, known)
+    if changed and fresh is not None and await dependencies.passwords.verify(_hash_of(dependencies, fresh), password):
+        admitted = await _admitted(dependencies, address, fresh)
+        if admitted is not None:
+            return fresh, admitted
     raise Refused("wrong_credentials")
 
 
-def _hash_of(credential: Credential | None) -> str | None:
-    return credential.password_hash if credential is not None and credential.status == "active" else None
+async def _admitted(dependencies: Dependencies, address: str, credential: Credential) -> SignedIn | None:
+    """The shard's consent. Redis alone does not decide: it may hold a password that was changed since."""
+    answer = await dependencies.accounts.sign_in(SignIn(
+        email_hash=address, user_id=credential.user_id, stored=credential.password_hash or "",
+        confirmed=dependencies.settings.auth.confirm_address,
+    ))
+    return answer if isinstance(answer, SignedIn) else None
+
+
+def _hash_of(dependencies: Dependencies, credential: Credential | None) -> str | None:
+    if credential is None or credential.status != "active":
+        return None
+    if dependencies.settings.auth.confirm_address and not credential.verified:
+        return None
+    return credential.password_hash

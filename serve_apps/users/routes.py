@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from actors.accounts.commands import Registered
 from configs.contracts.events import LocationChanged, PreferencesChanged, ProfileChanged, UserReported
 from configs.contracts.people import snap
 from serve_apps.auth.registration import NewAccount, registered
@@ -141,9 +142,11 @@ async def report(body: ReportBody, person: Person, dependencies: Deps, idempoten
 async def create_user(body: CreateUserBody, service: Service, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> Created:
     """Registers an adult on behalf of another service (token with audience `internal`)."""
     account = await registered(dependencies, NewAccount(
+        confirm=False,
         email=body.email, password=body.password, role=body.role, display_name=body.display_name,
         birth_date=body.birth_date, with_session=False,
         idempotency_key=None if idempotency_key is None else f"createUser {service} {idempotency_key}",
         body_digest=body_digest(dependencies.seals.key, body),
     ))
+    assert isinstance(account, Registered)
     return Created(user_id=account.user_id)

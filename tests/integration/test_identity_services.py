@@ -141,7 +141,7 @@ def registration(address: str, key: str | None = None, digest: str = "d") -> Reg
 
 def sign_in() -> StartSession:
     return StartSession(
-        family_id=new_id(), user_id=new_id(), token_hash="t0", expires_at=datetime.now(UTC) + timedelta(days=30)
+        family_id=new_id(), user_id=new_id(), token_hash="t0", email_hash="ab" * 16, signed_in_at=datetime.now(UTC), expires_at=datetime.now(UTC) + timedelta(days=30)
     )
 
 
@@ -180,9 +180,9 @@ async def test_a_password_is_renewed_only_for_the_owner_of_the_address(start: St
         command = registration(f"{new_id()}@example.org")
         await identity.accounts.register(command)
         before = await appended(identity, "accounts")
-        await identity.accounts.rehash(command.email_hash, new_id(), "stolen")
+        await identity.accounts.rehash(command.email_hash, new_id(), "hash", "stolen")
         assert await appended(identity, "accounts") == before
-        await identity.accounts.rehash(command.email_hash, command.user_id, "renewed")
+        await identity.accounts.rehash(command.email_hash, command.user_id, command.password_hash or "", "renewed")
         assert await appended(identity, "accounts") == before + 1
 
 

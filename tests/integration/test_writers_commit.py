@@ -30,7 +30,7 @@ GENERATIONS = count(100)
 """Generations of their own for tests with dead letters: that table is shared."""
 TABLES = (
     "users", "blocks", "reports", "notifications", "credentials", "sessions", "idempotency_keys", "swipes", "matches",
-    "conversations", "messages", "read_marks", "cards_served", "cards_seen",
+    "conversations", "messages", "read_marks", "device_tokens", "mails", "cards_served", "cards_seen",
 )
 
 
@@ -91,7 +91,14 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
             display_name="A", birth_date="1990-01-01", family_id=family, session_expires_at=START, idempotency_key="r k",
         ),
         events.PasswordRehashed(user_id=user, email_hash=address, password_hash="two"),
-        events.SessionStarted(family_id=family, user_id=user, token_hash="00" * 32, expires_at=START),
+        events.AddressTokenRequested(user_id=user, email_hash=address, purpose="verify", expires_at=START),
+        events.AddressVerified(user_id=user, email_hash=address, token_id=note),
+        events.PasswordSet(user_id=user, email_hash=address, password_hash="three", kept_family_id=family),
+        events.SessionsEnded(user_id=user, email_hash=address),
+        events.SessionStarted(
+            family_id=family, user_id=user, token_hash="00" * 32, expires_at=START, email_hash=address, signed_in_at=START,
+            client="a phone",
+        ),
         events.SessionRotated(family_id=family, user_id=user, counter=1, token_hash="01" * 32, expires_at=START),
         events.SessionRevoked(family_id=family, user_id=user, reason="logout"),
         events.UserCreated(user_id=user, role="sugar_baby", display_name="A", birth_date="1990-01-01"),
@@ -115,6 +122,13 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
         events.MessageRead(conversation_id=match, reader_id=other, other_id=user, seq=1, ordinal=1),
         events.NotificationSent(notification_id=note, user_id=user, kind="k", title="t", data={"a": "b"}),
         events.NotificationRead(notification_id=note, user_id=user),
+        events.NotificationsRead(user_id=user),
+        events.NotificationPreferencesChanged(user_id=user, push_match=False),
+        events.DeviceRegistered(device_id=note, user_id=user, platform="fcm", token="t"),
+        events.DeviceRemoved(device_id=note, user_id=user, reason="signed_out"),
+        events.MailRequested(
+            mail_id=note, user_id=user, email_hash=address, address="a@example.com", template="password_changed"
+        ),
         events.CardsServed(
             viewer_id=user, configuration=0, model_version="baseline", decided_at=START, candidate_ids=(other,),
             positions=(0,), scores=(-1.0,), propensities=(1.0,),

@@ -1,19 +1,40 @@
-"""An address belongs to one person for good, whatever is retried, lost, replayed, evicted and loaded again."""
+"""An address belongs to one person for good, and a token works once, whatever is retried, lost, replayed, evicted and loaded again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from simulated_shard import Logged, SimulatedShard
 
-from actors.accounts.commands import AddressTaken, IdempotencyConflict, Register, Registered, Rehash, Rehashed
+from actors.accounts.commands import (
+    AccountChanged,
+    AddressTaken,
+    CheckSession,
+    EndSessions,
+    IdempotencyConflict,
+    NotSignedIn,
+    Register,
+    Registered,
+    Rehash,
+    Rehashed,
+    RequestToken,
+    ResetPassword,
+    SessionStands,
+    SetPassword,
+    SignedIn,
+    SignIn,
+    TokenInvalid,
+    VerifyAddress,
+)
 from actors.accounts.state import AccountMemory, AccountRows
-from configs.contracts.events import AccountRegistered, PasswordRehashed
+from configs.contracts.accounts import after
+from configs.contracts.events import AccountRegistered
 from configs.contracts.ids import email_hash, new_id
 from configs.contracts.loading import AccountRow, IdempotencyRow
 
@@ -24,21 +45,18 @@ DIGESTS = st.sampled_from(["d1", "d2"])
 
 
 def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> AccountRows:
-    """What the sinks would have written: the first claim, the newest hash, remembered requests of a day."""
+    """What the sinks would have written: the fold of the address's events, remembered requests of a day."""
     row: AccountRow | None = None
     requests: dict[str, IdempotencyRow] = {}
     for event, version in committed:
         payload = event.payload
         if payload.email_hash != key:
             continue
-        if isinstance(payload, AccountRegistered):
-            row = row or AccountRow(key, payload.user_id, payload.password_hash, version)
-            if payload.idempotency_key is not None and now - event.occurred_at < DAY:
-                requests[payload.idempotency_key] = IdempotencyRow(
-                    payload.idempotency_key, payload.body_digest or "", event.event_id, event.occurred_at
-                )
-        elif isinstance(payload, PasswordRehashed) and row is not None:
-            row = AccountRow(key, row.user_id, payload.password_hash, version)
+        row = after(row, event, version)
+        if isinstance(payload, AccountRegistered) and payload.idempotency_key is not None and now - event.occurred_at < DAY:
+            requests[payload.idempotency_key] = IdempotencyRow(
+                payload.idempotency_key, payload.body_digest or "", event.event_id, event.occurred_at
+            )
     return AccountRows(row, tuple(requests.values())[-64:])
 
 
@@ -66,12 +84,31 @@ def registration(address: str, key: str | None, digest: str) -> Register:
     )
 
 
+@dataclass
+class Held:
+    """One account as it should be; sessions are (family, sessions_from)."""
+
+    user_id: str
+    password: str = "hash"
+    verified: bool = False
+    verified_by: str | None = None
+    pending: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    sessions: list[tuple[str, int]] = field(default_factory=list)
+    gone: list[tuple[str, int]] = field(default_factory=list)
+
+    def ended(self, kept: str | None) -> None:
+        self.gone += [session for session in self.sessions if session[0] != kept]
+        self.sessions = [session for session in self.sessions if session[0] == kept]
+
+
 class Accounts(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shard = SimulatedShard(AccountMemory, rows_of)
         self.claims: dict[str, Claim] = {}
         self.sent: list[Register] = []
+        self.accounts: dict[str, Held] = {}
+        self.tokens: list[tuple[str, str, str]] = []
 
     def expect(self, command: Register, answer: object) -> None:
         claim = self.claims.get(command.email_hash)
@@ -116,16 +153,119 @@ class Accounts(RuleBasedStateMachine):
             command = self.sent[index % len(self.sent)]
             self.expect(command, self.shard.ask(command))
 
-    @rule(address=ADDRESSES, mine=st.booleans())
-    def rehash(self, address: str, mine: bool) -> None:
+    def held(self, address: str) -> Held | None:
+        """The account as it should be, made when its claim is first looked at."""
         claim = self.claims.get(email_hash(address))
-        user_id = claim.user_id if claim is not None and mine else new_id()
-        before = len(self.shard.log)
-        answer = self.shard.ask(Rehash(email_hash=email_hash(address), user_id=user_id, password_hash="new"))
-        recorded = claim is not None and mine
+        return None if claim is None else self.accounts.setdefault(email_hash(address), Held(claim.user_id))
+
+    def ask(self, command: Any, *, crash: bool = False) -> Any:
+        if crash:
+            self.shard.ask_and_crash(command)
+            return None
+        return self.shard.ask(command)
+
+    @rule(address=ADDRESSES, mine=st.booleans(), current=st.booleans())
+    def rehash(self, address: str, mine: bool, current: bool) -> None:
+        held = self.held(address)
+        user_id = held.user_id if held is not None and mine else new_id()
+        stored = held.password if held is not None and current else "another"
+        before, fresh = len(self.shard.log), new_id()
+        answer = self.shard.ask(Rehash(email_hash=email_hash(address), user_id=user_id, stored=stored, password_hash=fresh))
+        recorded = held is not None and mine and current
         assert isinstance(answer, Rehashed)
         assert (answer.version > 0) == recorded
         assert len(self.shard.log) - before == int(recorded)
+        if recorded and held is not None:
+            held.password = fresh
+
+    @rule(address=ADDRESSES, purpose=st.sampled_from(["verify", "reset"]), crash=st.booleans())
+    def request_token(self, address: str, purpose: Any, crash: bool) -> None:
+        """One event, whoever holds the address: nobody can tell from time or traffic."""
+        before = len(self.shard.log)
+        expires_at = self.shard.now + timedelta(hours=1)
+        self.ask(RequestToken(email_hash=email_hash(address), purpose=purpose, expires_at=expires_at), crash=crash)
+        assert len(self.shard.log) == before + 1
+        token_id = self.shard.log[-1][0].event_id
+        self.tokens.append((address, purpose, token_id))
+        held = self.held(address)
+        if held is not None:
+            held.pending[purpose] = (token_id, expires_at)
+
+    @rule(index=st.integers(0, 1_000), crash=st.booleans())
+    def present_token(self, index: int, crash: bool) -> None:
+        """Any token that was ever made, at any time, for its purpose."""
+        if not self.tokens:
+            return
+        address, purpose, token_id = self.tokens[index % len(self.tokens)]
+        held, before, fresh = self.held(address), len(self.shard.log), new_id()
+        command: Any = VerifyAddress(email_hash=email_hash(address), token_id=token_id)
+        if purpose == "reset":
+            command = ResetPassword(email_hash=email_hash(address), token_id=token_id, password_hash=fresh)
+        answer = self.ask(command, crash=crash)
+        pending = None if held is None else held.pending.get(purpose)
+        usable = pending is not None and pending[0] == token_id and self.shard.now < pending[1]
+        again = held is not None and purpose == "verify" and held.verified_by == token_id
+        assert len(self.shard.log) - before == int(usable and not again)
+        if not crash:
+            assert isinstance(answer, AccountChanged if usable or again else TokenInvalid)
+        if held is None or not usable or again:
+            return
+        del held.pending[purpose]
+        if purpose == "verify":
+            held.verified, held.verified_by = True, token_id
+        else:
+            if not held.verified:
+                held.pending, held.verified_by = {}, None
+            held.verified, held.password = True, fresh
+            held.ended(None)
+
+    @rule(address=ADDRESSES, known=st.booleans())
+    def change_password(self, address: str, known: bool) -> None:
+        held = self.held(address)
+        if held is None:
+            return
+        kept, fresh = (held.sessions[-1][0] if held.sessions else new_id()), new_id()
+        answer = self.shard.ask(SetPassword(
+            email_hash=email_hash(address), user_id=held.user_id, stored=held.password if known else "guessed",
+            password_hash=fresh, kept_family_id=kept,
+        ))
+        assert isinstance(answer, AccountChanged if known else NotSignedIn)
+        if known:
+            held.password = fresh
+            held.pending.pop("reset", None)
+            held.ended(kept)
+
+    @rule(address=ADDRESSES)
+    def end_sessions(self, address: str) -> None:
+        held = self.held(address)
+        if held is not None:
+            answer = self.shard.ask(EndSessions(email_hash=email_hash(address), user_id=held.user_id))
+            assert isinstance(answer, AccountChanged)
+            held.ended(None)
+
+    @rule(address=ADDRESSES, known=st.booleans(), confirmed=st.booleans())
+    def sign_in(self, address: str, known: bool, confirmed: bool) -> None:
+        held = self.held(address)
+        answer = self.shard.ask(SignIn(
+            email_hash=email_hash(address), user_id=held.user_id if held else new_id(),
+            stored=held.password if held and known else "an older one", confirmed=confirmed,
+        ))
+        if held is None or not known or (confirmed and not held.verified):
+            assert answer == NotSignedIn()
+            return
+        assert isinstance(answer, SignedIn)
+        held.sessions.append((new_id(), answer.sessions_from))
+
+    @rule()
+    def check_sessions(self) -> None:
+        """A session stands unless everything was ended after it began."""
+        for address, held in self.accounts.items():
+            for stands, sessions in ((True, held.sessions), (False, held.gone)):
+                for family_id, sessions_from in sessions:
+                    answer = self.shard.ask(CheckSession(
+                        email_hash=address, user_id=held.user_id, family_id=family_id, sessions_from=sessions_from
+                    ))
+                    assert answer == SessionStands(stands)
 
     @rule(seconds=st.sampled_from([1, 3_600, 86_399, 86_400]))
     def pass_time(self, seconds: int) -> None:

@@ -81,6 +81,9 @@ class Sessions(RuleBasedStateMachine):
             user_id=model.user_id,
             token_hash="t0",
             expires_at=self.shard.now + timedelta(seconds=TTL_S),
+            email_hash="ab" * 16,
+            sessions_from=7,
+            signed_in_at=self.shard.now,
             parent_event_id=model.parent,
         )
 

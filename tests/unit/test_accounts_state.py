@@ -104,7 +104,7 @@ def test_a_key_whose_claim_lost_never_answers_with_the_winner() -> None:
 
 def test_commands_and_answers_travel_between_processes() -> None:
     for value in (
-        registration("k", "d"), Rehash(email_hash=HASH, user_id="u", password_hash="h"),
+        registration("k", "d"), Rehash(email_hash=HASH, user_id="u", stored="o", password_hash="h"),
         Registered("u", "e", 1, None, replayed=True), AddressTaken(), AccountRows(None, ()),
     ):
         assert pickle.loads(pickle.dumps(value)) == value

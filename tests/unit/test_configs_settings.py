@@ -22,6 +22,8 @@ PRODUCTION = {
     "SUGAR_AUTH__SIGNING_KEY_PEM": "pem",
     "SUGAR_AUTH__REFRESH_KEY": "00",
     "SUGAR_AUTH__IMPRESSION_KEY": "11",
+    "SUGAR_AUTH__ACCOUNT_KEY": "22",
+    "SMTP_URL": "smtps://mail.example.com",
     "SUGAR_TRUSTED_PROXIES": '["10.0.0.0/8"]',
 }
 
@@ -95,6 +97,13 @@ def test_production_does_not_start_without(missing: str, monkeypatch: pytest.Mon
         if name != missing:
             monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=missing):
+        load_settings("production")
+
+
+def test_production_does_not_start_where_registration_tells_who_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (PRODUCTION | {"SUGAR_AUTH__CONFIRM_ADDRESS": "false"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="SUGAR_AUTH__CONFIRM_ADDRESS"):
         load_settings("production")
 
 

@@ -42,7 +42,7 @@ def memory() -> SessionMemory:
 
 def start(parent: str | None = None) -> StartSession:
     return StartSession(
-        family_id=FAMILY, user_id=USER, token_hash="t0", expires_at=after(TTL_S), parent_event_id=parent
+        family_id=FAMILY, user_id=USER, token_hash="t0", email_hash="ab" * 16, signed_in_at=NOW, expires_at=after(TTL_S), parent_event_id=parent
     )
 
 
@@ -83,7 +83,7 @@ def test_a_derived_start_that_comes_late_does_not_rewind_the_counter() -> None:
     ask(sessions, rotate(0), offset=1)
     payload = SessionStarted(family_id=FAMILY, user_id=USER, token_hash="t0", expires_at=after(9 * TTL_S))
     sessions.apply(Event(derived_id(PARENT, "session"), after(5), FAMILY, payload), version_of(1, 2))
-    assert ask(sessions, rotate(1), after(6), offset=3) == Rotated(USER, 2, after(6 + TTL_S), version_of(1, 3))
+    assert ask(sessions, rotate(1), after(6), offset=3) == Rotated(USER, 2, after(6 + TTL_S), version_of(1, 3), "ab" * 16, 0, NOW)
 
 
 def test_the_predecessor_works_to_the_end_of_the_grace_time_and_not_longer() -> None:

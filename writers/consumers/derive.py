@@ -8,21 +8,19 @@ from dataclasses import dataclass
 from cluster.connections.kafka import Record
 from configs.contracts import topics
 from configs.contracts.events import (
-    AccountRegistered,
+    TOPIC_OF,
     DeviceRegistered,
     Event,
     Matched,
-    SessionStarted,
-    UserCreated,
     encode,
 )
-from configs.contracts.ids import derived_id, partition_of
-from configs.contracts.tokens import refresh_token, token_hash
+from configs.contracts.ids import partition_of
 from configs.contracts.topics import Topic
 from configs.settings import Settings
 from writers.connections import Connection
 from writers.consumers import audience
 from writers.consumers.audience import Registration, Wishes
+from writers.consumers.derive_accounts import Holders, follows_account, holders_of
 from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
 from writers.loads.notifying import too_many_devices, wishes_of
@@ -33,7 +31,7 @@ TOPICS = (topics.AUTH_ACCOUNTS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEV
 
 
 class Derive:
-    """Account → person and first session; match → a notification for each side; a device too many → its removal."""
+    """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many → its removal."""
 
     consumer = "derive"
 
@@ -54,7 +52,7 @@ class Derive:
                 tuple((name, value) for name, value in record.headers if value is not None),
             )
             for record, fact in decoded
-            for topic, event in follows(fact.event, known, self._refresh_key)
+            for topic, event in follows(fact.event, fact.version, known, self._refresh_key)
         ])
         with conn.transaction(), conn.cursor() as cur:
             advance(cur, owned, before, next_offsets(records))
@@ -67,8 +65,7 @@ class Derive:
 class Known:
     """What the rows say that decides what follows."""
 
-    holders: Mapping[str, str]
-    """Address hash -> the person who holds the address."""
+    holders: Holders
     wishes: Wishes
     too_many: Mapping[str, tuple[Registration, ...]]
     """Person -> devices beyond the limit."""
@@ -80,47 +77,17 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
     matched = {user for payload in payloads if isinstance(payload, Matched) for user in (payload.low_id, payload.high_id)}
     owners = {payload.user_id for payload in payloads if isinstance(payload, DeviceRegistered)}
     return Known(
-        holders_of(conn, [payload.email_hash for payload in payloads if isinstance(payload, AccountRegistered)]),
+        holders_of(conn, facts),
         wishes_of(conn, matched),
         too_many_devices(conn, owners) if owners else {},
     )
 
 
-def holders_of(conn: Connection, hashes: Sequence[str]) -> dict[str, str]:
-    """Address hash -> the person who holds the address by the rows."""
-    if not hashes:
-        return {}
-    rows = conn.execute(
-        "SELECT email_hash, user_id::text FROM credentials WHERE email_hash = ANY(%s::uuid[])", (list(hashes),)
-    )
-    return {email_hash.hex: user_id for email_hash, user_id in rows}
-
-
-def follows(event: Event, known: Known, refresh_key: bytes) -> Iterator[tuple[Topic, Event]]:
-    """(topic, event) of everything that follows from an event; the same ids and times on every repetition.
-
-    Nothing follows from the registration of an address that somebody else holds (a shard that was believed dead wrote
-    it, and nobody was told that it succeeded).
-    """
+def follows(event: Event, version: int, known: Known, refresh_key: bytes) -> Iterator[tuple[Topic, Event]]:
+    """(topic, event) of everything that follows from an event; the same ids and times on every repetition."""
     payload = event.payload
-    if isinstance(payload, AccountRegistered):
-        if known.holders.get(payload.email_hash) != payload.user_id:
-            return
-        yield topics.USER_CREATED, Event(
-            derived_id(event.event_id, "user"), event.occurred_at, payload.user_id,
-            UserCreated(
-                user_id=payload.user_id, role=payload.role, display_name=payload.display_name,
-                birth_date=payload.birth_date,
-            ),
-        )
-        if payload.family_id is not None and payload.session_expires_at is not None:
-            yield topics.AUTH_SESSIONS, Event(
-                derived_id(event.event_id, "session"), event.occurred_at, payload.family_id,
-                SessionStarted(
-                    family_id=payload.family_id, user_id=payload.user_id, expires_at=payload.session_expires_at,
-                    token_hash=token_hash(refresh_token(refresh_key, payload.family_id, 0)),
-                ),
-            )
+    if TOPIC_OF[type(payload)] is topics.AUTH_ACCOUNTS:
+        yield from follows_account(event, version, known.holders, refresh_key)
     elif isinstance(payload, Matched):
         for told in audience.match(event, known.wishes):
             yield topics.NOTIFICATION_SEND, told

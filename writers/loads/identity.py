@@ -7,18 +7,30 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from configs.contracts.loading import AccountRow, IdempotencyRow, SessionRow
+from configs.contracts.read_model import SESSIONS_SHOWN, Operation, SessionEntry, put_sessions
 from writers.connections import Connection
+from writers.sinks.accounts import COLUMNS, read_account
 
 REMEMBERED = 64
 
-ACCOUNTS = """
-SELECT email_hash, user_id::text, password_hash, version FROM credentials WHERE email_hash = ANY(%s)
-"""
+ACCOUNTS = f"""
+SELECT {COLUMNS} FROM credentials WHERE email_hash = ANY(%s)
+"""  # noqa: S608
 
 SESSIONS = """
 SELECT family_id, user_id::text, counter, token_hash, coalesce(rotated_at, revoked_at), expires_at,
-       revoked_at IS NOT NULL, version
+       revoked_at IS NOT NULL, version, email_hash, sessions_from, signed_in_at
 FROM sessions WHERE family_id = ANY(%s)
+"""
+
+SIGNED_IN = """
+SELECT person.id::text, newest.* FROM unnest(%s::uuid[]) AS person (id), LATERAL (
+    SELECT family_id::text, signed_in_at, rotated_at, expires_at, client, sessions.sessions_from
+    FROM sessions LEFT JOIN credentials ON credentials.email_hash = sessions.email_hash
+    WHERE sessions.user_id = person.id AND revoked_at IS NULL AND expires_at > now()
+      AND (sessions.sessions_from >= coalesce(credentials.sessions_from, 0) OR family_id = kept_family)
+    ORDER BY signed_in_at DESC NULLS LAST LIMIT %s
+) AS newest
 """
 
 REQUESTS = """
@@ -33,11 +45,8 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 def accounts(conn: Connection, email_hashes: Sequence[str]) -> Mapping[str, AccountRow]:
     """Only claimed addresses; keyed as they were asked for."""
-    asked = {UUID(text): text for text in email_hashes}
-    return {
-        asked[email_hash]: AccountRow(asked[email_hash], user_id, password_hash, version)
-        for email_hash, user_id, password_hash, version in conn.execute(ACCOUNTS, (list(asked),)).fetchall()
-    }
+    rows = conn.execute(ACCOUNTS, ([UUID(text) for text in email_hashes],)).fetchall()
+    return {account.email_hash: account for account in map(read_account, rows)}
 
 
 def sessions(conn: Connection, family_ids: Sequence[str]) -> Mapping[str, SessionRow]:
@@ -46,11 +55,19 @@ def sessions(conn: Connection, family_ids: Sequence[str]) -> Mapping[str, Sessio
     return {
         asked[family_id]: SessionRow(
             asked[family_id], user_id, counter, bytes(token_hash or b"").hex(), rotated_at or _NEVER,
-            expires_at or _NEVER, revoked, version,
+            expires_at or _NEVER, revoked, version, None if email_hash is None else email_hash.hex, sessions_from, signed_in_at,
         )
-        for family_id, user_id, counter, token_hash, rotated_at, expires_at, revoked, version
+        for family_id, user_id, counter, token_hash, rotated_at, expires_at, revoked, version, email_hash, sessions_from, signed_in_at
         in conn.execute(SESSIONS, (list(asked),)).fetchall()
     }
+
+
+def signed_in(conn: Connection, user_ids: Sequence[str]) -> tuple[list[str], list[Operation]]:
+    """(the people who are signed in somewhere, the operations that cache where), the newest sessions first."""
+    entries: dict[str, list[SessionEntry]] = {}
+    for user_id, *facts in conn.execute(SIGNED_IN, ([UUID(text) for text in user_ids], SESSIONS_SHOWN)).fetchall():
+        entries.setdefault(user_id, []).append(SessionEntry(*facts))
+    return list(entries), [put_sessions(user_id, found) for user_id, found in entries.items()]
 
 
 def requests(conn: Connection, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:

@@ -49,7 +49,7 @@ FROM unnest(%s::uuid[]) AS person (id), LATERAL (
 ) AS newest
 """
 
-CREDENTIALS: Final = "SELECT email_hash, user_id::text, password_hash, status, version FROM credentials WHERE "
+CREDENTIALS: Final = "SELECT email_hash, user_id::text, password_hash, status, verified_at IS NOT NULL, version FROM credentials WHERE "
 
 _ACTIONS: Final = {code: name for name, code in ACTION_CODES.items()}
 
@@ -129,8 +129,8 @@ def load_people(conn: Connection, user_ids: Sequence[str]) -> dict[str, Person]:
     _load_notifications(conn, ids, people)
     _load_likes(conn, ids, people)
     rows = conn.execute(CREDENTIALS + "user_id = ANY(%s)", (ids,)).fetchall()
-    for email_hash, user_id, password_hash, status, version in rows:
-        credential = Credential(user_id=user_id, password_hash=password_hash, status=status)
+    for email_hash, user_id, password_hash, status, verified, version in rows:
+        credential = Credential(user_id=user_id, password_hash=password_hash, status=status, verified=verified)
         people[user_id].credentials[email_hash.hex] = (credential, version)
     return people
 
@@ -139,8 +139,8 @@ def load_credentials(conn: Connection, email_hashes: Sequence[str]) -> dict[str,
     """Address hash in hex -> (credential, version); only claimed addresses."""
     rows = conn.execute(CREDENTIALS + "email_hash = ANY(%s)", ([UUID(text) for text in email_hashes],)).fetchall()
     return {
-        email_hash.hex: (Credential(user_id=user_id, password_hash=password_hash, status=status), version)
-        for email_hash, user_id, password_hash, status, version in rows
+        email_hash.hex: (Credential(user_id=user_id, password_hash=password_hash, status=status, verified=verified), version)
+        for email_hash, user_id, password_hash, status, verified, version in rows
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from configs.contracts.read_model import (
     NotificationEntry,
     Operation,
+    ended_member,
     open_person,
     put_credential,
     put_entry,
@@ -78,8 +79,14 @@ def address_operations(conn: Connection, email_hashes: Sequence[str]) -> tuple[l
 
 
 def revoked_families(conn: Connection) -> Mapping[str, int]:
-    """Token family -> Unix ms of its revocation, for those that were revoked lately."""
+    """Member of the set of revocations (a family, or all of a person's) -> Unix ms, of those that were revoked lately."""
     rows = conn.execute(
         "SELECT family_id::text, revoked_at FROM sessions WHERE revoked_at > now() - %s::interval", (REVOKED_FOR,)
     ).fetchall()
-    return {family_id: int(at.timestamp() * 1_000) for family_id, at in rows}
+    ended = conn.execute(
+        "SELECT user_id::text, sessions_from, kept_family::text, ended_at FROM credentials "
+        "WHERE ended_at > now() - %s::interval", (REVOKED_FOR,)
+    ).fetchall()
+    return {family_id: int(at.timestamp() * 1_000) for family_id, at in rows} | {
+        ended_member(user_id, version, kept): int(at.timestamp() * 1_000) for user_id, version, kept, at in ended
+    }

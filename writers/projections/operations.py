@@ -11,21 +11,21 @@ import psycopg
 
 from configs.contracts import changes, topics
 from configs.contracts.events import (
-    AccountRegistered,
     Matched,
     NotificationRead,
     NotificationSent,
     NotificationsRead,
-    PasswordRehashed,
+    PasswordSet,
     SessionRevoked,
+    SessionsEnded,
     UserCreated,
 )
 from configs.contracts.loading import ACTION_CODES
 from configs.contracts.read_model import (
-    Credential,
     LikeEntry,
     NotificationEntry,
     Operation,
+    ended_member,
     open_person,
     put_credential,
     put_entry,
@@ -33,6 +33,7 @@ from configs.contracts.read_model import (
     put_ranking,
     put_record,
 )
+from writers.loads.people import load_credentials
 from writers.loads.ranking import present
 from writers.projections.telling import is_news, match_told, notification_told
 from writers.records import Fact
@@ -62,7 +63,7 @@ FROM notifications JOIN unnest(%s::uuid[], %s::bigint[]) AS named (owner, at)
 
 @dataclass(slots=True)
 class Changes:
-    """What to apply: versioned operations, and families for the sorted set of revocations (family -> Unix ms)."""
+    """What to apply: versioned operations, and members for the sorted set of revocations (member -> Unix ms)."""
 
     operations: list[Operation] = field(default_factory=list)
     revoked: dict[str, int] = field(default_factory=dict)
@@ -75,17 +76,14 @@ Project = Callable[[psycopg.Connection[Any], Sequence[Fact], Changes], None]
 
 def accounts(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """Credentials, from the rows: of two claims on one address the row holds the one that counts."""
-    hashes = {
-        record.event.payload.email_hash for record in records
-        if isinstance(record.event.payload, AccountRegistered | PasswordRehashed)
-    }
-    rows = conn.execute(
-        "SELECT email_hash, user_id, password_hash, status, version FROM credentials WHERE email_hash = ANY(%s::uuid[])",
-        (list(hashes),),
-    )
-    for email_hash, user_id, password_hash, status, version in rows:
-        credential = Credential(user_id=str(user_id), password_hash=password_hash, status=status)
-        into.operations.append(put_credential(email_hash.hex, credential, version))
+    found = load_credentials(conn, sorted({record.event.payload.email_hash for record in records}))
+    for email_hash, (credential, version) in found.items():
+        into.operations.append(put_credential(email_hash, credential, version))
+    for record in records:
+        payload = record.event.payload
+        if isinstance(payload, PasswordSet | SessionsEnded):
+            member = ended_member(payload.user_id, record.version, payload.kept_family_id)
+            into.revoked[member] = _milliseconds(record.event.occurred_at)
 
 
 def sessions(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
@@ -176,7 +174,7 @@ def _milliseconds(at: datetime) -> int:
 
 
 def nothing(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
-    """Reports, devices and impressions are not in the read model."""
+    """Reports, devices, impressions and mails are not in the read model."""
 
 
 def ranking(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
@@ -197,6 +195,7 @@ PROJECTIONS: Mapping[str, Project] = {
     topics.MESSAGING_MESSAGE_READ.name: nothing,
     topics.NOTIFICATION_SEND.name: notifications,
     topics.NOTIFICATION_DEVICES.name: nothing,
+    topics.NOTIFICATION_MAIL.name: nothing,
     topics.RANKING_CONFIGURED.name: ranking,
 }
 

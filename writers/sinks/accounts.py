@@ -1,79 +1,103 @@
-"""account_registered, password_rehashed -> credentials: the claim on an address and its password hash."""
+"""The events of auth.accounts -> credentials: the claim on an address and what its holder signs in with."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
-from configs.contracts.events import AccountRegistered, PasswordRehashed
+import msgspec
+
+from configs.contracts.accounts import AccountRow, Security, after
+from configs.contracts.events import (
+    AccountRegistered,
+    AddressTokenRequested,
+    AddressVerified,
+    PasswordRehashed,
+    PasswordSet,
+    SessionsEnded,
+)
 from writers import columns
 from writers.records import Fact
 from writers.sinks.base import Cursor, Sink, hash_as_id, parsed_id
 
-READ = """
-SELECT email_hash::text, user_id::text, email, password_hash, claimed_at, version
-FROM credentials WHERE email_hash = ANY(%s) ORDER BY email_hash FOR UPDATE
-"""
+COLUMNS = (
+    "email_hash::text, user_id::text, password_hash, version, email, claimed_at, status, verified_at, sessions_from, "
+    "kept_family::text, security"
+)
+READ = f"SELECT {COLUMNS} FROM credentials WHERE email_hash = ANY(%s) ORDER BY email_hash FOR UPDATE"  # noqa: S608
 WRITE = """
-INSERT INTO credentials AS stored (email_hash, user_id, email, password_hash, claimed_at, version)
-SELECT * FROM unnest(%s, %s, %s, %s, %s, %s)
-ON CONFLICT (email_hash) DO UPDATE SET password_hash = excluded.password_hash, version = excluded.version
+INSERT INTO credentials AS stored
+    (email_hash, user_id, email, password_hash, claimed_at, version, verified_at, sessions_from, kept_family, ended_at, security)
+SELECT email_hash, user_id, email, password_hash, claimed_at, version, verified_at, sessions_from, kept_family, ended_at,
+       security::jsonb
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
+    (email_hash, user_id, email, password_hash, claimed_at, version, verified_at, sessions_from, kept_family, ended_at, security)
+ON CONFLICT (email_hash) DO UPDATE
+SET user_id = excluded.user_id, email = excluded.email, password_hash = excluded.password_hash,
+    claimed_at = excluded.claimed_at, version = excluded.version, verified_at = excluded.verified_at,
+    sessions_from = excluded.sessions_from, kept_family = excluded.kept_family,
+    ended_at = coalesce(excluded.ended_at, stored.ended_at), security = excluded.security
 WHERE stored.version < excluded.version
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Who holds an address; ``version`` is that of the newest event that named the address."""
-
-    user_id: str
-    email: str
-    password_hash: str | None
-    claimed_at: datetime
-    version: int
+def read_account(row: Sequence[object]) -> AccountRow:
+    """The account of a row of ``COLUMNS``."""
+    email_hash, *facts, security = row
+    values: list[Any] = [UUID(str(email_hash)).hex, *facts, msgspec.convert(security, Security)]
+    return AccountRow(*values)
 
 
-def fold(stored: Mapping[str, Claim], facts: Iterable[Fact]) -> dict[str, Claim]:
-    """The claims after the facts; only those that changed. The first registration in the log holds the address."""
-    changed: dict[str, Claim] = {}
+def fold(stored: Mapping[str, AccountRow], facts: Iterable[Fact]) -> dict[str, AccountRow]:
+    """The accounts after the facts, by address; only those that changed."""
+    changed: dict[str, AccountRow] = {}
     for event, version, _ in facts:
-        payload = event.payload
-        address = hash_as_id(payload.email_hash)
-        claim = changed.get(address) or stored.get(address)
-        if claim is None:
-            if isinstance(payload, AccountRegistered):
-                parsed_id(payload.user_id)
-                changed[address] = Claim(
-                    payload.user_id, payload.email, payload.password_hash, event.occurred_at, version
-                )
-            continue
-        if version <= claim.version:
-            continue
-        if isinstance(payload, PasswordRehashed) and payload.user_id == claim.user_id:
-            claim = replace(claim, password_hash=payload.password_hash)
-        changed[address] = replace(claim, version=version)
+        address = hash_as_id(event.payload.email_hash)
+        before = changed.get(address) or stored.get(address)
+        if isinstance(event.payload, AccountRegistered):
+            parsed_id(event.payload.user_id)
+        account = after(before, event, version)
+        if account is not None and account is not before:
+            changed[address] = account
     return changed
+
+
+def _ended(changed: Mapping[str, AccountRow], facts: Sequence[Fact]) -> list[datetime | None]:
+    """When the sessions of each changed account ended, where one of the facts ended them."""
+    at = {fact.version: fact.event.occurred_at for fact in facts}
+    return [at.get(account.sessions_from) for account in changed.values()]
 
 
 def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     addresses = sorted({hash_as_id(fact.event.payload.email_hash) for fact in facts})
-    stored = {row[0]: Claim(*row[1:]) for row in cur.execute(READ, (columns.uuids(addresses),)).fetchall()}
+    rows = cur.execute(READ, (columns.uuids(addresses),)).fetchall()
+    stored = {row[0]: read_account(row) for row in rows}
     changed = fold(stored, facts)
     if changed:
-        claims = changed.values()
+        accounts = changed.values()
         cur.execute(
             WRITE,
             (
                 columns.uuids(list(changed)),
-                columns.uuids([claim.user_id for claim in claims]),
-                columns.texts(claim.email for claim in claims),
-                columns.texts(claim.password_hash for claim in claims),
-                columns.timestamps([claim.claimed_at for claim in claims]),
-                columns.bigints([claim.version for claim in claims]),
+                columns.uuids([account.user_id for account in accounts]),
+                columns.texts(account.email for account in accounts),
+                columns.texts(account.password_hash for account in accounts),
+                columns.timestamps([account.claimed_at for account in accounts]),
+                columns.bigints([account.version for account in accounts]),
+                columns.timestamps([account.verified_at for account in accounts]),
+                columns.bigints([account.sessions_from for account in accounts]),
+                columns.uuids([account.kept_family for account in accounts]),
+                columns.timestamps(_ended(changed, facts)),
+                columns.texts(msgspec.json.encode(account.security).decode() for account in accounts),
             ),
         )
     return len(changed)
 
 
-SINK = Sink("accounts", (AccountRegistered, PasswordRehashed), write)
+SINK = Sink(
+    "accounts",
+    (AccountRegistered, PasswordRehashed, AddressTokenRequested, AddressVerified, PasswordSet, SessionsEnded),
+    write,
+)

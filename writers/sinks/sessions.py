@@ -14,21 +14,24 @@ from configs.contracts.errors import InvalidEvent
 from configs.contracts.events import SessionRevoked, SessionRotated, SessionStarted
 from writers import columns
 from writers.records import Fact
-from writers.sinks.base import Cursor, Sink, parsed_id
+from writers.sinks.base import Cursor, Sink, hash_as_id, parsed_id
 
 UNSTARTED = -1
 READ = """
-SELECT family_id::text, user_id::text, counter, token_hash, rotated_at, expires_at, revoked_at, revoked_reason, version
+SELECT family_id::text, user_id::text, counter, token_hash, rotated_at, expires_at, revoked_at, revoked_reason,
+       version, email_hash::text, sessions_from, signed_in_at, client
 FROM sessions WHERE family_id = ANY(%s) ORDER BY family_id FOR UPDATE
 """
 WRITE = """
 INSERT INTO sessions AS stored
-    (family_id, user_id, counter, token_hash, rotated_at, expires_at, revoked_at, revoked_reason, version)
-SELECT * FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s)
+    (family_id, user_id, counter, token_hash, rotated_at, expires_at, revoked_at, revoked_reason, version,
+     email_hash, sessions_from, signed_in_at, client)
+SELECT * FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (family_id) DO UPDATE
 SET counter = excluded.counter, token_hash = excluded.token_hash, rotated_at = excluded.rotated_at,
     expires_at = excluded.expires_at, revoked_at = excluded.revoked_at, revoked_reason = excluded.revoked_reason,
-    version = excluded.version
+    version = excluded.version, email_hash = excluded.email_hash, sessions_from = excluded.sessions_from,
+    signed_in_at = excluded.signed_in_at, client = excluded.client
 """
 
 
@@ -44,6 +47,11 @@ class Family:
     revoked_at: datetime | None = None
     revoked_reason: str | None = None
     version: int = 0
+    email_hash: str | None = None
+    """In the text of a 16-byte value."""
+    sessions_from: int = 0
+    signed_in_at: datetime | None = None
+    client: str | None = None
 
 
 def fold(stored: Mapping[str, Family], facts: Iterable[Fact]) -> dict[str, Family]:
@@ -63,10 +71,22 @@ def fold(stored: Mapping[str, Family], facts: Iterable[Fact]) -> dict[str, Famil
                     family, user_id=payload.user_id, counter=counter, token_hash=_digest(payload.token_hash),
                     rotated_at=event.occurred_at, expires_at=payload.expires_at,
                 )
+            if isinstance(payload, SessionStarted):
+                family = _began(family, payload)
         family = replace(family, version=max(family.version, version))
         if family != before:
             changed[payload.family_id] = family
     return changed
+
+
+def _began(family: Family, payload: SessionStarted) -> Family:
+    """How the family began; what is known stays (a start that is derived again knows no client)."""
+    if family.email_hash is None and payload.email_hash is not None:
+        family = replace(
+            family, email_hash=hash_as_id(payload.email_hash), sessions_from=payload.sessions_from,
+            signed_in_at=payload.signed_in_at,
+        )
+    return replace(family, client=family.client or payload.client)
 
 
 def _digest(text: str) -> bytes:
@@ -96,6 +116,10 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
                 columns.timestamps([family.revoked_at for family in families]),
                 columns.texts(family.revoked_reason for family in families),
                 columns.bigints([family.version for family in families]),
+                columns.uuids([family.email_hash for family in families]),
+                columns.bigints([family.sessions_from for family in families]),
+                columns.timestamps([family.signed_in_at for family in families]),
+                columns.texts(family.client for family in families),
             ),
         )
     return len(changed)

@@ -1,0 +1,120 @@
+"""What an address's events add up to: one fold, for the shard that decides and for the rows that remember."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from configs.contracts.events import (
+    AccountRegistered,
+    AddressTokenRequested,
+    AddressVerified,
+    Event,
+    PasswordRehashed,
+    PasswordSet,
+    SessionsEnded,
+)
+
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class Pending(msgspec.Struct, frozen=True, rename="camel"):
+    """A single-use token that was mailed: the id of the event that asked for it, and when it expires."""
+
+    token_id: str
+    expires_at: datetime
+
+
+class Security(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """What signing in to one account needs beside the password; bounded, so that it travels and is stored whole."""
+
+    verification: Pending | None = None
+    verified_by: str | None = None
+    """The token that verified the address, so that presenting it again is answered alike."""
+    reset: Pending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """The claim on one address and its credentials, after all its events up to ``version``."""
+
+    email_hash: str
+    user_id: str
+    password_hash: str | None
+    version: int
+    email: str = ""
+    claimed_at: datetime = LONG_AGO
+    status: str = "active"
+    verified_at: datetime | None = None
+    sessions_from: int = 0
+    """Version of the newest event that ended all sessions; sessions that began under an older one have ended."""
+    kept_family: str | None = None
+    """The one session that this event spared."""
+    security: Security = field(default_factory=Security)
+
+    def admits(self, user_id: str, sessions_from: int, family_id: str) -> bool:
+        """Whether a session of this account, begun when ``sessions_from`` was that, still is one."""
+        return (
+            self.status == "active" and self.user_id == user_id
+            and (sessions_from >= self.sessions_from or family_id == self.kept_family)
+        )
+
+
+def after(row: AccountRow | None, event: Event, version: int) -> AccountRow | None:
+    """The account after one more event of its address; events no newer than the row change nothing.
+
+    The first registration in the log holds the address.
+    """
+    payload = event.payload
+    if row is None:
+        return _registered(payload, event, version) if isinstance(payload, AccountRegistered) else None
+    if version <= row.version:
+        return row
+    changed = row if isinstance(payload, AccountRegistered) or payload.user_id != row.user_id else _changed(
+        row, payload, event, version
+    )
+    return replace(changed, version=version)
+
+
+def _registered(payload: AccountRegistered, event: Event, version: int) -> AccountRow:
+    expires_at = payload.verification_expires_at
+    return AccountRow(
+        payload.email_hash, payload.user_id, payload.password_hash, version, email=payload.email,
+        claimed_at=event.occurred_at, verified_at=event.occurred_at if payload.address_verified else None,
+        security=Security(verification=None if expires_at is None else Pending(event.event_id, expires_at)),
+    )
+
+
+def _changed(row: AccountRow, payload: Any, event: Event, version: int) -> AccountRow:
+    security = row.security
+    if isinstance(payload, PasswordRehashed):
+        return replace(row, password_hash=payload.password_hash)
+    if isinstance(payload, AddressTokenRequested):
+        pending = Pending(event.event_id, payload.expires_at)
+        changes: dict[str, Any] = {"verification" if payload.purpose == "verify" else "reset": pending}
+        return replace(row, security=msgspec.structs.replace(security, **changes))
+    if isinstance(payload, AddressVerified):
+        return replace(
+            row, verified_at=row.verified_at or event.occurred_at,
+            security=msgspec.structs.replace(security, verification=None, verified_by=payload.token_id),
+        )
+    if isinstance(payload, PasswordSet):
+        return _password_set(row, payload, event, version)
+    if isinstance(payload, SessionsEnded):
+        return replace(row, sessions_from=version, kept_family=payload.kept_family_id)
+    return row
+
+
+def _password_set(row: AccountRow, payload: PasswordSet, event: Event, version: int) -> AccountRow:
+    security = msgspec.structs.replace(row.security, reset=None)
+    verified_at = row.verified_at
+    if payload.token_id is not None and verified_at is None:
+        # Whoever reads the address's mail holds the account from now on; nothing of an earlier claimant's stays.
+        verified_at, security = event.occurred_at, Security()
+    return replace(
+        row, password_hash=payload.password_hash, verified_at=verified_at, sessions_from=version,
+        kept_family=payload.kept_family_id, security=security,
+    )

@@ -1,0 +1,94 @@
+"""Beginning and ending sessions, wherever a route does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from fastapi import Request, Response
+
+from actors.accounts.commands import AccountChanged
+from actors.sessions.commands import RevokeSession, StartSession
+from configs.contracts.ids import new_id
+from configs.contracts.read_model import ended_member
+from configs.contracts.tokens import refresh_token, token_hash
+from serve_apps.auth.models import Accepted, Tokens
+from serve_apps.auth.registration import session_end
+from serve_apps.dependencies import Dependencies
+
+CLIENT_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """A session to begin: whose, by which account, and what the client calls itself."""
+
+    user_id: str
+    email_hash: str
+    sessions_from: int
+    client: str | None
+    family_id: str | None = None
+    parent_event_id: str | None = None
+
+
+def client_of(dependencies: Dependencies, request: Request) -> str:
+    """The client's network address as far as it can be believed."""
+    peer = request.client.host if request.client else None
+    headers = (value for name, value in request.scope["headers"] if name == b"x-forwarded-for")
+    return dependencies.addresses.of(peer, headers)
+
+
+def name_of(request: Request) -> str | None:
+    """What the client calls itself, for the person's list of sessions."""
+    text = request.headers.get("user-agent", "")[:CLIENT_LENGTH]
+    return "".join(letter for letter in text if letter.isprintable()) or None
+
+
+async def begun(dependencies: Dependencies, begin: Begin) -> Tokens:
+    """Starts a family, durable before its first tokens are handed out."""
+    family_id = begin.family_id or new_id()
+    refresh, now = refresh_token(dependencies.refresh_key, family_id, 0), datetime.now(UTC)
+    await dependencies.sessions.start(StartSession(
+        family_id=family_id, user_id=begin.user_id, token_hash=token_hash(refresh), expires_at=session_end(dependencies),
+        email_hash=begin.email_hash, sessions_from=begin.sessions_from, signed_in_at=now, client=begin.client,
+        parent_event_id=begin.parent_event_id,
+    ))
+    return tokens(
+        dependencies, begin.user_id, family_id, refresh, email_hash=begin.email_hash, sessions_from=begin.sessions_from,
+        signed_in_at=now,
+    )
+
+
+def tokens(
+    dependencies: Dependencies, user_id: str, family_id: str, refresh: str, *, email_hash: str | None, sessions_from: int,
+    signed_in_at: datetime | None,
+) -> Tokens:
+    """The answer of everything that signs in or stays signed in."""
+    return Tokens(
+        user_id=user_id,
+        access_token=dependencies.tokens.issue(
+            user_id, family_id, email_hash=email_hash or "", sessions_from=sessions_from,
+            signed_in_at=0.0 if signed_in_at is None else signed_in_at.timestamp(),
+        ),
+        refresh_token=refresh,
+        expires_in=dependencies.settings.auth.access_ttl_s,
+    )
+
+
+def accepted() -> Response:
+    """202: taken, and nothing is told of what follows."""
+    return Response(Accepted().model_dump_json(by_alias=True), status_code=202, media_type="application/json")
+
+
+async def revoked(dependencies: Dependencies, command: RevokeSession) -> None:
+    """Ends a session, durable, in this replica at once and in every one within 5 seconds."""
+    ended = await dependencies.sessions.revoke(command)
+    dependencies.revocations.add(command.family_id)
+    await dependencies.write_through.revoke(command.family_id, ended.at_ms)
+
+
+async def all_ended(dependencies: Dependencies, changed: AccountChanged, kept_family_id: str | None) -> None:
+    """Lets every replica refuse the person's sessions from before the change, but one."""
+    dependencies.revocations.add_all(changed.user_id, changed.version, kept_family_id)
+    member = ended_member(changed.user_id, changed.version, kept_family_id)
+    await dependencies.write_through.revoke(member, dependencies.now_ms())

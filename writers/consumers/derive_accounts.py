@@ -1,0 +1,129 @@
+"""What follows from events of an address: the person and the first session, mails, the end of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from configs.contracts import topics
+from configs.contracts.events import (
+    TOPIC_OF,
+    AccountRegistered,
+    AddressTokenRequested,
+    Event,
+    MailRequested,
+    MailTemplate,
+    PasswordSet,
+    SessionRevoked,
+    SessionsEnded,
+    SessionStarted,
+    UserCreated,
+)
+from configs.contracts.ids import derived_id
+from configs.contracts.tokens import refresh_token, token_hash
+from configs.contracts.topics import Topic
+from writers.connections import Connection
+from writers.records import Fact
+
+HOLDERS = "SELECT email_hash, user_id::text, email FROM credentials WHERE email_hash = ANY(%s::uuid[])"
+FAMILIES = """
+SELECT user_id::text, family_id::text, sessions_from FROM sessions
+WHERE user_id = ANY(%s::uuid[]) AND revoked_at IS NULL AND expires_at > now()
+"""
+
+
+class Holder(NamedTuple):
+    """Who holds an address by the rows."""
+
+    user_id: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """What the rows say of the addresses and people that a batch names."""
+
+    by_address: dict[str, Holder] = field(default_factory=dict)
+    families: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    """User -> (family, its sessions_from) of sessions that stand, of people whose sessions were ended."""
+
+
+def holders_of(conn: Connection, facts: Sequence[Fact]) -> Holders:
+    """What ``follows`` needs of the rows for these facts."""
+    payloads = [fact.event.payload for fact in facts if TOPIC_OF[type(fact.event.payload)] is topics.AUTH_ACCOUNTS]
+    found = Holders()
+    if payloads:
+        for email_hash, user_id, email in conn.execute(HOLDERS, ([payload.email_hash for payload in payloads],)):
+            found.by_address[email_hash.hex] = Holder(user_id, email)
+    ended = [payload.user_id for payload in payloads if isinstance(payload, PasswordSet | SessionsEnded)]
+    if ended:
+        for user_id, family_id, sessions_from in conn.execute(FAMILIES, (ended,)):
+            found.families.setdefault(user_id, []).append((family_id, sessions_from))
+    return found
+
+
+def follows_account(
+    event: Event, version: int, holders: Holders, refresh_key: bytes
+) -> Iterator[tuple[Topic, Event]]:
+    """(topic, event) of what follows from an event of auth.accounts; the same ids on every repetition.
+
+    Nothing follows from an event about an address that somebody else holds, or nobody (a shard that was believed dead
+    wrote it, or somebody asked for a mail to an address that is not registered).
+    """
+    payload = event.payload
+    holder = holders.by_address.get(payload.email_hash)
+    if holder is None or payload.user_id != holder.user_id:
+        return
+    if isinstance(payload, AccountRegistered):
+        yield from _person(event, payload, refresh_key)
+        if payload.verification_expires_at is not None:
+            yield _mail(event, holder, "verify_address", with_token=True)
+    elif isinstance(payload, AddressTokenRequested):
+        template: MailTemplate = "verify_address"
+        if payload.purpose == "reset":
+            template = "address_in_use" if payload.cause == "registration" else "reset_password"
+        yield _mail(event, holder, template, with_token=True)
+    elif isinstance(payload, PasswordSet | SessionsEnded):
+        reason: Literal["password_changed", "logout"] = (
+            "password_changed" if isinstance(payload, PasswordSet) else "logout"
+        )
+        for family_id, sessions_from in holders.families.get(payload.user_id, ()):
+            if family_id != payload.kept_family_id and sessions_from < version:
+                yield topics.AUTH_SESSIONS, Event(
+                    derived_id(family_id, "revoked"), event.occurred_at, family_id,
+                    SessionRevoked(family_id=family_id, user_id=payload.user_id, reason=reason),
+                )
+        if isinstance(payload, PasswordSet):
+            yield _mail(event, holder, "password_changed", with_token=False)
+
+
+def _person(event: Event, payload: AccountRegistered, refresh_key: bytes) -> Iterator[tuple[Topic, Event]]:
+    yield topics.USER_CREATED, Event(
+        derived_id(event.event_id, "user"), event.occurred_at, payload.user_id,
+        UserCreated(
+            user_id=payload.user_id, role=payload.role, display_name=payload.display_name, birth_date=payload.birth_date,
+        ),
+    )
+    if payload.family_id is not None and payload.session_expires_at is not None:
+        yield topics.AUTH_SESSIONS, Event(
+            derived_id(event.event_id, "session"), event.occurred_at, payload.family_id,
+            SessionStarted(
+                family_id=payload.family_id, user_id=payload.user_id, expires_at=payload.session_expires_at,
+                token_hash=token_hash(refresh_token(refresh_key, payload.family_id, 0)), email_hash=payload.email_hash,
+                signed_in_at=event.occurred_at,
+            ),
+        )
+
+
+def _mail(event: Event, holder: Holder, template: MailTemplate, *, with_token: bool) -> tuple[Topic, Event]:
+    payload, mail_id = event.payload, derived_id(event.event_id, "mail")
+    expires_at = payload.verification_expires_at if isinstance(payload, AccountRegistered) else getattr(payload, "expires_at", None)
+    return topics.NOTIFICATION_MAIL, Event(
+        mail_id, event.occurred_at, payload.email_hash,
+        MailRequested(
+            mail_id=mail_id, user_id=holder.user_id, email_hash=payload.email_hash, address=holder.email,
+            template=template, token_id=event.event_id if with_token else None,
+            expires_at=expires_at if with_token else None,
+        ),
+    )

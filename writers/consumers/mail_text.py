@@ -1,0 +1,56 @@
+"""What mails say."""
+
+from __future__ import annotations
+
+from email.message import EmailMessage
+from email.policy import SMTP
+from typing import Final
+
+from configs.contracts.events import MailRequested, MailTemplate
+from configs.contracts.tokens import mail_token
+from configs.settings import Settings
+
+PURPOSES: Final[dict[MailTemplate, str]] = {
+    "verify_address": "verify", "reset_password": "reset", "address_in_use": "reset",
+}
+"""What the token of a mail is for."""
+
+_TEXTS: Final[dict[MailTemplate, tuple[str, str]]] = {
+    "verify_address": (
+        "Confirm your address",
+        "Confirm that this address is yours with this token, within 24 hours:\n\n{token}\n\n"
+        "If you did not ask for it, you need not do anything.",
+    ),
+    "reset_password": (
+        "Choose a new password",
+        "Choose a new password with this token, within an hour:\n\n{token}\n\n"
+        "It works once and signs you out everywhere. If you did not ask for it, you need not do anything.",
+    ),
+    "address_in_use": (
+        "You have an account already",
+        "Somebody, probably you, tried to register with this address, which has an account already. "
+        "If you have forgotten its password, choose a new one with this token:\n\n{token}\n\n"
+        "It works once and signs you out everywhere. If it was not you, you need not do anything.",
+    ),
+    "password_changed": (
+        "Your password was changed",
+        "The password of your account was changed, and every other device was signed out. "
+        "If it was not you, ask for a new password now.",
+    ),
+}
+
+
+def message(settings: Settings, key: bytes, request: MailRequested) -> EmailMessage:
+    """The mail, with ``mail_id`` as its Message-ID: receivers know a repetition by it."""
+    subject, text = _TEXTS[request.template]
+    purpose = PURPOSES.get(request.template)
+    token = ""
+    if purpose is not None and request.token_id is not None:
+        token = mail_token(key, purpose, request.email_hash, request.token_id)
+        token = settings.mail.link.replace("{purpose}", purpose).replace("{token}", token) or token
+    made = EmailMessage(policy=SMTP)
+    made["From"], made["To"], made["Subject"] = settings.mail.sender, request.address, subject
+    made["Message-ID"] = f"<{request.mail_id}@{settings.mail.domain}>"
+    made["Auto-Submitted"] = "auto-generated"
+    made.set_content(text.replace("{token}", token) + "\n", cte="8bit")
+    return made
