@@ -121,7 +121,7 @@ class Ranking(_Group):
     s3_endpoint: str = Field("", description="URL of the S3 service, when artifacts are there; empty: AWS. Credentials: AWS_* variables")
     feature_sample_ratio: float = Field(0.01, ge=0, le=1, description="share of decks whose feature values are logged with what was served")
     impressions_days: int = Field(30, ge=1, description="days for which served and seen cards are kept in rows")
-    scored: int = Field(2_000, ge=200, description="people a card actor scores for one deck at most; of more a first stage keeps the most promising (measured: python -m actors.cards.measure)")
+    scored: int = Field(4_000, ge=200, description="people a card actor scores for one deck at most; of more a first stage keeps the most promising, which costs as much as scoring 3,000 of them by the baseline (measured)")
     refresh_period_s: int = Field(0, ge=0, description="seconds between two people tables (history, exposure prices); 0: only by `sugar ranking refresh`")
 
 

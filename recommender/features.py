@@ -200,12 +200,16 @@ FEATURES: Final[Mapping[str, Feature]] = {feature.name: feature for feature in _
 """Every feature by name."""
 
 
-def compute(names: Iterable[str], pairs: Pairs) -> dict[str, Floats]:
+class Computed(dict[str, Floats]):
+    """Features that ``compute`` made: float32 and finite, so that nobody has to look again."""
+
+
+def compute(names: Iterable[str], pairs: Pairs) -> Computed:
     """The named features of pairs, each (n,) or () float32 and finite.
 
     A column that is not there, NaN and infinity give the neutral value. Raises KeyError: a name is no feature.
     """
-    computed: dict[str, Floats] = {}
+    computed = Computed()
     with np.errstate(all="ignore"):
         for name in names:
             feature = FEATURES[name]
@@ -223,9 +227,13 @@ def cleaned(names: Iterable[str], features: Features) -> dict[str, Floats]:
     Raises KeyError: a name is no feature.
     """
     got: dict[str, Floats] = {}
+    finite = isinstance(features.inner if isinstance(features, Mirrored) else features, Computed)
     with np.errstate(all="ignore"):
         for name in names:
             neutral = FEATURES[name].neutral
+            if finite and name in features:
+                got[name] = features[name]
+                continue
             values = np.asarray(features.get(name, neutral), np.float32)
             got[name] = _finite(values, neutral)
     return got
@@ -242,16 +250,16 @@ class Mirrored(Mapping[str, Floats]):
     """Features of the same pairs seen from the other side, without copying any."""
 
     def __init__(self, features: Features) -> None:
-        self._features = features
+        self.inner = features
 
     def __getitem__(self, name: str) -> Floats:
-        return self._features[FEATURES[name].mirror]
+        return self.inner[FEATURES[name].mirror]
 
     def __iter__(self) -> Iterator[str]:
-        return (FEATURES[name].mirror for name in self._features)
+        return (FEATURES[name].mirror for name in self.inner)
 
     def __len__(self) -> int:
-        return len(self._features)
+        return len(self.inner)
 
 
 def mirror_names(names: Iterable[str]) -> tuple[str, ...]:

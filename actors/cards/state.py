@@ -24,7 +24,7 @@ from recommender.ranking import Floats, Ids, Ranker
 
 __all__ = ["SCORED", "Cards", "feature_rows", "slot_of"]
 
-SCORED: Final = 2_000
+SCORED: Final = 4_000
 """People scored for one deck at most, others are left out by a cheap first stage (``settings.ranking.scored``)."""
 SPARE: Final = 64
 """Ranked people past the number asked for, so that mostly nobody has to be ranked again without those seen."""
