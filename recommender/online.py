@@ -2,6 +2,9 @@
 
 Arms that share receivers interfere: a like that one arm earned may be answered by somebody of another. So a match is
 counted for the arms of both swipes, and intervals are by bootstrap over the units that were split.
+
+Where decks explore, logged propensities also tell what an arm's ranking would have earned had every place shown whom it
+ranked there (``as_ranked``).
 """
 
 from __future__ import annotations
@@ -17,9 +20,13 @@ from scipy.stats import chisquare
 from configs.contracts.ranking import REGION_RESOLUTION, Experiment
 from recommender.datasets.exported import Exported, Impressions
 from recommender.evaluation.accuracy import bootstrap
+from recommender.evaluation.counterfactual import Estimate, doubly_robust, inverse_propensity, self_normalised
 from recommender.evaluation.two_sided import gini, received
 
 UNATTRIBUTED: Final = ""
+PLACES_ALIKE: Final = 5
+"""Places whose cards are predicted alike."""
+PLACES_TOLD: Final = 20
 SUSPECT_P: Final = 0.001
 """Below it a split is not believed: the usual threshold for sample-ratio checks (Fabijan et al., 2019)."""
 
@@ -31,16 +38,64 @@ def report(data: Exported, experiment: Experiment, *, seed: int = 0) -> dict[str
     inside = np.flatnonzero(shown.experiment == experiment.name)
     units = _units(data, experiment, inside)
     by_unit = _by_unit(shown, inside, units)
+    _, numbers = np.unique(np.array(units, dtype=object).astype(str), return_inverse=True)
     return {
         "experiment": experiment.name, "split": experiment.split, "cards": int(inside.size),
         "arms": [
-            _arm(arm.name, arm.version, shown, inside[shown.arm[inside] == arm.name], by_unit[arm.name], seed)
-            for arm in experiment.arms
+            _arm(arm.name, arm.version, shown, inside[mine], by_unit[arm.name], seed)
+            | {"as_ranked": as_ranked(shown, inside[mine], numbers[mine])}
+            for arm in experiment.arms for mine in (shown.arm[inside] == arm.name,)
         ],
         "sample_ratio": sample_ratio(experiment, by_unit),
         "matches": _matches(data),
         "received": _received(shown, inside, experiment),
     }
+
+
+def as_ranked(shown: Impressions, rows: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
+    """Likes a card had these cards' places all shown whom the ranking put there, nobody from below: ``ips``,
+    ``self_normalised`` and ``doubly_robust``, each (value, low, high, effective samples), 95 % by ``units`` (n,).
+
+    A place that explores at a rate below a half shows its own person with a propensity above a half. The prediction of the
+    doubly robust figure is the mean of others' likes at the same fifth of the page, own and from below apart, learned on the
+    other half of the units.
+    """
+    propensity = np.minimum(shown.propensity[rows].astype(np.float64), 1.0)
+    usable = propensity > 0
+    rows, units, propensity = rows[usable], units[usable], propensity[usable]
+    likes = (shown.liked[rows] == 1).astype(np.float64)
+    own = propensity >= 0.5
+    judged = own.astype(np.float64)
+    predicted, value = _predicted(likes, own, shown.position[rows], units)
+    return {
+        "cards": int(rows.size), "from_below": int((~own).sum()),
+        "ips": _figures(inverse_propensity(likes, propensity, judged, groups=units)),
+        "self_normalised": _figures(self_normalised(likes, propensity, judged, groups=units)),
+        "doubly_robust": _figures(doubly_robust(likes, propensity, judged, predicted, value, groups=units)),
+    }
+
+
+def _predicted(
+    likes: NDArray[np.float64], own: NDArray[np.bool_], position: NDArray[Any], units: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(predicted reward of what was shown, and of whom the ranking put there), each row's from the other half of units."""
+    place = np.minimum(position.astype(np.int64) // PLACES_ALIKE, PLACES_TOLD - 1)
+    kind = 2 * place + own
+    half = units % 2
+    predicted, value = np.zeros(likes.size), np.zeros(likes.size)
+    for side in (0, 1):
+        here, there = half == side, half != side
+        counts = np.bincount(kind[there], minlength=2 * PLACES_TOLD)
+        mean = likes[there].mean() if there.any() else 0.0
+        # Few of a kind say little: a card's worth of the overall mean is mixed in.
+        rates = (np.bincount(kind[there], likes[there], 2 * PLACES_TOLD) + mean) / (counts + 1)
+        predicted[here], value[here] = rates[kind[here]], rates[2 * place[here] + 1]
+    return predicted, value
+
+
+def _figures(estimate: Estimate) -> dict[str, float]:
+    low, high = estimate.interval
+    return {"value": estimate.value, "low": low, "high": high, "effective": estimate.effective_samples}
 
 
 def sample_ratio(experiment: Experiment, by_unit: dict[str, dict[Any, tuple[int, int]]]) -> dict[str, Any]:

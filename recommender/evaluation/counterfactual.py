@@ -3,6 +3,8 @@
 Rows are impressions (n,): the reward, the propensity with which the serving policy showed this card there, and the
 probability with which the judged policy would have. The estimates are right on average only if the serving policy gave
 everything that the judged one would show a chance (Horvitz and Thompson, 1952; Dudík, Langford and Li, 2011).
+``groups`` (n,) names the unit that each row belongs to, e.g. the viewer: rows of one unit are alike, and standard errors
+count units then, not rows (Liang and Zeger, 1986).
 """
 
 from __future__ import annotations
@@ -32,26 +34,27 @@ class Estimate:
 
 
 def inverse_propensity(rewards: NDArray[Any], logged: NDArray[Any], judged: NDArray[Any], *,
-                       weight_most: float | None = None) -> Estimate:
+                       weight_most: float | None = None, groups: NDArray[Any] | None = None) -> Estimate:
     """Σ w · reward / n, w = judged / logged. Unbiased; ``weight_most`` caps w: less variance, some bias downwards."""
     reward, weight = np.asarray(rewards, np.float64), _weights(logged, judged, weight_most)
-    return _estimate(weight * reward, weight)
+    return _estimate(weight * reward, weight, groups)
 
 
 def self_normalised(rewards: NDArray[Any], logged: NDArray[Any], judged: NDArray[Any], *,
-                    weight_most: float | None = None) -> Estimate:
+                    weight_most: float | None = None, groups: NDArray[Any] | None = None) -> Estimate:
     """Σ w · reward / Σ w (Swaminathan and Joachims, 2015): slightly biased, never outside the rewards, less variance."""
     reward, weight = np.asarray(rewards, np.float64), _weights(logged, judged, weight_most)
     total = weight.sum()
     if not total > 0:
         return Estimate(float("nan"), float("nan"), 0.0)
     value = float((weight * reward).sum() / total)
-    error = float(np.sqrt((weight**2 * (reward - value) ** 2).sum()) / total)
+    error = _spread(weight * (reward - value), groups) / float(total)
     return Estimate(value, error, _effective(weight))
 
 
 def doubly_robust(rewards: NDArray[Any], logged: NDArray[Any], judged: NDArray[Any], predicted: NDArray[Any],
-                  predicted_value: NDArray[Any], *, weight_most: float | None = None) -> Estimate:
+                  predicted_value: NDArray[Any], *, weight_most: float | None = None,
+                  groups: NDArray[Any] | None = None) -> Estimate:
     """Mean of predicted value + w · (reward - predicted): right if either propensities or predictions are.
 
     ``predicted`` (n,): a model's reward of the shown card; ``predicted_value`` (n,): its mean over what the judged policy
@@ -59,7 +62,7 @@ def doubly_robust(rewards: NDArray[Any], logged: NDArray[Any], judged: NDArray[A
     """
     reward, weight = np.asarray(rewards, np.float64), _weights(logged, judged, weight_most)
     rest = reward - np.asarray(predicted, np.float64)
-    return _estimate(np.asarray(predicted_value, np.float64) + weight * rest, weight)
+    return _estimate(np.asarray(predicted_value, np.float64) + weight * rest, weight, groups)
 
 
 def _weights(logged: NDArray[Any], judged: NDArray[Any], most: float | None) -> Doubles:
@@ -72,11 +75,20 @@ def _weights(logged: NDArray[Any], judged: NDArray[Any], most: float | None) -> 
     return weight if most is None else np.minimum(weight, most)
 
 
-def _estimate(each: Doubles, weight: Doubles) -> Estimate:
+def _estimate(each: Doubles, weight: Doubles, groups: NDArray[Any] | None) -> Estimate:
     if not each.size:
         return Estimate(float("nan"), float("nan"), 0.0)
-    error = float(each.std(ddof=1) / np.sqrt(each.size)) if each.size > 1 else float("nan")
-    return Estimate(float(each.mean()), error, _effective(weight))
+    value = float(each.mean())
+    return Estimate(value, _spread(each - value, groups) / each.size, _effective(weight))
+
+
+def _spread(residuals: Doubles, groups: NDArray[Any] | None) -> float:
+    """Standard deviation of the sum of residuals (n,) whose mean is about 0, by units; NaN of one unit."""
+    if groups is not None:
+        _, which = np.unique(groups, return_inverse=True)
+        residuals = np.asarray(np.bincount(which, residuals), np.float64)
+    count = residuals.size
+    return float(np.sqrt((residuals**2).sum() * count / (count - 1))) if count > 1 else float("nan")
 
 
 def _effective(weight: Doubles) -> float:

@@ -14,9 +14,10 @@ from recommender.baseline import Baseline
 from recommender.datasets.exported import Exported, Impressions, Swipes
 from recommender.datasets.neighbours import mutual_lists
 from recommender.datasets.pricing import market_prices
+from recommender.exploration import Exploration, explored
 from recommender.exposure import Exposed
 from recommender.learning import NotLearned, Recipe, evaluate, learn
-from recommender.online import report
+from recommender.online import as_ranked, report
 
 UNTIL_S = 1.7e9
 HALVES = (Arm("old", "m1", 0.5), Arm("new", "m2", 0.5))
@@ -153,7 +154,7 @@ def shown(arms: list[str], viewers: list[int], liked: list[int], candidates: lis
     count = len(arms)
     plain: Any = np.zeros(count)
     return Impressions(
-        np.array(viewers), np.array(candidates), np.arange(1, count + 1).astype(np.uint64), plain.astype(np.int16), plain, plain,
+        np.array(viewers), np.array(candidates), np.arange(1, count + 1).astype(np.uint64), plain.astype(np.int16), plain, np.ones(count, np.float32),
         np.arange(count, dtype=float), plain.astype(np.int64), np.array(["m"] * count, object),
         np.array(["e"] * count, object), np.array(arms, object), np.ones(count, np.bool_), np.array(liked, np.int8),
         np.array([None] * count, object),
@@ -195,3 +196,59 @@ def test_a_split_that_was_not_kept_is_seen() -> None:
 def test_an_experiment_without_cards_has_a_report(split: Any) -> None:
     found = report(market(people=10, swipes=60), Experiment("e", split, HALVES))
     assert [arm["cards"] for arm in found["arms"]] == [0, 0]
+
+
+def explored_cards(rng: np.random.Generator, viewers: int, pages: int, rate: float) -> tuple[Impressions, float]:
+    """Pages of 20 as decks explore them, and the true likes a card of the ranking alone: viewers differ, lower places are
+    liked less, people from below half as much, and places that explore are looked at more than their neighbours."""
+    keen = np.repeat(rng.beta(2, 4, viewers), pages)
+    place_worth = np.linspace(1.0, 0.4, 20) * np.where(np.arange(20) % 5 == 4, 1.5, 1.0)
+    truth = float(np.mean(keen) * place_worth.mean())
+    found: list[tuple[int, int, float, int]] = []
+    for page, viewer in enumerate(np.repeat(np.arange(viewers), pages).tolist()):
+        list_of = explored(np.arange(60), np.zeros(60, np.float32), 20, Exploration(rate=rate, pool=5), int(rng.integers(1 << 40)))
+        chances = keen[page] * place_worth * np.where(list_of.explored, 0.5, 1.0)
+        for place, like in enumerate((rng.random(20) < chances).tolist()):
+            found.append((viewer, place, float(list_of.propensities[place]), int(like)))
+    viewer, place, propensity, liked = (np.array(column) for column in zip(*found, strict=True))
+    impressions = shown(["new"] * viewer.size, viewer, liked, [0] * viewer.size)  # type: ignore[arg-type]
+    return replace(impressions, position=place.astype(np.int16), propensity=propensity.astype(np.float32)), truth
+
+
+def test_what_the_ranking_alone_would_have_earned_is_found_in_what_was_explored() -> None:
+    """The plain mean of what was shown is too low; each estimate is right, and its interval holds the truth as often as it says."""
+    rng = np.random.default_rng(5)
+    inside = dict.fromkeys(("ips", "self_normalised", "doubly_robust"), 0)
+    errors: dict[str, list[float]] = {name: [] for name in (*inside, "plain")}
+    for _ in range(120):
+        cards, truth = explored_cards(rng, 60, 3, 0.4)
+        found = as_ranked(cards, np.arange(len(cards)), cards.viewer)
+        assert found["from_below"] > 0.05 * found["cards"]
+        for name in inside:
+            inside[name] += found[name]["low"] <= truth <= found[name]["high"]
+            errors[name].append(found[name]["value"] - truth)
+        errors["plain"].append(float((cards.liked == 1).mean()) - truth)
+    assert np.mean(errors["plain"]) < -0.01
+    for name, count in inside.items():
+        assert abs(np.mean(errors[name])) < 0.006, name
+        assert count >= 0.88 * 120, name
+    assert np.std(errors["doubly_robust"]) <= 1.02 * np.std(errors["ips"])
+
+
+def test_without_exploration_every_estimate_is_what_was_seen() -> None:
+    cards, _ = explored_cards(np.random.default_rng(0), 30, 2, 0.0)
+    found = as_ranked(cards, np.arange(len(cards)), cards.viewer)
+    assert found["from_below"] == 0
+    plain = float((cards.liked == 1).mean())
+    for name in ("ips", "self_normalised", "doubly_robust"):
+        assert found[name]["value"] == pytest.approx(plain)
+        assert found[name]["low"] < plain < found[name]["high"]
+
+
+def test_rows_of_one_viewer_count_as_one_when_intervals_are_made() -> None:
+    cards, _ = explored_cards(np.random.default_rng(1), 40, 5, 0.2)
+    rows = np.arange(len(cards))
+    by_viewer = as_ranked(cards, rows, cards.viewer)["ips"]
+    by_row = as_ranked(cards, rows, rows)["ips"]
+    assert by_viewer["value"] == by_row["value"]
+    assert by_viewer["high"] - by_viewer["low"] > 1.5 * (by_row["high"] - by_row["low"])

@@ -52,6 +52,10 @@ def test_a_split_that_was_not_kept_is_said_so() -> None:
     arm = {
         "arm": "a", "version": "m1", "units": 9, "viewers": 9, "cards": 9, "seen": 9, "answered": 9, "likes": 3,
         "like_rate": 1 / 3, "like_rate_low": 0.1, "like_rate_high": 0.6,
+        "as_ranked": {"cards": 9, "from_below": 1} | {
+            name: {"value": 0.3456, "low": 0.2, "high": 0.5, "effective": 7.9}
+            for name in ("ips", "self_normalised", "doubly_robust")
+        },
     }
     figures = {
         "experiment": "spring", "split": "user", "arms": [arm], "matches": {"a": {"": 2}},
@@ -60,6 +64,9 @@ def test_a_split_that_was_not_kept_is_said_so() -> None:
     text = printed(showing.show_experiment, figures)
     assert "do not trust this test" in text
     assert "no card of a test" in text
+    assert "0.3456 (0.2000–0.5000)" in text
+    arm["as_ranked"]["from_below"] = 0
+    assert "from below" not in printed(showing.show_experiment, figures), "nobody explored"
 
 
 def test_trials_are_shown_best_first_and_failed_ones_say_why() -> None:

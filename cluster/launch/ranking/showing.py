@@ -156,6 +156,8 @@ def show_experiment(console: Console, found: Mapping[str, Any]) -> None:
             f"{arm['like_rate']:.4f}", f"{arm['like_rate_low']:.4f}–{arm['like_rate_high']:.4f}",
         )
     console.print(arms)
+    if any(arm["as_ranked"]["from_below"] for arm in found["arms"]):
+        console.print(_as_ranked(found["arms"]))
     ratio = found["sample_ratio"]
     word = "[red]not as configured: do not trust this test[/red]" if ratio["suspect"] else "as configured"
     console.print(f"units {ratio['units']}: p = {ratio['p']:.4f}, {word}; {ratio['mixed']} units in more than one arm")
@@ -164,3 +166,18 @@ def show_experiment(console: Console, found: Mapping[str, Any]) -> None:
         for second, count in row.items():
             matches.add_row(first or "no card of a test", second or "no card of a test", str(count))
     console.print(matches)
+
+
+def _as_ranked(arms: Sequence[Mapping[str, Any]]) -> Table:
+    """What each arm's ranking would have earned without exploration."""
+    shown = Table(
+        "arm", "cards", "from below", "IPS", "self-normalised", "doubly robust", "worth cards",
+        title="Likes a card had nobody been shown from below, by logged propensities (95 % over units)",
+    )
+    for arm in arms:
+        found = arm["as_ranked"]
+        shown.add_row(arm["arm"], str(found["cards"]), str(found["from_below"]), *(
+            f"{found[name]['value']:.4f} ({found[name]['low']:.4f}–{found[name]['high']:.4f})"
+            for name in ("ips", "self_normalised", "doubly_robust")
+        ), f"{found['ips']['effective']:.0f}")
+    return shown
