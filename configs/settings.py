@@ -36,6 +36,7 @@ class Plan(_Group):
     writer_actors: int = Field(1, ge=1, description="actors that drain the log into PostgreSQL")
     actor_max_pending: int = Field(4096, ge=1, description="commands queued for one actor in one client; past it 503")
     call_interval_ms: float = Field(10.0, ge=0, description="ms between the starts of two calls of one client to one actor")
+    swipe_interval_ms: float = Field(10.0, ge=0, description="the same for swipes: each call is a turn, and a turn appends a batch to every partition that it touches")
     keys_in_memory: int = Field(1_000_000, ge=1, description="keys one kind of shard remembers in one actor; past it the least recently used are forgotten")
 
 
@@ -52,7 +53,10 @@ class Log(_Group):
         100, ge=1, description="ms between two reads of a follower; one fetch carries what came meanwhile"
     )
     busy_read_interval_ms: int = Field(
-        100, ge=1, description="ms to which that grows from 100 records a second on"
+        100, ge=1, description="ms to which that grows for a partition with 10 records a second or more"
+    )
+    own_read_interval_ms: int = Field(
+        100, ge=1, description="the same for a swipe shard's own partitions, in which there is seldom anything that it did not append itself"
     )
     max_memory_bytes: int = Field(2 << 30, description="memory of the embedded broker past which appends answer 503")
     generations: dict[str, int] = Field(default_factory=dict, description="generation of each topic; set by launch")

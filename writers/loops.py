@@ -12,7 +12,8 @@ import psycopg
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message
 
-from cluster.connections.kafka import Pace, assign, reader, take
+from cluster.connections.following import Pace
+from cluster.connections.kafka import assign, reader
 from configs.contracts.errors import DeadLetterLimit, DependencyUnavailable, PartitionFenced, PositionOutsideLog
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
@@ -143,7 +144,7 @@ class ConsumingThread:
         self.state = "running"
         limit, pace = self._settings.writing.batch_rows, Pace(self._settings)
         while not self._stopping.is_set():
-            messages = take(consumer, limit, pace, self._transport_error)
+            messages = pace.take(consumer, limit, self._transport_error)
             if not messages:
                 continue
             records = [as_record(message) for message in messages]

@@ -54,7 +54,7 @@ class ActorPool:
     """Calls to all actors of a platform from one event loop.
 
     A call costs both sides as much for 1 command as for 64, so calls of a lane start at least ``plan.call_interval_ms``
-    apart and carry what came meanwhile; the first one after a pause starts at once. The queue of a lane is bounded
+    (swipes: ``plan.swipe_interval_ms``) apart and carry what came meanwhile; the first one after a pause starts at once. The queue of a lane is bounded
     (``plan.actor_max_pending``); past it and past the deadline the answer is ShardUnavailable.
     """
 
@@ -64,6 +64,7 @@ class ActorPool:
         self._slots = {"identity": plan.identity_actors, "swipes": plan.swipe_actors, "cards": plan.card_actors}
         self._pending_limit = plan.actor_max_pending
         self._call_every_s = plan.call_interval_ms / 1_000
+        self._every_s = {"swipe": plan.swipe_interval_ms / 1_000}
         self._resolve = resolve
         self._handles: dict[str, Actor] = {}
         self._lanes: dict[tuple[str, str, str], _Lane] = {}
@@ -137,7 +138,7 @@ class ActorPool:
         if not waiting:
             return
         lane.in_flight += 1
-        lane.next_start = loop.time() + self._call_every_s
+        lane.next_start = loop.time() + self._every_s.get(lane.method, self._call_every_s)
         if lane.queue:
             self._schedule(lane, loop)
         task = asyncio.create_task(self._call(lane, waiting))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import structlog
 from confluent_kafka import Message
 
-from cluster.connections.kafka import LogAppender, Pace, assign, barrier, consume, reader, take
+from cluster.connections.following import Pace
+from cluster.connections.kafka import LogAppender, assign, barrier, consume, reader
 from configs.contracts.errors import LogUnavailable, PlatformError
 from configs.settings import Settings
 
@@ -112,10 +113,10 @@ class LogTail:
                     break
                 except LogUnavailable:
                     self._stopping.wait(0.5)
-            pace = Pace(self._settings)
+            pace = Pace(self._settings, most_ms=self._settings.log.own_read_interval_ms)
             while not self._stopping.is_set():
                 if self._paced:
-                    messages = take(consumer, RECORDS_A_READ, pace, lambda error: None)
+                    messages = pace.take(consumer, RECORDS_A_READ, lambda error: None)
                 elif messages := consume(consumer, 1, 0.5, lambda error: None):
                     # More at once would wait until there are as many.
                     messages += consume(consumer, RECORDS_A_READ, 0, lambda error: None)

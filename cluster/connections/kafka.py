@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -177,7 +176,7 @@ def producer(settings: Settings, name: str) -> Producer:
 def reader(settings: Settings, name: str, *, follows: bool = True, wait_ms: int = 500) -> Consumer:
     """A consumer for ``assign``: no group membership, no automatic commits, an error past the log's ends.
 
-    ``follows``: fetches a partition again only after what was fetched of it has been taken, for use with ``take``; a
+    ``follows``: fetches a partition again only after what was fetched of it has been taken, for use with ``Pace``; a
     fetch for every few records would cost the broker (and the embedded one much) more than appending them. Otherwise
     it fetches ahead as fast as it can.
     """
@@ -341,31 +340,6 @@ def consume(consumer: Consumer, count: int, timeout_s: float, on_error: Callable
         else:
             on_error(error)
     return good
-
-
-class Pace:
-    """How long a follower pauses between two reads: the longer, the more the last one brought, within two bounds."""
-
-    SECONDS_A_RECORD = 0.01
-    """From 100 records a second on the pause grows to its upper bound."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._least_s = settings.log.read_interval_ms / 1_000
-        self._most_s = max(self._least_s, settings.log.busy_read_interval_ms / 1_000)
-        self.pause_s = self._least_s
-
-    def took(self, count: int, limit: int) -> None:
-        """The last read brought ``count`` records; with ``limit`` more are waiting already."""
-        wanted = self._least_s + count * self.SECONDS_A_RECORD
-        self.pause_s = 0.0 if count >= limit else min(wanted, self._most_s)
-
-
-def take(consumer: Consumer, count: int, pace: Pace, on_error: Callable[[KafkaError], None]) -> list[Message]:
-    """What came since the last call, after a pause, at most ``count`` good records; otherwise as ``consume``."""
-    time.sleep(pace.pause_s)
-    messages = consume(consumer, count, 0.001, on_error)
-    pace.took(len(messages), count)
-    return messages
 
 
 def nonce() -> str:

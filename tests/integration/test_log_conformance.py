@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +17,8 @@ from swipe_world import SimulatedDelivered
 from actors.sharding.group import Appender
 from actors.sharding.tail import Feed, LogTail
 from actors.swipes.delivered import Delivered, GroupOffsets
-from cluster.connections.kafka import LogAppender, Record, ensure_topics
+from cluster.connections.following import Pace
+from cluster.connections.kafka import LogAppender, Record, assign, ensure_topics, reader
 from cluster.embedded.broker import EmbeddedBroker
 from configs.contracts.events import Barrier, Event, NotificationRead, decode, encode
 from configs.contracts.ids import new_id
@@ -152,3 +154,36 @@ async def test_a_delivery_position_outlives_its_writer_and_a_missing_one_is_zero
     third = kit.delivered()
     assert await third.load([0, 1, 2]) == {0: 6, 1: 7, 2: 0}
     await third.close()
+
+
+async def test_partitions_that_rest_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(tmp_path)
+    plain = load_settings("test")
+    settings = plain.model_copy(update={
+        "kafka_brokers": broker.start(),
+        "log": plain.log.model_copy(update={"read_interval_ms": 5, "busy_read_interval_ms": 40}),
+    })
+    ensure_topics(settings, [MATCHING_SWIPE])
+    appender, consumer = LogAppender(settings, "resting"), reader(settings, "resting", wait_ms=20)
+    partitions, rounds = settings.log.partitions, 150
+    assign(settings, consumer, {SWIPES: dict.fromkeys(range(partitions), 0)})
+    taken: dict[int, list[int]] = {partition: [] for partition in range(partitions)}
+    pace, rests = Pace(settings), 0
+
+    def follow() -> None:
+        nonlocal rests
+        deadline = time.monotonic() + 30
+        while any(len(offsets) < 2 * rounds for offsets in taken.values()) and time.monotonic() < deadline:
+            for message in pace.take(consumer, 50, lambda error: pytest.fail(error.str())):
+                taken[message.partition()].append(message.offset())
+            rests += len(pace.resting)
+
+    following = asyncio.create_task(asyncio.to_thread(follow))
+    for number in range(rounds):
+        await appender.append([record(SWIPES, partition, str(number)) for partition in range(partitions) for _ in range(2)])
+    await following
+    consumer.close()
+    assert appender.close() == 0
+    broker.kill()
+    assert rests > 100, "nothing rested, so nothing was tested"
+    assert taken == {partition: list(range(2 * rounds)) for partition in range(partitions)}

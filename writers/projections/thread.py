@@ -12,7 +12,8 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, Message
 from redis.exceptions import RedisError
 
-from cluster.connections.kafka import Pace, assign, reader, take
+from cluster.connections.following import Pace
+from cluster.connections.kafka import assign, reader
 from cluster.connections.redis import apply, sync_client
 from configs.contracts.errors import DependencyUnavailable, PositionOutsideLog
 from configs.contracts.read_model import GENERATION, REVOKED
@@ -112,7 +113,7 @@ class ProjectionThread:
         self.state = "running"
         pace = Pace(self._settings)
         while not self._stopping.is_set():
-            messages = take(consumer, RECORDS_A_BATCH, pace, self._transport_error)
+            messages = pace.take(consumer, RECORDS_A_BATCH, self._transport_error)
             if messages and self._wait_for_rows(messages):
                 self._apply(conn, client, messages, generation)
             elif client.get(GENERATION) != generation:
