@@ -9,6 +9,8 @@ from actors.accounts.shard import AccountService
 from actors.cards.shard import CardShard
 from actors.impressions.commands import SERVICE as IMPRESSIONS
 from actors.impressions.shard import ImpressionService
+from actors.messages.commands import SERVICE as MESSAGES
+from actors.messages.shard import MessageService
 from actors.sessions.commands import SERVICE as SESSIONS
 from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, die
@@ -35,12 +37,18 @@ def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
         return {"swipes": swipe_service(settings, slot, appender=appender, loader=loader, die=die)}
     if kind == "cards":
         return {"cards": CardShard(settings=settings, slot=slot, appender=appender, loader=loader, die=die)}
+    if kind == "messages":
+        shards = shards_of(settings.log.partitions, settings.plan.message_actors, slot)
+        return {MESSAGES: MessageService(settings=settings, shards=shards, appender=appender, loader=loader, die=die)}
     if kind == "identity":
         shards = shards_of(settings.log.partitions, settings.plan.identity_actors, slot)
-        return {
+        hosted: dict[str, Service] = {
             ACCOUNTS: AccountService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
             SESSIONS: SessionService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
             IMPRESSIONS: ImpressionService(settings=settings, appender=appender, die=die),
             USERS: UserService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
         }
+        if not settings.plan.message_actors:
+            hosted[MESSAGES] = MessageService(settings=settings, shards=shards, appender=appender, loader=loader, die=die)
+        return hosted
     raise ConfigurationError("no such kind of actor", name=name)

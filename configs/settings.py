@@ -33,6 +33,7 @@ class Plan(_Group):
     swipe_actors: int = Field(1, ge=1, description="actors that host the swipe shards")
     card_actors: int = Field(1, ge=1, description="actors that host the card shards")
     identity_actors: int = Field(1, ge=1, description="actors that host account, session and user shards")
+    message_actors: int = Field(0, ge=0, description="actors that host the conversation shards; 0: the identity actors do")
     writer_actors: int = Field(1, ge=1, description="actors that drain the log into PostgreSQL")
     actor_max_pending: int = Field(4096, ge=1, description="commands queued for one actor in one client; past it 503")
     call_interval_ms: float = Field(10.0, ge=0, description="ms between the starts of two calls of one client to one actor")
@@ -76,6 +77,9 @@ class Limits(_Group):
     mails_per_address_an_hour: int = Field(60, ge=1, description="such requests from one client address")
     tokens_per_address_a_minute: int = Field(60, ge=1, description="mailed tokens presented from one client address")
     requests_per_user_a_second: int = Field(50, ge=1, description="requests of one person in a second, per replica")
+    messages_per_conversation_a_minute: int = Field(60, ge=1, description="messages of one person in one conversation in a minute")
+    messages_per_user_a_minute: int = Field(120, ge=1, description="messages of one person in a minute, counted by each actor that hosts conversations")
+    undo_hold_s: int = Field(15, ge=1, description="seconds for which a conversation without messages accepts none while its match is being undone")
     body_bytes: int = Field(65_536, ge=1_024, description="size of a JSON body")
     rows_pending: int = Field(5_000_000, ge=1, description="appended records not yet in rows; past it writes answer 503")
 

@@ -26,6 +26,8 @@ from serve_apps.matching.routes import router as matching
 from serve_apps.matching.seen import router as seen
 from serve_apps.matching.swipe import SWIPE
 from serve_apps.messaging.routes import router as messaging
+from serve_apps.messaging.send import SEND
+from serve_apps.messaging.sync import router as sync
 from serve_apps.notifications.devices import router as devices
 from serve_apps.notifications.preferences import router as notification_preferences
 from serve_apps.notifications.routes import router as notifications
@@ -35,8 +37,11 @@ from serve_apps.users.blocking import router as blocking
 from serve_apps.users.routes import router as users
 
 PREFIX: Final = "/api/v1"
-ROUTERS: Final[tuple[APIRouter, ...]] = (auth, passwords, sessions, users, blocking, matching, seen, messaging, notifications, devices, notification_preferences)
-HOT: Final = (SWIPE, CARDS)
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    auth, passwords, sessions, users, blocking, matching, seen, messaging, sync, notifications, devices,
+    notification_preferences,
+)
+HOT: Final = (SWIPE, CARDS, SEND)
 _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 FIELDS_SHOWN: Final = 20
 

@@ -12,6 +12,7 @@ import redis.asyncio
 from actors.accounts.client import AccountsClient
 from actors.cards.client import CardsClient
 from actors.impressions.client import ImpressionsClient
+from actors.messages.client import ConversationsClient
 from actors.sessions.client import SessionsClient
 from actors.sessions.revocations import Revocations
 from actors.swipes.client import SwipesClient
@@ -30,6 +31,7 @@ from serve_apps.limits import PersonLimit, SharedLimits
 from serve_apps.matching.decks import Decks
 from serve_apps.matching.faces import Faces
 from serve_apps.matching.served import ServedCards
+from serve_apps.messaging.reading import Conversations
 from serve_apps.metrics import ReplicaMetrics
 from serve_apps.pages import Listings, Seals
 from serve_apps.people import People
@@ -46,6 +48,10 @@ class Loader(Protocol):
 
     def warm_sessions(self, user_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
+    def warm_conversations(self, conversation_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
+    def warm_messages(self, pages: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
 
 @dataclass(slots=True)
 class Dependencies:
@@ -59,12 +65,16 @@ class Dependencies:
     warm_people: Warming
     warm_addresses: Warming
     warm_sessions: Warming
+    warm_conversations: Warming
+    warm_messages: Warming
     pool: TracedPool
     accounts: AccountsClient
     sessions: SessionsClient
     users: UsersClient
     swipes: SwipesClient
     cards: CardsClient
+    conversations: ConversationsClient
+    reading: Conversations
     tokens: AccessTokens
     revocations: Revocations
     passwords: Passwords
@@ -93,6 +103,7 @@ class Dependencies:
         reads = Reads(settings)
         write_through = WriteThrough(client)
         warm_people, warm_addresses = Warming(loader.warm_people), Warming(loader.warm_addresses)
+        warm_conversations, warm_messages = Warming(loader.warm_conversations), Warming(loader.warm_messages)
         accounts, users = AccountsClient(pool), UsersClient(pool)
         swipes, cards = SwipesClient(pool), CardsClient(pool)
         people = People(reads, warm_people, warm_addresses)
@@ -108,12 +119,16 @@ class Dependencies:
             warm_people=warm_people,
             warm_addresses=warm_addresses,
             warm_sessions=Warming(loader.warm_sessions),
+            warm_conversations=warm_conversations,
+            warm_messages=warm_messages,
             pool=pool,
             accounts=accounts,
             sessions=SessionsClient(pool),
             users=users,
             swipes=swipes,
             cards=cards,
+            conversations=ConversationsClient(pool),
+            reading=Conversations(reads, people, warm_conversations, warm_messages),
             tokens=AccessTokens(settings.auth),
             revocations=Revocations(reads, settings.auth.access_ttl_s),
             passwords=passwords,
@@ -146,7 +161,9 @@ class Dependencies:
         await self.served.close()
         await self.rehashing.close()
         await self.revocations.close()
-        for warming in (self.warm_people, self.warm_addresses, self.warm_sessions):
+        for warming in (
+            self.warm_people, self.warm_addresses, self.warm_sessions, self.warm_conversations, self.warm_messages
+        ):
             await warming.close()
         await self.write_through.close()
         await self.reads.close()
@@ -165,6 +182,8 @@ class Dependencies:
             ("sugar_redis_requests", "reads"): self.reads.requests,
             ("sugar_warm_calls", "people"): self.warm_people.calls,
             ("sugar_warm_calls", "addresses"): self.warm_addresses.calls,
+            ("sugar_warm_calls", "conversations"): self.warm_conversations.calls,
+            ("sugar_warm_calls", "messages"): self.warm_messages.calls,
             ("sugar_write_through", "applied"): self.write_through.applied,
             ("sugar_write_through", "left_to_projections"): self.write_through.left_to_projections,
             ("sugar_tokens_verified", "signatures"): self.tokens.verified,

@@ -83,6 +83,7 @@ Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="
 
 UserIdPath = Annotated[str, Path(alias="userId", pattern=UUID_PATTERN, description="a person's id")]
 MatchIdPath = Annotated[str, Path(alias="matchId", pattern=UUID_PATTERN, description="a match's id")]
+ConversationIdPath = Annotated[str, Path(alias="id", pattern=UUID_PATTERN, description="a conversation's id")]
 NotificationIdPath = Annotated[str, Path(alias="id", pattern=UUID_PATTERN, description="a notification's id")]
 IdempotencyKey = Annotated[
     str | None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Self
 
+from configs.contracts.conversations import MessageEntry
 from configs.contracts.events import Role
 from configs.contracts.people import DAY_S, NOW_S, OPPOSITE, WEEK_S, Bucket
 from configs.contracts.read_model import UserRecord
@@ -22,6 +23,24 @@ class Summary(Answer):
     role: Role
     avatar_url: str | None
     verified: bool
+
+
+class Message(Answer):
+    """A message; ``seq`` is its place in the conversation, from 1 and without gaps."""
+
+    message_id: str
+    seq: int
+    sender_id: str
+    content: str
+    sent_at: str
+    client_message_id: str
+
+    @classmethod
+    def of(cls, entry: MessageEntry, **more: str) -> Self:
+        return cls(
+            message_id=entry.message_id, seq=entry.seq, sender_id=entry.sender_id, content=entry.content,
+            sent_at=entry.sent_at, client_message_id=entry.client_message_id, **more,
+        )
 
 
 class Moment:

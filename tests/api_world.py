@@ -17,6 +17,7 @@ import numpy as np
 from actors.accounts.shard import AccountService
 from actors.cards.shard import CardShard
 from actors.impressions.shard import ImpressionService
+from actors.messages.shard import MessageService
 from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, ShardHost
 from actors.sharding.service import shards_of
@@ -63,7 +64,7 @@ class NoRows:
     async def _none(self, keys: Sequence[str]) -> Mapping[str, Any]:
         return {}
 
-    accounts = sessions = idempotency = _none
+    accounts = sessions = idempotency = conversations = _none
 
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
         return {user_id: SwipeRows(NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS) for user_id in user_ids}
@@ -85,6 +86,15 @@ class NoRows:
 
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(user_ids)
+
+    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
+        return [-1] * len(places)
+
+    async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:
+        return self._warm(conversation_ids)
+
+    async def warm_messages(self, pages: Sequence[str]) -> Sequence[str]:
+        return self._warm(pages)
 
     def _warm(self, keys: Sequence[str]) -> Sequence[str]:
         if not self.answers:
@@ -130,7 +140,7 @@ class Shards:
         if kind == "cards":
             return {"cards": CardShard(settings=self.settings, slot=slot, **common)}
         shards = shards_of(self.settings.log.partitions, self.settings.plan.identity_actors, slot)
-        kinds = (("accounts", AccountService), ("sessions", SessionService), ("users", UserService))
+        kinds = (("accounts", AccountService), ("sessions", SessionService), ("users", UserService), ("messages", MessageService))
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
         return {"impressions": impressions} | {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}
 

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import redis
 
+from configs.contracts.conversations import head_key
 from configs.contracts.loading import SwipeRows
 from configs.contracts.read_model import (
     LISTING_BOUNDS,
@@ -23,6 +24,7 @@ from configs.contracts.read_model import (
     relation_key,
     unread_key,
 )
+from writers.loads.messages import Head
 from writers.loads.people import Entry, Person
 
 
@@ -180,6 +182,25 @@ def compare_shard(user_id: str, rows: SwipeRows, seen: bytes) -> Iterator[Differ
         yield Difference("shard", user_id, f"{key:016x}", rows_version=0)
     for key in np.setdiff1d(actual, expected).tolist():
         yield Difference("shard", user_id, f"{key:016x}", other_version=0)
+
+
+def head_differences(client: redis.Redis, heads: Mapping[str, Head]) -> list[Difference]:
+    """What Redis lacks of the conversations' heads, or has and the rows do not."""
+    pipeline: Any = client.pipeline(transaction=False)
+    for name in heads:
+        pipeline.hgetall(head_key(name))
+    found: list[Difference] = []
+    for (name, head), copied in zip(heads.items(), pipeline.execute() if heads else (), strict=True):
+        rows = {MARKER.encode(): b"1"} | {
+            f"r:{reader}".encode(): f"{seq}:{ordinal}".encode() for reader, (seq, ordinal) in head.marks.items()
+        }
+        if head.last is not None:
+            rows |= {b"last": str(head.last.entry.seq).encode(), b"top": head.last.value()}
+        found += (
+            Difference("conversation", name, field.decode(), None if field not in rows else 0, None if field not in copied else 0)
+            for field in sorted(rows.keys() | copied.keys()) if rows.get(field) != copied.get(field)
+        )
+    return found
 
 
 def keys_of(user_ids: Iterable[str], people: Mapping[str, Person]) -> list[str]:

@@ -15,6 +15,7 @@ from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.loading import (
     LOADER_ACTOR,
     AccountRow,
+    ConversationRow,
     IdempotencyRow,
     PeopleRows,
     Positions,
@@ -25,13 +26,14 @@ from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.read_model import Operation
 from configs.settings import Settings, load_settings
 from writers.connections import Connection
-from writers.loads import cards, identity, log, ranking, swipes
+from writers.loads import cards, identity, log, messages, ranking, swipes
 from writers.loads.read_model import address_operations, people_operations
 from writers.loads.reader import RowReader
 
 METHODS: Final = (
     "positions", "claim_epochs", "swipes", "accounts", "sessions", "idempotency", "people", "ranking",
     "warm_people", "warm_addresses", "warm_sessions",
+    "conversations", "ordinals", "warm_conversations", "warm_messages",
 )
 OPERATIONS_A_TRIP: Final = 2_000
 PEOPLE_A_PAGE: Final = 50_000
@@ -65,6 +67,12 @@ class Loader:
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         return await self._reader.rows(lambda conn: identity.requests(conn, owner_ids))
 
+    async def conversations(self, conversation_ids: Sequence[str]) -> Mapping[str, ConversationRow]:
+        return await self._reader.rows(lambda conn: messages.conversations(conn, conversation_ids))
+
+    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
+        return await self._reader.rows(lambda conn: messages.ordinals(conn, places))
+
     async def people(self, page: str | None, limit: int) -> PeopleRows:
         return await self._reader.rows(lambda conn: cards.people(conn, page, min(limit, PEOPLE_A_PAGE)))
 
@@ -79,6 +87,13 @@ class Loader:
 
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._warm(*await self._reader.rows(lambda conn: identity.signed_in(conn, user_ids)))
+    async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:
+        return await self._warm(
+            *await self._reader.rows(lambda conn: messages.conversation_operations(conn, conversation_ids))
+        )
+
+    async def warm_messages(self, pages: Sequence[str]) -> Sequence[str]:
+        return await self._warm(*await self._reader.rows(lambda conn: messages.page_operations(conn, pages)))
 
     async def _warm(self, found: list[str], operations: Sequence[Operation]) -> list[str]:
         """Outside the reader's threads: without Redis no connection to PostgreSQL is held."""

@@ -21,10 +21,10 @@ from configs.contracts.read_model import GENERATION, LISTING_BOUNDS, RANKING, RE
 from configs.contracts.topics import TOPICS
 from configs.settings import Settings
 from writers.catching_up import Progress, catch_up
-from writers.connections import open_rows
+from writers.connections import Connection, open_rows
 from writers.loader import apply_all
 from writers.loads import log as positions_log
-from writers.loads import ranking
+from writers.loads import messages, ranking
 from writers.loads.people import load_people
 from writers.loads.read_model import operations, pages_of_people, revoked_families
 from writers.loads.reader import open_recent, written
@@ -33,6 +33,7 @@ from writers.projections.thread import position_key
 log = structlog.get_logger(__name__)
 
 PEOPLE_A_PAGE: Final = 500
+CONVERSATIONS_A_PAGE: Final = 1_000
 CHECK_S: Final = 1.0
 TOKENS: Final = f"{{{GENERATION}}}:rebuilding"
 """Hash that holds a field for each rebuild under way, in the slot of ``generation``. Gone: Redis was lost meanwhile."""
@@ -51,6 +52,7 @@ return 0
 
 _PATTERNS: Final = (
     "rec:*", "fld:*", "rel:*", "cred:*", "deck:*", "sess:*", "proj:*", REVOKED, RANKING,
+    "conv:head:*", "conv:msg:*", "conv:page:*", "feed:*",
     *(f"{listing}:{part}:*" for listing in LISTING_BOUNDS for part in ("h", "z")), "note:u:*",
 )
 
@@ -98,12 +100,28 @@ def write_everything(settings: Settings, progress: Progress | None = None) -> di
                 applied += len(batch)
                 if progress is not None:
                     progress("people", people, max(total, people))
+            applied += _write_conversations(conn, client, progress)
             apply_all(client, [put_ranking(ranking.present(conn))])
             revoked = revoked_families(conn)
         _finish(client, settings, positions, revoked, token, run_id)
     seconds = time.monotonic() - began
     log.info("read_model_rebuilt", people=people, operations=applied, seconds=round(seconds, 3))
     return {"people": people, "operations": applied, "seconds": seconds}
+
+
+def _write_conversations(conn: Connection, client: redis.Redis, progress: Progress | None) -> int:
+    """The head of every conversation; windows of messages are written when somebody reads them."""
+    row = conn.execute("SELECT count(*) FROM conversations").fetchone()
+    total = int(row[0]) if row is not None else 0
+    done = applied = 0
+    for page in messages.pages_of_conversations(conn, CONVERSATIONS_A_PAGE):
+        _, batch = messages.conversation_operations(conn, page)
+        apply_all(client, batch)
+        done += len(page)
+        applied += len(batch)
+        if progress is not None:
+            progress("conversations", done, max(total, done))
+    return applied
 
 
 def _finish(

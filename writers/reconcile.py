@@ -13,12 +13,14 @@ import redis
 import structlog
 
 from cluster.connections.redis import sync_client
+from configs.contracts.conversations import head_key, window_key
 from configs.settings import Settings
 from writers.catching_up import Progress
 from writers.connections import Connection, open_rows
 from writers.consistency import Inconsistency, inconsistent_pairs, missing_matches, unnotified
-from writers.differences import Difference, compare, compare_shard, keys_of, read_copies
+from writers.differences import Difference, compare, compare_shard, head_differences, keys_of, read_copies
 from writers.loader import apply_all
+from writers.loads.messages import conversation_operations, load_heads, pages_of_conversations
 from writers.loads.people import load_people
 from writers.loads.read_model import operations, pages_of_people
 from writers.loads.reader import open_recent, written
@@ -28,6 +30,7 @@ from writers.rebuild import answering
 log = structlog.get_logger(__name__)
 
 PEOPLE_A_PAGE: Final = 200
+CONVERSATIONS_A_PAGE: Final = 500
 LOOKS: Final = 4
 """A difference counts when it is seen this often in a row: what is still on its way through the log is none."""
 PAUSE_S: Final = 0.7
@@ -81,6 +84,8 @@ def reconcile(
                 report.people += len(page)
                 if progress is not None:
                     progress("people", report.people, max(total, report.people))
+            for page in pages_of_conversations(conn, CONVERSATIONS_A_PAGE):
+                _compare_conversations(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
         report.missing_matches = lasting(lambda: missing_matches(primary), pause_s)
         report.counts["match_missing"] += len(report.missing_matches)
         _note(report, lasting(lambda: inconsistent_pairs(primary), pause_s))
@@ -110,6 +115,21 @@ def _compare_page(
         _mend(mend_from, client, people)
         found = lasting(_narrowing(people, lambda ids: _differences(conn, client, ids)), pause_s)
         report.repaired += len(people) - len({item.user_id for item in found})
+    _list(report, found)
+
+
+def _compare_conversations(
+    conn: Connection, client: redis.Redis, page: Sequence[str], report: Report, *, mend_from: Connection | None,
+    pause_s: float,
+) -> None:
+    """Heads of conversations; a difference is noted under the conversation's id."""
+    found = lasting(_narrowing(page, lambda ids: head_differences(client, load_heads(conn, ids))), pause_s)
+    if found and mend_from is not None:
+        names = list(dict.fromkeys(item.user_id for item in found))
+        client.unlink(*(key for name in names for key in (head_key(name), window_key(name))))
+        apply_all(client, conversation_operations(mend_from, names)[1])
+        found = lasting(_narrowing(names, lambda ids: head_differences(client, load_heads(conn, ids))), pause_s)
+        report.repaired += len(names) - len({item.user_id for item in found})
     _list(report, found)
 
 

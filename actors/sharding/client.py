@@ -25,6 +25,7 @@ ACTOR_OF_SERVICE = {
     "sessions": "identity",
     "users": "identity",
     "impressions": "identity",
+    "messages": "messages",
     "swipes": "swipes",
     "cards": "cards",
 }
@@ -61,7 +62,11 @@ class ActorPool:
     def __init__(self, settings: Settings, *, resolve: Callable[[str], Actor] = find_actor) -> None:
         plan = settings.plan
         self.partitions = settings.log.partitions
-        self._slots = {"identity": plan.identity_actors, "swipes": plan.swipe_actors, "cards": plan.card_actors}
+        self._slots = {
+            "identity": plan.identity_actors, "swipes": plan.swipe_actors, "cards": plan.card_actors,
+            "messages": plan.message_actors,
+        }
+        self._kinds = ACTOR_OF_SERVICE | ({} if plan.message_actors else {"messages": "identity"})
         self._pending_limit = plan.actor_max_pending
         self._call_every_s = plan.call_interval_ms / 1_000
         self._every_s = {"swipe": plan.swipe_interval_ms / 1_000}
@@ -78,10 +83,10 @@ class ActorPool:
 
     def slots(self, service: str) -> int:
         """How many actors host the service."""
-        return self._slots[ACTOR_OF_SERVICE[service]]
+        return self._slots[self._kinds[service]]
 
     def actor_of(self, service: str, shard: int) -> str:
-        kind = ACTOR_OF_SERVICE[service]
+        kind = self._kinds[service]
         return f"{kind}-{shard % self._slots[kind]}"
 
     async def ask(

@@ -14,6 +14,7 @@ from configs.contracts.loading import (
     LOADER_ACTOR,
     NAMESPACE,
     AccountRow,
+    ConversationRow,
     IdempotencyRow,
     PeopleRows,
     Positions,
@@ -64,6 +65,18 @@ class LoaderClient:
 
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         return await self._call("idempotency", list(owner_ids))  # type: ignore[no-any-return]
+
+    async def conversations(self, conversation_ids: Sequence[str]) -> Mapping[str, ConversationRow]:
+        return await self._call("conversations", list(conversation_ids))  # type: ignore[no-any-return]
+
+    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
+        return await self._call("ordinals", list(places))  # type: ignore[no-any-return]
+
+    async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_conversations", list(conversation_ids))  # type: ignore[no-any-return]
+
+    async def warm_messages(self, pages: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_messages", list(pages))  # type: ignore[no-any-return]
 
     async def people(self, page: str | None, limit: int) -> PeopleRows:
         return await self._call("people", page, limit)  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ from actors.sharding.client import ActorPool
 from actors.swipes.commands import (
     EndPair,
     IdempotencyConflict,
+    LastSwipe,
     LimitReached,
     PairEnded,
     Seen,
@@ -15,6 +16,7 @@ from actors.swipes.commands import (
     SeenSet,
     Swipe,
     SwipeAnswer,
+    Swiped,
     Undo,
     Undone,
     UndoRefused,
@@ -37,6 +39,12 @@ class SwipesClient:
         return cast(
             SwipeAnswer | LimitReached | IdempotencyConflict,
             await self._pool.ask(SERVICE, self._shard(command.swiper_id), "swipe", command, traceparent=traceparent),
+        )
+
+    async def last(self, swiper_id: str, idempotency_key: str | None) -> Swiped:
+        """Whom the person's next undo under this key concerns."""
+        return cast(
+            Swiped, await self._pool.ask(SERVICE, self._shard(swiper_id), "last", LastSwipe(swiper_id, idempotency_key))
         )
 
     async def undo(self, command: Undo, *, traceparent: str | None = None) -> Undone | UndoRefused:

@@ -14,6 +14,7 @@ __all__ = [
     "Delivery",
     "EndPair",
     "IdempotencyConflict",
+    "LastSwipe",
     "LimitReached",
     "PairEnded",
     "Seen",
@@ -21,6 +22,7 @@ __all__ = [
     "SeenSet",
     "Swipe",
     "SwipeAnswer",
+    "Swiped",
     "Undo",
     "UndoRefused",
     "Undone",
@@ -63,30 +65,47 @@ class LimitReached(_Message, frozen=True, gc=False):
     resets_at: datetime
 
 
-class Undo(_Message, frozen=True, gc=False):
-    """Withdraw the person's last swipe."""
+class LastSwipe(_Message, frozen=True, gc=False):
+    """Whom an undo would concern: the target of the person's last swipe, unless the key names an earlier undo."""
 
     swiper_id: str
     idempotency_key: str | None = None
+
+
+class Swiped(_Message, frozen=True, gc=False):
+    """The target of the last swipe; None: there is none to undo. ``undone``: the key's undo is recorded already."""
+
+    target_id: str | None
+    undone: bool = False
+
+
+class Undo(_Message, frozen=True, gc=False):
+    """Withdraw the person's last swipe; with a ``target_id`` only if it named that one."""
+
+    swiper_id: str
+    idempotency_key: str | None = None
+    target_id: str | None = None
 
 
 class Undone(_Message, frozen=True, gc=False):
     """The swipe is withdrawn and the pair's authority knows it.
 
     ``ended_match``: the pair had a match and an undo ended it (this one, or an earlier one after which it did not match
-    again). ``match_version``: the version of that ``unmatched`` event; 0: rows and projections hold it.
+    again). ``match_version``: the version of that ``unmatched`` event; 0: rows and projections hold it. ``generation``: of the
+    match that ended.
     """
 
     target_id: str
     action: SwipeAction
     ended_match: bool = False
     match_version: int = 0
+    generation: int = 0
 
 
 class UndoRefused(_Message, frozen=True, gc=False):
     """Nothing was withdrawn."""
 
-    reason: Literal["nothing_to_undo", "too_late"]
+    reason: Literal["nothing_to_undo", "too_late", "changed"]
 
 
 class EndPair(_Message, frozen=True, gc=False):

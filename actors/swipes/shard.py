@@ -15,6 +15,7 @@ from actors.swipes.commands import (
     Delivery,
     EndPair,
     IdempotencyConflict,
+    LastSwipe,
     LimitReached,
     PairEnded,
     Seen,
@@ -22,6 +23,7 @@ from actors.swipes.commands import (
     SeenSet,
     Swipe,
     SwipeAnswer,
+    Swiped,
     Undo,
     Undone,
     UndoRefused,
@@ -59,7 +61,7 @@ class SwipeShards:
     inside a turn, and ``deliver`` waits for no other actor, so two actors whose people like each other never deadlock.
     """
 
-    METHODS: tuple[str, ...] = ("swipe", "undo", "end", "deliver", "seen", "seen_set")
+    METHODS: tuple[str, ...] = ("swipe", "last", "undo", "end", "deliver", "seen", "seen_set")
 
     def __init__(
         self, settings: Settings, slot: int, *, appender: Appender, loader: RowLoader, peers: Peers,
@@ -129,6 +131,13 @@ class SwipeShards:
             _undo_answer(decision, _told(verdict))
             if isinstance(decision, Withdrawn) else cast(UndoRefused | PlatformError, decision)
             for decision, verdict in zip(decisions, verdicts, strict=True)
+        ]
+
+    async def last(self, commands: Sequence[LastSwipe]) -> Sequence[Swiped | PlatformError]:
+        """For each person, whom their next undo concerns."""
+        failure = await self._loaded([command.swiper_id for command in commands])
+        return [
+            self._swipe_memory.last(command) if self.people.known(command.swiper_id) else failure for command in commands
         ]
 
     async def end(self, commands: Sequence[EndPair]) -> Sequence[PairEnded | PlatformError]:
@@ -275,4 +284,6 @@ def _undo_answer(withdrawn: Withdrawn, verdict: Verdict | None) -> Undone | Plat
     if verdict is None:
         return ShardUnavailable("the other shard has not recorded the undo yet")
     ended = verdict.code == UNDONE
-    return Undone(withdrawn.target_id, withdrawn.action, ended, verdict.version if ended else 0)
+    return Undone(
+        withdrawn.target_id, withdrawn.action, ended, verdict.version if ended else 0, verdict.generation if ended else 0
+    )

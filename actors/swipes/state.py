@@ -8,7 +8,8 @@ from datetime import UTC, datetime, time, timedelta
 
 from actors.idempotency import IdempotencyConflict
 from actors.sharding.memory import Append, Decision
-from actors.swipes.commands import Delivery, LimitReached, Swipe, Undo, UndoRefused
+from actors.swipes.commands import Delivery, LastSwipe, LimitReached, Swipe, Undo, UndoRefused
+from actors.swipes.commands import Swiped as LastSwiped
 from actors.swipes.facts import CODE_MASK, STALE
 from actors.swipes.outgoing import Outgoing
 from actors.swipes.people import People
@@ -92,6 +93,13 @@ class SwipeMemory:
         person = self.people.changing(delivery.target_id, MATCHING_SWIPE, partition, delivery.version)
         person.receive(key64(delivery.swiper_id), delivery.code, delivery.version)
 
+    def last(self, command: LastSwipe) -> LastSwiped:
+        """Whom the person's next undo under this key concerns; the person must be known."""
+        person = self.people.used(command.swiper_id)
+        request = command.idempotency_key
+        earlier = None if request is None else person.requests.undone(request)
+        return LastSwiped(person.last_target) if earlier is None else LastSwiped(earlier[0], undone=True)
+
     def evict(self, limit: int, committed: Callable[[str], int]) -> int:
         """Forgets by the rounds of ``People``: a person's facts come from partitions that their own id does not name."""
         return self.people.evict(limit)
@@ -130,6 +138,8 @@ class SwipeMemory:
         target, done, at = person.last_target, person.last_action, person.last_at
         if target is None or done is None or at is None:
             return _answer(UndoRefused("nothing_to_undo"))
+        if command.target_id is not None and command.target_id != target:
+            return _answer(UndoRefused("changed"))
         if now - at > self._undo_window:
             return _answer(UndoRefused("too_late"))
         payload = SwipeUndone(

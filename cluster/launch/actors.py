@@ -40,6 +40,7 @@ def names(settings: Settings) -> dict[str, list[str]]:
         "writer": [f"writer-{slot}" for slot in range(plan.writer_actors)],
         "identity": [f"identity-{slot}" for slot in range(plan.identity_actors)],
         "swipes": [f"swipes-{slot}" for slot in range(plan.swipe_actors)],
+        "messages": [f"messages-{slot}" for slot in range(plan.message_actors)],
         "cards": [f"cards-{slot}" for slot in range(plan.card_actors)],
     }
 

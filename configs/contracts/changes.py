@@ -5,10 +5,20 @@ Both know the version of the event, so whichever of the two comes later changes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
+from configs.contracts.conversations import (
+    StoredMessage,
+    mark_change,
+    match_change,
+    message_change,
+    open_conversation,
+    put_change,
+    put_mark,
+    put_message,
+)
 from configs.contracts.events import (
     LocationChanged,
     MatchEnd,
@@ -92,29 +102,53 @@ def _milliseconds(at: datetime) -> int:
 
 
 def matched(one: str, other: str, *, matched_at: datetime, generation: int, version: int) -> tuple[Operation, ...]:
-    """The match and its conversation in both people's lists."""
-    return tuple(
-        put_entry(
-            listing, mine, match_id(one, other),
-            MatchEntry(match_id=match_id(one, other), other_id=theirs, matched_at=rfc3339(matched_at), generation=generation),
-            version=version, at_ms=_milliseconds(matched_at),
-        )
-        for mine, theirs in ((one, other), (other, one))
-        for listing in _PAIR_LISTINGS
+    """The match and its conversation in both people's lists, and the conversation open."""
+    match = match_id(one, other)
+    return (
+        *_listed(one, other, version, _milliseconds(matched_at), matched_at=rfc3339(matched_at), generation=generation),
+        open_conversation(match),
+        *_changed(one, other, match_change(match, generation, "active")),
     )
 
 
 def ended(one: str, other: str, *, generation: int, reason: MatchEnd, version: int) -> tuple[Operation, ...]:
     """The match and its conversation leave both people's lists."""
-    return tuple(
-        put_entry(
-            listing, mine, match_id(one, other),
-            MatchEntry(match_id=match_id(one, other), other_id=theirs, matched_at="", generation=generation, status=reason),
-            version=version, at_ms=None,
-        )
-        for mine, theirs in ((one, other), (other, one))
-        for listing in _PAIR_LISTINGS
+    return (
+        *_listed(one, other, version, None, matched_at="", generation=generation, status=reason),
+        *_changed(one, other, match_change(match_id(one, other), generation, reason)),
     )
+
+
+def _listed(one: str, other: str, version: int, at_ms: int | None, **facts: Any) -> Iterator[Operation]:
+    """The pair's entry in each list of both."""
+    match = match_id(one, other)
+    for mine, theirs in ((one, other), (other, one)):
+        entry = MatchEntry(match_id=match, other_id=theirs, **facts)
+        for listing in _PAIR_LISTINGS:
+            yield put_entry(listing, mine, match, entry, version=version, at_ms=at_ms)
+
+
+def message_sent(conversation_id: str, recipient_id: str, message: StoredMessage) -> tuple[Operation, ...]:
+    """A message in its conversation, and in what both members are told when they ask what they missed."""
+    entry = message.entry
+    return (
+        put_message(conversation_id, message),
+        *_changed(entry.sender_id, recipient_id, message_change(conversation_id, entry.seq)),
+    )
+
+
+def message_read(
+    conversation_id: str, reader_id: str, other_id: str, *, seq: int, ordinal: int
+) -> tuple[Operation, ...]:
+    """A reader's mark; it is told to both members, so that the reader's other devices know it too."""
+    return (
+        put_mark(conversation_id, reader_id, seq, ordinal),
+        *_changed(reader_id, other_id, mark_change(conversation_id, reader_id, seq)),
+    )
+
+
+def _changed(one: str, other: str, change: str) -> tuple[Operation, ...]:
+    return (put_change(one, change), put_change(other, change))
 
 
 def notified(payload: NotificationSent, at: datetime, version: int) -> tuple[Operation, ...]:

@@ -91,6 +91,27 @@ class IdempotencyRow:
     at: datetime
 
 
+RECENT_MESSAGES = 256
+"""Messages of a conversation that its shard remembers: so far back a repeated request gets its first answer."""
+RECENT_ENTRY = ">8s8sIIIq"
+"""One of them: first 8 bytes of the sha256 of ``sender:client message id`` and of the text, number,
+``ordinal << 1 | sent by the member of higher id``, epoch, Unix microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRow:
+    """One conversation as the rows hold it; ``recent``: its newest messages in order, each a ``RECENT_ENTRY``."""
+
+    conversation_id: str
+    low_id: str
+    high_id: str
+    status: str
+    generation: int
+    recent: bytes
+    reads: Mapping[str, tuple[int, int]]
+    """Reader -> (number of the last message read, how many of those up to there are the other's)."""
+
+
 class PackedIds(Sequence[str]):
     """Ids as 16 big-endian bytes each; a text is made only when it is asked for."""
 
@@ -201,6 +222,22 @@ class RowLoader(Protocol):
 
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         """The newest 64 of each owner, at most 24 h old, oldest first; owners without any are missing."""
+        ...
+
+    async def conversations(self, conversation_ids: Sequence[str]) -> Mapping[str, ConversationRow]:
+        """Only conversations that exist, ended ones among them, are in the answer."""
+        ...
+
+    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
+        """For each (conversation, number, reader): how many messages up to there are the other's; -1: no such message."""
+        ...
+
+    async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:
+        """Writes the heads (last message, read marks) of these conversations; returns the ids that exist."""
+        ...
+
+    async def warm_messages(self, pages: Sequence[str]) -> Sequence[str]:
+        """Writes windows and pages of messages, each named by a ``conversations.page_name``; returns those that exist."""
         ...
 
     async def people(self, page: str | None, limit: int) -> PeopleRows:

@@ -6,6 +6,7 @@ All keys of one person share the hash tag ``{user id}``, so that each operation 
 
 keys: ``rec:{u}`` JSON ``UserRecord`` · ``fld:{u}`` its fields with versions · ``rel:{u}`` blocks in both directions ·
 ``match|conv|note|like:h:{u}`` entries by id and ``…:z:{u}`` their order · ``note:u:{u}`` unread notifications · ``cred:{address hash}`` ·
+``conv:head|msg|page:{c}``, ``feed:{u}`` (``conversations``) ·
 ``revoked`` recently revoked token families and ends of all of a person's · ``sess:{u}`` (cache) where they are signed in ·
 ``deck:{u}:filters`` (cache, 300 s) · ``generation`` (present: complete).
 """
@@ -21,6 +22,7 @@ import msgspec
 
 from configs.contracts.errors import ReadModelUnknown
 from configs.contracts.events import Gender, MatchEnd, Role
+from configs.contracts.message_scripts import MESSAGE_SCRIPTS
 from configs.contracts.positions import version_text
 from configs.contracts.ranking import INITIAL, RankingConfiguration
 
@@ -225,6 +227,7 @@ SCRIPTS: Final[Mapping[str, str]] = {
     "notice": NOTICE_LUA,
     "open": OPEN_LUA,
     "cache": CACHE_LUA,
+    **MESSAGE_SCRIPTS,
 }
 
 

@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Literal
 
 from configs.contracts.events import SwipeAction
+from configs.contracts.read_model import MatchEntry, UserRecord
 from serve_apps.fields import Answer
-from serve_apps.views import Summary
+from serve_apps.messaging.reading import Head
+from serve_apps.views import Message, Summary, summary
 
 
 class Match(Answer):
@@ -15,7 +17,7 @@ class Match(Answer):
     conversation_id: str
     user: Summary
     matched_at: datetime
-    last_message: None = None
+    last_message: Message | None = None
     unread_count: int = 0
 
 
@@ -39,3 +41,12 @@ class Undone(Answer):
     target_user_id: str
     action: SwipeAction
     ended_match: bool
+
+
+def match_of(entry: MatchEntry, other: UserRecord, head: Head) -> Match:
+    """A match as one of its members sees it."""
+    return Match(
+        match_id=entry.match_id, conversation_id=entry.match_id, user=summary(other),
+        matched_at=datetime.fromisoformat(entry.matched_at), last_message=None if head.last is None else Message.of(head.last),
+        unread_count=head.unread,
+    )

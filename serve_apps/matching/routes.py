@@ -8,13 +8,14 @@ import msgspec
 from fastapi import APIRouter
 
 from actors.swipes.commands import EndPair, Undo, UndoRefused
-from configs.contracts import changes
+from configs.contracts.ids import match_id as id_of_match
 from configs.contracts.ids import packed_keys
 from configs.contracts.read_model import MARKER, LikeEntry, MatchEntry, listing_keys, read_versioned
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import IdempotencyKey, MatchIdPath, Success
 from serve_apps.identity import Deps, Person
-from serve_apps.matching.models import Like, Likes, Match, Matches, Undone
+from serve_apps.matching.models import Like, Likes, Matches, Undone, match_of
+from serve_apps.messaging.pairs import ended, without_messages
 from serve_apps.pages import Cursor, Limit
 from serve_apps.problems import SIGNED_IN, Refused, errors
 from serve_apps.recording import to_the_end
@@ -32,14 +33,10 @@ async def list_matches(person: Person, dependencies: Deps, limit: Limit = 20, cu
     page = await dependencies.listings.page("match", person.user_id, limit, cursor)
     entries = [_MATCHES.decode(value) for _, value in page.entries]
     others = await dependencies.people.unblocked(person.user_id, [entry.other_id for entry in entries])
+    shown = [entry for entry in entries if entry.status == "active" and entry.other_id in others]
+    heads = await dependencies.reading.heads(person.user_id, shown)
     return Matches(
-        matches=[
-            Match(
-                match_id=entry.match_id, conversation_id=entry.match_id, user=summary(others[entry.other_id]),
-                matched_at=datetime.fromisoformat(entry.matched_at),
-            )
-            for entry in entries if entry.status == "active" and entry.other_id in others
-        ],
+        matches=[match_of(entry, others[entry.other_id], heads[entry.match_id]) for entry in shown],
         next_cursor=page.next_cursor,
     )
 
@@ -53,38 +50,52 @@ async def unmatch(match_id: MatchIdPath, person: Person, dependencies: Deps, ide
     ((_, value),) = await dependencies.people.sets(person.user_id, ("HMGET", entries, MARKER, match_id), marked=(0,))
     if value is None:
         raise Refused("not_found")
-    entry = _MATCHES.decode(read_versioned(value)[1])
-    if entry.status == "active":
-        await to_the_end(_unmatched(dependencies, person.user_id, entry))
+    await to_the_end(_unmatched(dependencies, person.user_id, _MATCHES.decode(read_versioned(value)[1])))
     return Success()
 
 
 async def _unmatched(dependencies: Dependencies, user_id: str, entry: MatchEntry) -> None:
-    ended = await dependencies.swipes.end(EndPair(user_id, entry.other_id, "unmatched"))
-    if not ended.ended:
+    """Ends the pair at its authority, then its conversation; of one that has ended only the latter, to no effect."""
+    if entry.status != "active":
+        await ended(dependencies, user_id, entry.other_id, generation=entry.generation, reason=entry.status, version=0)
+        return
+    found = await dependencies.swipes.end(EndPair(user_id, entry.other_id, "unmatched"))
+    if not found.ended:
         raise Refused("not_found")
-    if ended.version:
-        await dependencies.write_through.apply(*changes.ended(
-            user_id, entry.other_id, generation=ended.generation, reason="unmatched", version=ended.version
-        ))
+    await ended(
+        dependencies, user_id, entry.other_id, generation=found.generation, reason="unmatched", version=found.version
+    )
 
 
 @router.post(
-    "/undo", operation_id="undo", response_model=Undone, responses=errors(*SIGNED_IN, "nothing_to_undo", "undo_too_late")
+    "/undo", operation_id="undo", response_model=Undone,
+    responses=errors(*SIGNED_IN, "nothing_to_undo", "undo_too_late", "undo_has_messages"),
+
 )
 async def undo(person: Person, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> Undone:
-    """Withdraws the last swipe within 5 minutes, and ends the match that it made."""
+    """Withdraws the last swipe within 5 minutes, and ends the match that it made, unless that has messages."""
     return await to_the_end(_undone(dependencies, person.user_id, idempotency_key))
 
 
 async def _undone(dependencies: Dependencies, user_id: str, key: str | None) -> Undone:
-    answer = await dependencies.swipes.undo(Undo(user_id, key))
+    last = await dependencies.swipes.last(user_id, key)
+    if last.target_id is None or last.undone:
+        return await _withdrawn(dependencies, user_id, key, None)
+    async with without_messages(dependencies, user_id, last.target_id):
+        return await _withdrawn(dependencies, user_id, key, last.target_id)
+
+
+async def _withdrawn(dependencies: Dependencies, user_id: str, key: str | None, target_id: str | None) -> Undone:
+    answer = await dependencies.swipes.undo(Undo(user_id, key, target_id))
     if isinstance(answer, UndoRefused):
-        raise Refused("nothing_to_undo" if answer.reason == "nothing_to_undo" else "undo_too_late")
-    if answer.ended_match and answer.match_version:
-        await dependencies.write_through.apply(*changes.ended(
-            user_id, answer.target_id, generation=0, reason="undone", version=answer.match_version
-        ))
+        raise Refused("undo_too_late" if answer.reason == "too_late" else "nothing_to_undo")
+    if answer.ended_match:
+        await ended(
+            dependencies, user_id, answer.target_id, generation=answer.generation, reason="undone",
+            version=answer.match_version,
+        )
+    elif target_id is not None:
+        await dependencies.conversations.release(id_of_match(user_id, target_id))
     return Undone(target_user_id=answer.target_id, action=answer.action, ended_match=answer.ended_match)
 
 

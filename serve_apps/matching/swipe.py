@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import msgspec
 
-from actors.swipes.commands import IdempotencyConflict, LimitReached, Swipe
+from actors.swipes.commands import IdempotencyConflict, LimitReached, Swipe, SwipeAnswer
 from configs.contracts import changes
 from configs.contracts.events import SwipeAction
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import UUID_PATTERN
 from serve_apps.hot import HotRequest, HotRoute, refused
 from serve_apps.matching.impressions import read_impression
+from serve_apps.messaging.pairs import opened
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused
 from serve_apps.recording import to_the_end
 
@@ -64,10 +66,20 @@ async def swipe(dependencies: Dependencies, request: HotRequest) -> bytes:
     if not answer.matched:
         return _NO_MATCH
     if answer.match_version and answer.matched_at is not None:
-        await to_the_end(dependencies.write_through.apply(*changes.matched(
-            swiper_id, target_id, matched_at=answer.matched_at, generation=answer.generation, version=answer.match_version
-        )))
+        await to_the_end(_matched(dependencies, swiper_id, target_id, answer, answer.matched_at))
     return _ENCODER.encode(SwipeResult(matched=True, match_id=answer.match_id))
+
+
+async def _matched(
+    dependencies: Dependencies, swiper_id: str, target_id: str, answer: SwipeAnswer, matched_at: datetime
+) -> None:
+    """Puts the match into both lists and opens its conversation."""
+    await asyncio.gather(
+        dependencies.write_through.apply(*changes.matched(
+            swiper_id, target_id, matched_at=matched_at, generation=answer.generation, version=answer.match_version
+        )),
+        opened(dependencies, swiper_id, target_id, generation=answer.generation, version=answer.match_version),
+    )
 
 
 SWIPE: Final = HotRoute(

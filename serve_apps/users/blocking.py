@@ -7,12 +7,12 @@ from typing import Final
 from fastapi import APIRouter
 
 from actors.swipes.commands import EndPair
-from configs.contracts import changes
 from configs.contracts.events import UserBlocked, UserUnblocked
 from configs.contracts.read_model import MARKER, read_versioned, relation_key
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import IdempotencyKey, Success, UserIdPath, body_digest
 from serve_apps.identity import Deps, Person
+from serve_apps.messaging.pairs import ended
 from serve_apps.pages import Cursor, Limit
 from serve_apps.problems import SIGNED_IN, Refused, errors
 from serve_apps.recording import recorded, to_the_end
@@ -43,16 +43,13 @@ async def block(user_id: UserIdPath, person: Person, dependencies: Deps, idempot
 
 
 async def _blocked(dependencies: Dependencies, user_id: str, other_id: str, key: str | None) -> None:
-    """Records the block, then the end of the pair at its authority; a repeated request does both again, to no effect."""
+    """Records the block, then the end of the pair at its authority, then that of its conversation; a repeated request does both again, to no effect."""
     await recorded(
         dependencies, user_id, UserBlocked(user_id=user_id, blocked_id=other_id), scope="block", idempotency_key=key,
         body_digest=body_digest(dependencies.seals.key, other_id),
     )
-    ended = await dependencies.swipes.end(EndPair(user_id, other_id, "blocked"))
-    if ended.version:
-        await dependencies.write_through.apply(*changes.ended(
-            user_id, other_id, generation=ended.generation, reason="blocked", version=ended.version
-        ))
+    found = await dependencies.swipes.end(EndPair(user_id, other_id, "blocked"))
+    await ended(dependencies, user_id, other_id, generation=found.generation, reason="blocked", version=found.version)
 
 
 @router.delete(

@@ -33,6 +33,7 @@ from configs.contracts.read_model import (
     put_ranking,
     put_record,
 )
+from writers.loads.messages import stored_messages
 from writers.loads.people import load_credentials
 from writers.loads.ranking import present
 from writers.projections.telling import is_news, match_told, notification_told
@@ -144,6 +145,21 @@ def matches(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
             into.told += (match_told(low, high, matched_at), match_told(high, low, matched_at))
 
 
+def messages(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """Those that rows hold: a message of a replaced shard that does not count is nowhere."""
+    for conversation, recipient, message in stored_messages(conn, records):
+        into.operations += changes.message_sent(conversation, recipient, message)
+
+
+def marks(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """As they were recorded: of several the highest counts, in Redis too."""
+    for record in records:
+        payload = record.event.payload
+        into.operations += changes.message_read(
+            payload.conversation_id, payload.reader_id, payload.other_id, seq=payload.seq, ordinal=payload.ordinal
+        )
+
+
 def notifications(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """From the rows: one that was derived twice must not become unread again."""
     sent = {
@@ -191,8 +207,8 @@ PROJECTIONS: Mapping[str, Project] = {
     topics.MATCHING_SWIPE.name: swipes,
     topics.MATCHING_CARDS_SERVED.name: nothing,
     topics.MATCHING_MATCHED.name: matches,
-    topics.MESSAGING_MESSAGE_SENT.name: nothing,
-    topics.MESSAGING_MESSAGE_READ.name: nothing,
+    topics.MESSAGING_MESSAGE_SENT.name: messages,
+    topics.MESSAGING_MESSAGE_READ.name: marks,
     topics.NOTIFICATION_SEND.name: notifications,
     topics.NOTIFICATION_DEVICES.name: nothing,
     topics.NOTIFICATION_MAIL.name: nothing,

@@ -1,0 +1,126 @@
+"""One conversation in a shard's memory: who may write, the newest messages, read marks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from actors.messages.recent import Numbered, Recent, content_digest, request_digest
+from configs.contracts.events import MessageRead, MessageSent
+from configs.contracts.loading import PAIR_CODES, ConversationRow
+
+ACTIVE, UNDONE, UNMATCHED, BLOCKED = (PAIR_CODES[name] for name in ("active", "undone", "unmatched", "blocked"))
+_FINAL: Final = (UNMATCHED, BLOCKED)
+LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class Mark(NamedTuple):
+    """Up to where a member has read, how many of those are the other's, and when that was recorded."""
+
+    seq: int = 0
+    ordinal: int = 0
+    at: datetime = LONG_AGO
+
+
+UNREAD: Final = Mark()
+
+
+class Conversation:
+    """Until ``loaded``, messages wait; everything else merges with rows in any order."""
+
+    __slots__ = (
+        "code", "generation", "high_id", "hold_until", "loaded", "low_id", "marks", "match_version", "read_version", "recent",
+        "sent_due", "sent_version", "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.loaded = False
+        self.low_id = ""
+        self.high_id = ""
+        self.generation = 0
+        self.code = 0
+        self.recent = Recent()
+        self.waiting: list[Numbered] = []
+        self.marks: dict[str, Mark] = {}
+        self.hold_until = LONG_AGO
+        self.sent_due: tuple[datetime, datetime] = (LONG_AGO, LONG_AGO)
+        """By side (lower id first): when the next message would be due if they came evenly."""
+        self.sent_version = self.read_version = self.match_version = 0
+
+    def other(self, member_id: str) -> str | None:
+        """The other member, if this one is a member of a conversation that is active."""
+        if self.code != ACTIVE:
+            return None
+        return self.high_id if member_id == self.low_id else self.low_id if member_id == self.high_id else None
+
+    @property
+    def last_seq(self) -> int:
+        last = self.recent.last
+        return 0 if last is None else last.seq
+
+    def sent_by(self, member_id: str) -> int:
+        """How many messages the member has sent."""
+        last = self.recent.last
+        return 0 if last is None else self._part(last, member_id)
+
+    def received_up_to(self, seq: int, reader_id: str) -> int | None:
+        """How many of the messages up to ``seq`` are the other's; None: it is older than what is remembered."""
+        if seq == 0:
+            return 0
+        message = self.recent.number(seq)
+        return None if message is None else seq - self._part(message, reader_id)
+
+    def _part(self, message: Numbered, member_id: str) -> int:
+        """How many of the messages up to this one are the member's."""
+        mine = message.by_high == (member_id == self.high_id)
+        return message.ordinal if mine else message.seq - message.ordinal
+
+    def joined(self, low_id: str, high_id: str) -> None:
+        self.low_id, self.high_id = low_id, high_id
+
+    def become(self, generation: int, code: int) -> None:
+        """Takes in a state of the pair. Who was unmatched or blocked stays so; otherwise the later state stays."""
+        if self.code in _FINAL:
+            self.code = BLOCKED if code == BLOCKED else self.code
+        elif code in _FINAL or (generation, code != ACTIVE) > (self.generation, self.code != ACTIVE) or not self.code:
+            self.code = code
+            if generation > self.generation:
+                self.hold_until = LONG_AGO  # it was for the match before
+        self.generation = max(generation, self.generation)
+
+    def take(self, payload: MessageSent, at: datetime) -> None:
+        """Takes in a message of the log."""
+        message = Numbered(
+            request_digest(payload.sender_id, payload.client_message_id), content_digest(payload.content), payload.seq,
+            payload.ordinal, payload.sender_id > payload.recipient_id, payload.epoch, at,
+        )
+        if self.loaded:
+            self.recent.add(message)
+        else:
+            self.waiting.append(message)
+
+    def mark(self, payload: MessageRead, at: datetime) -> None:
+        """Takes in a read mark of the log; an earlier place than known changes nothing."""
+        known = self.marks.get(payload.reader_id, UNREAD)
+        if payload.seq > known.seq:
+            self.marks[payload.reader_id] = Mark(payload.seq, payload.ordinal, max(at, known.at))
+
+    def load(self, row: ConversationRow | None) -> None:
+        """Merges what the rows hold with what was taken in before; only the first load counts."""
+        if self.loaded:
+            return
+        self.loaded = True
+        waiting, self.waiting = self.waiting, []
+        if row is not None:
+            self.joined(row.low_id, row.high_id)
+            self.become(row.generation, PAIR_CODES[row.status])
+            self.recent = Recent(row.recent)
+            self._load_marks(row.reads)
+        if waiting:
+            self.recent.merge(waiting)
+
+    def _load_marks(self, reads: Mapping[str, tuple[int, int]]) -> None:
+        for reader_id, (seq, ordinal) in reads.items():
+            if seq > self.marks.get(reader_id, UNREAD).seq:
+                self.marks[reader_id] = Mark(seq, ordinal)

@@ -1,0 +1,210 @@
+"""The service of conversation shards: messages and read marks, durable in their topics before the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, cast
+
+import msgspec
+import structlog
+
+from actors.messages.commands import (
+    SERVICE,
+    EndConversation,
+    Ended,
+    Held,
+    HoldConversation,
+    Look,
+    MarkRead,
+    Member,
+    NoConversation,
+    NoteMatch,
+    ReleaseConversation,
+    Released,
+    SendMessage,
+)
+from actors.messages.state import Answer, Command, MessageMemory
+from actors.sharding.group import Appender, ShardGroup, utc_now
+from actors.sharding.service import HOUSEKEEPING_S
+from actors.sharding.tail import Feed, LogTail
+from cluster.connections.kafka import LogAppender
+from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
+from configs.contracts.events import Barrier, decode
+from configs.contracts.ids import partition_of
+from configs.contracts.loading import RowLoader
+from configs.contracts.positions import version_of
+from configs.contracts.topics import MATCHING_MATCHED, MESSAGING_MESSAGE_READ, MESSAGING_MESSAGE_SENT
+from configs.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+TOPICS = (MESSAGING_MESSAGE_SENT.name, MESSAGING_MESSAGE_READ.name, MATCHING_MATCHED.name)
+"""A conversation has the id of its match, so all that concerns it stands in one partition number of each."""
+_BARRIER = b'"type":"barrier"'
+
+MakeTail = Callable[[Sequence[Feed], Callable[[], str]], LogTail]
+
+
+class MessageService:
+    """Conversations of the shards given. A message's number, a read mark and the end of a match are each durable in the
+    log (the end in its pair's authority's topic) before they are answered."""
+
+    METHODS: tuple[str, ...] = ("send", "read", "end", "note_match", "hold", "release", "look")
+
+    def __init__(
+        self, *, settings: Settings, shards: Sequence[int], appender: Appender, loader: RowLoader,
+        die: Callable[[str], None], clock: Callable[[], datetime] = utc_now, tail: MakeTail | None = None,
+    ) -> None:
+        async def load_rows(keys: Sequence[str]) -> Mapping[str, object]:
+            with self.memory.loading(keys):
+                return await loader.conversations(keys)
+
+        self.epoch = 0
+        self._shards = tuple(shards)
+        self._name = f"{SERVICE}-{self._shards[0] if self._shards else 'none'}"
+        self._partitions = settings.log.partitions
+        self._appender = appender
+        self._loader = loader
+        self._die = die
+        self._clock = clock
+        self._limit = settings.plan.keys_in_memory
+        self._epochs: dict[int, int] = {}
+        own = frozenset(self._shards)
+        self.memory = MessageMemory(
+            settings.limits, epoch_of=lambda key: self._epochs[self._partition(key)],
+            owns=lambda key: self._partition(key) in own,
+        )
+        self.group: ShardGroup[Command, Answer] = ShardGroup(
+            self.memory, appender, load_rows, partitions=settings.log.partitions,
+            append_deadline_s=settings.log.append_deadline_ms / 1_000, die=die, clock=clock,
+        )
+        make: MakeTail = tail or (lambda feeds, label: LogTail(
+            settings, self._name, cast(LogAppender, appender), feeds, die=die, label=label, paced=True,
+        ))
+        self._tail = make([
+            Feed(topic, self._shards, self._shards, self._take if topic == MESSAGING_MESSAGE_SENT.name else self.group.take)
+            for topic in TOPICS
+        ], lambda: f"{self._name}/{max(self._epochs.values(), default=0)}")
+        self._housekeeping: asyncio.Task[None] | None = None
+        self._restore_s = 0.0
+        self._replayed = 0
+
+    async def start(self) -> None:
+        """Raises DependencyUnavailable: the loader or the broker does not answer; call again."""
+        began = time.monotonic()
+        self._epochs = dict(await self._loader.claim_epochs(SERVICE, self._shards))
+        self._replayed = await self._tail.replay(await self._loader.positions(TOPICS))
+        for topic, offsets in self._tail.next_offsets.items():
+            for partition, offset in offsets.items():
+                self.group.follow(topic, partition, offset)
+        self._tail.follow()
+        self.epoch = max(self._epochs.values(), default=1)
+        self._restore_s = time.monotonic() - began
+        self._housekeeping = asyncio.create_task(self._keep_house())
+
+    async def close(self) -> None:
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        await asyncio.to_thread(self._tail.close)
+
+    async def send(self, commands: Sequence[SendMessage]) -> list[Answer | PlatformError]:
+        """Each message recorded once, in the order of its conversation's turns."""
+        return await self.group.record(commands)
+
+    async def read(self, commands: Sequence[MarkRead]) -> list[Answer | PlatformError]:
+        """Each mark moved forward."""
+        return await self.group.record(await self._placed(commands))
+
+    async def end(self, commands: Sequence[EndConversation]) -> list[Answer | PlatformError]:
+        """Each conversation closed: what was decided before is acknowledged by now, nothing is accepted later."""
+        for command in commands:
+            self.memory.end(command)
+        return await self.group.record(commands)
+
+    async def note_match(self, commands: Sequence[NoteMatch]) -> list[Ended]:
+        """Each conversation open."""
+        for command in commands:
+            self.memory.note(command)
+        return [Ended()] * len(commands)
+
+    async def hold(self, commands: Sequence[HoldConversation]) -> list[Answer | PlatformError]:
+        """Each conversation held, unless it has messages: also those decided before count."""
+        now = self._clock()
+        for command in commands:
+            self.memory.hold(command.conversation_id, now)
+        answers = await self.group.record(commands)
+        for command, answer in zip(commands, answers, strict=True):
+            if not isinstance(answer, Held):
+                self.memory.release(command.conversation_id)
+        return answers
+
+    async def release(self, commands: Sequence[ReleaseConversation]) -> list[Released]:
+        """Each hold ended."""
+        for command in commands:
+            self.memory.release(command.conversation_id)
+        return [Released()] * len(commands)
+
+    async def look(self, commands: Sequence[Look]) -> list[Member | NoConversation | PlatformError]:
+        """What each person may see of a conversation; outside any turn."""
+        try:
+            await self.group.ensure_loaded([command.conversation_id for command in commands])
+        except ShardUnavailable as error:
+            return [error] * len(commands)
+        return [self.memory.look(command) for command in commands]
+
+    async def keep_house(self) -> None:
+        """Forgets conversations beyond the limit that the rows hold; does nothing without an answer of the loader."""
+        if self.memory.entries() <= self._limit:
+            return
+        try:
+            positions = await self._loader.positions(TOPICS)
+        except DependencyUnavailable:
+            return
+
+        def committed(topic: str, key: str) -> int:
+            return version_of(self._appender.generation(topic), positions.get(topic, {}).get(self._partition(key), 0))
+
+        self.memory.forget(self._limit, committed)
+
+    def describe(self) -> dict[str, Any]:
+        return self.group.describe() | {
+            "shards": list(self._shards), "restore_s": round(self._restore_s, 3), "replayed": self._replayed,
+        }
+
+    async def _placed(self, commands: Sequence[MarkRead]) -> list[MarkRead]:
+        """The marks, those of messages older than the memory with their count from rows."""
+        placed = list(commands)
+        try:
+            await self.group.ensure_loaded([command.conversation_id for command in commands])
+            old = [index for index, command in enumerate(commands) if self.memory.forgotten_place(command)]
+            if old:
+                counts = await self._loader.ordinals([
+                    (commands[index].conversation_id, commands[index].seq, commands[index].reader_id) for index in old
+                ])
+                for index, ordinal in zip(old, counts, strict=True):
+                    placed[index] = msgspec.structs.replace(commands[index], ordinal=ordinal)
+        except DependencyUnavailable as error:
+            log.warning("read_marks_wait", commands=len(commands), reason=error.message)
+        return placed
+
+    def _partition(self, key: str) -> int:
+        return partition_of(key, self._partitions)
+
+    def _take(self, topic: str, partition: int, records: Sequence[tuple[int, bytes | None]]) -> None:
+        """Ends this process when a later life of these shards has begun to restore."""
+        self.group.take(topic, partition, records)
+        for _, value in records:
+            if value is None or _BARRIER not in value:
+                continue
+            barrier = decode(value).payload
+            name, _, epoch = (barrier.nonce if isinstance(barrier, Barrier) else "").split(" ")[0].partition("/")
+            if name == self._name and epoch.isdecimal() and int(epoch) > max(self._epochs.values(), default=0):
+                self._die(f"replaced by epoch {epoch}")
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            await self.keep_house()

@@ -1,0 +1,297 @@
+"""Pure decisions on messages and read marks, rebuilt from rows and the log.
+
+Merging needs no order: of two messages with one number the later epoch's counts, read marks and the state of a match
+only move forward. So late, repeated and foreign events are harmless.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Final
+
+from actors.entries import Entries
+from actors.messages.commands import (
+    ContentConflict,
+    EndConversation,
+    Ended,
+    HasMessages,
+    Held,
+    HoldConversation,
+    Look,
+    Marked,
+    MarkLater,
+    MarkRead,
+    Member,
+    NoConversation,
+    NoteMatch,
+    SendMessage,
+    Sent,
+    SeqUnknown,
+    TooManyMessages,
+)
+from actors.messages.conversation import ACTIVE, LONG_AGO, UNREAD, Conversation
+from actors.messages.recent import content_digest, request_digest
+from actors.sharding.memory import Append, Decision
+from configs.contracts.errors import ShardUnavailable
+from configs.contracts.events import Event, Matched, MessageRead, MessageSent, Unmatched
+from configs.contracts.ids import derived_id, new_id
+from configs.contracts.loading import PAIR_CODES, ConversationRow
+from configs.contracts.topics import (
+    MATCHING_MATCHED,
+    MESSAGING_MESSAGE_READ,
+    MESSAGING_MESSAGE_SENT,
+)
+from configs.settings import Limits
+
+Command = SendMessage | MarkRead | EndConversation | HoldConversation
+Answer = (
+    Sent | NoConversation | ContentConflict | TooManyMessages | Marked | MarkLater | SeqUnknown | Ended | Held | HasMessages
+)
+
+MARK_EVERY: Final = timedelta(seconds=1)
+MINUTE: Final = timedelta(minutes=1)
+SENDERS_COUNTED: Final = 100_000
+"""Senders whose rate is remembered at once; past it those who were quiet for longest begin anew."""
+
+
+def message_id(conversation_id: str, sender_id: str, client_message_id: str) -> str:
+    """The id of a message, the same on every repetition of its request."""
+    return derived_id(conversation_id, f"{sender_id}:{client_message_id}")
+
+
+class MessageMemory:
+    """Conversations in memory. ``epoch_of`` tells the epoch under which a conversation's shard writes.
+
+    Rates are even ones (generic cell rate algorithm) kept in memory only: an evicted conversation begins anew.
+    """
+
+    def __init__(
+        self, limits: Limits, *, epoch_of: Callable[[str], int], owns: Callable[[str], bool] = lambda conversation_id: True
+    ) -> None:
+        self._conversations: Entries[Conversation] = Entries(Conversation)
+        self._senders: Entries[list[datetime]] = Entries(lambda: [LONG_AGO])
+        self._in_conversation = limits.messages_per_conversation_a_minute
+        self._of_user = limits.messages_per_user_a_minute
+        self._hold = timedelta(seconds=limits.undo_hold_s)
+        self._epoch_of = epoch_of
+        self._owns = owns
+        self._loading: Counter[str] = Counter()
+
+    def needs(self, command: Command) -> Sequence[str]:
+        return () if isinstance(command, EndConversation) else (command.conversation_id,)
+
+    def known(self, key: str) -> bool:
+        conversation = self._conversations.get(key)
+        return conversation is not None and conversation.loaded
+
+    def load(self, key: str, row: object | None) -> None:
+        """Merges a ``ConversationRow``; None: there is none."""
+        self._conversations.use(key).load(row if isinstance(row, ConversationRow) else None)
+
+    @contextmanager
+    def loading(self, keys: Sequence[str]) -> Iterator[None]:
+        """While rows of these conversations are on their way they are not forgotten: the rows may be older."""
+        self._loading.update(keys)
+        try:
+            yield
+        finally:
+            self._loading.subtract(keys)
+            for key in keys:
+                if not self._loading[key]:
+                    del self._loading[key]
+
+    def conflict_key(self, command: Command) -> str:
+        return command.conversation_id
+
+    def decide(self, command: Command, now: datetime) -> Decision[Answer]:
+        """Raises ShardUnavailable: the conversation is held for an undo, or a mark's place is not known."""
+        if isinstance(command, EndConversation):
+            return _answer(Ended())
+        conversation = self._conversations.get(command.conversation_id) or Conversation()
+        if isinstance(command, HoldConversation):
+            return _answer(HasMessages() if conversation.last_seq else Held())
+        if isinstance(command, MarkRead):
+            return self._mark(command, conversation, now)
+        return self._send(command, conversation, now)
+
+    def _send(self, command: SendMessage, conversation: Conversation, now: datetime) -> Decision[Answer]:
+        other = conversation.other(command.sender_id)
+        if other is None:
+            return _answer(NoConversation())
+        found = conversation.recent.find(request_digest(command.sender_id, command.client_message_id))
+        ident = message_id(command.conversation_id, command.sender_id, command.client_message_id)
+        if found is not None:
+            if found.content != content_digest(command.content):
+                return _answer(ContentConflict())
+            return _answer(Sent(ident, found.seq, found.ordinal, found.epoch, found.at, other))
+        if now < conversation.hold_until:
+            raise ShardUnavailable("the match is being undone")
+        wait = max(
+            _wait(conversation.sent_due[command.sender_id == conversation.high_id], self._in_conversation, now),
+            _wait(self._due_of(command.sender_id), self._of_user, now),
+        )
+        if wait > timedelta():
+            return _answer(TooManyMessages(max(1, math.ceil(wait.total_seconds()))))
+        last = conversation.recent.last
+        at = now if last is None else max(now, last.at)
+        seq, ordinal = conversation.last_seq + 1, conversation.sent_by(command.sender_id) + 1
+        epoch = self._epoch_of(command.conversation_id)
+        payload = MessageSent(
+            message_id=ident, conversation_id=command.conversation_id, sender_id=command.sender_id, recipient_id=other,
+            seq=seq, ordinal=ordinal, epoch=epoch, client_message_id=command.client_message_id, content=command.content,
+        )
+        event = Event(ident, at, command.conversation_id, payload)
+        return Decision(
+            (Append(MESSAGING_MESSAGE_SENT, command.conversation_id, event),),
+            lambda versions: Sent(ident, seq, ordinal, epoch, at, other, versions[0], recorded=True),
+        )
+
+    def _mark(self, command: MarkRead, conversation: Conversation, now: datetime) -> Decision[Answer]:
+        other = conversation.other(command.reader_id)
+        if other is None:
+            return _answer(NoConversation())
+        known = conversation.marks.get(command.reader_id, UNREAD)
+        if command.seq <= known.seq:
+            return _answer(Marked(known.seq, known.ordinal, other))
+        if command.seq > conversation.last_seq:
+            return _answer(SeqUnknown(conversation.last_seq))
+        if now - known.at < MARK_EVERY:
+            return _answer(MarkLater(max(0.01, (known.at + MARK_EVERY - now).total_seconds())))
+        counted = conversation.received_up_to(command.seq, command.reader_id)
+        ordinal = command.ordinal if counted is None else counted
+        if ordinal < 0:
+            raise ShardUnavailable("the place of the mark is not known yet")
+        payload = MessageRead(
+            conversation_id=command.conversation_id, reader_id=command.reader_id, other_id=other, seq=command.seq,
+            ordinal=ordinal,
+        )
+        event = Event(new_id(), now, command.conversation_id, payload)
+        return Decision(
+            (Append(MESSAGING_MESSAGE_READ, command.conversation_id, event),),
+            lambda versions: Marked(command.seq, ordinal, other, versions[0], recorded=True),
+        )
+
+    def apply(self, event: Event, version: int) -> None:
+        payload = event.payload
+        if isinstance(payload, MessageSent | MessageRead):
+            if not self._owns(payload.conversation_id):
+                return
+            conversation = self._conversations.use(payload.conversation_id)
+            if isinstance(payload, MessageRead):
+                conversation.mark(payload, event.occurred_at)
+                conversation.read_version = max(version, conversation.read_version)
+                return
+            if version > conversation.sent_version:
+                conversation.sent_version = version
+                self._count(conversation, payload, event.occurred_at)
+            conversation.take(payload, event.occurred_at)
+        elif isinstance(payload, Matched):
+            self._become(payload.match_id, payload.generation, ACTIVE, version, (payload.low_id, payload.high_id))
+        elif isinstance(payload, Unmatched):
+            code = PAIR_CODES[payload.reason]
+            self._become(payload.match_id, payload.generation, code, version, (payload.low_id, payload.high_id))
+
+    def note(self, command: NoteMatch) -> None:
+        """Takes in a match as its authority recorded it."""
+        pair = (command.low_id, command.high_id)
+        self._become(command.conversation_id, command.generation, ACTIVE, command.version, pair)
+
+    def end(self, command: EndConversation) -> None:
+        """Takes in the end of a match as its authority recorded it."""
+        self._become(command.conversation_id, command.generation, PAIR_CODES[command.reason], command.version, None)
+
+    def hold(self, conversation_id: str, now: datetime) -> None:
+        """Accepts no message from now on, for a while."""
+        self._conversations.use(conversation_id).hold_until = now + self._hold
+
+    def release(self, conversation_id: str) -> None:
+        conversation = self._conversations.get(conversation_id)
+        if conversation is not None:
+            conversation.hold_until = LONG_AGO
+
+    def look(self, command: Look) -> Member | NoConversation:
+        """What the memory knows of a person in a conversation that is loaded."""
+        conversation = self._conversations.get(command.conversation_id)
+        other = None if conversation is None else conversation.other(command.user_id)
+        if conversation is None or other is None:
+            return NoConversation()
+        marks = conversation.marks
+        return Member(
+            other, conversation.last_seq, marks.get(command.user_id, UNREAD).seq, marks.get(other, UNREAD).seq
+        )
+
+    def forgotten_place(self, command: MarkRead) -> bool:
+        """Whether the mark names a message older than those remembered, so that rows must count."""
+        conversation = self._conversations.get(command.conversation_id)
+        return (
+            conversation is not None
+            and conversation.marks.get(command.reader_id, UNREAD).seq < command.seq <= conversation.last_seq
+            and conversation.received_up_to(command.seq, command.reader_id) is None
+        )
+
+    def _become(
+        self, conversation_id: str, generation: int, code: int, version: int, members: tuple[str, str] | None
+    ) -> None:
+        if not self._owns(conversation_id):
+            return
+        conversation = self._conversations.use(conversation_id)
+        if members is not None:
+            conversation.joined(*members)
+        conversation.become(generation, code)
+        conversation.match_version = max(version, conversation.match_version)
+
+    def _count(self, conversation: Conversation, payload: MessageSent, at: datetime) -> None:
+        low, high = conversation.sent_due
+        if payload.sender_id > payload.recipient_id:
+            high = _next(high, self._in_conversation, at)
+        else:
+            low = _next(low, self._in_conversation, at)
+        conversation.sent_due = (low, high)
+        due = self._senders.use(payload.sender_id)
+        due[0] = _next(due[0], self._of_user, at)
+        self._senders.evict(SENDERS_COUNTED, lambda key, entry: True)
+
+    def _due_of(self, sender_id: str) -> datetime:
+        due = self._senders.get(sender_id)
+        return LONG_AGO if due is None else due[0]
+
+    def entries(self) -> int:
+        return len(self._conversations)
+
+    def evict(self, limit: int, committed: Callable[[str], int]) -> int:
+        """As ``Memory.evict``, for messages only; ``forget`` knows all three topics."""
+        return self.forget(limit, lambda topic, key: committed(key))
+
+    def forget(self, limit: int, committed: Callable[[str, str], int]) -> int:
+        """Forgets the least recently used conversations beyond ``limit``; returns how many.
+
+        Only those of which the rows hold everything: ``committed(topic, key)`` is the version up to which, exclusive.
+        """
+        def forgettable(key: str, conversation: Conversation) -> bool:
+            newest: Mapping[str, int] = {
+                MESSAGING_MESSAGE_SENT.name: conversation.sent_version,
+                MESSAGING_MESSAGE_READ.name: conversation.read_version,
+                MATCHING_MATCHED.name: conversation.match_version,
+            }
+            return key not in self._loading and all(
+                not version or version < committed(topic, key) for topic, version in newest.items()
+            )
+
+        return self._conversations.evict(limit, forgettable)
+
+
+def _answer(answer: Answer) -> Decision[Answer]:
+    return Decision((), lambda _: answer)
+
+
+def _wait(due: datetime, a_minute: int, now: datetime) -> timedelta:
+    """How long the next message must wait, so that a minute holds at most ``a_minute``."""
+    return due - now - MINUTE * ((a_minute - 1) / a_minute) if due > now else timedelta()
+
+
+def _next(due: datetime, a_minute: int, at: datetime) -> datetime:
+    return max(due, at) + MINUTE / a_minute

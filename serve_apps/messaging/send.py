@@ -1,0 +1,82 @@
+"""The route that sends a message."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from actors.messages.commands import ContentConflict, NoConversation, SendMessage, TooManyMessages
+from configs.contracts import changes
+from configs.contracts.changes import rfc3339
+from configs.contracts.conversations import MessageEntry, StoredMessage
+from configs.contracts.frames import TEXT_LIMIT, ClientMessageId
+from configs.contracts.texts import CONTROL
+from serve_apps.dependencies import Dependencies
+from serve_apps.fields import UUID_PATTERN
+from serve_apps.hot import HotRequest, HotRoute, refused
+from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused
+from serve_apps.recording import to_the_end
+
+
+class SendMessageBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """``clientMessageId`` names the message, so that sending it again gets the first answer."""
+
+    conversation_id: Annotated[str, msgspec.Meta(pattern=UUID_PATTERN, max_length=36)]
+    content: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_LIMIT)]
+    client_message_id: ClientMessageId
+
+
+class SentMessage(msgspec.Struct, frozen=True, rename="camel"):
+    """The message is durable; ``seq`` is its place in the conversation, from 1 and without gaps."""
+
+    message_id: str
+    conversation_id: str
+    seq: int
+    sent_at: str
+    client_message_id: str
+
+
+_BODIES: Final = msgspec.json.Decoder(SendMessageBody)
+_ENCODER: Final = msgspec.json.Encoder()
+
+
+async def send(dependencies: Dependencies, request: HotRequest) -> bytes:
+    """Records a message, durable before the answer."""
+    try:
+        body = _BODIES.decode(request.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise refused(error, "body") if isinstance(error, msgspec.MsgspecError) else Refused("malformed_body") from error
+    if CONTROL.search(body.content) or not body.content.strip():
+        raise Refused("invalid", fields=[{"field": "body.content", "message": "blank, or holds control characters"}])
+    sender_id = request.person.user_id
+    answer = await dependencies.conversations.send(
+        SendMessage(body.conversation_id, sender_id, body.client_message_id, body.content)
+    )
+    if isinstance(answer, NoConversation):
+        raise Refused("not_found")
+    if isinstance(answer, ContentConflict):
+        raise Refused("content_conflict")
+    if isinstance(answer, TooManyMessages):
+        raise Refused("too_many_requests", retry_after_s=answer.retry_after_s)
+    sent_at = rfc3339(answer.sent_at)
+    if answer.recorded:
+        entry = MessageEntry(
+            answer.message_id, answer.seq, sender_id, answer.ordinal, body.client_message_id, body.content, sent_at
+        )
+        await to_the_end(dependencies.write_through.apply(*changes.message_sent(
+            body.conversation_id, answer.recipient_id, StoredMessage(entry, answer.epoch, answer.version)
+        )))
+    return _ENCODER.encode(
+        SentMessage(answer.message_id, body.conversation_id, answer.seq, sent_at, body.client_message_id)
+    )
+
+
+SEND: Final = HotRoute(
+    method="POST", path="/messaging/send", operation_id="sendMessage", tag="messaging",
+    summary="Send a message in a conversation.", handler=send, answer=SentMessage, body=SendMessageBody,
+    codes=(*SIGNED_IN, *WITH_BODY, "not_found", "content_conflict"),
+    examples={
+        "conversationId": "2c8f4c1a-7a56-5f0d-8a8e-3d2b6f5a9c10", "content": "Hello", "clientMessageId": "device-1:42",
+    },
+)

@@ -1,0 +1,127 @@
+"""What a person missed since a position: messages, read marks, matches and their ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import APIRouter, Query
+
+from configs.contracts.conversations import FEED_TTL_S, feed_key
+from configs.contracts.read_model import GENERATION
+from serve_apps.dependencies import Dependencies
+from serve_apps.fields import CURSOR_PATTERN
+from serve_apps.identity import Deps, Person
+from serve_apps.matching.models import match_of
+from serve_apps.messaging.models import Missed, MissedMessage, MissedRead
+from serve_apps.problems import SIGNED_IN, Refused, errors
+
+router = APIRouter(prefix="/messaging", tags=["messaging"])
+
+_USE: Final = b"sync"
+
+Since = Annotated[str | None, Query(pattern=CURSOR_PATTERN, description="`position` of the last answer; none: where to begin")]
+Changes = Annotated[int, Query(ge=1, le=100, description="how many changes at most")]
+
+
+class _Position(msgspec.Struct, frozen=True, array_like=True):
+    """Whose, when issued (Unix s), in which life of the read model and of the person's feed, after which change."""
+
+    reader_id: str
+    at_s: int
+    life: bytes
+    feed: bytes
+    place: int
+
+
+_POSITIONS: Final = msgspec.msgpack.Decoder(_Position)
+
+
+@router.get(
+    "/sync", operation_id="syncMessaging", response_model=Missed,
+    responses=errors(*SIGNED_IN, "cursor_invalid", "resync"),
+)
+async def sync(person: Person, dependencies: Deps, since: Since = None, limit: Changes = 100) -> Missed:
+    """Everything that has changed since a position. Without one: the present position, to be taken before the lists are
+    loaded. 410: too much was missed, or the position is too old; take a new one and load the lists."""
+    user_id = person.user_id
+    after = None if since is None else _opened(dependencies, user_id, since)
+    key = feed_key(user_id)
+    life, first, newest = await dependencies.reads.read(
+        ("GET", GENERATION), ("ZRANGE", key, 0, 1, "WITHSCORES"), ("ZRANGE", key, -1, -1, "WITHSCORES")
+    )
+    feed = first[0] if first else b""
+    place = int(float(newest[1])) if newest else 0
+    if after is None:
+        return _answer(dependencies, _Position(user_id, int(time.time()), life, feed, place), more=False)
+    if after.life != life or time.time() - after.at_s > FEED_TTL_S:
+        raise Refused("resync")
+    # Another feed began after the position was issued: all of it was missed.
+    begin = after.place if after.feed == feed else 0
+    lowest = int(float(first[3])) if len(first) == 4 else place + 1
+    if begin > place or begin < lowest - 1:
+        raise Refused("resync")
+    (found,) = await dependencies.reads.read(
+        ("ZRANGE", key, f"({begin}", "+inf", "BYSCORE", "LIMIT", 0, limit + 1, "WITHSCORES")
+    )
+    changed = [found[index].decode() for index in range(0, len(found), 2)][:limit]
+    reached = int(float(found[2 * len(changed) - 1])) if changed else begin
+    position = _Position(user_id, int(time.time()), life, feed, reached)
+    return await _told(dependencies, user_id, changed, position, more=len(found) > 2 * limit)
+
+
+def _opened(dependencies: Dependencies, user_id: str, since: str) -> _Position:
+    body = dependencies.seals.open(_USE, since)
+    if body is None:
+        raise Refused("cursor_invalid")
+    position = _POSITIONS.decode(body)
+    if position.reader_id != user_id:
+        raise Refused("cursor_invalid")
+    return position
+
+
+def _answer(dependencies: Dependencies, position: _Position, *, more: bool, **found: Any) -> Missed:
+    empty: dict[str, Any] = {"messages": [], "reads": [], "matches": [], "ended_match_ids": []}
+    return Missed(position=dependencies.seals.seal(_USE, msgspec.msgpack.encode(position)), more=more, **(empty | found))
+
+
+async def _told(
+    dependencies: Dependencies, user_id: str, changed: Sequence[str], position: _Position, *, more: bool
+) -> Missed:
+    """The changes as they stand now; those of conversations that have ended since are left out."""
+    parts = [change.split(":") for change in changed]
+    active = await dependencies.reading.entries(user_id, list(dict.fromkeys(part[1] for part in parts)))
+    wanted: dict[str, list[int]] = {}
+    marks: dict[tuple[str, str], int] = {}
+    matches: dict[str, None] = {}
+    for kind, name, *rest in parts:
+        if kind == "x":
+            matches[name] = None
+        elif name in active and kind == "m":
+            wanted.setdefault(name, []).append(int(rest[0]))
+        elif name in active:
+            marks[(name, rest[0])] = max(int(rest[1]), marks.get((name, rest[0]), 0))
+    heads = await dependencies.reading.heads(
+        user_id, [active[name] for name in dict.fromkeys((*wanted, *matches)) if name in active]
+    )
+    others = await dependencies.people.unblocked(
+        user_id, [active[name].other_id for name in matches if name in active]
+    )
+    messages = [
+        MissedMessage.of(message, conversation_id=name)
+        for name, seqs in wanted.items()
+        for message in await dependencies.reading.messages(
+            name, heads[name].last_seq, sorted(seq for seq in seqs if seq <= heads[name].last_seq)
+        )
+    ]
+    return _answer(
+        dependencies, position, more=more, messages=messages,
+        reads=[MissedRead(conversation_id=name, user_id=reader, seq=seq) for (name, reader), seq in marks.items()],
+        matches=[
+            match_of(active[name], others[active[name].other_id], heads[name])
+            for name in matches if name in active and active[name].other_id in others
+        ],
+        ended_match_ids=[name for name in matches if name not in active],
+    )

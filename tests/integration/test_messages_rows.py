@@ -1,0 +1,153 @@
+"""Messages in rows: batches, repetitions and writes of replaced shards give what the model says, and shards load it back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from message_world import counted, rows_of
+
+from actors.messages.conversation import Conversation
+from configs.contracts.events import Event, Matched, MessageRead, MessageSent, Payload, Unmatched
+from configs.contracts.ids import derived_id, match_id, new_id, pair
+from configs.contracts.loading import ConversationRow
+from configs.settings import Settings
+from writers.commit import write_facts
+from writers.connections import Connection, open_rows
+from writers.loader import Loader
+from writers.loads import messages
+from writers.records import Fact
+
+pytestmark = pytest.mark.servers
+
+BEGIN = datetime(2026, 3, 1, 12, 0, 0, 250_001, tzinfo=UTC)
+
+
+class Story:
+    """One conversation's events in the order of the log, zombies among them."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.low, self.high = pair(new_id(), new_id())
+        self.name = match_id(self.low, self.high)
+        self.facts: list[Fact] = []
+        self.add(Matched(match_id=self.name, low_id=self.low, high_id=self.high, generation=1))
+        sent = {self.low: 0, self.high: 0}
+        seq = 0
+        for epoch in range(1, self.chance.randint(1, 4) + 1):
+            zombie = dict(sent)
+            for _ in range(self.chance.randint(0, 5)):
+                seq += 1
+                self.send(seq, epoch, sent)
+            if epoch > 1:
+                # The life before goes on from what it knew, beside this one.
+                for number in range(self.chance.randint(0, 3)):
+                    self.send(seq - self.chance.randint(0, 1) + number, epoch - 1, zombie)
+        for reader in (self.low, self.high):
+            for mark in self.chance.sample(range(1, 9), 3):
+                self.add(MessageRead(
+                    conversation_id=self.name, reader_id=reader, other_id=self.other(reader), seq=mark, ordinal=mark // 2
+                ))
+        if self.chance.random() < 0.3:
+            self.add(Unmatched(
+                match_id=self.name, low_id=self.low, high_id=self.high, generation=1, ended_by=self.low, reason="unmatched"
+            ))
+
+    def other(self, member: str) -> str:
+        return self.high if member == self.low else self.low
+
+    def send(self, seq: int, epoch: int, sent: dict[str, int]) -> None:
+        if seq < 1:
+            return
+        sender = self.chance.choice([self.low, self.high])
+        sent[sender] += 1
+        request = f"request {len(self.facts)} ä"
+        self.add(MessageSent(
+            message_id=derived_id(self.name, request), conversation_id=self.name, sender_id=sender,
+            recipient_id=self.other(sender), seq=seq, ordinal=sent[sender], epoch=epoch, client_message_id=request,
+            content=f"text {len(self.facts)} – 日本 🙂",
+        ))
+
+    def add(self, payload: Payload) -> None:
+        at = BEGIN + timedelta(seconds=len(self.facts), microseconds=len(self.facts))
+        self.facts.append(Fact(Event(new_id(), at, self.name, payload), 1 << 40 | len(self.facts) + 1, 0))
+
+    def expected(self) -> ConversationRow:
+        row = rows_of(self.name, [(fact.event, fact.version) for fact in self.facts], BEGIN)
+        assert row is not None
+        return ConversationRow(self.name, self.low, self.high, row.status, row.generation, b"", row.reads)
+
+
+@pytest.fixture
+def conn(servers: Settings) -> Iterator[Connection]:
+    with open_rows(servers, "test") as opened:
+        yield opened
+
+
+def write(conn: Connection, facts: list[Fact]) -> None:
+    with conn.transaction(), conn.cursor() as cur:
+        write_facts(cur, facts)
+
+
+def stored(conn: Connection, name: str) -> list[tuple[int, int, str, int]]:
+    return conn.execute(
+        "SELECT seq, epoch, id::text, version FROM messages WHERE conversation_id = %s ORDER BY seq", (name,)
+    ).fetchall()
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_rows_hold_exactly_the_messages_that_count_in_whatever_batches_they_come(conn: Connection, seed: int) -> None:
+    story = Story(seed)
+    left = list(story.facts)
+    while left:
+        size = story.chance.randint(1, len(left))
+        write(conn, left[:size])
+        # Positions may go back: the same records once more.
+        write(conn, left[: story.chance.randint(1, size)])
+        left = left[size:]
+    kept = counted([(fact.event, fact.version) for fact in story.facts])
+    assert stored(conn, story.name) == [
+        (fact.event.payload.seq, fact.event.payload.epoch, fact.event.payload.message_id, fact.version) for fact in kept
+    ]
+    row = messages.conversations(conn, [story.name, match_id(new_id(), new_id())])
+    expected = story.expected()
+    assert list(row) == [story.name]
+    found = row[story.name]
+    assert (found.low_id, found.high_id, found.status, found.generation, dict(found.reads)) == (
+        expected.low_id, expected.high_id, expected.status, expected.generation, dict(expected.reads)
+    )
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_shard_that_loads_rows_remembers_what_one_remembers_that_saw_the_log(conn: Connection, seed: int) -> None:
+    story = Story(seed)
+    write(conn, story.facts)
+    loaded, followed = Conversation(), Conversation()
+    loaded.load(messages.conversations(conn, [story.name])[story.name])
+    followed.load(None)
+    for fact in story.facts:
+        payload = fact.event.payload
+        if isinstance(payload, MessageSent):
+            followed.take(payload, fact.event.occurred_at)
+        elif isinstance(payload, MessageRead):
+            followed.mark(payload, fact.event.occurred_at)
+    assert [loaded.recent.number(seq) for seq in range(1, 30)] == [followed.recent.number(seq) for seq in range(1, 30)]
+    assert {name: mark[:2] for name, mark in loaded.marks.items()} == {name: mark[:2] for name, mark in followed.marks.items()}
+
+
+async def test_the_loader_counts_the_others_messages_up_to_a_number(servers: Settings, conn: Connection) -> None:
+    story = Story(3)
+    write(conn, story.facts)
+    kept = counted([(fact.event, fact.version) for fact in story.facts])
+    loader = Loader(servers)
+    try:
+        places = [(story.name, seq, reader) for seq in range(1, len(kept) + 2) for reader in (story.low, story.high)]
+        counts = await loader.ordinals(places)
+        for (_, seq, reader), count in zip(places, counts, strict=True):
+            others = sum(fact.event.payload.sender_id != reader for fact in kept[:seq])
+            assert count == (others if seq <= len(kept) else -1)
+        assert list(await loader.conversations([story.name])) == [story.name]
+    finally:
+        await loader.close()

@@ -1,0 +1,360 @@
+"""A conversation's service on a simulated log: order of turns, ends, holds, limits, read marks and their coalescing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
+
+from actors.messages.client import ConversationsClient
+from actors.messages.commands import (
+    ContentConflict,
+    EndConversation,
+    Ended,
+    HasMessages,
+    Held,
+    HoldConversation,
+    Look,
+    Marked,
+    MarkRead,
+    Member,
+    NoConversation,
+    NoteMatch,
+    ReleaseConversation,
+    SendMessage,
+    Sent,
+    SeqUnknown,
+    TooManyMessages,
+)
+from actors.messages.recent import Numbered, content_digest, request_digest
+from actors.messages.shard import MessageService
+from cluster.connections.kafka import Record
+from configs.contracts.errors import LogUnavailable, ShardUnavailable
+from configs.contracts.events import Event, Matched, Unmatched, encode
+from configs.contracts.ids import match_id, new_id, pair, partition_of
+from configs.contracts.loading import ConversationRow
+from configs.contracts.topics import MATCHING_MATCHED, MESSAGING_MESSAGE_READ, MESSAGING_MESSAGE_SENT
+from configs.settings import Limits, Log, Plan, Settings
+
+LOW, HIGH = pair(new_id(), new_id())
+CONVERSATION = match_id(LOW, HIGH)
+PARTITIONS = 2
+
+
+class Rows:
+    """A loader without rows, but those that a test puts there."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, ConversationRow] = {}
+        self.counts: list[tuple[str, int, str]] = []
+        self.epochs = 0
+
+    async def positions(self, topics: Sequence[str]) -> Mapping[str, Mapping[int, int]]:
+        return {}
+
+    async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        self.epochs += 1
+        return dict.fromkeys(shards, self.epochs)
+
+    async def conversations(self, conversation_ids: Sequence[str]) -> Mapping[str, ConversationRow]:
+        return {name: self.rows[name] for name in conversation_ids if name in self.rows}
+
+    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
+        self.counts += places
+        return [seq // 2 for _, seq, _ in places]
+
+
+class World:
+    def __init__(self, **limits: int) -> None:
+        self.settings = Settings(
+            profile="test", plan=Plan(), log=Log(partitions=PARTITIONS, append_deadline_ms=50),
+            limits=Limits(**{"messages_per_conversation_a_minute": 1_000, "messages_per_user_a_minute": 1_000} | limits),
+        )
+        self.log = SimulatedLog()
+        self.rows = Rows()
+        self.now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+        self.died: list[str] = []
+        self.lives: list[tuple[MessageService, SimulatedAppender]] = []
+
+    async def start(self) -> MessageService:
+        appender = SimulatedAppender(self.log)
+        service = MessageService(
+            settings=self.settings, shards=range(PARTITIONS), appender=appender, loader=self.rows,  # type: ignore[arg-type]
+            die=self.died.append, clock=lambda: self.now,
+            tail=lambda feeds, label: SimulatedTail(self.log, feeds, label),  # type: ignore[arg-type, return-value]
+        )
+        self.lives.append((service, appender))
+        await service.start()
+        return service
+
+    @property
+    def service(self) -> MessageService:
+        return self.lives[-1][0]
+
+    @property
+    def appender(self) -> SimulatedAppender:
+        return self.lives[-1][1]
+
+    def recorded(self, payload: Matched | Unmatched) -> int:
+        """As the pair's authority appends it."""
+        event = Event(new_id(), self.now, payload.match_id, payload)
+        partition = partition_of(payload.match_id, PARTITIONS)
+        record = Record(MATCHING_MATCHED.name, partition, payload.match_id, encode(event))
+        return self.log.append([record])[0]
+
+    def match(self, generation: int = 1) -> None:
+        self.recorded(Matched(match_id=CONVERSATION, low_id=LOW, high_id=HIGH, generation=generation))
+
+    def unmatch(self) -> None:
+        self.recorded(Unmatched(
+            match_id=CONVERSATION, low_id=LOW, high_id=HIGH, generation=1, ended_by=LOW, reason="unmatched"
+        ))
+
+    async def send(self, sender: str = LOW, request: str | None = None, content: str = "hello") -> Any:
+        [answer] = await self.service.send([SendMessage(CONVERSATION, sender, request or new_id(), content)])
+        return answer
+
+    async def read(self, reader: str, seq: int) -> Any:
+        [answer] = await self.service.read([MarkRead(CONVERSATION, reader, seq)])
+        return answer
+
+    def messages(self) -> list[Any]:
+        return [event.payload for _, _, event in self.log.events(MESSAGING_MESSAGE_SENT.name)]
+
+    def marks(self) -> list[Any]:
+        return [event.payload for _, _, event in self.log.events(MESSAGING_MESSAGE_READ.name)]
+
+    async def close(self) -> None:
+        for service, _ in self.lives:
+            await service.close()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    made.match()
+    await made.start()
+    yield made
+    await made.close()
+
+
+async def test_messages_of_both_sides_are_numbered_in_one_order_and_durable_when_answered(world: World) -> None:
+    answers = await world.service.send([
+        SendMessage(CONVERSATION, sender, request, request) for sender, request in
+        ((LOW, "a"), (HIGH, "b"), (LOW, "c"), (HIGH, "a"))
+    ])
+    assert [(answer.seq, answer.ordinal) for answer in answers] == [(1, 1), (2, 1), (3, 2), (4, 2)]  # type: ignore[union-attr]
+    assert [payload.seq for payload in world.messages()] == [1, 2, 3, 4]
+    assert len({answer.message_id for answer in answers}) == 4, "requests are named per sender"  # type: ignore[union-attr]
+    assert world.messages()[0].recipient_id == HIGH
+
+
+async def test_a_repeated_request_gets_the_first_answer_and_another_text_is_a_conflict(world: World) -> None:
+    first = await world.send(request="r")
+    await world.send(HIGH)
+    world.now += timedelta(seconds=5)
+    again = await world.send(request="r")
+    assert (again.message_id, again.seq, again.sent_at, again.recorded) == (first.message_id, 1, first.sent_at, False)
+    assert await world.send(request="r", content="other") == ContentConflict()
+    assert (await world.send(HIGH, request="r", content="other")).seq == 3, "the other side's requests are its own"
+    assert len(world.messages()) == 3
+
+
+async def test_a_new_life_goes_on_with_the_next_number_and_knows_every_request(world: World) -> None:
+    first = await world.send(request="r")
+    await world.start()
+    assert (await world.send(request="r")).seq == first.seq
+    assert (await world.send()).seq == 2
+    assert [payload.epoch for payload in world.messages()] == [1, 2]
+
+
+async def test_a_life_that_sees_its_successor_ends(world: World) -> None:
+    await world.start()
+    await asyncio.sleep(0.1)
+    assert set(world.died) == {"replaced by epoch 2"}
+
+
+async def test_outsiders_and_unknown_conversations_are_answered_alike_and_append_nothing(world: World) -> None:
+    assert await world.send(new_id()) == NoConversation()
+    assert await world.read(new_id(), 1) == NoConversation()
+    [unknown] = await world.service.send([SendMessage(match_id(LOW, new_id()), LOW, "r", "x")])
+    assert unknown == NoConversation()
+    looks = await world.service.look([Look(CONVERSATION, new_id()), Look(match_id(LOW, new_id()), LOW)])
+    assert looks == [NoConversation(), NoConversation()]
+    assert world.messages() == []
+
+
+async def test_a_match_is_open_at_once_when_somebody_was_told_of_it() -> None:
+    world = World()
+    await world.start()
+    assert await world.send() == NoConversation()
+    await world.service.note_match([NoteMatch(CONVERSATION, LOW, HIGH, 1, 7)])
+    assert (await world.send()).seq == 1
+    await world.close()
+
+
+async def test_after_the_end_no_message_is_accepted_not_even_by_a_late_word_of_the_match(world: World) -> None:
+    await world.send(request="r")
+    world.unmatch()
+    assert await world.service.end([EndConversation(CONVERSATION, 1, "unmatched", 1)]) == [Ended()]
+    await world.service.note_match([NoteMatch(CONVERSATION, LOW, HIGH, 1, 0)])
+    assert await world.send() == NoConversation()
+    assert await world.send(request="r") == NoConversation()
+    assert await world.read(HIGH, 1) == NoConversation()
+    await world.start()
+    assert await world.send() == NoConversation()
+    assert len(world.messages()) == 1
+
+
+async def test_the_end_is_answered_after_every_message_that_was_decided_before_it(world: World) -> None:
+    await world.send()
+    world.appender.mode = "late"
+    sending = asyncio.create_task(world.send())
+    await asyncio.sleep(0.01)
+    ending = asyncio.create_task(world.service.end([EndConversation(CONVERSATION, 1, "unmatched", 1)]))
+    await asyncio.sleep(0.01)
+    assert not ending.done()
+    world.appender.release()
+    assert isinstance(await sending, Sent)
+    assert await ending == [Ended()]
+
+
+async def test_an_end_is_refused_while_a_message_may_still_arrive(world: World) -> None:
+    await world.send()
+    world.appender.mode = "late"
+    assert isinstance(await world.send(), LogUnavailable)
+    [answer] = await world.service.end([EndConversation(CONVERSATION, 1, "unmatched", 1)])
+    assert isinstance(answer, ShardUnavailable)
+    world.appender.release()
+    await asyncio.sleep(0.01)
+    assert await world.service.end([EndConversation(CONVERSATION, 1, "unmatched", 1)]) == [Ended()]
+    assert await world.send() == NoConversation()
+
+
+async def test_a_hold_keeps_messages_out_until_it_is_released_or_over(world: World) -> None:
+    assert await world.service.hold([HoldConversation(CONVERSATION)]) == [Held()]
+    assert isinstance(await world.send(), ShardUnavailable)
+    await world.service.release([ReleaseConversation(CONVERSATION)])
+    assert (await world.send()).seq == 1
+    assert await world.service.hold([HoldConversation(CONVERSATION)]) == [HasMessages()]
+    assert (await world.send()).seq == 2, "a refused hold holds nothing"
+
+
+async def test_a_hold_ends_by_itself_and_with_the_next_match(world: World) -> None:
+    await world.service.hold([HoldConversation(CONVERSATION)])
+    world.now += timedelta(seconds=world.settings.limits.undo_hold_s)
+    assert (await world.send()).seq == 1
+    other = World()
+    other.match()
+    await other.start()
+    await other.service.hold([HoldConversation(CONVERSATION)])
+    await other.service.end([EndConversation(CONVERSATION, 1, "undone", 1)])
+    assert await other.send() == NoConversation()
+    await other.service.note_match([NoteMatch(CONVERSATION, LOW, HIGH, 2, 3)])
+    assert (await other.send()).seq == 1
+    await world.close()
+    await other.close()
+
+
+async def test_a_senders_rate_is_limited_in_one_conversation_and_over_all() -> None:
+    world = World(messages_per_conversation_a_minute=2)
+    world.match()
+    await world.start()
+    first = await world.send(request="r")
+    await world.send()
+    refused = await world.send()
+    assert isinstance(refused, TooManyMessages)
+    assert refused.retry_after_s == 30
+    assert (await world.send(request="r")).message_id == first.message_id, "a repeated request is always answered"
+    assert (await world.send(HIGH)).seq == 3, "the other side has a rate of its own"
+    world.now += timedelta(seconds=30)
+    assert (await world.send()).seq == 4
+    await world.close()
+    everywhere = World(messages_per_user_a_minute=1)
+    other = new_id()
+    low, high = pair(LOW, other)
+    everywhere.match()
+    await everywhere.start()
+    await everywhere.service.note_match([NoteMatch(match_id(LOW, other), low, high, 1, 1)])
+    await everywhere.send()
+    [refused] = await everywhere.service.send([SendMessage(match_id(LOW, other), LOW, "r", "x")])  # type: ignore[list-item]
+    assert isinstance(refused, TooManyMessages)
+    await everywhere.close()
+
+
+async def test_read_marks_only_move_forward_and_not_past_the_last_message(world: World) -> None:
+    for sender in (LOW, LOW, HIGH, LOW):
+        await world.send(sender)
+    assert await world.read(HIGH, 5) == SeqUnknown(4)
+    marked = await world.read(HIGH, 3)
+    assert (marked.seq, marked.ordinal, marked.recorded) == (3, 2, True)
+    world.now += timedelta(seconds=2)
+    assert await world.read(HIGH, 1) == Marked(3, 2, LOW)
+    assert [(mark.seq, mark.ordinal) for mark in world.marks()] == [(3, 2)]
+    assert await world.service.look([Look(CONVERSATION, LOW)]) == [Member(HIGH, 4, 0, 3)]
+    assert await world.service.look([Look(CONVERSATION, HIGH)]) == [Member(LOW, 4, 3, 0)]
+
+
+class OneService:
+    """An ``ActorPool`` over one service."""
+
+    def __init__(self, service: MessageService) -> None:
+        self._service = service
+
+    def shard_of(self, key: str) -> int:
+        return partition_of(key, PARTITIONS)
+
+    async def ask(self, service: str, shard: int, method: str, command: Any, *, traceparent: str | None = None) -> Any:
+        [answer] = await getattr(self._service, method)([command])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+async def test_marks_within_a_second_are_one_event_and_all_are_answered_when_it_is_durable(world: World) -> None:
+    for _ in range(6):
+        await world.send()
+    client = ConversationsClient(OneService(world.service))  # type: ignore[arg-type]
+    first = await client.read(CONVERSATION, HIGH, 1)
+    assert isinstance(first, Marked)
+    assert first.recorded
+    waiting = [asyncio.create_task(client.read(CONVERSATION, HIGH, seq)) for seq in (2, 5, 3)]
+    await asyncio.sleep(0.1)
+    assert not any(task.done() for task in waiting)
+    assert len(world.marks()) == 1
+    world.now += timedelta(seconds=1)
+    assert {answer.seq for answer in await asyncio.gather(*waiting)} == {5}  # type: ignore[union-attr]
+    assert [mark.seq for mark in world.marks()] == [1, 5]
+
+
+async def test_a_mark_older_than_the_memory_is_counted_by_the_rows() -> None:
+    world = World()
+    at = world.now - timedelta(days=1)
+    packed = b"".join(
+        Numbered(request_digest(LOW, f"r{seq}"), content_digest("x"), seq, seq, False, 1, at).packed()
+        for seq in range(1_001, 1_257)
+    )
+    world.rows.rows[CONVERSATION] = ConversationRow(CONVERSATION, LOW, HIGH, "active", 1, packed, {HIGH: (4, 2)})
+    await world.start()
+    assert await world.read(HIGH, 4) == Marked(4, 2, LOW)
+    assert (await world.read(HIGH, 500)).ordinal == 250
+    assert world.rows.counts == [(CONVERSATION, 500, HIGH)]
+    world.now += timedelta(seconds=2)
+    assert (await world.read(HIGH, 1_100)).ordinal == 1_100
+    assert (await world.send(request="r1200", content="x")).seq == 1_200
+    assert (await world.send(request="r900", content="x")).seq == 1_257, "further back a request is a new one"
+    await world.close()
+
+
+async def test_conversations_are_forgotten_only_when_the_rows_hold_all_their_topics(world: World) -> None:
+    await world.send()
+    await world.read(HIGH, 1)
+    everything = dict.fromkeys(("messaging.message_sent", "messaging.message_read", "matching.matched"), 1 << 60)
+    for topic in everything:
+        behind = everything | {topic: 0}
+        assert world.service.memory.forget(0, lambda name, key, behind=behind: behind[name]) == 0  # type: ignore[misc]
+    assert world.service.memory.forget(0, lambda name, key: everything[name]) == 1
