@@ -249,14 +249,15 @@ class Decks:
         """The shards' deck without whom the viewer has seen. Of many seen people only the changes travel, unless a card
         actor does not keep the others."""
         viewer_id = query.viewer_id
-        waiting = None if query.waiting_boost else b""
+        likes = None
+        if query.waiting_boost:  # read while the swipe shard answers
+            likes = self.reads.read(newest_likes(viewer_id, LIKES_MOST))
+            likes.add_done_callback(lambda done: done.cancelled() or done.exception())
+        waiting = b""
         for since in (self.told.get(viewer_id, 0), 0):
-            asked = self.swipes.seen_set(viewer_id, since)
-            if waiting is None:  # read while the swipe shard answers
-                seen, (likes,) = await asyncio.gather(asked, self.reads.read(newest_likes(viewer_id, LIKES_MOST)))
-                waiting = waiting_keys(likes)
-            else:
-                seen = await asked
+            seen = await self.swipes.seen_set(viewer_id, since)
+            if likes is not None and not waiting:
+                waiting = waiting_keys((await likes)[0])
             try:
                 deck = await self.cards.deck(msgspec.structs.replace(
                     query, seen=seen.keys, seen_gone=seen.gone, seen_token=seen.token, seen_base=seen.base, waiting=waiting

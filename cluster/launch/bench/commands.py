@@ -164,22 +164,29 @@ def _swipe_memory(data_dir: Path) -> dict[str, Any]:
 
 @app.command()
 def cards(data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 60, connections: Connections = 256) -> None:
-    """Cards, warm (a deck is cached) and cold (every request is another deck).
+    """Cards, warm (a deck is cached), cold (every request makes a deck) and first (by somebody who asks for the first time).
 
     Requests wait for each other's round trips and calls, some 45 ms in all, so with few connections the peak is that of
     the waits and not of the processors.
     """
     setting = _prepare(data_dir)
     runs = []
-    for title, cold in (("cards warm", False), ("cards cold", True)):
+    kinds: tuple[requests.Cards, ...] = ("warm", "cold", "first")
+    for place, kind in enumerate(kinds):
         runs += _scenario(
-            title, setting,
-            lambda count, number, cold=cold: requests.cards(  # type: ignore[misc]
-                setting.people[number * 5_000:] + setting.people[: number * 5_000], count, cold=cold
+            f"cards {kind}", setting,
+            lambda count, number, kind=kind, place=place: requests.cards(  # type: ignore[misc]
+                _turned(setting.people, (6 * place + number) * 1_500), count, kind=kind
             ),
             seconds, connections,
         )
     _report("cards", setting, runs)
+
+
+def _turned(people: list[requests.Caller], start: int) -> list[requests.Caller]:
+    """The same people, beginning with another one."""
+    start %= len(people)
+    return people[start:] + people[:start]
 
 
 @app.command()

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import httpx
 
@@ -57,11 +58,16 @@ def swipes(people: Sequence[Caller], count: int, *, seed: int) -> list[bytes]:
     return requests
 
 
-def cards(people: Sequence[Caller], count: int, *, cold: bool) -> list[bytes]:
-    """Warm: a few hundred viewers who ask again and again. Cold: no two requests share a viewer and filters."""
-    if not cold:
+Cards = Literal["warm", "cold", "first"]
+
+
+def cards(people: Sequence[Caller], count: int, *, kind: Cards) -> list[bytes]:
+    """Warm: a few hundred viewers who ask again and again. Cold: 1,000 viewers who ask with other filters each time, so
+    that every request makes a deck. First: a viewer whose token, swipes and surroundings nobody has seen yet, each time."""
+    if kind == "warm":
         few = people[:200]
         return [raw("GET", "/api/v1/matching/cards", token=few[number % len(few)].token) for number in range(count)]
+    people = people if kind == "first" else people[:1_000]
     ages = [(low, high) for low in range(18, 30) for high in range(60, 99)]
     requests = []
     for number in range(count):
@@ -80,7 +86,7 @@ def logins(addresses: Sequence[str], password: str, count: int) -> list[bytes]:
 
 def mixed(people: Sequence[Caller], count: int, *, seed: int) -> list[bytes]:
     """Two swipes to one card request, as the capacity plan has them (10,000 and 5,000 a second)."""
-    swiping, looking = iter(swipes(people, count, seed=seed)), iter(cards(people, count, cold=False))
+    swiping, looking = iter(swipes(people, count, seed=seed)), iter(cards(people, count, kind="warm"))
     return [next(looking) if number % 3 == 2 else next(swiping) for number in range(count)]
 
 
