@@ -19,6 +19,7 @@ from actors.sharding.service import shards_of
 from actors.swipes.service import swipe_service
 from actors.users.commands import SERVICE as USERS
 from actors.users.shard import UserService
+from cluster.connections.fanout import Publisher
 from cluster.connections.kafka import LogAppender
 from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
@@ -39,7 +40,9 @@ def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
         return {"cards": CardShard(settings=settings, slot=slot, appender=appender, loader=loader, die=die)}
     if kind == "messages":
         shards = shards_of(settings.log.partitions, settings.plan.message_actors, slot)
-        return {MESSAGES: MessageService(settings=settings, shards=shards, appender=appender, loader=loader, die=die)}
+        return {MESSAGES: MessageService(
+            settings=settings, shards=shards, appender=appender, loader=loader, die=die, tell=Publisher(settings).publish
+        )}
     if kind == "identity":
         shards = shards_of(settings.log.partitions, settings.plan.identity_actors, slot)
         hosted: dict[str, Service] = {
@@ -49,6 +52,8 @@ def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
             USERS: UserService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
         }
         if not settings.plan.message_actors:
-            hosted[MESSAGES] = MessageService(settings=settings, shards=shards, appender=appender, loader=loader, die=die)
+            hosted[MESSAGES] = MessageService(
+                settings=settings, shards=shards, appender=appender, loader=loader, die=die, tell=Publisher(settings).publish
+            )
         return hosted
     raise ConfigurationError("no such kind of actor", name=name)

@@ -35,6 +35,7 @@ class Plan(_Group):
     identity_actors: int = Field(1, ge=1, description="actors that host account, session and user shards")
     message_actors: int = Field(0, ge=0, description="actors that host the conversation shards; 0: the identity actors do")
     writer_actors: int = Field(1, ge=1, description="actors that drain the log into PostgreSQL")
+    gateways: int = Field(1, ge=1, le=64, description="actors that hold realtime sockets, each on a port of its own")
     actor_max_pending: int = Field(4096, ge=1, description="commands queued for one actor in one client; past it 503")
     call_interval_ms: float = Field(10.0, ge=0, description="ms between the starts of two calls of one client to one actor")
     swipe_interval_ms: float = Field(10.0, ge=0, description="the same for swipes: each call is a turn, and a turn appends a batch to every partition that it touches")
@@ -122,6 +123,21 @@ class Writing(_Group):
     connections: int = Field(4, ge=1, description="PostgreSQL connections of the loader")
 
 
+class Realtime(_Group):
+    """Sockets of the realtime gateways."""
+
+    ports: tuple[int, ...] = Field((), description="port of each gateway (JSON list); empty: launch chooses free ones")
+    url: str = Field("", description="ws(s) URL under which clients reach the gateways; empty: each gateway's own port")
+    sockets: int = Field(30_000, ge=1, description="sockets that one gateway holds; past it 503")
+    ping_interval_s: float = Field(20.0, gt=0, description="seconds between two pings of a socket")
+    ping_timeout_s: float = Field(20.0, gt=0, description="seconds without an answer after which a socket is closed")
+    authenticate_s: float = Field(5.0, gt=0, description="seconds in which a new socket must say who it is")
+    frames_a_second: int = Field(20, ge=1, description="frames of one socket in a second, twice as many at once")
+    outbox_frames: int = Field(256, ge=1, description="frames that wait for a slow socket; past it it is closed")
+    outbox_bytes: int = Field(524_288, ge=65_536, description="bytes that wait for a slow socket; past it it is closed")
+    drain_s: float = Field(5.0, ge=0, description="seconds over which clients of a leaving gateway are told to spread")
+
+
 class Ranking(_Group):
     """Models, what is logged about the cards that they rank, and how long it is kept."""
 
@@ -195,6 +211,7 @@ class Settings(BaseSettings):
     auth: Auth = Auth()
     mail: Mail = Mail()
     writing: Writing = Writing()
+    realtime: Realtime = Realtime()
     ranking: Ranking = Ranking()
     push: Push = Push()
 
@@ -213,6 +230,8 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if self.log.partitions & (self.log.partitions - 1):
             raise ValueError("log.partitions must be a power of two")
+        if self.realtime.ports and len(self.realtime.ports) != self.plan.gateways:
+            raise ValueError("realtime.ports must name a port for each of plan.gateways")
         if self.profile == "production":
             missing = [
                 name

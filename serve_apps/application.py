@@ -28,6 +28,7 @@ from serve_apps.matching.swipe import SWIPE
 from serve_apps.messaging.routes import router as messaging
 from serve_apps.messaging.send import SEND
 from serve_apps.messaging.sync import router as sync
+from serve_apps.messaging.tickets import router as tickets
 from serve_apps.notifications.devices import router as devices
 from serve_apps.notifications.preferences import router as notification_preferences
 from serve_apps.notifications.routes import router as notifications
@@ -38,8 +39,11 @@ from serve_apps.users.routes import router as users
 
 PREFIX: Final = "/api/v1"
 ROUTERS: Final[tuple[APIRouter, ...]] = (
-    auth, passwords, sessions, users, blocking, matching, seen, messaging, sync, notifications, devices,
-    notification_preferences,
+    auth, passwords, sessions,
+    users, blocking,
+    matching, seen,
+    messaging, sync, tickets,
+    notifications, devices, notification_preferences,
 )
 HOT: Final = (SWIPE, CARDS, SEND)
 _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}

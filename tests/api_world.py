@@ -25,6 +25,7 @@ from actors.sharding.wire import RemoteActor
 from actors.swipes.peers import RayPeers
 from actors.swipes.service import swipe_service
 from actors.users.shard import UserService
+from cluster.connections.fanout import Publisher
 from cluster.connections.kafka import LogAppender, Record
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Event, UserCreated, encode
@@ -123,6 +124,7 @@ class Shards:
         self.died: list[str] = []
         self.hosts: dict[str, ShardHost] = {}
         self._appenders: dict[str, LogAppender] = {}
+        self.publisher = Publisher(settings)
         plan = settings.plan
         for kind, slots in (("identity", plan.identity_actors), ("swipes", plan.swipe_actors), ("cards", plan.card_actors)):
             for slot in range(slots):
@@ -140,9 +142,10 @@ class Shards:
         if kind == "cards":
             return {"cards": CardShard(settings=self.settings, slot=slot, **common)}
         shards = shards_of(self.settings.log.partitions, self.settings.plan.identity_actors, slot)
-        kinds = (("accounts", AccountService), ("sessions", SessionService), ("users", UserService), ("messages", MessageService))
+        kinds = (("accounts", AccountService), ("sessions", SessionService), ("users", UserService))
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
-        return {"impressions": impressions} | {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}
+        messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, **common)
+        return {"impressions": impressions, "messages": messages} | {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}
 
     def handle(self, name: str) -> RemoteActor:
         return RemoteActor(Handle(self.hosts[name]))
@@ -154,6 +157,7 @@ class Shards:
 
     async def close(self) -> None:
         await asyncio.gather(*(host.close() for host in self.hosts.values()))
+        await self.publisher.close()
         for appender in self._appenders.values():
             appender.close()
 

@@ -31,7 +31,7 @@ TITLES = {
     "dashboard": "dashboard/dashboard.py",
 }
 """What is in a process's command line, by component."""
-ACTORS = ("swipes", "identity", "cards", "writer", "loader")
+ACTORS = ("swipes", "identity", "cards", "writer", "loader", "gateway")
 SERVERS = ("postgres", "valkey", "broker", "runtime", "supervisor")
 
 

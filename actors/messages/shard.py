@@ -18,6 +18,7 @@ from actors.messages.commands import (
     Held,
     HoldConversation,
     Look,
+    Marked,
     MarkRead,
     Member,
     NoConversation,
@@ -25,6 +26,7 @@ from actors.messages.commands import (
     ReleaseConversation,
     Released,
     SendMessage,
+    Sent,
 )
 from actors.messages.state import Answer, Command, MessageMemory
 from actors.sharding.group import Appender, ShardGroup, utc_now
@@ -36,6 +38,7 @@ from configs.contracts.events import Barrier, decode
 from configs.contracts.ids import partition_of
 from configs.contracts.loading import RowLoader
 from configs.contracts.positions import version_of
+from configs.contracts.telling import Publication, match_ended, message_told, read_told
 from configs.contracts.topics import MATCHING_MATCHED, MESSAGING_MESSAGE_READ, MESSAGING_MESSAGE_SENT
 from configs.settings import Settings
 
@@ -48,6 +51,10 @@ _BARRIER = b'"type":"barrier"'
 MakeTail = Callable[[Sequence[Feed], Callable[[], str]], LogTail]
 
 
+def _tell_nobody(channel: str, frame: bytes) -> None:
+    """For shards without sockets: tests, tools."""
+
+
 class MessageService:
     """Conversations of the shards given. A message's number, a read mark and the end of a match are each durable in the
     log (the end in its pair's authority's topic) before they are answered."""
@@ -56,8 +63,10 @@ class MessageService:
 
     def __init__(
         self, *, settings: Settings, shards: Sequence[int], appender: Appender, loader: RowLoader,
-        die: Callable[[str], None], clock: Callable[[], datetime] = utc_now, tail: MakeTail | None = None,
+        die: Callable[[str], None], tell: Callable[[str, bytes], None] = _tell_nobody,
+        clock: Callable[[], datetime] = utc_now, tail: MakeTail | None = None,
     ) -> None:
+        """``tell(channel, frame)`` reaches sockets, soon or never; it is called after what is told is durable."""
         async def load_rows(keys: Sequence[str]) -> Mapping[str, object]:
             with self.memory.loading(keys):
                 return await loader.conversations(keys)
@@ -66,6 +75,7 @@ class MessageService:
         self._shards = tuple(shards)
         self._name = f"{SERVICE}-{self._shards[0] if self._shards else 'none'}"
         self._partitions = settings.log.partitions
+        self._tell = tell
         self._appender = appender
         self._loader = loader
         self._die = die
@@ -111,18 +121,38 @@ class MessageService:
         await asyncio.to_thread(self._tail.close)
 
     async def send(self, commands: Sequence[SendMessage]) -> list[Answer | PlatformError]:
-        """Each message recorded once, in the order of its conversation's turns."""
-        return await self.group.record(commands)
+        """Each message recorded once, in the order of its conversation's turns; told also when it is only repeated.
+
+        A shard that died between the log and telling is made good for by whoever repeats the request.
+        """
+        answers = await self.group.record(commands)
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, Sent):
+                self._tell_all(message_told(
+                    command.conversation_id, answer.message_id, answer.seq, command.sender_id, answer.recipient_id,
+                    command.content, answer.sent_at, command.client_message_id,
+                ))
+        return answers
 
     async def read(self, commands: Sequence[MarkRead]) -> list[Answer | PlatformError]:
         """Each mark moved forward."""
-        return await self.group.record(await self._placed(commands))
+        answers = await self.group.record(await self._placed(commands))
+        for command, answer in zip(commands, answers, strict=True):
+            if isinstance(answer, Marked) and answer.recorded:
+                self._tell_all(read_told(command.conversation_id, command.reader_id, answer.other_id, answer.seq))
+        return answers
 
     async def end(self, commands: Sequence[EndConversation]) -> list[Answer | PlatformError]:
         """Each conversation closed: what was decided before is acknowledged by now, nothing is accepted later."""
+        ended = [self.memory.active_members(command.conversation_id) for command in commands]
         for command in commands:
             self.memory.end(command)
-        return await self.group.record(commands)
+        answers = await self.group.record(commands)
+        for members in ended:
+            if members is not None:
+                low, high = members
+                self._tell_all((match_ended(low, high), match_ended(high, low)))
+        return answers
 
     async def note_match(self, commands: Sequence[NoteMatch]) -> list[Ended]:
         """Each conversation open."""
@@ -173,6 +203,10 @@ class MessageService:
         return self.group.describe() | {
             "shards": list(self._shards), "restore_s": round(self._restore_s, 3), "replayed": self._replayed,
         }
+
+    def _tell_all(self, publications: Sequence[Publication]) -> None:
+        for channel, frame in publications:
+            self._tell(channel, frame)
 
     async def _placed(self, commands: Sequence[MarkRead]) -> list[MarkRead]:
         """The marks, those of messages older than the memory with their count from rows."""

@@ -204,6 +204,13 @@ class MessageMemory:
         """Takes in the end of a match as its authority recorded it."""
         self._become(command.conversation_id, command.generation, PAIR_CODES[command.reason], command.version, None)
 
+    def active_members(self, conversation_id: str) -> tuple[str, str] | None:
+        """Both members of a conversation that is in memory and active."""
+        conversation = self._conversations.get(conversation_id)
+        if conversation is None or conversation.other(conversation.low_id) is None:
+            return None
+        return conversation.low_id, conversation.high_id
+
     def hold(self, conversation_id: str, now: datetime) -> None:
         """Accepts no message from now on, for a while."""
         self._conversations.use(conversation_id).hold_until = now + self._hold

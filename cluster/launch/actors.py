@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actors.hosts import services_of
+from actors.realtime.actor import remote_gateway
 from actors.sharding.host import remote_host
 from configs.contracts.loading import LOADER_ACTOR, NAMESPACE
 from configs.settings import Settings
@@ -42,19 +43,22 @@ def names(settings: Settings) -> dict[str, list[str]]:
         "swipes": [f"swipes-{slot}" for slot in range(plan.swipe_actors)],
         "messages": [f"messages-{slot}" for slot in range(plan.message_actors)],
         "cards": [f"cards-{slot}" for slot in range(plan.card_actors)],
+        "gateway": [f"gateway-{slot}" for slot in range(plan.gateways)],
     }
 
 
 def specs(settings: Settings) -> dict[str, Create]:
     """Actor name -> what creates it, or finds the one that runs."""
     made: dict[str, Create] = {}
-    loader, writer, host = remote_loader(), remote_writer(), remote_host()
+    loader, writer, host, gateway = remote_loader(), remote_writer(), remote_host(), remote_gateway()
     for component, members in names(settings).items():
         for name in members:
             if component == "loader":
                 made[name] = _creator(loader, name)
             elif component == "writer":
                 made[name] = _creator(writer, name, name)
+            elif component == "gateway":
+                made[name] = _creator(gateway, name, name)
             else:
                 made[name] = _creator(host, name, name, services_of)
     return made

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cluster.launch import cache, dead_letters, logs, verify, walk
 from cluster.launch.bench import commands as bench
+from cluster.launch.chat.command import chat
 from cluster.launch.ranking import commands as ranking
 from cluster.launch.state import read_state, running_settings, state_path
 from configs.contracts.errors import PlatformError
@@ -175,6 +176,7 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(ranking.app, name="ranking")
 app.command()(verify.verify)
+app.command()(chat)
 
 
 @app.command()

@@ -169,6 +169,18 @@ class Keeper:
         except (RayError, ValueError) as error:
             log.error("actor_not_created", actor=actor.name, kind=type(error).__name__)  # noqa: TRY400 - retried
 
+    async def drain(self, kind: str, timeout_s: float) -> None:
+        """Calls ``drain`` of every actor of a kind, which must not be probed any more; a failure is only logged."""
+        leaving = [actor for actor in self.watched.values() if actor.name.rpartition("-")[0] == kind]
+
+        async def one(actor: Watched) -> None:
+            try:
+                await asyncio.wait_for(actor.handle.drain.remote(), timeout_s)
+            except (RayError, TimeoutError) as error:
+                log.warning("actor_not_drained", actor=actor.name, kind=type(error).__name__)
+
+        await asyncio.gather(*(one(actor) for actor in leaving))
+
     def reports(self) -> list[ActorReport]:
         now = self._clock()
         return [actor.report(now) for actor in self.watched.values()]

@@ -32,10 +32,15 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
         return True
 
 
+def gateway_names(settings: Settings) -> list[str]:
+    """Names of the gateways' ports, in the order of their slots."""
+    return [f"gateway-{slot}" for slot in range(settings.plan.gateways)]
+
+
 def choose_ports(settings: Settings, known: Mapping[str, int]) -> dict[str, int]:
     """A port for everything: the known one while it is free, else another.
 
-    Raises ConfigurationError: the API's own port is taken; it is the caller's choice and never moved.
+    Raises ConfigurationError: the API's own port, or a configured one, is taken; it is the caller's choice and never moved.
     """
     if not is_free(settings.port, settings.bind):
         raise ConfigurationError("the API's port is in use; choose another with --port", port=settings.port)
@@ -46,6 +51,11 @@ def choose_ports(settings: Settings, known: Mapping[str, int]) -> dict[str, int]
     chosen["dashboard"] = _next(wanted, chosen)
     if settings.dashboard_port and chosen["dashboard"] != settings.dashboard_port:
         raise ConfigurationError("the dashboard's port is in use", port=settings.dashboard_port)
+    for slot, name in enumerate(gateway_names(settings)):
+        fixed = settings.realtime.ports[slot] if settings.realtime.ports else 0
+        if fixed and not is_free(fixed, settings.bind):
+            raise ConfigurationError("a realtime gateway's port is in use", port=fixed)
+        chosen[name] = fixed or _next(known.get(name, 0), chosen)
     chosen["replicas"] = _block(known.get("replicas", 0))
     return chosen
 

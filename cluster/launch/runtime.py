@@ -36,6 +36,7 @@ READY_DEADLINE_S = 3.0
 SERVE_SILENT_LIMIT_S = 30.0
 """Ray restarts Serve's controller by itself; when it stays away this long, a new runtime deploys again."""
 STOP_SERVING_S = 20.0
+DRAIN_GATEWAY_S = 10.0
 
 
 class Runtime:
@@ -125,6 +126,8 @@ class Runtime:
         log.info("runtime_step", step=step)
 
     async def _finish(self) -> None:
+        # First, so that clients are told while everything else still answers.
+        await self._keeper.drain("gateway", DRAIN_GATEWAY_S)
         try:
             await asyncio.wait_for(asyncio.to_thread(serving.stop), STOP_SERVING_S)
         except (RayError, RayServeException, TimeoutError) as error:

@@ -99,6 +99,9 @@ def _says(actor: ActorReport) -> str:
     unusual = [f"{name} {state}" for name, state in states.items() if state != "running"]
     ranking = actor.figures.get("services", {}).get("cards", {}).get("ranking", {})
     unusual += [f"refuses {version}: {why}" for version, why in ranking.get("refused", {}).items()]
+    gateway = actor.figures.get("gateway", {})
+    if gateway:
+        return f"{gateway['state']}, {gateway['sockets']} sockets on port {gateway['port']}"
     return ", ".join(unusual) or ("running" if states else f"{actor.figures.get('commands', '')} commands".strip())
 
 
@@ -121,7 +124,7 @@ def show(console: Console, found: PlatformStatus) -> None:
     for server in found.servers:
         servers.add_row(server.name, str(server.pid), _mark(server.runs), str(server.restarts), str(server.memory_mib))
     console.print(servers)
-    actors = Table("actor", "pid", "ready", "restored in", "epoch", "says", "replaced", title="Shards, writers, loader")
+    actors = Table("actor", "pid", "ready", "restored in", "epoch", "says", "replaced", title="Shards, writers, loader, gateways")
     for actor in found.actors:
         services = actor.figures.get("services", {})
         epochs = ", ".join(f"{name} {facts.get('epoch')}" for name, facts in services.items() if "epoch" in facts)

@@ -13,7 +13,7 @@ from typing import IO
 
 from cluster.embedded.process import ServerProcess
 from cluster.launch.backoff import Backoff
-from cluster.launch.ports import choose_ports
+from cluster.launch.ports import choose_ports, gateway_names
 from cluster.launch.prepare import prepare
 from cluster.launch.ray_head import RayHead, end_leftovers, environment, observers_give_way, session_root
 from cluster.launch.report import read_report
@@ -132,8 +132,11 @@ class Supervisor:
         assert self._servers is not None
         assert self._ray is not None
         self._step("migrating the database, creating topics")
-        settings = prepare(self._servers.settings().model_copy(update={
+        resolved = self._servers.settings()
+        gateways = tuple(self._state.ports[name] for name in gateway_names(resolved))
+        settings = prepare(resolved.model_copy(update={
             "ray_address": self._ray.address, "dashboard_port": self._state.ports["dashboard"], "data_dir": self._data,
+            "realtime": resolved.realtime.model_copy(update={"ports": gateways}),
         }))
         write_private(settings_path(self._data), settings.dump())
         return settings

@@ -1,10 +1,14 @@
-"""What `sugar up` prints when everything answers: addresses, and a walk from registration to match."""
+"""What `sugar up` prints when everything answers: addresses, and a walk from registration to two people talking."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from actors.realtime.actor import url_of
 from configs.settings import Settings
 
 WALK = r"""
@@ -24,12 +28,16 @@ curl -s "$API/matching/cards?limit=3" -H "Authorization: Bearer $ADA_TOKEN"; ech
 like "$ADA_TOKEN" "$BEN_ID"
 like "$BEN_TOKEN" "$ADA_ID"
 curl -s "$API/matching/matches" -H "Authorization: Bearer $ADA_TOKEN"; echo
+for NAME in Ada Ben; do echo "SUGAR_CHAT_PASSWORD='correct horse battery' {sugar} chat --url {url} --as $NAME-$$@example.com"; done
 """
 
 
 def walk(url: str) -> str:
-    """Shell commands (sh, curl, python3) that register two people and end with their match; ids are new each time."""
-    return WALK.format(url=url).strip()
+    """Shell commands (sh, curl, python3) that register two people and lead them to a match; ids are new each time.
+
+    The last lines that they print are the two commands that let both talk, each for a terminal of its own.
+    """
+    return WALK.format(url=url, sugar=Path(sys.executable).with_name("sugar")).strip()
 
 
 def show(console: Console, settings: Settings) -> None:
@@ -38,11 +46,12 @@ def show(console: Console, settings: Settings) -> None:
     table = Table("what", "where", title="The platform is ready")
     table.add_row("API", f"{url}/api/v1")
     table.add_row("API documentation", f"{url}/docs")
+    table.add_row("Realtime sockets", "  ".join(url_of(settings, slot) for slot in range(settings.plan.gateways)))
     table.add_row("Ray dashboard", f"http://127.0.0.1:{settings.dashboard_port}")
     table.add_row("Health, dependencies, metrics", f"{url}/health  {url}/ready  {url}/metrics")
     table.add_row("Data, keys and logs", str(settings.data_dir))
     console.print(table)
-    console.print("From registration to match, to copy into a shell:\n", style="bold")
+    console.print("From registration to match, to copy into a shell; then its last two lines, each in a terminal:\n", style="bold")
     # Never wrapped or highlighted: it is copied from here.
     console.out(walk(url), highlight=False)
     console.print("\nCtrl-C drains and stops. `sugar status` shows shards, replicas and lag.")

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 GATEWAYS: Final = "gateways"
-GATEWAY_STALE_MS: Final = 6_000
+GATEWAY_STALE_MS: Final = 3_000
 """A gateway writes its entry every second; one that has not for so long gets no new sockets."""
 
 DEVICES: Final = 10

@@ -33,10 +33,10 @@ from configs.contracts.read_model import (
     put_ranking,
     put_record,
 )
+from configs.contracts.telling import is_news, match_ended, match_told, notification_told
 from writers.loads.messages import stored_messages
 from writers.loads.people import load_credentials
 from writers.loads.ranking import present
-from writers.projections.telling import is_news, match_told, notification_told
 from writers.records import Fact
 
 ACTION_NAMES = {code: name for name, code in ACTION_CODES.items()}
@@ -130,15 +130,21 @@ def swipes(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes
 def matches(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """From the rows: a match that was recorded twice, or ended before, is theirs to tell."""
     pairs = {(record.event.payload.low_id, record.event.payload.high_id) for record in records}
-    begun = {
-        (record.event.payload.low_id, record.event.payload.high_id)
-        for record in records if isinstance(record.event.payload, Matched)
-    }
+    begun, ended = set(), set()
+    for record in records:
+        payload = record.event.payload
+        if isinstance(payload, Matched):
+            begun.add((payload.low_id, payload.high_id))
+        elif payload.generation and payload.reason != "blocked" and is_news(record.event.occurred_at):
+            # A block is the conversation shard's to tell: it knows whether there was still something to end.
+            ended.add((payload.low_id, payload.high_id))
     for low, high, status, generation, matched_at, version in conn.execute(
         MATCHED, ([low for low, _ in pairs], [high for _, high in pairs])
     ):
         if status != "active":
             into.operations += changes.ended(low, high, generation=generation, reason=status, version=version)
+            if (low, high) in ended:
+                into.told += (match_ended(low, high), match_ended(high, low))
             continue
         into.operations += changes.matched(low, high, matched_at=matched_at, generation=generation, version=version)
         if (low, high) in begun and is_news(matched_at):

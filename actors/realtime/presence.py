@@ -1,0 +1,111 @@
+"""Who is connected anywhere, how long ago they were last active, and delivered marks: in Redis only, never durable."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from time import time
+from typing import Any, Final, Protocol
+
+from configs.contracts import realtime as keys
+from configs.contracts.people import Bucket, activity_bucket
+from configs.contracts.read_model import read_record, record_key
+
+Command = tuple[str | bytes | int, ...]
+
+
+class Lane(Protocol):
+    """What is needed of ``cluster.connections.reading.Reads``."""
+
+    def raw(self, *commands: Command) -> Awaitable[list[Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One person's presence as others see it."""
+
+    online: bool
+    bucket: Bucket
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """What attaching a device found: whether it is the person's first, and whose sockets are over the bound."""
+
+    first: bool
+    over: tuple[str, ...]
+
+
+class Presences:
+    """Every method raises DependencyUnavailable when Redis does not answer."""
+
+    def __init__(self, lane: Lane, *, clock: Callable[[], float] = time) -> None:
+        self._lane = lane
+        self._clock = clock
+
+    async def attach(self, user_id: str, connection_id: str) -> Attached:
+        """Adds a device of a person; the bound of devices holds over all gateways."""
+        (found,) = await self._lane.raw((
+            "EVAL", keys.ATTACH_LUA, 2, keys.devices_key(user_id), keys.seen_key(user_id),
+            connection_id, self._now_ms(), keys.DEVICE_TTL_MS, keys.DEVICES, keys.SEEN_TTL_S,
+        ))
+        return Attached(found[0] == 0, tuple(name.decode() for name in found[1:]))
+
+    async def detach(self, user_id: str, connection_id: str) -> bool:
+        """Takes a device out; whether it was the person's last anywhere."""
+        (left,) = await self._lane.raw((
+            "EVAL", keys.DETACH_LUA, 2, keys.devices_key(user_id), keys.seen_key(user_id),
+            connection_id, self._now_ms(), keys.DEVICE_TTL_MS, keys.SEEN_TTL_S,
+        ))
+        return bool(left == 0)
+
+    async def refresh(self, devices: Sequence[tuple[str, str]]) -> None:
+        """Says of many (person, device) at once that they are still connected."""
+        now = self._now_ms()
+        if devices:
+            await self._lane.raw(*(
+                ("EVAL", keys.REFRESH_LUA, 2, keys.devices_key(user_id), keys.seen_key(user_id),
+                 connection_id, now, keys.DEVICE_TTL_MS, keys.SEEN_TTL_S)
+                for user_id, connection_id in devices
+            ))
+
+    async def look(self, user_ids: Sequence[str]) -> list[Seen]:
+        """The presence of each person, in order."""
+        now_ms = self._now_ms()
+        commands: list[Command] = []
+        for user_id in user_ids:
+            commands += (
+                ("ZCOUNT", keys.devices_key(user_id), now_ms - keys.DEVICE_TTL_MS, "+inf"),
+                ("GET", keys.seen_key(user_id)), ("GET", record_key(user_id)),
+            )
+        replies = await self._lane.raw(*commands) if commands else []
+        return [
+            self._seen(now_ms, *replies[start : start + 3]) for start in range(0, len(replies), 3)
+        ]
+
+    def _seen(self, now_ms: int, devices: int, seen: bytes | None, record: bytes | None) -> Seen:
+        if devices:
+            return Seen(online=True, bucket="now")
+        last_ms = float(seen) if seen else 0.0
+        if record is not None and (active := read_record(record).last_active_at) is not None:
+            last_ms = max(last_ms, datetime.fromisoformat(active).timestamp() * 1_000)
+        return Seen(online=False, bucket=activity_bucket((now_ms - last_ms) / 1_000 if last_ms else None))
+
+    async def delivered(self, user_id: str, conversation_id: str, seq: int) -> bool:
+        """Moves a person's delivered mark forward; whether it moved."""
+        (moved,) = await self._lane.raw((
+            "EVAL", keys.FORWARD_LUA, 1, keys.delivered_key(user_id), conversation_id, seq, keys.DELIVERED_TTL_S,
+        ))
+        return bool(moved)
+
+    async def tell(self, *publications: tuple[str, bytes]) -> None:
+        """Publishes (channel, payload) to every gateway that hears the channel."""
+        await self._lane.raw(*(("SPUBLISH", channel, payload) for channel, payload in publications))
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1_000)
+
+
+CHANGED: Final = b"changed"
+"""Payload on a presence channel: look again."""

@@ -1,0 +1,130 @@
+"""`sugar chat --as EMAIL`: one side of a conversation in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+
+from cluster.launch.chat.client import RealtimeClient, SignInRefused
+from cluster.launch.seeding import PASSWORD
+from cluster.launch.state import read_state
+from configs.contracts import frames
+from configs.contracts.errors import ConfigurationError, DependencyUnavailable
+
+console = Console(highlight=False)
+HISTORY = 20
+LEAVE_S = 5.0
+"""Seconds for what was typed last to be acknowledged when the input ends."""
+
+
+def chat(
+    email: Annotated[str, typer.Option("--as", help="Address of the person who chats.")],
+    password: Annotated[
+        str, typer.Option(envvar="SUGAR_CHAT_PASSWORD", help="Their password; the demo people's by default.")
+    ] = PASSWORD,
+    conversation: Annotated[str, typer.Option(help="Conversation id; the newest by default.")] = "",
+    url: Annotated[str, typer.Option(help="Root of the API; by default that of the platform on the data directory.")] = "",
+    data_dir: Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")] = Path(".sugar"),
+) -> None:
+    """Chat in a terminal: type a line and Enter; Ctrl-D leaves. Two terminals, two people, one conversation."""
+    try:
+        asyncio.run(_chat(url or _local(data_dir), email, password, conversation))
+    except KeyboardInterrupt:
+        console.print("left")
+    except httpx.HTTPError as error:
+        raise DependencyUnavailable("the API does not answer", kind=type(error).__name__) from error
+
+
+def _local(data_dir: Path) -> str:
+    state = read_state(data_dir)
+    if not state.running():
+        raise ConfigurationError("no platform runs on this data directory; name one with --url", data_dir=str(data_dir))
+    return f"http://127.0.0.1:{state.ports['api']}"
+
+
+async def _chat(url: str, email: str, password: str, conversation: str) -> None:
+    screen = Screen()
+    client = RealtimeClient(url, screen.show)
+    await client.sign_in(email, password)
+    listed = (await client.get("/messaging/conversations", limit=100))["conversations"]
+    wanted = [item for item in listed if conversation in ("", item["conversationId"])]
+    if not wanted:
+        raise ConfigurationError("there is no such conversation; match with somebody first", of=email)
+    chosen = wanted[0]
+    screen.begin(client, chosen["conversationId"], chosen["user"]["displayName"])
+    running = asyncio.create_task(client.run())
+    talking = asyncio.create_task(screen.talk())
+    done, _ = await asyncio.wait([running, talking], return_when=asyncio.FIRST_COMPLETED)
+    for task in (running, talking):
+        task.cancel()
+    await asyncio.gather(running, talking, return_exceptions=True)
+    await client.close()
+    for task in done:
+        if isinstance(error := task.exception(), SignInRefused):
+            raise error
+
+
+class Screen:
+    """Prints what comes and reads what is typed."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+        self._conversation = ""
+        self._other = ""
+
+    def begin(self, client: RealtimeClient, conversation_id: str, other: str) -> None:
+        self._client, self._conversation, self._other = client, conversation_id, other
+        console.print(f"[bold]with {other}[/bold] (conversation {conversation_id}); type and Enter, Ctrl-D leaves")
+        client.follow(conversation_id)
+
+    def show(self, frame: frames.ServerFrame) -> None:
+        if isinstance(frame, frames.Ready):
+            console.print("[dim]connected[/dim]")
+            self._client.say_soon(frames.Watch(conversation_ids=(self._conversation,)))
+        elif isinstance(frame, frames.Reconnect):
+            console.print("[dim]the gateway leaves; connecting elsewhere[/dim]")
+        elif isinstance(frame, frames.MatchTold | frames.Notification):
+            self._aside(frame)
+        elif isinstance(frame, frames.Error):
+            console.print(f"[red]{frame.title}[/red]")
+        elif getattr(frame, "conversation_id", "") == self._conversation:
+            self._here(frame)
+
+    def _aside(self, frame: frames.MatchTold | frames.Notification) -> None:
+        said = frame.title if isinstance(frame, frames.Notification) else f"a match {frame.status}"
+        console.print(f"[dim]({said})[/dim]", markup=True)
+
+    def _here(self, frame: frames.ServerFrame) -> None:
+        if isinstance(frame, frames.Message):
+            mine = frame.sender_id == self._client.user_id
+            console.print(f"{'me' if mine else self._other}: {frame.content}", markup=False)
+            if not mine:
+                for mark in (frames.MarkDelivered, frames.MarkRead):
+                    self._client.say_soon(mark(conversation_id=self._conversation, seq=frame.seq))
+        elif isinstance(frame, frames.TypingTold):
+            console.print(f"[dim]{self._other} is writing …[/dim]")
+        elif isinstance(frame, frames.Presence):
+            state = "online" if frame.online else f"away, last active: {frame.last_active_bucket}"
+            console.print(f"[dim]{self._other} is {state}[/dim]")
+        elif isinstance(frame, frames.Read) and frame.user_id != self._client.user_id:
+            console.print(f"[dim]{self._other} has read up to message {frame.seq}[/dim]")
+
+    async def talk(self) -> None:
+        """Sends each line; returns at the end of the input, once everything is acknowledged or after some seconds."""
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        while line := await reader.readline():
+            text = line.decode(errors="replace").strip()
+            if text:
+                await self._client.send(self._conversation, text)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._client.acknowledged(), LEAVE_S)
+        # What the other side sent at the same moment is still shown.
+        await asyncio.sleep(0.2)

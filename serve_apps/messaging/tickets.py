@@ -1,0 +1,61 @@
+"""The ticket that opens a realtime socket, and the gateway to open it on."""
+
+from __future__ import annotations
+
+import random
+from time import time
+
+import msgspec
+from fastapi import APIRouter
+from pydantic import Field
+
+from actors.sessions.tickets import TICKET_TTL_S, IssueTicket, TicketInvalid
+from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.realtime import GATEWAY_STALE_MS, GATEWAYS, GatewayEntry
+from serve_apps.dependencies import Dependencies
+from serve_apps.fields import Answer
+from serve_apps.identity import Deps, Person
+from serve_apps.problems import SIGNED_IN, Refused, errors
+
+router = APIRouter(prefix="/messaging", tags=["messaging"])
+
+_ENTRIES = msgspec.json.Decoder(GatewayEntry)
+
+
+class WsTicket(Answer):
+    url: str = Field(description="where to open the WebSocket; frames are in the AsyncAPI document")
+    ticket: str = Field(description="works once: as `?ticket=` of the URL, or in the first frame")
+    expires_in: int = Field(description="seconds")
+
+
+@router.post(
+    "/ws-ticket", operation_id="issueWsTicket", response_model=WsTicket, responses=errors(*SIGNED_IN),
+)
+async def issue_ws_ticket(person: Person, dependencies: Deps) -> WsTicket:
+    """A ticket for one realtime socket of this session, and where to open it; the socket ends with the access token."""
+    url = await _gateway_url(dependencies)
+    ticket = await dependencies.sessions.issue_ticket(IssueTicket(
+        family_id=person.family_id, user_id=person.user_id, permission_role=person.permission_role,
+        expires_at=person.expires_at,
+    ))
+    if isinstance(ticket, TicketInvalid):
+        raise Refused("unauthenticated")
+    return WsTicket(url=url, ticket=ticket, expires_in=TICKET_TTL_S)
+
+
+async def _gateway_url(dependencies: Dependencies) -> str:
+    """A living gateway at random, the emptier the likelier. Raises DependencyUnavailable: none lives.
+
+    At random, because entries are a second old: the emptiest one may just have died, and everybody would go there.
+    """
+    (found,) = await dependencies.reads.raw(("HGETALL", GATEWAYS))
+    fresh = time() * 1_000 - GATEWAY_STALE_MS
+    living = [
+        entry for value in found[1::2]
+        if not (entry := _ENTRIES.decode(value)).draining and entry.at_ms > fresh
+    ]
+    if not living:
+        raise DependencyUnavailable("no realtime gateway answers")
+    fullest = max(entry.sockets for entry in living)
+    weights = [fullest - entry.sockets + fullest / 2 + 1 for entry in living]
+    return random.choices(living, weights)[0].url  # noqa: S311  only a spread

@@ -1,0 +1,161 @@
+"""Pairs of people who chat over sockets and keep their own records of what was acknowledged and what they heard."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import psycopg
+from chaos.workload import PASSWORD, RETRY_S
+from running import Platform
+
+from cluster.launch.chat.client import RealtimeClient
+from configs.contracts import frames
+from configs.contracts.ids import match_id
+
+
+@dataclass(slots=True)
+class Talker:
+    """One device; ``acknowledged`` client id -> number, ``heard`` in the order of the client library."""
+
+    user_id: str
+    client: RealtimeClient
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, str] = field(default_factory=dict)
+    """Client id -> content of everything that was tried."""
+    heard: list[frames.Message] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def take(self, frame: frames.ServerFrame) -> None:
+        if isinstance(frame, frames.Ack):
+            known = self.acknowledged.setdefault(frame.client_message_id, frame.seq)
+            assert known == frame.seq, "one message was acknowledged with two numbers"
+        elif isinstance(frame, frames.Message):
+            self.heard.append(frame)
+        elif isinstance(frame, frames.Error):
+            self.errors[frame.code] += 1
+
+
+class Chatting:
+    """``pairs`` conversations of two devices each; ``run`` talks until ``stop``."""
+
+    def __init__(self, platform: Platform, *, pairs: int, seed: int) -> None:
+        self._platform = platform
+        self._pairs = pairs
+        self._random = random.Random(seed)
+        self._stopping = asyncio.Event()
+        self._running: list[asyncio.Task[None]] = []
+        self.conversations: dict[str, tuple[Talker, Talker]] = {}
+
+    async def __aenter__(self) -> Chatting:
+        async with httpx.AsyncClient(base_url=self._platform.url + "/api/v1", timeout=20.0) as http:
+            gate = asyncio.Semaphore(8)
+
+            async def one() -> None:
+                async with gate:
+                    await self._match(http)
+
+            await asyncio.gather(*(one() for _ in range(self._pairs)))
+        for talker in self.talkers:
+            self._running.append(asyncio.create_task(talker.client.run()))
+        async with asyncio.timeout(60):
+            while not all(talker.client.connections for talker in self.talkers):
+                await asyncio.sleep(0.1)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        for talker in self.talkers:
+            await talker.client.close()
+
+    @property
+    def talkers(self) -> list[Talker]:
+        return [talker for both in self.conversations.values() for talker in both]
+
+    async def _match(self, http: httpx.AsyncClient) -> None:
+        people = [await self._register(http, role) for role in ("sugar_baby", "sugar_daddy")]
+        conversation = match_id(people[0]["userId"], people[1]["userId"])
+        for me, other in (people, people[::-1]):
+            await self._ask(http, "/matching/swipe", {"targetUserId": other["userId"], "action": "like"}, me["accessToken"])
+        talkers = []
+        for person in people:
+            talker = Talker(person["userId"], None)  # type: ignore[arg-type]  # set in the next line
+            talker.client = RealtimeClient(self._platform.url, talker.take)
+            talker.client.use_tokens(person["userId"], person["accessToken"], person["refreshToken"])
+            talker.client.follow(conversation)
+            talkers.append(talker)
+        self.conversations[conversation] = (talkers[0], talkers[1])
+
+    async def _register(self, http: httpx.AsyncClient, role: str) -> dict[str, Any]:
+        return await self._ask(http, "/auth/register", {
+            "email": f"chat-{uuid.uuid4().hex}@example.com", "password": PASSWORD, "role": role, "displayName": "Chatty",
+            "birthDate": "1994-05-17",
+        }, "")
+
+    async def _ask(self, http: httpx.AsyncClient, path: str, body: Any, token: str) -> dict[str, Any]:
+        headers = {"Idempotency-Key": uuid.uuid4().hex} | ({"Authorization": f"Bearer {token}"} if token else {})
+        while True:
+            answer = await http.post(path, json=body, headers=headers)
+            if answer.status_code not in (429, 503, 404):
+                answer.raise_for_status()
+                found: dict[str, Any] = answer.json()
+                return found
+            await asyncio.sleep(RETRY_S)  # 404: the other's record is not written yet
+
+    async def run(self, *, pause_s: float = 0.25) -> None:
+        """Everybody sends at random until ``stop``; the next message goes out whether the last was acknowledged or not."""
+
+        async def talk(conversation: str, talker: Talker) -> None:
+            number = 0
+            while not self._stopping.is_set():
+                number += 1
+                client_id, content = uuid.uuid4().hex, f"{number} of {talker.user_id}"
+                talker.sent[client_id] = content
+                await talker.client.send(conversation, content, client_id)
+                await asyncio.sleep(pause_s * 2 * self._random.random())
+
+        await asyncio.gather(*(
+            talk(conversation, talker) for conversation, both in self.conversations.items() for talker in both
+        ))
+
+    async def finish(self, timeout_s: float = 90.0) -> None:
+        """Stops sending; returns once everything is acknowledged and everybody has heard everything."""
+        self._stopping.set()
+        async with asyncio.timeout(timeout_s):
+            for talker in self.talkers:
+                await talker.client.acknowledged()
+            while not all(self._complete(both) for both in self.conversations.values()):
+                await asyncio.sleep(0.1)
+
+    def _complete(self, both: tuple[Talker, Talker]) -> bool:
+        last = max((seq for talker in both for seq in talker.acknowledged.values()), default=0)
+        return all(talker.heard and talker.heard[-1].seq >= last for talker in both)
+
+    def check(self) -> int:
+        """Asserts that nothing acknowledged is lost, doubled or out of order, for any device, and in the rows; how many."""
+        count = 0
+        with psycopg.connect(self._platform.settings.database_url.get_secret_value()) as rows:
+            for conversation, both in self.conversations.items():
+                stored = rows.execute(
+                    "SELECT seq, sender_id::text, content FROM messages WHERE conversation_id = %s ORDER BY seq",
+                    (conversation,),
+                ).fetchall()
+                numbers = [seq for seq, _, _ in stored]
+                assert numbers == list(range(1, len(stored) + 1)), f"numbers in rows: {numbers}"
+                assert len({(sender, content) for _, sender, content in stored}) == len(stored), "a message is there twice"
+                by_number = {seq: (sender, content) for seq, sender, content in stored}
+                for talker in both:
+                    assert not talker.client._unacknowledged
+                    for client_id, seq in talker.acknowledged.items():
+                        assert by_number[seq] == (talker.user_id, talker.sent[client_id]), "not what was acknowledged"
+                    heard = [(frame.seq, frame.sender_id, frame.content) for frame in talker.heard]
+                    assert heard == stored[: len(heard)], "a device heard something else than the rows hold"
+                    count += len(talker.acknowledged)
+        return count
