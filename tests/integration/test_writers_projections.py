@@ -264,3 +264,43 @@ def test_a_pass_leaves_no_trace_where_no_like_stood_before(connections: tuple[Co
     assert client.exists(*listing_keys("like", other)) == 0
     assert client.hlen(listing_keys("like", third)[1]) == 1, "a late projection of the like must find its withdrawal"
     assert client.zcard(listing_keys("like", third)[0]) == 0
+
+
+def told(conn: Connection, facts: Sequence[Fact]) -> list[tuple[str, str, str]]:
+    """(person, frame type, status or title) of what sockets are told of these facts, once rows hold them."""
+    with conn.cursor() as cur, conn.transaction():
+        write_facts(cur, facts)
+    by_topic: dict[str, list[Fact]] = {}
+    for fact in facts:
+        by_topic.setdefault(TOPIC_OF[type(fact.event.payload)].name, []).append(fact)
+    frames = [(channel, json.loads(frame)) for channel, frame in changes_of(conn, by_topic).told]
+    return [(channel[4:-1], frame["type"], frame.get("status") or frame["title"]) for channel, frame in frames]
+
+
+def test_sockets_are_told_news_only_and_nothing_that_would_give_a_block_away(
+    connections: tuple[Connection, redis.Redis]
+) -> None:
+    conn, _ = connections
+    low, high = pair(new_id(), new_id())
+    match, note = match_id(low, high), new_id()
+    now = datetime.now(UTC)
+
+    def fact(number: int, payload: Payload, at: datetime = now) -> Fact:
+        return Fact(Event(new_id(), at, "k", payload), 1 << 40 | number, 0)
+
+    def ended(reason: Any, generation: int) -> Payload:
+        return events.Unmatched(match_id=match, low_id=low, high_id=high, generation=generation, ended_by=low, reason=reason)
+
+    matched = events.Matched(match_id=match, low_id=low, high_id=high, generation=1)
+    notified = events.NotificationSent(notification_id=note, user_id=low, kind="match", title="t")
+    assert told(conn, [fact(1, matched)]) == [(low, "match", "active"), (high, "match", "active")]
+    assert told(conn, [fact(2, notified)]) == [(low, "notification", "t")]
+    assert told(conn, [fact(3, events.NotificationRead(notification_id=note, user_id=low))]) == []
+    assert told(conn, [fact(4, ended("unmatched", 1))]) == [(low, "match", "ended"), (high, "match", "ended")]
+    assert told(conn, [fact(5, ended("blocked", 1))]) == []
+    other = pair(new_id(), new_id())
+    never = events.Unmatched(match_id=match_id(*other), low_id=other[0], high_id=other[1], generation=0, ended_by=other[0], reason="blocked")
+    assert told(conn, [fact(6, never)]) == []
+    long_ago = now - timedelta(hours=1)
+    old = events.NotificationSent(notification_id=new_id(), user_id=high, kind="match", title="old")
+    assert told(conn, [fact(7, old, long_ago)]) == []
