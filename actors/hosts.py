@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from actors.accounts.commands import SERVICE as ACCOUNTS
 from actors.accounts.shard import AccountService
 from actors.cards.shard import CardShard
+from actors.identities.commands import SERVICE as IDENTITIES
+from actors.identities.shard import IdentityService
 from actors.impressions.commands import SERVICE as IMPRESSIONS
 from actors.impressions.shard import ImpressionService
 from actors.messages.commands import SERVICE as MESSAGES
@@ -47,6 +49,7 @@ def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
         shards = shards_of(settings.log.partitions, settings.plan.identity_actors, slot)
         hosted: dict[str, Service] = {
             ACCOUNTS: AccountService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
+            IDENTITIES: IdentityService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
             SESSIONS: SessionService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
             IMPRESSIONS: ImpressionService(settings=settings, appender=appender, die=die),
             USERS: UserService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),

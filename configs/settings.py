@@ -107,6 +107,33 @@ class Auth(_Group):
     impression_key: SecretStr = Field(SecretStr(""), description="key of impression ids and cursors, 32 bytes hex")
 
 
+class Provider(_Group):
+    """One OpenID Connect provider; off while it has no audience."""
+
+    issuers: tuple[str, ...] = Field((), description="iss claims that are the provider's")
+    jwks_url: str = Field("", description="where its public keys are")
+    audiences: tuple[str, ...] = Field((), description="client ids of one's own apps (JSON list); empty: the provider is off")
+
+
+class Google(Provider):
+    issuers: tuple[str, ...] = Field(("https://accounts.google.com", "accounts.google.com"), description="iss claims that are Google's")
+    jwks_url: str = Field("https://www.googleapis.com/oauth2/v3/certs", description="where Google's public keys are")
+
+
+class Apple(Provider):
+    issuers: tuple[str, ...] = Field(("https://appleid.apple.com",), description="iss claims that are Apple's")
+    jwks_url: str = Field("https://appleid.apple.com/auth/keys", description="where Apple's public keys are")
+
+
+class Oidc(_Group):
+    """Providers whose id tokens sign in."""
+
+    google: Google = Google()
+    apple: Apple = Apple()
+    token_age_s: int = Field(600, ge=30, description="seconds after its issue in which an id token is taken; nonces are remembered for as long")
+    fetch_timeout_s: float = Field(3.0, gt=0, description="seconds a provider has to answer with its keys")
+
+
 class Mail(_Group):
     """What mails look like; where they go is ``SMTP_URL``."""
 
@@ -209,6 +236,7 @@ class Settings(BaseSettings):
     log: Log = Log()
     limits: Limits = Limits()
     auth: Auth = Auth()
+    oidc: Oidc = Oidc()
     mail: Mail = Mail()
     writing: Writing = Writing()
     realtime: Realtime = Realtime()

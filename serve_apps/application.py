@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from configs.settings import Settings, load_settings
 from serve_apps import hot
+from serve_apps.auth.oauth import router as oauth
 from serve_apps.auth.own_sessions import router as sessions
 from serve_apps.auth.passwords import router as passwords
 from serve_apps.auth.routes import router as auth
@@ -39,7 +40,7 @@ from serve_apps.users.routes import router as users
 
 PREFIX: Final = "/api/v1"
 ROUTERS: Final[tuple[APIRouter, ...]] = (
-    auth, passwords, sessions,
+    auth, oauth, passwords, sessions,
     users, blocking,
     matching, seen,
     messaging, sync, tickets,

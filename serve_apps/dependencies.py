@@ -11,6 +11,7 @@ import redis.asyncio
 
 from actors.accounts.client import AccountsClient
 from actors.cards.client import CardsClient
+from actors.identities.client import IdentitiesClient
 from actors.impressions.client import ImpressionsClient
 from actors.messages.client import ConversationsClient
 from actors.sessions.client import SessionsClient
@@ -24,6 +25,7 @@ from configs.contracts.access_tokens import AccessTokens
 from configs.process import quieten_collector
 from configs.settings import Settings
 from serve_apps.activity import Activity
+from serve_apps.auth.id_tokens import IdTokens
 from serve_apps.auth.rehashing import Rehashing
 from serve_apps.client_address import ClientAddresses
 from serve_apps.hashing import Passwords
@@ -69,6 +71,9 @@ class Dependencies:
     warm_messages: Warming
     pool: TracedPool
     accounts: AccountsClient
+    identities: IdentitiesClient
+    google: IdTokens
+    apple: IdTokens
     sessions: SessionsClient
     users: UsersClient
     swipes: SwipesClient
@@ -123,6 +128,9 @@ class Dependencies:
             warm_messages=warm_messages,
             pool=pool,
             accounts=accounts,
+            identities=IdentitiesClient(pool),
+            google=IdTokens(settings.oidc.google, settings.oidc),
+            apple=IdTokens(settings.oidc.apple, settings.oidc),
             sessions=SessionsClient(pool),
             users=users,
             swipes=swipes,

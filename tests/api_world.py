@@ -16,6 +16,7 @@ import numpy as np
 
 from actors.accounts.shard import AccountService
 from actors.cards.shard import CardShard
+from actors.identities.shard import IdentityService
 from actors.impressions.shard import ImpressionService
 from actors.messages.shard import MessageService
 from actors.sessions.shard import SessionService
@@ -65,7 +66,7 @@ class NoRows:
     async def _none(self, keys: Sequence[str]) -> Mapping[str, Any]:
         return {}
 
-    accounts = sessions = idempotency = conversations = _none
+    accounts = identities = sessions = idempotency = conversations = _none
 
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
         return {user_id: SwipeRows(NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS) for user_id in user_ids}
@@ -142,7 +143,9 @@ class Shards:
         if kind == "cards":
             return {"cards": CardShard(settings=self.settings, slot=slot, **common)}
         shards = shards_of(self.settings.log.partitions, self.settings.plan.identity_actors, slot)
-        kinds = (("accounts", AccountService), ("sessions", SessionService), ("users", UserService))
+        kinds = (
+            ("accounts", AccountService), ("identities", IdentityService), ("sessions", SessionService), ("users", UserService),
+        )
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
         messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, **common)
         return {"impressions": impressions, "messages": messages} | {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}

@@ -11,6 +11,7 @@ from typing import Any, Final
 import redis
 
 from cluster.connections.redis import apply, sync_client
+from configs.contracts.accounts import IdentityRow
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.loading import (
     LOADER_ACTOR,
@@ -31,7 +32,7 @@ from writers.loads.read_model import address_operations, people_operations
 from writers.loads.reader import RowReader
 
 METHODS: Final = (
-    "positions", "claim_epochs", "swipes", "accounts", "sessions", "idempotency", "people", "ranking",
+    "positions", "claim_epochs", "swipes", "accounts", "identities", "sessions", "idempotency", "people", "ranking",
     "warm_people", "warm_addresses", "warm_sessions",
     "conversations", "ordinals", "warm_conversations", "warm_messages",
 )
@@ -63,6 +64,9 @@ class Loader:
 
     async def sessions(self, family_ids: Sequence[str]) -> Mapping[str, SessionRow]:
         return await self._reader.rows(lambda conn: identity.sessions(conn, family_ids))
+
+    async def identities(self, hashes: Sequence[str]) -> Mapping[str, IdentityRow]:
+        return await self._reader.rows(lambda conn: identity.identities(conn, hashes))
 
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         return await self._reader.rows(lambda conn: identity.requests(conn, owner_ids))

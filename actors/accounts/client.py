@@ -12,6 +12,9 @@ from actors.accounts.commands import (
     CheckSession,
     EndSessions,
     IdempotencyConflict,
+    Incomplete,
+    Joined,
+    JoinIdentity,
     NotSignedIn,
     Register,
     Registered,
@@ -71,6 +74,10 @@ class AccountsClient:
     async def sign_in(self, command: SignIn) -> SignedIn | NotSignedIn:
         """Whether whoever knows the password may begin a session: Redis may hold an older password."""
         return cast(SignedIn | NotSignedIn, await self._ask(command))
+
+    async def join(self, command: JoinIdentity) -> Joined | Incomplete | NotSignedIn:
+        """The account of an identity whose address a provider vouches for."""
+        return cast(Joined | Incomplete | NotSignedIn, await self._ask(command))
 
     async def stands(self, command: CheckSession) -> bool:
         """Whether a session has survived everything that ends all sessions of an account."""

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Literal
 
 from actors.idempotency import IdempotencyConflict
-from configs.contracts.events import Role
+from configs.contracts.events import ProviderIdentity, Role
 
 __all__ = [
     "SERVICE", "AccountChanged", "AddressTaken", "AwaitsConfirmation", "CheckSession", "EndSessions", "IdempotencyConflict",
-    "NotSignedIn", "Register", "Registered", "Rehash", "Rehashed", "RequestToken", "ResetPassword", "SessionStands",
+    "Incomplete", "JoinIdentity", "Joined", "NotSignedIn", "Register", "Registered", "Rehash", "Rehashed", "RequestToken", "ResetPassword", "SessionStands",
     "SetPassword", "SignIn", "SignedIn", "TokenInvalid", "TokenRequested", "VerifyAddress",
 ]
 
@@ -39,6 +39,23 @@ class Register:
     verification_expires_at: datetime | None = None
     idempotency_key: str | None = None
     body_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinIdentity:
+    """A provider vouches that ``email`` is ``identity``'s: sign in to the account of the address, or register.
+
+    An account whose address nobody confirmed gives way to a new person. ``role``, ``display_name`` and ``birth_date`` are
+    needed for a new one (``user_id``, made by the caller); without one of them the answer is Incomplete.
+    """
+
+    email: str
+    email_hash: str
+    identity: ProviderIdentity
+    user_id: str
+    role: Role | None
+    display_name: str | None
+    birth_date: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +116,15 @@ class EndSessions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """May ``user_id``, who proved to know the password of ``stored``, begin a session?
+    """May ``user_id``, who proved to know the password of ``stored``, or to be ``identity_hash``, begin a session?
 
     ``confirmed``: only when the address is verified. Appends nothing.
     """
 
     email_hash: str
     user_id: str
-    stored: str
+    stored: str = ""
+    identity_hash: str | None = None
     confirmed: bool = False
 
 
@@ -184,6 +202,25 @@ class SignedIn:
 @dataclass(frozen=True, slots=True)
 class NotSignedIn:
     """The account is another person's, has another password by now, or its address is not confirmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The account that the identity signs in to; ``event_id`` of what linked it, now or before.
+
+    ``displaced``: the person whose unconfirmed account gave way. ``version`` is the event's.
+    """
+
+    user_id: str
+    event_id: str
+    version: int
+    displaced: str | None
+    registered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """A new person needs all of role, display name and birth date; nothing was recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,9 @@ same event, and a remembered request can be checked against the claim that it is
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
-from typing import Final
 
 from actors.accounts.commands import (
     AccountChanged,
@@ -21,6 +18,9 @@ from actors.accounts.commands import (
     CheckSession,
     EndSessions,
     IdempotencyConflict,
+    Incomplete,
+    Joined,
+    JoinIdentity,
     NotSignedIn,
     Register,
     Registered,
@@ -37,15 +37,17 @@ from actors.accounts.commands import (
     VerifyAddress,
 )
 from actors.entries import Entries
+from actors.folded import Folded
 from actors.idempotency import Remembered, Requests, request_key
 from actors.sharding.memory import Append, Decision
-from configs.contracts.accounts import AccountRow, Pending, after
+from configs.contracts.accounts import IDENTITIES, AccountRow, Pending, after, hash_of
 from configs.contracts.events import (
     TOPIC_OF,
     AccountRegistered,
     AddressTokenRequested,
     AddressVerified,
     Event,
+    IdentityLinked,
     PasswordRehashed,
     PasswordSet,
     Payload,
@@ -56,15 +58,13 @@ from configs.contracts.loading import IdempotencyRow
 from configs.contracts.topics import AUTH_ACCOUNTS
 
 SCOPE = "register"
-KEPT_EVENTS: Final = 32
-"""Newest events of one address that are kept apart, so that a predecessor's late one is folded in at its place."""
 
 AccountCommand = (
-    Register | Rehash | RequestToken | VerifyAddress | ResetPassword | SetPassword | EndSessions | SignIn | CheckSession
+    Register | JoinIdentity | Rehash | RequestToken | VerifyAddress | ResetPassword | SetPassword | EndSessions | SignIn | CheckSession
 )
 AccountAnswer = (
     Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict | Rehashed | TokenRequested | TokenInvalid
-    | AccountChanged | SignedIn | NotSignedIn | SessionStands
+    | AccountChanged | SignedIn | NotSignedIn | SessionStands | Joined | Incomplete
 )
 
 
@@ -81,45 +81,14 @@ class AccountRows:
     requests: Sequence[IdempotencyRow]
 
 
-class Account:
-    """One address: what rows and older events add up to, the newest events, and the requests that registered it."""
+class Account(Folded[AccountRow]):
+    """One address: its facts, and the requests that registered it."""
 
-    __slots__ = ("base", "base_version", "events", "loaded", "requests", "row")
+    __slots__ = ("requests",)
 
     def __init__(self) -> None:
-        self.loaded = False
-        self.base: AccountRow | None = None
-        self.base_version = 0
-        self.events: list[tuple[int, Event]] = []
-        self.row: AccountRow | None = None
+        super().__init__(after)
         self.requests: Requests | None = None
-
-    def take(self, event: Event, version: int) -> None:
-        """Takes in an event at its place; one that is known, or older than what was folded for good, changes nothing."""
-        if version <= self.base_version or any(known == version for known, _ in self.events):
-            return
-        insort(self.events, (version, event), key=itemgetter(0))
-        while len(self.events) > KEPT_EVENTS and self.loaded:
-            self.base_version, oldest = self.events.pop(0)
-            self.base = after(self.base, oldest, self.base_version)
-        self._fold()
-
-    def load(self, row: AccountRow | None) -> None:
-        """Puts the events above the row; a row older than what is folded already changes nothing."""
-        self.loaded = True
-        if row is not None and row.version > self.base_version:
-            self.base, self.base_version = row, row.version
-            self.events = [(version, event) for version, event in self.events if version > row.version]
-        self._fold()
-
-    def _fold(self) -> None:
-        self.row = self.base
-        for version, event in self.events:
-            self.row = after(self.row, event, version)
-
-    @property
-    def newest(self) -> int:
-        return self.events[-1][0] if self.events else self.base_version
 
     def registration(self, user_id: str) -> tuple[int, AccountRegistered] | None:
         """The registration of its holder, while it is among the newest events."""
@@ -159,6 +128,8 @@ class AccountMemory:
         row = account.row
         if isinstance(command, Register):
             return self._register(command, account, now)
+        if isinstance(command, JoinIdentity):
+            return _join(command, row, now)
         if isinstance(command, RequestToken):
             return _decided(_token_requested(command, row), now, lambda version: TokenRequested())
         if isinstance(command, VerifyAddress):
@@ -299,7 +270,38 @@ def _set_password(command: SetPassword, row: AccountRow, now: datetime) -> Decis
     return _decided(password, now, lambda version: AccountChanged(row.user_id, command.password_hash, verified, version))
 
 
+def _join(command: JoinIdentity, row: AccountRow | None, now: datetime) -> Decision[AccountAnswer]:
+    """Links a confirmed account; registers a new person, also in place of an account that nobody confirmed."""
+    hashed = hash_of(command.identity)
+    if row is not None and row.verified_at is not None:
+        linked_by = dict(row.security.identities).get(hashed)
+        if linked_by is not None:
+            return _answer(Joined(row.user_id, linked_by, 0, None))
+        if len(row.security.identities) >= IDENTITIES:
+            return _answer(NotSignedIn())
+        linked = IdentityLinked(user_id=row.user_id, email_hash=row.email_hash, identity=command.identity)
+        event_id = derived_id(hashed, f"linked:{row.user_id}")
+        return _decided(linked, now, lambda version: Joined(row.user_id, event_id, version, None), event_id=event_id)
+    if command.role is None or command.display_name is None or command.birth_date is None:
+        return _answer(Incomplete())
+    displaced = None if row is None else row.user_id
+    registered = AccountRegistered(
+        user_id=command.user_id, email=command.email, email_hash=command.email_hash, role=command.role,
+        display_name=command.display_name, birth_date=command.birth_date, address_verified=True,
+        identity=command.identity, displaces=displaced,
+    )
+    event_id = registration_id(command.user_id)
+    return _decided(
+        registered, now, lambda version: Joined(command.user_id, event_id, version, displaced, registered=True),
+        event_id=event_id,
+    )
+
+
 def _sign_in(command: SignIn, row: AccountRow) -> AccountAnswer:
+    if command.identity_hash is not None:
+        if row.status != "active" or command.identity_hash not in dict(row.security.identities):
+            return NotSignedIn()
+        return SignedIn(row.user_id, row.sessions_from)
     if row.status != "active" or row.password_hash != command.stored or (command.confirmed and row.verified_at is None):
         return NotSignedIn()
     return SignedIn(row.user_id, row.sessions_from)

@@ -22,6 +22,7 @@ RESTORING_RETRY_S = 0.1
 
 ACTOR_OF_SERVICE = {
     "accounts": "identity",
+    "identities": "identity",
     "sessions": "identity",
     "users": "identity",
     "impressions": "identity",

@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from configs.contracts.accounts import IdentityRow
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.loading import (
     LOADER_ACTOR,
@@ -62,6 +63,9 @@ class LoaderClient:
 
     async def sessions(self, family_ids: Sequence[str]) -> Mapping[str, SessionRow]:
         return await self._call("sessions", list(family_ids))  # type: ignore[no-any-return]
+
+    async def identities(self, hashes: Sequence[str]) -> Mapping[str, IdentityRow]:
+        return await self._call("identities", list(hashes))  # type: ignore[no-any-return]
 
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         return await self._call("idempotency", list(owner_ids))  # type: ignore[no-any-return]

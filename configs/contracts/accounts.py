@@ -13,11 +13,19 @@ from configs.contracts.events import (
     AddressTokenRequested,
     AddressVerified,
     Event,
+    IdentityClaimed,
+    IdentityLinked,
+    IdentityUsed,
     PasswordRehashed,
     PasswordSet,
+    ProviderIdentity,
     SessionsEnded,
 )
+from configs.contracts.ids import identity_hash
 
+IDENTITIES: Final = 8
+NONCES: Final = 32
+"""Nonces of one identity that are remembered; they live for minutes, and past this many sign-ins wait."""
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -35,6 +43,8 @@ class Security(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     verified_by: str | None = None
     """The token that verified the address, so that presenting it again is answered alike."""
     reset: Pending | None = None
+    identities: tuple[tuple[str, str], ...] = ()
+    """(hash, event that linked it) of the providers' identities that sign in to the account; at most ``IDENTITIES``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +83,8 @@ def after(row: AccountRow | None, event: Event, version: int) -> AccountRow | No
         return _registered(payload, event, version) if isinstance(payload, AccountRegistered) else None
     if version <= row.version:
         return row
+    if isinstance(payload, AccountRegistered) and payload.displaces == row.user_id and row.verified_at is None:
+        return _registered(payload, event, version)
     changed = row if isinstance(payload, AccountRegistered) or payload.user_id != row.user_id else _changed(
         row, payload, event, version
     )
@@ -84,8 +96,15 @@ def _registered(payload: AccountRegistered, event: Event, version: int) -> Accou
     return AccountRow(
         payload.email_hash, payload.user_id, payload.password_hash, version, email=payload.email,
         claimed_at=event.occurred_at, verified_at=event.occurred_at if payload.address_verified else None,
-        security=Security(verification=None if expires_at is None else Pending(event.event_id, expires_at)),
+        security=Security(
+            verification=None if expires_at is None else Pending(event.event_id, expires_at),
+            identities=() if payload.identity is None else ((hash_of(payload.identity), event.event_id),),
+        ),
     )
+
+
+def hash_of(identity: ProviderIdentity) -> str:
+    return identity_hash(identity.issuer, identity.subject)
 
 
 def _changed(row: AccountRow, payload: Any, event: Event, version: int) -> AccountRow:
@@ -103,6 +122,9 @@ def _changed(row: AccountRow, payload: Any, event: Event, version: int) -> Accou
         )
     if isinstance(payload, PasswordSet):
         return _password_set(row, payload, event, version)
+    if isinstance(payload, IdentityLinked):
+        linked = {hash_of(payload.identity): event.event_id} | dict(security.identities)
+        return replace(row, security=msgspec.structs.replace(security, identities=tuple(linked.items())))
     if isinstance(payload, SessionsEnded):
         return replace(row, sessions_from=version, kept_family=payload.kept_family_id)
     return row
@@ -118,3 +140,34 @@ def _password_set(row: AccountRow, payload: PasswordSet, event: Event, version: 
         row, password_hash=payload.password_hash, verified_at=verified_at, sessions_from=version,
         kept_family=payload.kept_family_id, security=security,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRow:
+    """Whose a provider's identity is, and the nonces that were used lately, after all its events up to ``version``."""
+
+    identity_hash: str
+    user_id: str
+    email_hash: str
+    version: int
+    issuer: str
+    subject: str
+    nonces: tuple[tuple[str, datetime], ...] = ()
+    """(hash, until), oldest first."""
+
+
+def identity_after(row: IdentityRow | None, event: Event, version: int) -> IdentityRow | None:
+    """The identity after one more of its events; the first claim in the log counts, a nonce is used by any."""
+    payload = event.payload
+    if not isinstance(payload, IdentityClaimed | IdentityUsed) or (row is not None and version <= row.version):
+        return row
+    if row is None:
+        if not isinstance(payload, IdentityClaimed):
+            return None
+        row = IdentityRow(
+            payload.identity_hash, payload.user_id, payload.email_hash, version, payload.identity.issuer,
+            payload.identity.subject,
+        )
+    used = (payload.identity.nonce_hash, payload.identity.nonce_until)
+    nonces = [held for held in row.nonces if held[1] > event.occurred_at and held[0] != used[0]]
+    return replace(row, version=version, nonces=(*nonces, used)[-NONCES:])

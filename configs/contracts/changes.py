@@ -67,13 +67,13 @@ _PAIR_LISTINGS: Final[tuple[Listing, ...]] = ("match", "conv")
 
 def created(
     user_id: str, role: Role, display_name: str, birth_date: str, *, email_hash: str, password_hash: str | None,
-    version: int,
+    version: int, verified: bool = False,
 ) -> tuple[Operation, ...]:
     """A new person: record, empty sets, credential. ``version`` is the account event's."""
     return (
         put_record(user_id, {"role": role, "displayName": display_name, "birthDate": birth_date}, 0),
         open_person(user_id),
-        put_credential(email_hash, Credential(user_id=user_id, password_hash=password_hash), version),
+        put_credential(email_hash, Credential(user_id=user_id, password_hash=password_hash, verified=verified), version),
     )
 
 

@@ -37,6 +37,15 @@ class Payload(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, k
     VERSION: ClassVar[int] = 1
 
 
+class ProviderIdentity(msgspec.Struct, frozen=True, rename="camel", kw_only=True, gc=False):
+    """Who an identity provider said somebody is, with the token's nonce, which works once, until ``nonce_until``."""
+
+    issuer: str
+    subject: str
+    nonce_hash: str
+    nonce_until: Instant
+
+
 class AccountRegistered(Payload, frozen=True, kw_only=True):
     """The one event of a registration: claim on the address, identity, credential and first session."""
 
@@ -53,6 +62,10 @@ class AccountRegistered(Payload, frozen=True, kw_only=True):
     verification_expires_at: Instant | None = None
     """Set: a token to confirm the address is mailed; until then nobody signs in. Its id is the event's."""
     address_verified: bool = False
+    identity: ProviderIdentity | None = None
+    """Registered by way of a provider, which vouches for the address."""
+    displaces: str | None = None
+    """The person whose unconfirmed claim on the address ends by this one."""
     idempotency_key: str | None = None
     body_digest: str | None = None
 
@@ -111,6 +124,34 @@ class SessionsEnded(Payload, frozen=True, kw_only=True):
     user_id: str
     email_hash: str
     kept_family_id: str | None = None
+
+
+class IdentityLinked(Payload, frozen=True, kw_only=True):
+    """The account can be signed in to by way of a provider that vouches for its address."""
+
+    TYPE: ClassVar[str] = "identity_linked"
+    user_id: str
+    email_hash: str
+    identity: ProviderIdentity
+
+
+class IdentityClaimed(Payload, frozen=True, kw_only=True):
+    """A provider's identity belongs to an account; the first in the log counts. Derived from what linked it."""
+
+    TYPE: ClassVar[str] = "identity_claimed"
+    identity_hash: str
+    user_id: str
+    email_hash: str
+    identity: ProviderIdentity
+
+
+class IdentityUsed(Payload, frozen=True, kw_only=True):
+    """Somebody signed in with a provider's token; its nonce is used up."""
+
+    TYPE: ClassVar[str] = "identity_used"
+    identity_hash: str
+    user_id: str
+    identity: ProviderIdentity
 
 
 class SessionStarted(Payload, frozen=True, kw_only=True):
@@ -473,6 +514,9 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.AUTH_ACCOUNTS, AddressVerified),
     (topics.AUTH_ACCOUNTS, PasswordSet),
     (topics.AUTH_ACCOUNTS, SessionsEnded),
+    (topics.AUTH_ACCOUNTS, IdentityLinked),
+    (topics.AUTH_IDENTITIES, IdentityClaimed),
+    (topics.AUTH_IDENTITIES, IdentityUsed),
     (topics.AUTH_SESSIONS, SessionStarted),
     (topics.AUTH_SESSIONS, SessionRotated),
     (topics.AUTH_SESSIONS, SessionRevoked),

@@ -51,6 +51,11 @@ def email_hash(address: str) -> EmailHash:
     return EmailHash(hashlib.md5(normalised_address(address).encode(), usedforsecurity=False).hexdigest())
 
 
+def identity_hash(issuer: str, subject: str) -> str:
+    """The md5 of a provider's identity in hex: the key of auth.identities (not a secret)."""
+    return hashlib.md5(f"{issuer} {subject}".encode(), usedforsecurity=False).hexdigest()
+
+
 def partition_of(key: str, partitions: int) -> int:
     """The partition of a key: the first 8 hex digits of its md5, modulo the partition count."""
     return int(hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()[:8], 16) % partitions

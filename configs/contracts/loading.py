@@ -13,12 +13,12 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.contracts.accounts import AccountRow
+from configs.contracts.accounts import AccountRow, IdentityRow
 from configs.contracts.ranking import RankingConfiguration
 
 __all__ = [
     "ACTION_BITS", "ACTION_CODES", "GENERATION_BITS", "LOADER_ACTOR", "NAMESPACE", "PAIR_BITS", "PAIR_CODES", "UNKNOWN_ROLE",
-    "AccountRow", "IdempotencyRow", "PackedIds", "PeopleRows", "Positions", "RowLoader", "SessionRow", "SwipeRows",
+    "AccountRow", "IdempotencyRow", "IdentityRow", "PackedIds", "PeopleRows", "Positions", "RowLoader", "SessionRow", "SwipeRows",
 ]
 
 ACTION_CODES = {"undone": 0, "like": 1, "pass": 2, "super_like": 3}
@@ -218,6 +218,10 @@ class RowLoader(Protocol):
 
     async def sessions(self, family_ids: Sequence[str]) -> Mapping[str, SessionRow]:
         """Only known families are in the answer."""
+        ...
+
+    async def identities(self, hashes: Sequence[str]) -> Mapping[str, IdentityRow]:
+        """Only identities that have an account are in the answer."""
         ...
 
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:

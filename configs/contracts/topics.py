@@ -25,6 +25,7 @@ class Topic:
 
 
 AUTH_ACCOUNTS = Topic("auth.accounts", "md5 of the normalised address", restricted=True)
+AUTH_IDENTITIES = Topic("auth.identities", "md5 of issuer and subject", restricted=True)
 AUTH_SESSIONS = Topic("auth.sessions", "token family", restricted=True)
 USER_CREATED = Topic("user.created", "user")
 USER_UPDATED = Topic("user.updated", "user")
@@ -41,6 +42,7 @@ RANKING_CONFIGURED = Topic("ranking.configured", "the word ranking")
 
 TOPICS = (
     AUTH_ACCOUNTS,
+    AUTH_IDENTITIES,
     AUTH_SESSIONS,
     USER_CREATED,
     USER_UPDATED,

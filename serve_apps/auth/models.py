@@ -25,6 +25,16 @@ class LoginBody(Body):
     password: Annotated[StrictStr, Field(min_length=1, max_length=256)]
 
 
+class OauthBody(Body):
+    """A provider's id token with the nonce that it was asked for; the rest for a new person only."""
+
+    id_token: Annotated[StrictStr, Field(min_length=1, max_length=8_192)]
+    nonce: Annotated[StrictStr, Field(min_length=16, max_length=128)]
+    role: Role | None = None
+    display_name: DisplayName | None = None
+    birth_date: BirthDate | None = None
+
+
 class VerifyBody(Body):
     """Exactly one of both: ``email`` has a token mailed, ``token`` confirms the address that it was mailed to."""
 

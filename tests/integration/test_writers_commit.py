@@ -14,7 +14,7 @@ import pytest
 from configs.contracts import events
 from configs.contracts.errors import DeadLetterLimit, PartitionFenced
 from configs.contracts.events import Event, encode
-from configs.contracts.ids import match_id, new_id, pair
+from configs.contracts.ids import identity_hash, match_id, new_id, pair
 from configs.contracts.ranking import RankingConfiguration
 from configs.settings import Settings
 from writers.commit import Committed, Failure, commit_batch, write_facts
@@ -29,7 +29,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 GENERATIONS = count(100)
 """Generations of their own for tests with dead letters: that table is shared."""
 TABLES = (
-    "users", "blocks", "reports", "notifications", "credentials", "sessions", "idempotency_keys", "swipes", "matches",
+    "users", "blocks", "reports", "notifications", "credentials", "identities", "sessions", "idempotency_keys", "swipes", "matches",
     "conversations", "messages", "read_marks", "device_tokens", "mails", "cards_served", "cards_seen",
 )
 
@@ -85,6 +85,7 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
     """One record of every event about two people, so that each sink writes something."""
     low, high = pair(user, other)
     match, family, note = match_id(user, other), new_id(), new_id()
+    identity = events.ProviderIdentity(issuer="i", subject=user, nonce_hash="n", nonce_until=START)
     payloads: list[events.Payload] = [
         events.AccountRegistered(
             user_id=user, email="a@example.com", email_hash=address, password_hash="one", role="sugar_baby",
@@ -95,6 +96,11 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
         events.AddressVerified(user_id=user, email_hash=address, token_id=note),
         events.PasswordSet(user_id=user, email_hash=address, password_hash="three", kept_family_id=family),
         events.SessionsEnded(user_id=user, email_hash=address),
+        events.IdentityLinked(user_id=user, email_hash=address, identity=identity),
+        events.IdentityClaimed(
+            identity_hash=identity_hash("i", user), user_id=user, email_hash=address, identity=identity
+        ),
+        events.IdentityUsed(identity_hash=identity_hash("i", user), user_id=user, identity=identity),
         events.SessionStarted(
             family_id=family, user_id=user, token_hash="00" * 32, expires_at=START, email_hash=address, signed_in_at=START,
             client="a phone",

@@ -285,3 +285,33 @@ async def test_another_password_ends_the_sessions_of_the_rows(settings: Settings
         listed = operation.args[0]
         assert isinstance(listed, bytes)
         assert (kept in listed.decode(), gone in listed.decode(), later in listed.decode()) == (True, False, True)
+
+
+async def test_who_gives_way_to_a_confirmed_owner_is_signed_out_and_shown_to_nobody(settings: Settings, writer: Writer) -> None:
+    old, new, family = new_id(), new_id(), new_id()
+    address, now = f"{old}@example.com", datetime.now(UTC)
+    account = email_hash(address)
+    identity = events.ProviderIdentity(issuer="i", subject=new, nonce_hash="n", nonce_until=now + timedelta(minutes=10))
+
+    def registered(user: str, **more: Any) -> tuple[Topic, str, Event]:
+        return topics.AUTH_ACCOUNTS, account, Event(new_id(), now, account, events.AccountRegistered(
+            user_id=user, email=address, email_hash=account, role="sugar_baby", display_name="A", birth_date="1990-01-01",
+            **more,
+        ))
+
+    await append(
+        settings, registered(old, password_hash="h", family_id=family, session_expires_at=now + timedelta(days=1)),
+    )
+    with open_rows(settings, "test") as conn:
+        def rows(statement: str, *values: Any) -> list[Any]:
+            return conn.execute(statement, values).fetchall()
+
+        await eventually(lambda: rows("SELECT 1 FROM sessions WHERE family_id = %s AND counter = 0", family))
+        await append(settings, registered(new, address_verified=True, identity=identity, displaces=old))
+        await eventually(lambda: rows("SELECT 1 FROM sessions WHERE family_id = %s AND revoked_at IS NOT NULL", family))
+        await eventually(lambda: rows("SELECT 1 FROM identities WHERE user_id = %s", new))
+        await eventually(lambda: rows(
+            "SELECT 1 FROM users WHERE id = %s AND preferences @> %s::jsonb", old, '{"discoverable": false}'
+        ))
+        await eventually(lambda: rows("SELECT 1 FROM users WHERE id = %s", new))
+        assert rows("SELECT user_id::text, password_hash FROM credentials WHERE email_hash = %s::uuid", account) == [(new, None)]

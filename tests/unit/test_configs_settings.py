@@ -100,6 +100,14 @@ def test_production_does_not_start_without(missing: str, monkeypatch: pytest.Mon
         load_settings("production")
 
 
+def test_a_provider_needs_only_its_audiences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise turning it on would forget whose tokens they are."""
+    monkeypatch.setenv("SUGAR_OIDC__GOOGLE__AUDIENCES", '["app"]')
+    google = load_settings("local").oidc.google
+    assert (google.audiences, "https://accounts.google.com" in google.issuers) == (("app",), True)
+    assert google.jwks_url.startswith("https://")
+
+
 def test_production_does_not_start_where_registration_tells_who_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (PRODUCTION | {"SUGAR_AUTH__CONFIRM_ADDRESS": "false"}).items():
         monkeypatch.setenv(name, value)

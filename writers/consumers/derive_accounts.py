@@ -6,15 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from configs.contracts import topics
+from configs.contracts.accounts import hash_of
 from configs.contracts.events import (
     TOPIC_OF,
     AccountRegistered,
     AddressTokenRequested,
     Event,
+    IdentityClaimed,
+    IdentityLinked,
     MailRequested,
     MailTemplate,
     PasswordSet,
+    PreferencesChanged,
+    ProviderIdentity,
     SessionRevoked,
     SessionsEnded,
     SessionStarted,
@@ -26,6 +33,7 @@ from configs.contracts.topics import Topic
 from writers.connections import Connection
 from writers.records import Fact
 
+Reason = Literal["password_changed", "logout", "administrator"]
 HOLDERS = "SELECT email_hash, user_id::text, email FROM credentials WHERE email_hash = ANY(%s::uuid[])"
 FAMILIES = """
 SELECT user_id::text, family_id::text, sessions_from FROM sessions
@@ -57,6 +65,7 @@ def holders_of(conn: Connection, facts: Sequence[Fact]) -> Holders:
         for email_hash, user_id, email in conn.execute(HOLDERS, ([payload.email_hash for payload in payloads],)):
             found.by_address[email_hash.hex] = Holder(user_id, email)
     ended = [payload.user_id for payload in payloads if isinstance(payload, PasswordSet | SessionsEnded)]
+    ended += [payload.displaces for payload in payloads if isinstance(payload, AccountRegistered) and payload.displaces]
     if ended:
         for user_id, family_id, sessions_from in conn.execute(FAMILIES, (ended,)):
             found.families.setdefault(user_id, []).append((family_id, sessions_from))
@@ -77,25 +86,56 @@ def follows_account(
         return
     if isinstance(payload, AccountRegistered):
         yield from _person(event, payload, refresh_key)
+        if payload.identity is not None:
+            yield _claim(event, payload.identity)
+        if payload.displaces is not None:
+            yield from _displaced(event, payload.displaces, holders)
         if payload.verification_expires_at is not None:
             yield _mail(event, holder, "verify_address", with_token=True)
+    elif isinstance(payload, IdentityLinked):
+        yield _claim(event, payload.identity)
     elif isinstance(payload, AddressTokenRequested):
         template: MailTemplate = "verify_address"
         if payload.purpose == "reset":
             template = "address_in_use" if payload.cause == "registration" else "reset_password"
         yield _mail(event, holder, template, with_token=True)
     elif isinstance(payload, PasswordSet | SessionsEnded):
-        reason: Literal["password_changed", "logout"] = (
+        reason: Reason = (
             "password_changed" if isinstance(payload, PasswordSet) else "logout"
         )
         for family_id, sessions_from in holders.families.get(payload.user_id, ()):
             if family_id != payload.kept_family_id and sessions_from < version:
-                yield topics.AUTH_SESSIONS, Event(
-                    derived_id(family_id, "revoked"), event.occurred_at, family_id,
-                    SessionRevoked(family_id=family_id, user_id=payload.user_id, reason=reason),
-                )
+                yield _revoked(event, payload.user_id, family_id, reason)
         if isinstance(payload, PasswordSet):
             yield _mail(event, holder, "password_changed", with_token=False)
+
+
+def _claim(event: Event, identity: ProviderIdentity) -> tuple[Topic, Event]:
+    """The claim, in case nobody came back to make it; the nonce is the sign-in's to use up."""
+    hashed, unused = hash_of(identity), msgspec.structs.replace(identity, nonce_until=event.occurred_at)
+    return topics.AUTH_IDENTITIES, Event(
+        derived_id(event.event_id, "identity"), event.occurred_at, hashed,
+        IdentityClaimed(
+            identity_hash=hashed, user_id=event.payload.user_id, email_hash=event.payload.email_hash, identity=unused
+        ),
+    )
+
+
+def _displaced(event: Event, user_id: str, holders: Holders) -> Iterator[tuple[Topic, Event]]:
+    """Somebody whose account gave way can never sign in again: no session is left, and nobody is shown their card."""
+    for family_id, _ in holders.families.get(user_id, ()):
+        yield _revoked(event, user_id, family_id, "administrator")
+    yield topics.USER_UPDATED, Event(
+        derived_id(event.event_id, "displaced"), event.occurred_at, user_id,
+        PreferencesChanged(user_id=user_id, discoverable=False),
+    )
+
+
+def _revoked(event: Event, user_id: str, family_id: str, reason: Reason) -> tuple[Topic, Event]:
+    return topics.AUTH_SESSIONS, Event(
+        derived_id(family_id, "revoked"), event.occurred_at, family_id,
+        SessionRevoked(family_id=family_id, user_id=user_id, reason=reason),
+    )
 
 
 def _person(event: Event, payload: AccountRegistered, refresh_key: bytes) -> Iterator[tuple[Topic, Event]]:

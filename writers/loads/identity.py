@@ -6,16 +6,21 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+from configs.contracts.accounts import IdentityRow
 from configs.contracts.loading import AccountRow, IdempotencyRow, SessionRow
 from configs.contracts.read_model import SESSIONS_SHOWN, Operation, SessionEntry, put_sessions
 from writers.connections import Connection
 from writers.sinks.accounts import COLUMNS, read_account
+from writers.sinks.identities import COLUMNS as IDENTITY_COLUMNS
+from writers.sinks.identities import read_identity
 
 REMEMBERED = 64
 
 ACCOUNTS = f"""
 SELECT {COLUMNS} FROM credentials WHERE email_hash = ANY(%s)
 """  # noqa: S608
+
+IDENTITIES = f"SELECT {IDENTITY_COLUMNS} FROM identities WHERE identity_hash = ANY(%s)"  # noqa: S608
 
 SESSIONS = """
 SELECT family_id, user_id::text, counter, token_hash, coalesce(rotated_at, revoked_at), expires_at,
@@ -47,6 +52,12 @@ def accounts(conn: Connection, email_hashes: Sequence[str]) -> Mapping[str, Acco
     """Only claimed addresses; keyed as they were asked for."""
     rows = conn.execute(ACCOUNTS, ([UUID(text) for text in email_hashes],)).fetchall()
     return {account.email_hash: account for account in map(read_account, rows)}
+
+
+def identities(conn: Connection, hashes: Sequence[str]) -> Mapping[str, IdentityRow]:
+    """Only identities that have an account; keyed as they were asked for."""
+    rows = conn.execute(IDENTITIES, ([UUID(text) for text in hashes],)).fetchall()
+    return {identity.identity_hash: identity for identity in map(read_identity, rows)}
 
 
 def sessions(conn: Connection, family_ids: Sequence[str]) -> Mapping[str, SessionRow]:

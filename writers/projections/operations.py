@@ -11,6 +11,7 @@ import psycopg
 
 from configs.contracts import changes, topics
 from configs.contracts.events import (
+    AccountRegistered,
     Matched,
     NotificationRead,
     NotificationSent,
@@ -82,6 +83,9 @@ def accounts(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Chang
         into.operations.append(put_credential(email_hash, credential, version))
     for record in records:
         payload = record.event.payload
+        if isinstance(payload, AccountRegistered) and payload.displaces is not None:
+            member = ended_member(payload.displaces, record.version, None)
+            into.revoked[member] = _milliseconds(record.event.occurred_at)
         if isinstance(payload, PasswordSet | SessionsEnded):
             member = ended_member(payload.user_id, record.version, payload.kept_family_id)
             into.revoked[member] = _milliseconds(record.event.occurred_at)
@@ -206,6 +210,7 @@ def ranking(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
 
 PROJECTIONS: Mapping[str, Project] = {
     topics.AUTH_ACCOUNTS.name: accounts,
+    topics.AUTH_IDENTITIES.name: nothing,
     topics.AUTH_SESSIONS.name: sessions,
     topics.USER_CREATED.name: created,
     topics.USER_UPDATED.name: updated,

@@ -8,6 +8,7 @@ from writers.sinks import (
     blocks,
     devices,
     idempotency,
+    identities,
     impressions,
     mails,
     matches,
@@ -23,6 +24,7 @@ from writers.sinks.base import Sink
 
 SINKS: tuple[Sink, ...] = (
     accounts.SINK,
+    identities.SINK,
     sessions.SINK,
     users.SINK,
     blocks.SINK,

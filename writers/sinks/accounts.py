@@ -14,6 +14,7 @@ from configs.contracts.events import (
     AccountRegistered,
     AddressTokenRequested,
     AddressVerified,
+    IdentityLinked,
     PasswordRehashed,
     PasswordSet,
     SessionsEnded,
@@ -98,6 +99,6 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
 
 SINK = Sink(
     "accounts",
-    (AccountRegistered, PasswordRehashed, AddressTokenRequested, AddressVerified, PasswordSet, SessionsEnded),
+    (AccountRegistered, PasswordRehashed, AddressTokenRequested, AddressVerified, PasswordSet, SessionsEnded, IdentityLinked),
     write,
 )
