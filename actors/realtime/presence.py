@@ -9,6 +9,7 @@ from time import time
 from typing import Any, Final, Protocol
 
 from configs.contracts import realtime as keys
+from configs.contracts.acknowledged import acknowledge
 from configs.contracts.people import Bucket, activity_bucket
 from configs.contracts.read_model import read_record, record_key
 
@@ -98,6 +99,10 @@ class Presences:
             "EVAL", keys.FORWARD_LUA, 1, keys.delivered_key(user_id), conversation_id, seq, keys.DELIVERED_TTL_S,
         ))
         return bool(moved)
+
+    async def acknowledged(self, user_id: str, notification_id: str) -> None:
+        """Notes that a device of the person shows a notification."""
+        await self._lane.raw(*acknowledge(user_id, notification_id, self._now_ms()))
 
     async def tell(self, *publications: tuple[str, bytes]) -> None:
         """Publishes (channel, payload) to every gateway that hears the channel."""

@@ -22,6 +22,7 @@ from configs.contracts.changes import rfc3339
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.frames import (
     Ack,
+    Acknowledge,
     Delivered,
     MarkDelivered,
     MarkRead,
@@ -55,12 +56,14 @@ class Talking:
         self._presences = presences
         self._marking: set[asyncio.Task[None]] = set()
 
-    async def carry_out(self, socket: Socket, frame: Send | MarkDelivered | MarkRead | Typing) -> None:
+    async def carry_out(self, socket: Socket, frame: Send | MarkDelivered | MarkRead | Acknowledge | Typing) -> None:
         """Raises DependencyUnavailable: it may have taken effect; the same frame again is safe."""
         if isinstance(frame, Send):
             await self._send(socket, frame)
         elif isinstance(frame, MarkRead):
             self._read(socket, frame)
+        elif isinstance(frame, Acknowledge):
+            await self._presences.acknowledged(socket.session.user_id, frame.notification_id)
         else:
             await self._hint(socket, frame)
 

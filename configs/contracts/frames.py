@@ -19,10 +19,10 @@ FRAME_BYTES: Final = 65_536
 """A text of 5,000 characters has at most 60,000 bytes when every character is escaped as two surrogates."""
 WATCHED_LIMIT: Final = 50
 
-ConversationId = Annotated[
-    str, msgspec.Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$(?!\\n)")
-]
+_Uuid = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$(?!\\n)")]
 """Python's ``$`` also stands before a last line feed; ``(?!\\n)`` says the same in every dialect."""
+ConversationId = _Uuid
+NotificationId = _Uuid
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 ClientMessageId = Annotated[str, msgspec.Meta(pattern="^[\\x21-\\x7e]{1,64}$(?!\\n)")]
 Token = Annotated[str, msgspec.Meta(min_length=1, max_length=4_096)]
@@ -68,6 +68,12 @@ class MarkRead(ClientFrame, frozen=True, kw_only=True, tag="read"):
     seq: Sequence
 
 
+class Acknowledge(ClientFrame, frozen=True, kw_only=True, tag="notification"):
+    """This device shows the notification, so it need not be pushed. Not durable, and not the same as having read it."""
+
+    notification_id: NotificationId
+
+
 class Typing(ClientFrame, frozen=True, kw_only=True, tag="typing"):
     """The person is writing; shown for a few seconds. At most one in two seconds is passed on."""
 
@@ -87,8 +93,10 @@ class Ping(ClientFrame, frozen=True, kw_only=True, tag="ping"):
     """Answered by ``pong``, for clients that cannot see protocol pings."""
 
 
-ClientFrames = Authenticate | Send | MarkDelivered | MarkRead | Typing | Watch | Ping
-CLIENT_FRAMES: Final[tuple[type[ClientFrame], ...]] = (Authenticate, Send, MarkDelivered, MarkRead, Typing, Watch, Ping)
+ClientFrames = Authenticate | Send | MarkDelivered | MarkRead | Acknowledge | Typing | Watch | Ping
+CLIENT_FRAMES: Final[tuple[type[ClientFrame], ...]] = (
+    Authenticate, Send, MarkDelivered, MarkRead, Acknowledge, Typing, Watch, Ping,
+)
 
 
 class ServerFrame(msgspec.Struct, frozen=True, rename="camel", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
@@ -169,7 +177,7 @@ class MatchTold(ServerFrame, frozen=True, kw_only=True, tag="match"):
 
 
 class Notification(ServerFrame, frozen=True, kw_only=True, tag="notification"):
-    """An entry of the notification list. May come twice; the id tells."""
+    """An entry of the notification list; a device that shows it answers with ``notification``. May come twice."""
 
     notification_id: str
     kind: str

@@ -79,6 +79,11 @@ class Chatting:
     def talkers(self) -> list[Talker]:
         return [talker for both in self.conversations.values() for talker in both]
 
+    @property
+    def connections(self) -> int:
+        """How many sockets have been opened so far."""
+        return sum(talker.client.connections for talker in self.talkers)
+
     async def _match(self, http: httpx.AsyncClient) -> None:
         people = [await self._register(http, role) for role in ("sugar_baby", "sugar_daddy")]
         conversation = match_id(people[0]["userId"], people[1]["userId"])
@@ -109,7 +114,7 @@ class Chatting:
                 return found
             await asyncio.sleep(RETRY_S)  # 404: the other's record is not written yet
 
-    async def run(self, *, pause_s: float = 0.25) -> None:
+    async def run(self, *, pause_s: float = 1.0) -> None:
         """Everybody sends at random until ``stop``; the next message goes out whether the last was acknowledged or not."""
 
         async def talk(conversation: str, talker: Talker) -> None:

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from actors.sharding.client import ActorPool
 from cluster.launch.ports import is_free
+from configs.contracts.acknowledged import acknowledged_key
 from configs.contracts.frames import (
     FRAME_BYTES,
     NOT_AUTHENTICATED_IN_TIME,
@@ -155,6 +156,14 @@ async def test_typing_is_told_to_the_other_member_only(pair: Any) -> None:
     assert await his.got("typing") == {"type": "typing", "conversationId": conversation, "userId": hers.person.user_id}
     await hers.settled()
     assert not hers.of("typing")
+
+
+async def test_a_notification_that_a_device_shows_is_noted_for_push(pair: Any, world: World) -> None:
+    hers, _, _, _, _ = pair
+    shown = new_id()
+    await hers.send("notification", notificationId=shown)
+    await hers.settled()
+    assert await world.dependencies.redis.zrange(acknowledged_key(hers.person.user_id), 0, -1) == [shown.encode()]
 
 
 async def test_presence_follows_the_other_members_devices_on_any_gateway(pair: Any) -> None:

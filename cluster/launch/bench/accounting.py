@@ -16,7 +16,7 @@ TITLES = {
     "haproxy": "haproxy -db",
     "replica": "ray::ServeReplica",
 }
-SERVING = ("haproxy", "replica", "gateway", "swipes", "identity", "cards", "ray system", "valkey", "broker")
+SERVING = ("haproxy", "replica", "gateway", "swipes", "identity", "messages", "cards", "ray system", "valkey", "broker")
 """Counted in the cost of a request."""
 APART = ("writer", "loader", "postgres", "supervision")
 """Shown apart: they work after the answer."""

@@ -18,7 +18,7 @@ from cluster.launch.bench import measure, requests
 from cluster.launch.bench.accounting import APART, SERVING, usage
 from cluster.launch.bench.geo import geo
 from cluster.launch.bench.shard import restart, shard
-from cluster.launch.bench.sockets import sockets
+from cluster.launch.bench.sockets import delivery, sockets
 from cluster.launch.report import read_report
 from cluster.launch.state import running_settings
 from configs.contracts.errors import ConfigurationError
@@ -32,6 +32,7 @@ app.command()(geo)
 app.command()(shard)
 app.command()(restart)
 app.command()(sockets)
+app.command()(delivery)
 console = Console(highlight=False)
 RESULTS = Path("bench-results")
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")]

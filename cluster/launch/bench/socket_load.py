@@ -5,6 +5,8 @@ input, one JSON answer a line on standard output:
 
     {"do": "open", "at_once": 200}       opens all sockets, authenticated by access token in the first frame
     {"do": "talk", "sockets": n, "seconds": s}   n of them send a ping frame every second; round-trip times
+    {"do": "chat", "pairs": [[conversation, sender, recipient], ...], "rate": r, "seconds": s}   numbers of sockets; the
+                                         senders send r messages a second together, or (0) the next at each ack
     {"do": "lose"}                       waits until sockets end, then brings each back by a new ticket from the API
     {"do": "close"}
 """
@@ -18,6 +20,7 @@ import resource
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,15 @@ TICKET_CONNECTIONS = 32
 _PING = b'{"type":"ping"}'
 _READY = b'"type":"ready"'
 _PONG = b'"type":"pong"'
+_MESSAGE = b'"type":"message"'
+_ACK = b'"type":"ack"'
+SETTLE_S = 3.0
+
+
+class _Told(msgspec.Struct, rename="camel"):
+    """What is looked at of message and ack frames."""
+
+    client_message_id: str
 
 
 class _Ticket(msgspec.Struct):
@@ -57,6 +69,7 @@ class Load:
         self._pinged: dict[int, float] = {}
         self._trips: list[float] = []
         self._closing = False
+        self._talk: Chat | None = None
 
     # -- what peers report
 
@@ -65,6 +78,8 @@ class Load:
             sent = self._pinged.pop(peer.number, None)
             if sent is not None:
                 self._trips.append(time.perf_counter() - sent)
+        elif self._talk is not None and (_MESSAGE in payload[:32] or _ACK in payload[:32]):
+            self._talk.heard(peer.number, _ACK in payload[:32], payload)
         elif _READY in payload[:32]:
             self._ready.add(peer.number)
             self._ready_at.append(time.perf_counter())
@@ -135,6 +150,14 @@ class Load:
             "p50_ms": round(float(np.percentile(trips, 50)), 2), "p99_ms": round(float(np.percentile(trips, 99)), 2),
         }
 
+    async def chat(self, pairs: list[tuple[str, int, int]], rate: float, seconds: float) -> dict[str, Any]:
+        """Messages from senders to recipients; latency from when each was due to the recipient's frame."""
+        self._talk = Chat(pairs, lambda number, text: self._peers[number].send(text))
+        try:
+            return await self._talk.run(rate, seconds)
+        finally:
+            self._talk = None
+
     async def lose(self) -> dict[str, Any]:
         """Every socket that ends comes back by a ticket, after a random delay of up to half a second."""
         deadline = time.perf_counter() + LOST_WAIT_S
@@ -203,6 +226,71 @@ class Load:
             peer.abort()
         await asyncio.sleep(0.2)
         return {"ends": dict(self._ends)}
+
+
+class Chat:
+    """One run of messages: when each was due, acknowledged and heard by its recipient."""
+
+    def __init__(self, pairs: list[tuple[str, int, int]], send: Callable[[int, bytes], None]) -> None:
+        self._pairs = pairs
+        self._send = send
+        self._by_sender = {sender: place for place, (_, sender, _) in enumerate(pairs)}
+        self._due: dict[str, float] = {}
+        self._acks: list[float] = []
+        self._deliveries: list[float] = []
+        self._closed_loop = False
+        self._sent = 0
+
+    def heard(self, number: int, ack: bool, payload: bytes) -> None:
+        due = self._due.get(msgspec.json.decode(payload, type=_Told).client_message_id)
+        if due is None:
+            return
+        late = time.perf_counter() - due
+        if ack:
+            self._acks.append(late)
+            if self._closed_loop:
+                self._next(self._by_sender[number], time.perf_counter())
+        elif number not in self._by_sender:
+            self._deliveries.append(late)
+
+    def _next(self, place: int, due: float) -> None:
+        conversation, sender, _ = self._pairs[place]
+        self._sent += 1
+        name = f"{sender}-{self._sent}-{due:.6f}"
+        self._due[name] = due
+        self._send(sender, msgspec.json.encode({
+            "type": "send", "conversationId": conversation, "clientMessageId": name,
+            "content": "See you at eight in front of the cinema?",
+        }))
+
+    async def run(self, rate: float, seconds: float) -> dict[str, Any]:
+        began = time.perf_counter()
+        self._closed_loop = not rate
+        if self._closed_loop:
+            for place in range(len(self._pairs)):
+                self._next(place, time.perf_counter())
+            await asyncio.sleep(seconds)
+            self._closed_loop = False
+        else:
+            for number in range(int(rate * seconds)):
+                due = began + number / rate
+                if (early := due - time.perf_counter()) > 0.0005:
+                    await asyncio.sleep(early)
+                self._next(number % len(self._pairs), due)
+        ended = time.perf_counter()
+        settled = ended + SETTLE_S
+        while len(self._deliveries) < self._sent and time.perf_counter() < settled:  # noqa: ASYNC110  ends by time too
+            await asyncio.sleep(0.01)
+        return {
+            "sent": self._sent, "acknowledged": len(self._acks), "delivered": len(self._deliveries),
+            "rate": round(len(self._acks) / (ended - began), 1), **_percentiles("ack", self._acks),
+            **_percentiles("delivery", self._deliveries),
+        }
+
+
+def _percentiles(name: str, seconds: list[float]) -> dict[str, float]:
+    values = np.array(seconds or [0.0]) * 1_000
+    return {f"{name}_p{share}_ms": round(float(np.percentile(values, share)), 2) for share in (50, 99)}
 
 
 async def serve(spec: dict[str, Any]) -> None:

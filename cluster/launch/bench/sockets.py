@@ -1,7 +1,9 @@
-"""`sugar bench sockets`: what a socket costs, how quickly sockets open, and how quickly they come back."""
+"""`sugar bench sockets` and `sugar bench delivery`: what a socket costs, how quickly sockets open and come back, and how
+quickly a message gets from one to another."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import httpx
 import psutil
 import typer
 from rich.console import Console
@@ -22,10 +25,11 @@ from rich.table import Table
 from actors.realtime.actor import url_of
 from cluster.connections.postgres import connect
 from cluster.launch.bench import requests
-from cluster.launch.bench.accounting import usage
+from cluster.launch.bench.accounting import SERVING, usage
 from cluster.launch.report import read_report
 from cluster.launch.state import running_settings
 from configs.contracts.errors import ConfigurationError
+from configs.contracts.ids import match_id
 from configs.contracts.realtime import DEVICES
 from configs.settings import Settings
 
@@ -131,6 +135,58 @@ def _generator(settings: Settings, people: list[requests.Caller], count: int) ->
             commands.close()
             process.terminate()
             process.wait(10)
+
+
+def delivery(
+    data_dir: Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")] = Path(".sugar"),
+    pairs: Annotated[int, typer.Option(help="Conversations, each of two connected people.", min=1, max=1_000)] = 200,
+    seconds: Annotated[float, typer.Option(help="Length of each run.", min=2, max=120)] = 15,
+) -> None:
+    """Messages from socket to socket, over two gateways when there are two: the peak, then half of it with open loop."""
+    settings = running_settings(data_dir)
+    people = _people(settings, 2 * pairs * DEVICES)[: 2 * pairs]
+    conversations = asyncio.run(_matched(settings, people))
+    runs = {}
+    with _generator(settings, people, 2 * pairs) as ask:
+        console.print(f"opened {ask({'do': 'open', 'at_once': 50})}")
+        chosen = [(conversation, 2 * number, 2 * number + 1) for number, conversation in enumerate(conversations)]
+        peak = 0.0
+        for title, share in (("closed loop", 0.0), ("half peak", 0.5)):
+            spent = usage(data_dir)
+            found = ask({"do": "chat", "pairs": chosen, "rate": peak * share, "seconds": seconds})
+            used = usage(data_dir).since(spent)
+            thousands = max(found["acknowledged"], 1) / 1_000
+            found["cpu_s_per_1000"] = {name: round(value / thousands, 4) for name, value in used.items()}
+            found["serving_cpu_s_per_1000"] = round(sum(used[name] for name in SERVING) / thousands, 3)
+            peak = peak or found["rate"]
+            runs[title] = found
+            console.print(f"{title}: {found}")
+        ask({"do": "close"})
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "delivery.json"
+    path.write_text(json.dumps(runs, indent=1))
+    console.print(f"written to {path}")
+
+
+async def _matched(settings: Settings, people: list[requests.Caller]) -> list[str]:
+    """The conversations of neighbours in the list, who like each other now if they did not before."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{settings.port}/api/v1", timeout=20.0) as client:
+        gate = asyncio.Semaphore(16)
+
+        async def like(one: requests.Caller, other: requests.Caller) -> None:
+            async with gate:
+                answer = await client.post(
+                    "/matching/swipe", json={"targetUserId": other.user_id, "action": "like"},
+                    headers={"Authorization": f"Bearer {one.token}"},
+                )
+                answer.raise_for_status()
+
+        both = list(zip(people[::2], people[1::2], strict=True))
+        await asyncio.gather(*(like(one, other) for one, other in both))
+        await asyncio.gather(*(like(other, one) for one, other in both))
+        # A conversation's shard hears of a match within moments.
+        await asyncio.sleep(3.0)
+        return [match_id(one.user_id, other.user_id) for one, other in both]
 
 
 def _report(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,8 +99,11 @@ class Screen:
             self._here(frame)
 
     def _aside(self, frame: frames.MatchTold | frames.Notification) -> None:
-        said = frame.title if isinstance(frame, frames.Notification) else f"a match {frame.status}"
-        console.print(f"[dim]({said})[/dim]", markup=True)
+        if isinstance(frame, frames.Notification):
+            self._client.say_soon(frames.Acknowledge(notification_id=frame.notification_id))
+            console.print(f"({frame.title})", markup=False, style="dim")
+        else:
+            console.print(f"[dim](a match is {frame.status})[/dim]")
 
     def _here(self, frame: frames.ServerFrame) -> None:
         if isinstance(frame, frames.Message):
@@ -118,13 +122,24 @@ class Screen:
 
     async def talk(self) -> None:
         """Sends each line; returns at the end of the input, once everything is acknowledged or after some seconds."""
-        reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        while line := await reader.readline():
-            text = line.decode(errors="replace").strip()
+        lines = _typed_lines()
+        while (text := await lines.get()) is not None:
             if text:
                 await self._client.send(self._conversation, text)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._client.acknowledged(), LEAVE_S)
         # What the other side sent at the same moment is still shown.
         await asyncio.sleep(0.2)
+
+
+def _typed_lines() -> asyncio.Queue[str | None]:
+    """Lines of the standard input, None at its end; a thread reads them, since a file or terminal cannot be awaited."""
+    loop, lines = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+
+    def read() -> None:
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(lines.put_nowait, line.strip())
+        loop.call_soon_threadsafe(lines.put_nowait, None)
+
+    threading.Thread(target=read, name="typing", daemon=True).start()
+    return lines
