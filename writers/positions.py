@@ -14,8 +14,10 @@ from writers.records import Place
 
 CLAIM = """
 INSERT INTO writer_positions AS stored (consumer, topic, partition, generation, next_offset, epoch)
-SELECT %(consumer)s, place.topic, place.partition, place.generation, 0, %(epoch)s
+SELECT %(consumer)s, place.topic, place.partition, place.generation, coalesce(begun.next_offset, 0), %(epoch)s
 FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(generations)s::int[]) AS place (topic, partition, generation)
+LEFT JOIN writer_positions AS begun ON begun.consumer = %(after)s AND begun.topic = place.topic
+     AND begun.partition = place.partition AND begun.generation = place.generation
 ON CONFLICT (topic, partition, consumer) DO UPDATE
 SET epoch = excluded.epoch, updated_at = now(),
     generation = greatest(stored.generation, excluded.generation),
@@ -65,11 +67,13 @@ class Ownership:
 
 
 def claim(
-    conn: Connection, consumer: str, places: Sequence[Place], generations: Mapping[str, int]
+    conn: Connection, consumer: str, places: Sequence[Place], generations: Mapping[str, int], *,
+    after: str | None = None,
 ) -> tuple[Ownership, dict[Place, int]]:
     """Takes the partitions over from whoever had them; returns the next offset of each.
 
-    A partition whose topic has begun a new generation starts at 0.
+    A partition whose topic has begun a new generation starts at 0; so does one that the consumer never had, or where
+    the consumer ``after`` is: the log may no longer begin at 0.
     Raises PartitionFenced: somebody claimed a partition later, or its rows belong to a later generation than ours.
     """
     with conn.transaction():
@@ -77,7 +81,7 @@ def claim(
         rows = conn.execute(
             CLAIM,
             {
-                "consumer": consumer, "epoch": epoch,
+                "consumer": consumer, "epoch": epoch, "after": after,
                 "topics": [topic for topic, _ in places], "partitions": [partition for _, partition in places],
                 "generations": [generations.get(topic, 1) for topic, _ in places],
             },

@@ -14,6 +14,7 @@ from configs.process import quieten_collector
 from configs.settings import Settings, load_settings
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
+from writers.consumers.deriving import ROWS
 from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.likes import Likes, settings_of
 from writers.consumers.mail import TOPICS as MAILED
@@ -21,6 +22,8 @@ from writers.consumers.mail import Mail
 from writers.loops import ConsumingThread
 from writers.projections.thread import ProjectionThread
 from writers.pruning import keep_pruning
+from writers.push.consumer import TOPICS as PUSHED_FROM
+from writers.push.consumer import PushConsumer, consumers_of
 from writers.rebuild import ReadModelKeeper
 from writers.records import Place
 from writers.rows import Rows
@@ -59,7 +62,7 @@ class Writer:
         )
         self._likes = ConsumingThread(
             settings_of(settings), f"{name}-likes", Likes(settings, name),
-            [(topic.name, partition) for topic in LIKES_FROM for partition in partitions], fenced=fenced,
+            [(topic.name, partition) for topic in LIKES_FROM for partition in partitions], fenced=fenced, after=ROWS,
         )
         self._mail_handler = Mail(settings)
         self._mail = ConsumingThread(
@@ -72,6 +75,19 @@ class Writer:
             stopped=lambda: self._rows.stopped,
         )
         self._stopping = threading.Event()
+        self._push = {
+            provider: PushConsumer(settings, name, provider, self._stopping) for provider in consumers_of(settings)
+        }
+        self._pushing = {
+            provider: ConsumingThread(
+                settings_of(settings), f"{name}-push-{provider}", consumer,
+                [(topic.name, partition) for topic in PUSHED_FROM for partition in partitions], fenced=fenced, after=ROWS,
+            )
+            for provider, consumer in self._push.items()
+        }
+        self._threads: tuple[ConsumingThread | ProjectionThread, ...] = (
+            self._rows, self._derive, self._likes, self._mail, self._projection, *self._pushing.values()
+        )
         # One of the writers does what must be done once in a platform.
         self._once = [] if slot else [
             threading.Thread(
@@ -87,7 +103,7 @@ class Writer:
         return self._rows.committed
 
     def start(self) -> None:
-        for thread in (self._rows, self._derive, self._likes, self._mail, self._projection):
+        for thread in self._threads:
             thread.start()
         for once in self._once:
             once.start()
@@ -95,10 +111,9 @@ class Writer:
     def stop(self) -> None:
         """Ends the threads between two batches."""
         self._stopping.set()
-        threads = (self._rows, self._derive, self._likes, self._mail, self._projection)
-        for thread in threads:
+        for thread in self._threads:
             thread.stop()
-        for thread in threads:
+        for thread in self._threads:
             thread.join(JOIN_S)
         for once in self._once:
             once.join(JOIN_S)
@@ -111,13 +126,33 @@ class Writer:
         return {
             "rows": self._rows.describe(), "derive": self._derive.describe(), "likes": self._likes.describe(),
             "projection": self._projection.describe(), "mail": self._mail.describe() | dict(self._mail_handler.figures),
+            **{f"push_{provider}": self._describe_push(provider) for provider in self._push},
             "epoch": self._rows.epoch, "dead_letters": self._rows_handler.dead_letters,
         }
+
+
+    def _describe_push(self, provider: str) -> dict[str, Any]:
+        figures = self._push[provider].describe()
+        stopped = {"state": f"stopped, keys refused: {figures['refused']}"} if figures["refused"] else {}
+        return self._pushing[provider].describe() | figures | stopped
+
+
+def push_figures(described: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """(provider, what) -> how many; what is an outcome, why something was not pushed, or ``stopped`` (1: keys refused)."""
+    figures: dict[tuple[str, str], float] = {}
+    for name, facts in described.items():
+        if name.startswith("push_"):
+            provider = name.removeprefix("push_")
+            for counts in (facts["delivered"], facts["skipped"]):
+                figures |= {(provider, what): count for what, count in counts.items()}
+            figures[(provider, "stopped")] = float(bool(facts["refused"]))
+    return figures
 
 
 def remote_writer() -> Any:
     """The Ray actor class; launch gives it name, lifetime and resources. Constructed with its name ``writer-N``."""
     import ray
+    from ray.util.metrics import Gauge
 
     class WriterActor:
         def __init__(self, name: str) -> None:
@@ -125,10 +160,17 @@ def remote_writer() -> Any:
             os.nice(NICENESS)
             self._writer = Writer(load_settings(), int(name.rpartition("-")[2]))
             self._writer.start()
+            self._push = Gauge(
+                "sugar_push", description="Pushes by provider and what became of them; of stopped, 1: its keys are refused.",
+                tag_keys=("writer", "provider", "of"),
+            )
             quieten_collector()
 
         async def ping(self) -> dict[str, Any]:
             """Liveness and figures for the keeper and status."""
-            return {"actor": self._name, "pid": os.getpid(), "ready": self._writer.ready, **self._writer.describe()}
+            described = self._writer.describe()
+            for (provider, what), value in push_figures(described).items():
+                self._push.set(value, {"writer": self._name, "provider": provider, "of": what})
+            return {"actor": self._name, "pid": os.getpid(), "ready": self._writer.ready, **described}
 
     return ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=10)(WriterActor)

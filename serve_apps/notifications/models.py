@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -128,6 +129,8 @@ class DeviceBody(Body):
     def _complete(self) -> Self:
         if (self.platform == "webpush") != (self.p256dh is not None and self.auth is not None):
             raise ValueError("webpush needs p256dh and auth, other platforms have neither")
+        if self.platform == "apns" and re.fullmatch(r"(?:[0-9A-Fa-f]{2}){32,100}", self.token) is None:
+            raise ValueError("an APNs token is hexadecimal")
         return self
 
 

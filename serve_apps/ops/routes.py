@@ -14,6 +14,7 @@ from actors.cards.commands import DeckQuery
 from actors.sessions.commands import RotateSession
 from actors.swipes.commands import Seen
 from configs.contracts.errors import PlatformError
+from configs.settings import Settings
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Answer
 from serve_apps.identity import Deps
@@ -58,10 +59,20 @@ async def ready(dependencies: Deps) -> Response:
     notes = [] if dependencies.addresses.sees_clients else [
         "no trusted proxy is configured: limits per client address see one address for everybody"
     ]
+    notes += push_notes(dependencies.settings)
     whole = all(said == "ok" for said in checks.values())
     found = Ready(status="ready" if whole else "not_ready", checks=checks, notes=notes)
     headers = None if whole else {"Retry-After": "1"}
     return JSONResponse(found.model_dump(by_alias=True), status_code=200 if whole else 503, headers=headers)
+
+
+def push_notes(settings: Settings) -> list[str]:
+    """What is not pushed, and why."""
+    off = [name for name in ("fcm", "apns", "webpush") if name not in settings.push.providers]
+    if not off:
+        return []
+    where = "kept in the outbox (sugar push)" if settings.push.outbox else "off"
+    return [f"push to {', '.join(off)} is {where}: no keys are configured"]
 
 
 async def _read_model(dependencies: Dependencies) -> str:

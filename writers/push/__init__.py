@@ -1,0 +1,1 @@
+"""Push: what notifications and messages mean for people's devices, and the providers that reach them."""
