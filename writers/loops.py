@@ -53,15 +53,12 @@ class ConsumingThread:
     dead letter limit of a topic it stops reading that topic, and says so in ``describe``, until it is started anew.
     """
 
-    def __init__(self, settings: Settings, name: str, handler: Handler, places: Sequence[Place], *, fenced: Stop,
-                 after: str | None = None) -> None:
-        """``after``: the consumer at whose position this one begins when it is new; without: at the log's beginning."""
+    def __init__(self, settings: Settings, name: str, handler: Handler, places: Sequence[Place], *, fenced: Stop) -> None:
         self._settings = settings
         self._name = name
         self._handler = handler
         self._places = tuple(places)
         self._fenced = fenced
-        self._after = after
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.committed: dict[Place, int] = {}
@@ -132,9 +129,7 @@ class ConsumingThread:
             if stored is not None:
                 self.committed = stored
                 return
-        self._owned, self.committed = claim(
-            conn, self._handler.consumer, self._places, self._generations, after=self._after
-        )
+        self._owned, self.committed = claim(conn, self._handler.consumer, self._places, self._generations)
 
     @property
     def epoch(self) -> int:

@@ -14,16 +14,21 @@ from writers.records import Place
 
 CLAIM = """
 INSERT INTO writer_positions AS stored (consumer, topic, partition, generation, next_offset, epoch)
-SELECT %(consumer)s, place.topic, place.partition, place.generation, coalesce(begun.next_offset, 0), %(epoch)s
+SELECT %(consumer)s, place.topic, place.partition, place.generation, 0, %(epoch)s
 FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(generations)s::int[]) AS place (topic, partition, generation)
-LEFT JOIN writer_positions AS begun ON begun.consumer = %(after)s AND begun.topic = place.topic
-     AND begun.partition = place.partition AND begun.generation = place.generation
 ON CONFLICT (topic, partition, consumer) DO UPDATE
 SET epoch = excluded.epoch, updated_at = now(),
     generation = greatest(stored.generation, excluded.generation),
     next_offset = CASE WHEN stored.generation < excluded.generation THEN 0 ELSE stored.next_offset END
 WHERE stored.epoch < excluded.epoch
 RETURNING topic, partition, generation, next_offset
+"""
+
+BEGIN = """
+INSERT INTO writer_positions (consumer, topic, partition, generation, next_offset, epoch)
+SELECT %(consumer)s, topic, partition, generation, next_offset, 0 FROM writer_positions
+WHERE consumer = %(after)s AND topic = ANY(%(topics)s)
+ON CONFLICT DO NOTHING
 """
 
 EPOCH = """
@@ -67,13 +72,12 @@ class Ownership:
 
 
 def claim(
-    conn: Connection, consumer: str, places: Sequence[Place], generations: Mapping[str, int], *,
-    after: str | None = None,
+    conn: Connection, consumer: str, places: Sequence[Place], generations: Mapping[str, int]
 ) -> tuple[Ownership, dict[Place, int]]:
     """Takes the partitions over from whoever had them; returns the next offset of each.
 
-    A partition whose topic has begun a new generation starts at 0; so does one that the consumer never had, or where
-    the consumer ``after`` is: the log may no longer begin at 0.
+    A partition whose topic has begun a new generation starts at 0, and so does one that the
+    consumer never had (``begin``).
     Raises PartitionFenced: somebody claimed a partition later, or its rows belong to a later generation than ours.
     """
     with conn.transaction():
@@ -81,7 +85,7 @@ def claim(
         rows = conn.execute(
             CLAIM,
             {
-                "consumer": consumer, "epoch": epoch, "after": after,
+                "consumer": consumer, "epoch": epoch,
                 "topics": [topic for topic, _ in places], "partitions": [partition for _, partition in places],
                 "generations": [generations.get(topic, 1) for topic, _ in places],
             },
@@ -96,6 +100,14 @@ def claim(
                 )
     owned = Ownership(consumer, epoch, dict(generations))
     return owned, {(topic, partition): int(offset) for topic, partition, _, offset in rows}
+
+
+def begin(conn: Connection, consumer: str, after: str, topics: Sequence[str]) -> None:
+    """Lets a consumer that is new begin where another one is: of an older log the beginning may be gone.
+
+    Before either of them runs, so that nothing falls between them.
+    """
+    conn.execute(BEGIN, {"consumer": consumer, "after": after, "topics": list(topics)})
 
 
 def read(conn: Connection, consumer: str, topics: Sequence[str]) -> dict[Place, StoredPosition]:

@@ -14,7 +14,6 @@ from configs.process import quieten_collector
 from configs.settings import Settings, load_settings
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
-from writers.consumers.deriving import ROWS
 from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.likes import Likes, settings_of
 from writers.consumers.mail import TOPICS as MAILED
@@ -62,7 +61,7 @@ class Writer:
         )
         self._likes = ConsumingThread(
             settings_of(settings), f"{name}-likes", Likes(settings, name),
-            [(topic.name, partition) for topic in LIKES_FROM for partition in partitions], fenced=fenced, after=ROWS,
+            [(topic.name, partition) for topic in LIKES_FROM for partition in partitions], fenced=fenced,
         )
         self._mail_handler = Mail(settings)
         self._mail = ConsumingThread(
@@ -81,7 +80,7 @@ class Writer:
         self._pushing = {
             provider: ConsumingThread(
                 settings_of(settings), f"{name}-push-{provider}", consumer,
-                [(topic.name, partition) for topic in PUSHED_FROM for partition in partitions], fenced=fenced, after=ROWS,
+                [(topic.name, partition) for topic in PUSHED_FROM for partition in partitions], fenced=fenced,
             )
             for provider, consumer in self._push.items()
         }

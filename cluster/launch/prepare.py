@@ -1,4 +1,4 @@
-"""What must hold before any shard or writer starts: the schema, the topics and their generations."""
+"""What must hold before any shard or writer starts: the schema, the topics, their generations, where new consumers begin."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from configs.contracts.topics import TOPICS
 from configs.settings import Settings
 from writers.generations import record
 from writers.migrations import migrate
+from writers.newcomers import begin_new
 
 
 def prepare(settings: Settings) -> Settings:
@@ -17,4 +18,5 @@ def prepare(settings: Settings) -> Settings:
     """
     migrate(settings)
     generations = record(settings, ensure_topics(settings, TOPICS))
+    begin_new(settings)
     return settings.model_copy(update={"log": settings.log.model_copy(update={"generations": generations})})

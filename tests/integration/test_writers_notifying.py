@@ -144,7 +144,7 @@ async def test_a_repetition_after_a_commit_that_was_cut_off_tells_the_same_once(
 
     def append_and_fail(self: Any, records: Any) -> None:
         real_append(self, records)
-        if raise_later:
+        if raise_later and self._name.endswith("-likes"):
             raise_later.clear()
             raise psycopg.OperationalError("cut off between acknowledgement and commit")
 
@@ -154,6 +154,8 @@ async def test_a_repetition_after_a_commit_that_was_cut_off_tells_the_same_once(
     writer.start()
     try:
         await append(settings, *(swipe(settings, liker, liked) for liker in likers))
+        await eventually(lambda: len(appended) >= 2)
+        await eventually(lambda: query("SELECT told FROM like_bursts WHERE user_id = %s", liked) == [(3,)])
         await eventually(lambda: query(LISTED, liked) == [("like", "3 people like you", {"count": "3"}, False)])
     finally:
         writer.stop()

@@ -1,0 +1,21 @@
+"""Consumers that an older platform did not have: they begin where its rows are, not at a past that may be gone."""
+
+from __future__ import annotations
+
+from cluster.connections.postgres import translated
+from configs.settings import Settings
+from writers.connections import open_rows
+from writers.consumers.deriving import ROWS
+from writers.consumers.likes import TOPICS as LIKES_FROM
+from writers.consumers.likes import Likes
+from writers.positions import begin
+from writers.push.consumer import TOPICS as PUSHED_FROM
+from writers.push.consumer import consumers_of
+
+
+def begin_new(settings: Settings) -> None:
+    """Gives new consumers their positions; while no writer runs. Raises DependencyUnavailable."""
+    with open_rows(settings, "prepare") as conn, translated():
+        begin(conn, Likes.consumer, ROWS, [topic.name for topic in LIKES_FROM])
+        for provider in consumers_of(settings):
+            begin(conn, f"push_{provider}", ROWS, [topic.name for topic in PUSHED_FROM])
