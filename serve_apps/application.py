@@ -18,8 +18,10 @@ from configs.settings import Settings, load_settings
 from serve_apps import hot
 from serve_apps.auth.oauth import router as oauth
 from serve_apps.auth.own_sessions import router as sessions
+from serve_apps.auth.passkeys import router as passkeys
 from serve_apps.auth.passwords import router as passwords
 from serve_apps.auth.routes import router as auth
+from serve_apps.auth.second_factor import router as second_factor
 from serve_apps.dependencies import Dependencies
 from serve_apps.edge import Edge
 from serve_apps.matching.cards import CARDS
@@ -40,7 +42,7 @@ from serve_apps.users.routes import router as users
 
 PREFIX: Final = "/api/v1"
 ROUTERS: Final[tuple[APIRouter, ...]] = (
-    auth, oauth, passwords, sessions,
+    auth, oauth, second_factor, passkeys, passwords, sessions,
     users, blocking,
     matching, seen,
     messaging, sync, tickets,

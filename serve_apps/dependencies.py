@@ -27,6 +27,7 @@ from configs.settings import Settings
 from serve_apps.activity import Activity
 from serve_apps.auth.id_tokens import IdTokens
 from serve_apps.auth.rehashing import Rehashing
+from serve_apps.auth.sealing import AccountSeals
 from serve_apps.client_address import ClientAddresses
 from serve_apps.hashing import Passwords
 from serve_apps.limits import PersonLimit, SharedLimits
@@ -96,6 +97,7 @@ class Dependencies:
     served: ServedCards
     refresh_key: bytes
     account_key: bytes
+    account_seals: AccountSeals
     metrics: ReplicaMetrics
 
     @classmethod
@@ -153,6 +155,7 @@ class Dependencies:
             served=ServedCards(impressions),
             refresh_key=bytes.fromhex(settings.auth.refresh_key.get_secret_value()),
             account_key=bytes.fromhex(settings.auth.account_key.get_secret_value()),
+            account_seals=AccountSeals(bytes.fromhex(settings.auth.account_key.get_secret_value())),
             metrics=ReplicaMetrics(lambda: made.counters(), lambda: made.gauges()),
         )
         return made

@@ -7,10 +7,15 @@ from typing import Any, cast
 from actors.accounts.commands import (
     SERVICE,
     AccountChanged,
+    AddPasskey,
     AddressTaken,
     AwaitsConfirmation,
     CheckSession,
+    DisableTotp,
+    EnableTotp,
     EndSessions,
+    Factors,
+    GetFactors,
     IdempotencyConflict,
     Incomplete,
     Joined,
@@ -19,6 +24,7 @@ from actors.accounts.commands import (
     Register,
     Registered,
     Rehash,
+    RemovePasskey,
     RequestToken,
     ResetPassword,
     SessionStands,
@@ -26,6 +32,8 @@ from actors.accounts.commands import (
     SignedIn,
     SignIn,
     TokenInvalid,
+    UseCode,
+    UsePasskey,
     VerifyAddress,
 )
 from actors.sharding.client import ActorPool
@@ -78,6 +86,20 @@ class AccountsClient:
     async def join(self, command: JoinIdentity) -> Joined | Incomplete | NotSignedIn:
         """The account of an identity whose address a provider vouches for."""
         return cast(Joined | Incomplete | NotSignedIn, await self._ask(command))
+
+    async def factors(self, email_hash: str, user_id: str | None = None) -> Factors | NotSignedIn:
+        """What the account signs in with beside its password."""
+        return cast(Factors | NotSignedIn, await self._ask(GetFactors(email_hash=email_hash, user_id=user_id)))
+
+    async def use_factor(self, command: UseCode | UsePasskey) -> SignedIn | NotSignedIn:
+        """Completes a sign-in; the code, and the ceremony, are used up, durable in the log before the answer."""
+        return cast(SignedIn | NotSignedIn, await self._ask(command))
+
+    async def change_factors(
+        self, command: EnableTotp | DisableTotp | AddPasskey | RemovePasskey
+    ) -> Factors | NotSignedIn:
+        """Adds or removes a way to sign in; NotSignedIn: refused as the command says."""
+        return cast(Factors | NotSignedIn, await self._ask(command))
 
     async def stands(self, command: CheckSession) -> bool:
         """Whether a session has survived everything that ends all sessions of an account."""

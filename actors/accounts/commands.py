@@ -7,12 +7,43 @@ from datetime import datetime
 from typing import Literal
 
 from actors.idempotency import IdempotencyConflict
+from configs.contracts.accounts import Passkey, Totp
 from configs.contracts.events import ProviderIdentity, Role
 
 __all__ = [
-    "SERVICE", "AccountChanged", "AddressTaken", "AwaitsConfirmation", "CheckSession", "EndSessions", "IdempotencyConflict",
-    "Incomplete", "JoinIdentity", "Joined", "NotSignedIn", "Register", "Registered", "Rehash", "Rehashed", "RequestToken", "ResetPassword", "SessionStands",
-    "SetPassword", "SignIn", "SignedIn", "TokenInvalid", "TokenRequested", "VerifyAddress",
+    "SERVICE",
+    "AccountChanged",
+    "AddPasskey",
+    "AddressTaken",
+    "AwaitsConfirmation",
+    "Challenge",
+    "CheckSession",
+    "DisableTotp",
+    "EnableTotp",
+    "EndSessions",
+    "Factors",
+    "GetFactors",
+    "IdempotencyConflict",
+    "Incomplete",
+    "JoinIdentity",
+    "Joined",
+    "NotSignedIn",
+    "Register",
+    "Registered",
+    "Rehash",
+    "Rehashed",
+    "RemovePasskey",
+    "RequestToken",
+    "ResetPassword",
+    "SessionStands",
+    "SetPassword",
+    "SignIn",
+    "SignedIn",
+    "TokenInvalid",
+    "TokenRequested",
+    "UseCode",
+    "UsePasskey",
+    "VerifyAddress",
 ]
 
 SERVICE = "accounts"
@@ -129,6 +160,84 @@ class SignIn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GetFactors:
+    """What else the account of ``user_id`` (None: of whoever holds the address) signs in with. Appends nothing."""
+
+    email_hash: str
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One ceremony: it can be completed once, until ``until``."""
+
+    challenge_id: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnableTotp:
+    """Ask for codes from now on; refused (NotSignedIn) while codes are asked for already."""
+
+    email_hash: str
+    user_id: str
+    sealed_secret: str
+    step: int
+    recovery_hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisableTotp:
+    """Ask for no codes any more."""
+
+    email_hash: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCode:
+    """Complete a sign-in that began under ``sessions_from`` by a code of ``step``, or a recovery code, once."""
+
+    email_hash: str
+    user_id: str
+    challenge: Challenge
+    sessions_from: int
+    step: int | None = None
+    recovery_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddPasskey:
+    """Add a verified credential; refused when there are too many, or its ceremony was completed before."""
+
+    email_hash: str
+    user_id: str
+    challenge: Challenge
+    credential_id: str
+    public_key: str
+    sign_count: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsePasskey:
+    """Sign in with a passkey whose signature the caller has checked. A counter that does not grow is a copied key's."""
+
+    email_hash: str
+    user_id: str
+    challenge: Challenge
+    credential_id: str
+    sign_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovePasskey:
+    email_hash: str
+    user_id: str
+    credential_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckSession:
     """Is a session, begun when the account's ``sessions_from`` was that, still one? Appends nothing."""
 
@@ -197,6 +306,8 @@ class SignedIn:
 
     user_id: str
     sessions_from: int
+    second_factor: bool = False
+    """A code is needed first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +332,16 @@ class Joined:
 @dataclass(frozen=True, slots=True)
 class Incomplete:
     """A new person needs all of role, display name and birth date; nothing was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """What the account signs in with beside its password."""
+
+    user_id: str
+    email: str
+    totp: Totp | None
+    passkeys: tuple[Passkey, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from actors.accounts.commands import (
     AwaitsConfirmation,
     CheckSession,
     EndSessions,
+    Factors,
     IdempotencyConflict,
     Incomplete,
     Joined,
@@ -36,6 +37,7 @@ from actors.accounts.commands import (
     TokenRequested,
     VerifyAddress,
 )
+from actors.accounts.factors import FactorCommand, decide_factor
 from actors.entries import Entries
 from actors.folded import Folded
 from actors.idempotency import Remembered, Requests, request_key
@@ -61,10 +63,11 @@ SCOPE = "register"
 
 AccountCommand = (
     Register | JoinIdentity | Rehash | RequestToken | VerifyAddress | ResetPassword | SetPassword | EndSessions | SignIn | CheckSession
+    | FactorCommand
 )
 AccountAnswer = (
     Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict | Rehashed | TokenRequested | TokenInvalid
-    | AccountChanged | SignedIn | NotSignedIn | SessionStands | Joined | Incomplete
+    | AccountChanged | SignedIn | NotSignedIn | SessionStands | Joined | Incomplete | Factors
 )
 
 
@@ -136,6 +139,9 @@ class AccountMemory:
             return _verify(command, row, now)
         if isinstance(command, ResetPassword):
             return _reset(command, row, now)
+        if isinstance(command, FactorCommand):
+            payload, answer = decide_factor(command, row, now)
+            return _answer(answer) if payload is None else _decided(payload, now, lambda version: answer)
         if row is None or row.user_id != command.user_id:
             return _answer(_refusal(command))
         if isinstance(command, Rehash):
@@ -301,10 +307,14 @@ def _sign_in(command: SignIn, row: AccountRow) -> AccountAnswer:
     if command.identity_hash is not None:
         if row.status != "active" or command.identity_hash not in dict(row.security.identities):
             return NotSignedIn()
-        return SignedIn(row.user_id, row.sessions_from)
+        return _admitted(row)
     if row.status != "active" or row.password_hash != command.stored or (command.confirmed and row.verified_at is None):
         return NotSignedIn()
-    return SignedIn(row.user_id, row.sessions_from)
+    return _admitted(row)
+
+
+def _admitted(row: AccountRow) -> SignedIn:
+    return SignedIn(row.user_id, row.sessions_from, second_factor=row.security.totp is not None)
 
 
 def _refusal(command: AccountCommand) -> AccountAnswer:

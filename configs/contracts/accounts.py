@@ -16,14 +16,23 @@ from configs.contracts.events import (
     IdentityClaimed,
     IdentityLinked,
     IdentityUsed,
+    PasskeyAdded,
+    PasskeyRemoved,
+    PasskeyUsed,
     PasswordRehashed,
     PasswordSet,
     ProviderIdentity,
+    SecondFactorUsed,
     SessionsEnded,
+    TotpDisabled,
+    TotpEnabled,
 )
 from configs.contracts.ids import identity_hash
 
 IDENTITIES: Final = 8
+PASSKEYS: Final = 10
+SPENT: Final = 32
+"""Challenges of one account that are remembered; they live for minutes, and past this many sign-ins wait."""
 NONCES: Final = 32
 """Nonces of one identity that are remembered; they live for minutes, and past this many sign-ins wait."""
 LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
@@ -36,6 +45,24 @@ class Pending(msgspec.Struct, frozen=True, rename="camel"):
     expires_at: datetime
 
 
+class Totp(msgspec.Struct, frozen=True, rename="camel"):
+    """The second factor: the encrypted secret, the last step whose code was used, hashes of recovery codes not used yet."""
+
+    sealed_secret: str
+    step: int
+    recovery: tuple[str, ...]
+
+
+class Passkey(msgspec.Struct, frozen=True, rename="camel"):
+    """One WebAuthn credential; ids and keys are base64url."""
+
+    credential_id: str
+    public_key: str
+    sign_count: int
+    name: str
+    added_at: datetime
+
+
 class Security(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """What signing in to one account needs beside the password; bounded, so that it travels and is stored whole."""
 
@@ -45,6 +72,12 @@ class Security(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     reset: Pending | None = None
     identities: tuple[tuple[str, str], ...] = ()
     """(hash, event that linked it) of the providers' identities that sign in to the account; at most ``IDENTITIES``."""
+
+    totp: Totp | None = None
+    passkeys: tuple[Passkey, ...] = ()
+    """At most ``PASSKEYS``."""
+    spent: tuple[tuple[str, datetime], ...] = ()
+    """(id, until) of challenges that were used up and have not expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +158,43 @@ def _changed(row: AccountRow, payload: Any, event: Event, version: int) -> Accou
     if isinstance(payload, IdentityLinked):
         linked = {hash_of(payload.identity): event.event_id} | dict(security.identities)
         return replace(row, security=msgspec.structs.replace(security, identities=tuple(linked.items())))
+    if isinstance(payload, TotpEnabled):
+        totp = Totp(payload.sealed_secret, payload.step, payload.recovery_hashes)
+        return replace(row, security=msgspec.structs.replace(security, totp=totp))
+    if isinstance(payload, TotpDisabled):
+        return replace(row, security=msgspec.structs.replace(security, totp=None))
+    if isinstance(payload, SecondFactorUsed | PasskeyAdded | PasskeyUsed | PasskeyRemoved):
+        return replace(row, security=_factor_used(security, payload, event))
     if isinstance(payload, SessionsEnded):
         return replace(row, sessions_from=version, kept_family=payload.kept_family_id)
     return row
+
+
+def _factor_used(
+    security: Security, payload: SecondFactorUsed | PasskeyAdded | PasskeyUsed | PasskeyRemoved, event: Event
+) -> Security:
+    totp, passkeys = security.totp, security.passkeys
+    if isinstance(payload, PasskeyRemoved):
+        left = tuple(key for key in passkeys if key.credential_id != payload.credential_id)
+        return msgspec.structs.replace(security, passkeys=left)
+    spent = tuple(held for held in security.spent if held[1] > event.occurred_at and held[0] != payload.challenge_id)
+    if isinstance(payload, SecondFactorUsed) and totp is not None:
+        totp = Totp(
+            totp.sealed_secret, max(totp.step, payload.step or 0),
+            tuple(code for code in totp.recovery if code != payload.recovery_hash),
+        )
+    elif isinstance(payload, PasskeyAdded):
+        added = Passkey(payload.credential_id, payload.public_key, payload.sign_count, payload.name, event.occurred_at)
+        passkeys = (*(key for key in passkeys if key.credential_id != added.credential_id), added)
+    elif isinstance(payload, PasskeyUsed):
+        passkeys = tuple(
+            msgspec.structs.replace(key, sign_count=max(key.sign_count, payload.sign_count))
+            if key.credential_id == payload.credential_id else key
+            for key in passkeys
+        )
+    return msgspec.structs.replace(
+        security, totp=totp, passkeys=passkeys, spent=(*spent, (payload.challenge_id, payload.challenge_until))[-SPENT:]
+    )
 
 
 def _password_set(row: AccountRow, payload: PasswordSet, event: Event, version: int) -> AccountRow:

@@ -21,7 +21,7 @@ Gender = Literal["woman", "man", "non_binary"]
 Platform = Literal["fcm", "apns", "webpush"]
 SwipeAction = Literal["like", "pass", "super_like"]
 MatchEnd = Literal["unmatched", "blocked", "undone"]
-MailTemplate = Literal["verify_address", "reset_password", "address_in_use", "password_changed"]
+MailTemplate = Literal["verify_address", "reset_password", "address_in_use", "password_changed", "sign_in_changed"]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its offset; one without is refused, since it could not be compared with any other."""
 
@@ -133,6 +133,73 @@ class IdentityLinked(Payload, frozen=True, kw_only=True):
     user_id: str
     email_hash: str
     identity: ProviderIdentity
+
+
+class TotpEnabled(Payload, frozen=True, kw_only=True):
+    """Signing in needs a time-based code (RFC 6238) from now on.
+
+    ``sealed_secret`` is encrypted with a key that is in no event; ``step`` is that of the code that proved the device.
+    """
+
+    TYPE: ClassVar[str] = "totp_enabled"
+    user_id: str
+    email_hash: str
+    sealed_secret: str
+    step: int
+    recovery_hashes: tuple[str, ...]
+
+
+class TotpDisabled(Payload, frozen=True, kw_only=True):
+    """Signing in needs no code any more."""
+
+    TYPE: ClassVar[str] = "totp_disabled"
+    user_id: str
+    email_hash: str
+
+
+class SecondFactorUsed(Payload, frozen=True, kw_only=True):
+    """A sign-in was completed by a code (of ``step``) or a recovery code; it, and the challenge, are used up."""
+
+    TYPE: ClassVar[str] = "second_factor_used"
+    user_id: str
+    email_hash: str
+    challenge_id: str
+    challenge_until: Instant
+    step: int | None = None
+    recovery_hash: str | None = None
+
+
+class PasskeyAdded(Payload, frozen=True, kw_only=True):
+    """A WebAuthn credential signs in to the account from now on; the challenge of its ceremony is used up."""
+
+    TYPE: ClassVar[str] = "passkey_added"
+    user_id: str
+    email_hash: str
+    credential_id: str
+    public_key: str
+    sign_count: int
+    name: str
+    challenge_id: str
+    challenge_until: Instant
+
+
+class PasskeyUsed(Payload, frozen=True, kw_only=True):
+    """Somebody signed in with a passkey; the challenge is used up."""
+
+    TYPE: ClassVar[str] = "passkey_used"
+    user_id: str
+    email_hash: str
+    credential_id: str
+    sign_count: int
+    challenge_id: str
+    challenge_until: Instant
+
+
+class PasskeyRemoved(Payload, frozen=True, kw_only=True):
+    TYPE: ClassVar[str] = "passkey_removed"
+    user_id: str
+    email_hash: str
+    credential_id: str
 
 
 class IdentityClaimed(Payload, frozen=True, kw_only=True):
@@ -515,6 +582,12 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.AUTH_ACCOUNTS, PasswordSet),
     (topics.AUTH_ACCOUNTS, SessionsEnded),
     (topics.AUTH_ACCOUNTS, IdentityLinked),
+    (topics.AUTH_ACCOUNTS, TotpEnabled),
+    (topics.AUTH_ACCOUNTS, TotpDisabled),
+    (topics.AUTH_ACCOUNTS, SecondFactorUsed),
+    (topics.AUTH_ACCOUNTS, PasskeyAdded),
+    (topics.AUTH_ACCOUNTS, PasskeyUsed),
+    (topics.AUTH_ACCOUNTS, PasskeyRemoved),
     (topics.AUTH_IDENTITIES, IdentityClaimed),
     (topics.AUTH_IDENTITIES, IdentityUsed),
     (topics.AUTH_SESSIONS, SessionStarted),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+import json
+from typing import Annotated, Any, Self
 
-from pydantic import Field, StrictStr, model_validator
+from pydantic import AfterValidator, Field, StrictStr, model_validator
 
 from configs.contracts.events import Role
 from serve_apps.fields import Address, Answer, BirthDate, Body, DisplayName, Password, Time
@@ -33,6 +34,86 @@ class OauthBody(Body):
     role: Role | None = None
     display_name: DisplayName | None = None
     birth_date: BirthDate | None = None
+
+
+Sealed = Annotated[StrictStr, Field(min_length=1, max_length=1_024)]
+Code = Annotated[StrictStr, Field(pattern=r"^[0-9]{6}$")]
+
+
+def _bounded(credential: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(credential)) > 16_384:
+        raise ValueError("is too long")
+    return credential
+
+
+Credential = Annotated[dict[str, Any], AfterValidator(_bounded), Field(description="a PublicKeyCredential as JSON")]
+
+
+class SecondFactorBody(Body):
+    """The challenge of a sign-in with exactly one of both codes."""
+
+    challenge: Sealed
+    code: Code | None = None
+    recovery_code: Annotated[StrictStr, Field(min_length=1, max_length=32)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.code is None) == (self.recovery_code is None):
+            raise ValueError("either code or recoveryCode")
+        return self
+
+
+class ConfirmTotpBody(Body):
+    enrolment: Sealed
+    code: Code
+
+
+class AddPasskeyBody(Body):
+    challenge: Sealed
+    credential: Credential
+    name: DisplayName
+
+
+class PasskeyLoginBody(Body):
+    challenge: Sealed
+    credential: Credential
+
+
+class SecondFactorNeeded(Answer):
+    """Signed in so far; ``challenge`` with a code completes it (`POST /auth/login/second-factor`) within 5 minutes."""
+
+    challenge: str
+    methods: list[str]
+    expires_in: int
+
+
+class Enrolment(Answer):
+    """A secret for an authenticator app; ``enrolment`` and a code of it turn codes on."""
+
+    enrolment: str
+    secret: str
+    otpauth_uri: str
+
+
+class RecoveryCodes(Answer):
+    recovery_codes: list[str]
+
+
+class PasskeyCeremony(Answer):
+    """WebAuthn options as JSON; ``challenge`` goes back with the credential."""
+
+    challenge: str
+    options: dict[str, Any]
+
+
+class Passkey(Answer):
+    passkey_id: str
+    name: str
+    added_at: Time
+
+
+class Passkeys(Answer):
+    passkeys: list[Passkey]
 
 
 class VerifyBody(Body):

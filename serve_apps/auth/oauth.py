@@ -7,7 +7,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from actors.accounts.commands import Incomplete, Joined, JoinIdentity, NotSignedIn, SignedIn, SignIn
@@ -19,7 +19,7 @@ from configs.contracts.people import MINIMUM_AGE_YEARS, age_years
 from configs.contracts.read_model import ended_member
 from serve_apps.auth.id_tokens import IdToken, IdTokens
 from serve_apps.auth.models import OauthBody, Tokens
-from serve_apps.auth.sessions import Begin, begun, client_of, name_of
+from serve_apps.auth.sessions import ASKS, Begin, asked_first, begun, client_of, name_of
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Address, DisplayName
 from serve_apps.identity import Deps
@@ -32,13 +32,13 @@ router = APIRouter(prefix="/auth/oauth", tags=["auth"])
 MINUTE_S: Final = 60
 ERRORS: Final = errors(
     *EVERYWHERE, *WITH_BODY, "identity_token_invalid", "address_unverified", "registration_incomplete", "underage", "not_found"
-)
+) | ASKS
 _ADDRESS: Final[TypeAdapter[str]] = TypeAdapter(Address)
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(DisplayName)
 
 
 @router.post("/google", operation_id="signInWithGoogle", response_model=Tokens, responses=ERRORS)
-async def google(body: OauthBody, request: Request, dependencies: Deps) -> Tokens:
+async def google(body: OauthBody, request: Request, dependencies: Deps) -> Tokens | Response:
     """Signs in with Google's id token, whose nonce works once. A new person must give role, name and birth date.
 
     Linked to the account of the address if both Google and we have confirmed it; an account that nobody confirmed gives
@@ -48,12 +48,12 @@ async def google(body: OauthBody, request: Request, dependencies: Deps) -> Token
 
 
 @router.post("/apple", operation_id="signInWithApple", response_model=Tokens, responses=ERRORS)
-async def apple(body: OauthBody, request: Request, dependencies: Deps) -> Tokens:
+async def apple(body: OauthBody, request: Request, dependencies: Deps) -> Tokens | Response:
     """Signs in with Apple's id token, as with Google's."""
     return await _sign_in(dependencies, dependencies.apple, body, request)
 
 
-async def _sign_in(dependencies: Dependencies, provider: IdTokens, body: OauthBody, request: Request) -> Tokens:
+async def _sign_in(dependencies: Dependencies, provider: IdTokens, body: OauthBody, request: Request) -> Tokens | Response:
     limit = dependencies.settings.limits.logins_per_address_a_minute
     await dependencies.limits.take((Rate("oauth-address", limit, MINUTE_S), client_of(dependencies, request)))
     if not provider.configured:
@@ -64,7 +64,7 @@ async def _sign_in(dependencies: Dependencies, provider: IdTokens, body: OauthBo
     return await to_the_end(_signed_in(dependencies, token, body, name_of(request)))
 
 
-async def _signed_in(dependencies: Dependencies, token: IdToken, body: OauthBody, client: str | None) -> Tokens:
+async def _signed_in(dependencies: Dependencies, token: IdToken, body: OauthBody, client: str | None) -> Tokens | Response:
     hashed = identity_hash(token.issuer, token.subject)
     identity = ProviderIdentity(
         issuer=token.issuer, subject=token.subject, nonce_hash=hashlib.sha256(body.nonce.encode()).hexdigest(),
@@ -80,6 +80,8 @@ async def _signed_in(dependencies: Dependencies, token: IdToken, body: OauthBody
     )
     if not isinstance(admitted, SignedIn):
         raise Refused("identity_token_invalid")
+    if (asked := asked_first(dependencies, admitted, account.email_hash)) is not None:
+        return asked
     return await begun(dependencies, Begin(
         user_id=admitted.user_id, email_hash=account.email_hash, sessions_from=admitted.sessions_from, client=client,
     ))

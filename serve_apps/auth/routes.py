@@ -12,7 +12,7 @@ from configs.contracts.ids import email_hash
 from configs.contracts.tokens import parse_refresh_token, refresh_token, token_hash
 from serve_apps.auth.models import Accepted, Jwk, Jwks, LoginBody, Me, RefreshBody, RegisterBody, Tokens
 from serve_apps.auth.registration import NewAccount, count_registration, registered
-from serve_apps.auth.sessions import Begin, accepted, begun, client_of, name_of, revoked, tokens
+from serve_apps.auth.sessions import ASKS, Begin, accepted, asked_first, begun, client_of, name_of, revoked, tokens
 from serve_apps.auth.signing_in import signed_in
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import IdempotencyKey, Success, body_digest
@@ -60,12 +60,15 @@ async def _registered(dependencies: Dependencies, request: Request, new: NewAcco
 
 
 @router.post(
-    "/login", operation_id="login", response_model=Tokens, responses=errors(*EVERYWHERE, *WITH_BODY, "wrong_credentials"),
+    "/login", operation_id="login", response_model=Tokens,
+    responses=errors(*EVERYWHERE, *WITH_BODY, "wrong_credentials") | ASKS,
 )
-async def login(body: LoginBody, request: Request, dependencies: Deps) -> Tokens:
-    """Signs in with address and password and starts a token family."""
+async def login(body: LoginBody, request: Request, dependencies: Deps) -> Tokens | Response:
+    """Signs in with address and password and starts a token family; 202 where a code completes it."""
     credential, admitted = await signed_in(dependencies, body.email, body.password, client_of(dependencies, request))
     address = email_hash(body.email)
+    if (asked := asked_first(dependencies, admitted, address)) is not None:
+        return asked
     tokens = await begun(dependencies, Begin(
         user_id=admitted.user_id, email_hash=address, sessions_from=admitted.sessions_from, client=name_of(request),
     ))

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, Final
 
 from fastapi import Request, Response
 
-from actors.accounts.commands import AccountChanged
+from actors.accounts.commands import AccountChanged, SignedIn
 from actors.sessions.commands import RevokeSession, StartSession
 from configs.contracts.ids import new_id
 from configs.contracts.read_model import ended_member
 from configs.contracts.tokens import refresh_token, token_hash
-from serve_apps.auth.models import Accepted, Tokens
+from serve_apps.auth.models import Accepted, SecondFactorNeeded, Tokens
 from serve_apps.auth.registration import session_end
+from serve_apps.auth.sealing import CEREMONY_S
 from serve_apps.dependencies import Dependencies
 
-CLIENT_LENGTH = 200
+CLIENT_LENGTH: Final = 200
+SECOND_FACTOR: Final = "second factor"
+ASKS: Final[dict[int | str, dict[str, Any]]] = {202: {
+    "model": SecondFactorNeeded, "description": "The account asks for a code first.",
+}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,17 @@ async def begun(dependencies: Dependencies, begin: Begin) -> Tokens:
         dependencies, begin.user_id, family_id, refresh, email_hash=begin.email_hash, sessions_from=begin.sessions_from,
         signed_in_at=now,
     )
+
+
+def asked_first(dependencies: Dependencies, admitted: SignedIn, email_hash: str) -> Response | None:
+    """The answer 202 with a challenge where the account asks for a code first; None: begin the session."""
+    if not admitted.second_factor:
+        return None
+    _, text = dependencies.account_seals.ceremony(
+        SECOND_FACTOR, email_hash=email_hash, user_id=admitted.user_id, sessions_from=admitted.sessions_from
+    )
+    asked = SecondFactorNeeded(challenge=text, methods=["totp", "recovery_code"], expires_in=CEREMONY_S)
+    return Response(asked.model_dump_json(by_alias=True), status_code=202, media_type="application/json")
 
 
 def tokens(

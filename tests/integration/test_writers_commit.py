@@ -96,6 +96,17 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
         events.AddressVerified(user_id=user, email_hash=address, token_id=note),
         events.PasswordSet(user_id=user, email_hash=address, password_hash="three", kept_family_id=family),
         events.SessionsEnded(user_id=user, email_hash=address),
+        events.TotpEnabled(user_id=user, email_hash=address, sealed_secret="s", step=1, recovery_hashes=("r",)),
+        events.SecondFactorUsed(user_id=user, email_hash=address, challenge_id="c", challenge_until=START, step=2),
+        events.TotpDisabled(user_id=user, email_hash=address),
+        events.PasskeyAdded(
+            user_id=user, email_hash=address, credential_id="c", public_key="p", sign_count=1, name="n", challenge_id="d",
+            challenge_until=START,
+        ),
+        events.PasskeyUsed(
+            user_id=user, email_hash=address, credential_id="c", sign_count=2, challenge_id="e", challenge_until=START
+        ),
+        events.PasskeyRemoved(user_id=user, email_hash=address, credential_id="c"),
         events.IdentityLinked(user_id=user, email_hash=address, identity=identity),
         events.IdentityClaimed(
             identity_hash=identity_hash("i", user), user_id=user, email_hash=address, identity=identity

@@ -19,12 +19,16 @@ from configs.contracts.events import (
     IdentityLinked,
     MailRequested,
     MailTemplate,
+    PasskeyAdded,
+    PasskeyRemoved,
     PasswordSet,
     PreferencesChanged,
     ProviderIdentity,
     SessionRevoked,
     SessionsEnded,
     SessionStarted,
+    TotpDisabled,
+    TotpEnabled,
     UserCreated,
 )
 from configs.contracts.ids import derived_id
@@ -99,6 +103,8 @@ def follows_account(
         if payload.purpose == "reset":
             template = "address_in_use" if payload.cause == "registration" else "reset_password"
         yield _mail(event, holder, template, with_token=True)
+    elif isinstance(payload, TotpEnabled | TotpDisabled | PasskeyAdded | PasskeyRemoved):
+        yield _mail(event, holder, "sign_in_changed", with_token=False)
     elif isinstance(payload, PasswordSet | SessionsEnded):
         reason: Reason = (
             "password_changed" if isinstance(payload, PasswordSet) else "logout"

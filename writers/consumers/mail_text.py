@@ -32,6 +32,11 @@ _TEXTS: Final[dict[MailTemplate, tuple[str, str]]] = {
         "If you have forgotten its password, choose a new one with this token:\n\n{token}\n\n"
         "It works once and signs you out everywhere. If it was not you, you need not do anything.",
     ),
+    "sign_in_changed": (
+        "A way to sign in to your account was changed",
+        "A second factor or a passkey of your account was added or removed. "
+        "If it was not you, choose a new password and end all sessions now.",
+    ),
     "password_changed": (
         "Your password was changed",
         "The password of your account was changed, and every other device was signed out. "

@@ -15,9 +15,15 @@ from configs.contracts.events import (
     AddressTokenRequested,
     AddressVerified,
     IdentityLinked,
+    PasskeyAdded,
+    PasskeyRemoved,
+    PasskeyUsed,
     PasswordRehashed,
     PasswordSet,
+    SecondFactorUsed,
     SessionsEnded,
+    TotpDisabled,
+    TotpEnabled,
 )
 from writers import columns
 from writers.records import Fact
@@ -99,6 +105,7 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
 
 SINK = Sink(
     "accounts",
-    (AccountRegistered, PasswordRehashed, AddressTokenRequested, AddressVerified, PasswordSet, SessionsEnded, IdentityLinked),
+    (AccountRegistered, PasswordRehashed, AddressTokenRequested, AddressVerified, PasswordSet, SessionsEnded, IdentityLinked,
+     TotpEnabled, TotpDisabled, SecondFactorUsed, PasskeyAdded, PasskeyUsed, PasskeyRemoved),
     write,
 )
