@@ -6,8 +6,9 @@
         platform.cards(user_id)
 
 ``local`` takes the data directory of a platform on this machine. ``remote`` needs what an operator's machine has: the
-platform's settings (``DATABASE_URL``, ``KAFKA_BROKERS``, ``SUGAR_AUTH__…``) and the API's URL; ``explain`` and
-``refresh`` work on the machine that runs the platform's head node only.
+platform's settings (``DATABASE_URL``, ``KAFKA_BROKERS``, ``SUGAR_AUTH__…``) and the API's URL, not that of a public edge,
+which refuses the service token of ``explain``. ``refresh`` works on the machine of the platform's head node only: its
+export names people and never leaves the cluster; elsewhere ``ranking.refresh_period_s`` does it.
 """
 
 from __future__ import annotations
@@ -179,15 +180,17 @@ class PlatformClient:
 
         Raises NotExplained: one of the two has no place or does not exist.
         """
-        return asking.explain(self._here(), viewer_id, candidate_id, version)
+        return asking.explain(self._operator.settings, str(self._http.base_url).rstrip("/"), viewer_id, candidate_id, version)
 
     def refresh(self) -> RankingStatus:
-        """Makes a new people table on the cluster and hands it to the shards."""
+        """Makes a new people table on the cluster and hands it to the shards. Raises ConfigurationError: it runs elsewhere."""
         return self._followed(self._operator.use_table(str(job.on_cluster(self._here(), "refresh", {})["version"])))
 
     def _here(self) -> Path:
         if self._data_dir is None:
-            raise ConfigurationError("this needs the platform's own machine: connect with PlatformClient.local")
+            raise ConfigurationError(
+                "this needs the platform's own machine: connect with PlatformClient.local, or set ranking.refresh_period_s"
+            )
         return self._data_dir
 
     def _followed(self, configuration: RankingConfiguration) -> RankingStatus:

@@ -25,6 +25,7 @@ from serve_apps.auth.second_factor import router as second_factor
 from serve_apps.dependencies import Dependencies
 from serve_apps.edge import Edge
 from serve_apps.matching.cards import CARDS
+from serve_apps.matching.explaining import router as explanations
 from serve_apps.matching.routes import router as matching
 from serve_apps.matching.seen import router as seen
 from serve_apps.matching.swipe import SWIPE
@@ -44,7 +45,7 @@ PREFIX: Final = "/api/v1"
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     auth, oauth, second_factor, passkeys, passwords, sessions,
     users, blocking,
-    matching, seen,
+    matching, explanations, seen,
     messaging, sync, tickets,
     notifications, devices, notification_preferences,
 )

@@ -82,6 +82,8 @@ UserIdText = Annotated[StrictStr, Field(pattern=UUID_PATTERN, examples=["01890a5
 Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
 
 UserIdPath = Annotated[str, Path(alias="userId", pattern=UUID_PATTERN, description="a person's id")]
+ViewerIdPath = Annotated[str, Path(alias="viewerId", pattern=UUID_PATTERN, description="whose cards: a person's id")]
+CandidateIdPath = Annotated[str, Path(alias="candidateId", pattern=UUID_PATTERN, description="who is on the card: a person's id")]
 MatchIdPath = Annotated[str, Path(alias="matchId", pattern=UUID_PATTERN, description="a match's id")]
 ConversationIdPath = Annotated[str, Path(alias="id", pattern=UUID_PATTERN, description="a conversation's id")]
 NotificationIdPath = Annotated[str, Path(alias="id", pattern=UUID_PATTERN, description="a notification's id")]

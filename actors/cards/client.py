@@ -18,8 +18,6 @@ from recommender.waiting import mixed
 
 DEADLINE_S: Final = 2.0
 """Longest wait for a deck; a query takes under 1 ms, so past it an actor is restoring or gone."""
-EXPLAIN_DEADLINE_S: Final = 20.0
-"""An operator's process has to find the actors first, and waits rather than asks again."""
 NOTE_DEADLINE_S: Final = 0.5
 """Longest wait of a change for the card actors; the change itself is acknowledged already."""
 
@@ -78,7 +76,7 @@ class CardsClient:
         Raises ShardUnavailable: an actor did not answer.
         """
         answers = await asyncio.gather(*(
-            self._pool.ask("cards", slot, "explain", command, deadline_s=EXPLAIN_DEADLINE_S)
+            self._pool.ask("cards", slot, "explain", command, deadline_s=DEADLINE_S)
             for slot in range(self._pool.slots("cards"))
         ))
         return next((answer for answer in answers if answer is not None), None)

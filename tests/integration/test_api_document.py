@@ -34,7 +34,7 @@ CHECKS = [
     response_headers_conformance, response_schema_conformance,
 ]
 EXAMPLES = 12
-SERVICE = {"createUser", "sendNotification"}
+SERVICE = {"createUser", "sendNotification", "explainCard"}
 
 
 @pytest_asyncio.fixture

@@ -180,6 +180,32 @@ async def test_who_likes_the_viewer_is_put_forward_at_every_second_place_until_a
     assert ids(await viewer.ok("GET", "/matching/cards")) == [person for person in before if person != second]
 
 
+async def test_services_are_told_why_a_card_has_its_score_and_people_are_not(world: World) -> None:
+    viewer, (near, liker) = await neighbours(world, 2)
+    await world.dependencies.write_through.apply(put_entry(
+        "like", viewer.user_id, liker.user_id, LikeEntry(liker.user_id, "like", "2026-03-01T12:00:00Z"), version=1, at_ms=5
+    ))
+    nowhere = await world.register("sugar_daddy")
+    headers = {"Authorization": f"Bearer {world.dependencies.tokens.issue_service('operator', 60)}"}
+
+    async def asked(one: str, other: str, query: str = "") -> httpx.Response:
+        return await world.client.get(f"/api/v1/matching/explanations/{one}/{other}{query}", headers=headers)
+
+    for other, waits in ((near, 0.0), (liker, 4.0)):
+        answer = await asked(viewer.user_id, other.user_id)
+        found = answer.json()
+        assert answer.status_code == 200, found
+        assert found["terms"].get("waiting_like", 0.0) == waits
+        assert sum(found["terms"].values()) == pytest.approx(found["score"], abs=1e-5)
+        assert (found["viewer"], found["candidate"], found["eligible"]) == (viewer.user_id, other.user_id, True)
+    for one, other in ((new_id(), near.user_id), (viewer.user_id, new_id()), (viewer.user_id, nowhere.user_id)):
+        assert code(await asked(one, other)) == (404, "not_found")
+    assert code(await asked(nowhere.user_id, near.user_id)) == (409, "location_required")
+    assert code(await asked(viewer.user_id, near.user_id, "?version=../x")) == (422, "invalid")
+    own = await viewer.ask("GET", f"/matching/explanations/{viewer.user_id}/{near.user_id}")
+    assert code(own) == (401, "unauthenticated")
+
+
 async def test_block_and_hiding_show_in_the_next_response(world: World) -> None:
     viewer, (blocker, hider, blocked, shy) = await neighbours(world, 4)
     assert len(ids(await viewer.ok("GET", "/matching/cards"))) == 4

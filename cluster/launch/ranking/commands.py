@@ -287,7 +287,8 @@ def explain(
     """Show the exact terms of one card's score, from the shard that holds the candidate."""
     from cluster.launch.ranking import asking, showing
 
-    found = asking.explain(data_dir, viewer, candidate, version)
+    settings = running_settings(data_dir)
+    found = asking.explain(settings, f"http://127.0.0.1:{read_state(data_dir).ports['api']}", viewer, candidate, version)
     if as_json:
         typer.echo(json.dumps(found))
     else:
