@@ -48,16 +48,16 @@ def mixed(waiting: Bools) -> Ids:
 
 
 def ranked(scores: Floats, waiting: Bools, boost: float, size: int) -> tuple[Ids, Floats, Bools]:
-    """(places, boosted scores, which wait) of the best ``size`` of those who wait and of the others each, best first.
+    """(places, boosted scores, which wait) of all those who wait and the best ``size`` of the others, best first.
 
-    ``mixed`` of them, whoever of the others is then taken out, begins as that of everybody would.
+    ``mixed`` of them, whoever is then taken out, begins as that of everybody would.
     """
     those = np.flatnonzero(waiting)
     rest = np.array(scores, np.float32)
     rest[those] = -np.inf
     others, _ = best(np.arange(rest.size), rest, min(size, rest.size - those.size))
     # By the score as it was: a boost takes digits of it away.
-    those = those[np.argsort(-scores[those], kind="stable")[:size]]
+    those = those[np.argsort(-scores[those], kind="stable")]
     found = np.concatenate((those, others))
     given = boosted(scores[found], waiting[found], boost)
     order = np.argsort(-given, kind="stable")

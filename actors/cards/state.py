@@ -35,10 +35,12 @@ CELLS_A_STEP: Final = 64
 HASH_SHIFT: Final = np.uint64(40)
 HASH_MASK: Final = np.uint64(0xFFFF)
 """Sixteen random bits of a ``key64``: of 4,000 people 12 are taken for one of 200 by them."""
+LOOKED_UP: Final = 512
+"""People up to whom looking everybody up among the viewer's likers is as quick as a table of hashes first."""
 
 
 class _Crowd(NamedTuple):
-    """People in some rows: how far away they are, and whose like waits (None: nobody's)."""
+    """People in some rows: how far away they are, and who likes the viewer (None: nobody)."""
 
     rows: Ids
     distances: NDArray[np.float64]
@@ -101,16 +103,16 @@ class Cards(Everybody):
             return kept
 
         rows, distances = self.eligible(query, now)
-        everybody = _Crowd(rows, distances, self._waiting(query, rows, unseen))
+        everybody = _Crowd(rows, distances, self._waiting(query, rows))
         crowd = self._narrowed(query, ranker, everybody, now)
         places, scores, waits = self._ranked(query, ranker, crowd, now, query.size + SPARE)
         chosen = np.flatnonzero(unseen(crowd.rows[places]))
         narrowed = crowd.rows.size < rows.size
         left_out = places.size < crowd.rows.size or narrowed
-        # Whose like waits is not seen; they are ranked beside the others.
-        beside = 0 if waits is None else int(waits.sum())
-        new = chosen.size - beside
-        if left_out and (new < query.size or (narrowed and new < UNSEEN_LEAST * (places.size - beside))):
+        # Who likes the viewer is ranked beside the others.
+        others = places.size if waits is None else places.size - int(waits.sum())
+        new = chosen.size if waits is None else chosen.size - int(waits[chosen].sum())
+        if left_out and (new < query.size or (narrowed and new < UNSEEN_LEAST * others)):
             # Those seen have taken the places of others: they are taken out first.
             crowd = self._narrowed(query, ranker, everybody.only(np.flatnonzero(unseen(rows))), now)
             places, scores, waits = self._ranked(query, ranker, crowd, now, query.size)
@@ -142,21 +144,20 @@ class Cards(Everybody):
     def _ranker_of(self, query: DeckQuery) -> Ranker:
         return self.models.get(query.model_version, self.ranker)
 
-    def _waiting(
-        self, query: DeckQuery, rows: Ids, unseen: Callable[[Ids], NDArray[np.bool_]]
-    ) -> NDArray[np.bool_] | None:
-        """Which of these rows hold people whose like waits for the viewer's answer; None: nobody."""
+    def _waiting(self, query: DeckQuery, rows: Ids) -> NDArray[np.bool_] | None:
+        """Which of these rows hold people who like the viewer; None: nobody."""
         if not query.waiting or not query.waiting_boost:
             return None
         keys = np.sort(np.frombuffer(query.waiting, dtype="<u8"))
-        people = self._blocks.people[rows]
-        # A table of hashes first: looking everybody up among the keys would take as long as ranking them.
+        low = self._ids.low[self._blocks.people[rows]]
+        if rows.size <= LOOKED_UP:
+            found = ~Sorted(keys).lacks(low)
+            return found if found.any() else None
         hashes = keys >> HASH_SHIFT & HASH_MASK
         self._marks[hashes] = True
-        places = np.flatnonzero(self._marks[self._ids.low[people] >> HASH_SHIFT & HASH_MASK])
+        places = np.flatnonzero(self._marks[low >> HASH_SHIFT & HASH_MASK])
         self._marks[hashes] = False
-        places = places[~Sorted(keys).lacks(self._ids.low[people[places]])]
-        places = places[unseen(rows[places])]
+        places = places[~Sorted(keys).lacks(low[places])]
         if not places.size:
             return None
         found = np.zeros(rows.size, dtype=np.bool_)
@@ -166,7 +167,7 @@ class Cards(Everybody):
     def _ranked(
         self, query: DeckQuery, ranker: Ranker, crowd: _Crowd, now: datetime, size: int
     ) -> tuple[Ids, Floats, NDArray[np.bool_] | None]:
-        """(places, scores, which wait) of the best; of those whose like waits and the others ``size`` each."""
+        """(places, scores, who likes the viewer) of the best ``size``, and of all who like the viewer."""
         values = self.features(query, crowd.rows, crowd.distances, now, ranker.features)
         if crowd.waiting is None:
             return *ranker.rank(np.arange(crowd.rows.size), values, size), None
