@@ -111,7 +111,7 @@ def test_a_waiting_like_is_put_forward_and_explained(client: PlatformClient, pla
         assert sum(found["terms"].values()) == pytest.approx(found["score"], abs=1e-4)
     finally:
         client.put_forward(0.0)
-    assert client.cards(viewer, limit=100)[-1]["userId"] == last
+    assert "waiting_like" not in client.explain(viewer, last)["terms"]
 
 
 def test_what_cannot_be_served_is_refused_and_the_old_version_goes_on(platform: Platform, client: PlatformClient, people: list[str]) -> None:
