@@ -262,7 +262,7 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if self.log.partitions & (self.log.partitions - 1):
             raise ValueError("log.partitions must be a power of two")
-        if self.realtime.ports and len(self.realtime.ports) != self.plan.gateways:
+        if self.realtime.ports and len(self.realtime.ports) < self.plan.gateways:
             raise ValueError("realtime.ports must name a port for each of plan.gateways")
         if self.profile == "production":
             missing = [
@@ -280,6 +280,8 @@ class Settings(BaseSettings):
                 )
                 if not value
             ]
+            if not self.realtime.url:
+                missing.append("SUGAR_REALTIME__URL")
             if not self.trusted_proxies:
                 missing.append("SUGAR_TRUSTED_PROXIES")
             if missing:

@@ -17,7 +17,9 @@ from actors.messages.commands import Member
 from actors.realtime.gateway import PATH, Gateway
 from actors.realtime.server import GatewayServer, listen
 from actors.sessions.client import SessionsClient
+from cluster.connections.redis import async_client
 from cluster.embedded.process import LOOPBACK
+from configs.contracts.read_model import GENERATION
 from configs.settings import Settings
 
 WITHIN_S = 10.0
@@ -27,6 +29,7 @@ class RunningGateway:
     """One gateway of this process."""
 
     def __init__(self, settings: Settings, name: str, pool: Any, died: list[str]) -> None:
+        self._settings = settings
         listening = listen(LOOPBACK, 0)
         self.url = f"ws://{LOOPBACK}:{listening.getsockname()[1]}{PATH}"
         self.gateway = Gateway(
@@ -35,6 +38,10 @@ class RunningGateway:
         self.server = GatewayServer(self.gateway, settings.realtime, listening)
 
     async def start(self) -> Self:
+        # Revocations are only known of a complete read model.
+        client = async_client(self._settings)
+        await client.set(GENERATION, "test", nx=True)
+        await client.aclose(close_connection_pool=True)
         await self.gateway.start()
         await self.server.start()
         self.gateway.opened()

@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 
 PATH: Final = "/api/v1/messaging/ws"
 NAMELESS: Final = 2_000
-"""Sockets that have not said who they are; past it new ones get 503."""
+"""Sockets that have not said who they are; past it new ones without a ticket in their URL get 503."""
 TICK_S: Final = 1.0
 RESYNC_SPREAD_MS: Final = 5_000
 """Over so long the clients of a whole gateway are told to spread their sync."""
@@ -102,9 +102,10 @@ class Gateway:
 
     async def start(self) -> None:
         """Connects; without Redis it refuses sockets until Redis is back."""
-        self._subscriptions.start()
+        background = [self._subscriptions.start(), *self._watching.start()]
         await self._revocations.start()
-        self._watching.start()
+        for task in background:
+            task.add_done_callback(self._ended)
 
     def opened(self) -> None:
         """The port accepts connections: clients are sent here from now on."""
@@ -134,7 +135,9 @@ class Gateway:
         if scope["path"] != PATH:
             await _reject(send, 404, ())
             return
-        if self.draining or len(self._hub) >= self._settings.sockets or len(self._nameless) >= NAMELESS:
+        ticket = parse_qs(scope["query_string"].decode("latin-1")).get("ticket", [""])[0]
+        nameless = not ticket and len(self._nameless) >= NAMELESS
+        if self.draining or nameless or len(self._hub) >= self._settings.sockets:
             self.refused += 1
             await _reject(send, 503, ((b"retry-after", b"1"),))
             return
@@ -142,7 +145,6 @@ class Gateway:
         socket = self._socket(scope)
         self._nameless.add(socket)
         try:
-            ticket = parse_qs(scope["query_string"].decode("latin-1")).get("ticket", [""])[0]
             if ticket:
                 await self._authenticate(socket, Authenticate(ticket=ticket))
             await self._converse(socket, receive)

@@ -46,11 +46,13 @@ class Watching:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
+    def start(self) -> list[asyncio.Task[None]]:
+        """The tasks that run until ``close``."""
         self._tasks = [
             asyncio.create_task(self._tell_changes(), name="presence"),
             asyncio.create_task(self._look_again(), name="presence-again"),
         ]
+        return self._tasks
 
     async def close(self) -> None:
         for task in self._tasks:

@@ -109,9 +109,10 @@ class Subscriptions:
         self._task: asyncio.Task[None] | None = None
         self.received = 0
 
-    def start(self) -> None:
-        """Connects, and stays connected until ``close``."""
+    def start(self) -> asyncio.Task[None]:
+        """Connects, and stays connected until ``close``; the task that does."""
         self._task = asyncio.create_task(self._follow(), name="subscriptions")
+        return self._task
 
     def add(self, channel: str) -> asyncio.Future[None]:
         """Hears the channel from when the answered future is done; await it shielded, since others may share it."""

@@ -25,6 +25,7 @@ PRODUCTION = {
     "SUGAR_AUTH__ACCOUNT_KEY": "22",
     "SMTP_URL": "smtps://mail.example.com",
     "SUGAR_TRUSTED_PROXIES": '["10.0.0.0/8"]',
+    "SUGAR_REALTIME__URL": "wss://rt.example.com/api/v1/messaging/ws",
 }
 
 
@@ -120,6 +121,7 @@ def test_production_does_not_start_where_registration_tells_who_is_registered(mo
     [
         {"log": {"partitions": 12}}, {"log": {"partitions": 0}}, {"port": 0}, {"auth": {"access_ttl_s": 901}},
         {"plan": {"unheard_of": 1}}, {"trace_sample_ratio": 1.5}, {"bind": None},
+        {"plan": {"gateways": 2}, "realtime": {"ports": (8101,)}},
     ],
 )
 def test_what_cannot_be_used_is_refused(overrides: dict[str, object]) -> None:

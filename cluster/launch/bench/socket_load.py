@@ -198,13 +198,20 @@ class Load:
                 if reader is None or writer is None:
                     reader, writer = await asyncio.open_connection("127.0.0.1", self._api_port)
                 ticket = await self._ticket(reader, writer, self._tokens[number % len(self._tokens)])
-                await self._connect(number, f"{ticket.url}?ticket={ticket.ticket}", b"")
             except (OSError, EOFError, ValueError):
                 if writer is not None:
                     writer.close()
                 reader = writer = None
-                await asyncio.sleep(random.uniform(0.05, 0.5))  # noqa: S311  only a spread
-                queue.put_nowait(number)
+                self._again(queue, number)
+                continue
+            try:
+                await self._connect(number, f"{ticket.url}?ticket={ticket.ticket}", b"")
+            except OSError:  # the ticket names the gateway that has died
+                self._again(queue, number)
+
+    def _again(self, queue: asyncio.Queue[int], number: int) -> None:
+        delay_s = random.uniform(0.1, 0.5)  # noqa: S311  only a spread
+        asyncio.get_running_loop().call_later(delay_s, queue.put_nowait, number)
 
     async def _ticket(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str) -> _Ticket:
         writer.write(
