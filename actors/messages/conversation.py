@@ -30,7 +30,7 @@ class Conversation:
     """Until ``loaded``, messages wait; everything else merges with rows in any order."""
 
     __slots__ = (
-        "code", "generation", "high_id", "hold_until", "loaded", "low_id", "marks", "match_version", "read_version", "recent",
+        "code", "generation", "high_id", "hold_until", "loaded", "looked_at", "low_id", "marks", "match_version", "read_version", "recent",
         "sent_due", "sent_version", "waiting",
     )
 
@@ -44,6 +44,8 @@ class Conversation:
         self.waiting: list[Numbered] = []
         self.marks: dict[str, Mark] = {}
         self.hold_until = LONG_AGO
+        self.looked_at = LONG_AGO
+        """When the rows were last asked for a conversation that was not there."""
         self.sent_due: tuple[datetime, datetime] = (LONG_AGO, LONG_AGO)
         """By side (lower id first): when the next message would be due if they came evenly."""
         self.sent_version = self.read_version = self.match_version = 0
@@ -119,6 +121,13 @@ class Conversation:
             self._load_marks(row.reads)
         if waiting:
             self.recent.merge(waiting)
+
+    def load_again(self, row: ConversationRow | None, at: datetime) -> None:
+        """``load`` of one that the rows did not have; nothing is known of it but what the rows say now."""
+        self.looked_at = at
+        if row is not None and not self.code:
+            self.loaded = False
+            self.load(row)
 
     def _load_marks(self, reads: Mapping[str, tuple[int, int]]) -> None:
         for reader_id, (seq, ordinal) in reads.items():

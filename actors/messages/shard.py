@@ -125,6 +125,7 @@ class MessageService:
 
         A shard that died between the log and telling is made good for by whoever repeats the request.
         """
+        await self._present([command.conversation_id for command in commands])
         answers = await self.group.record(commands)
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, Sent):
@@ -179,8 +180,10 @@ class MessageService:
 
     async def look(self, commands: Sequence[Look]) -> list[Member | NoConversation | PlatformError]:
         """What each person may see of a conversation; outside any turn."""
+        names = [command.conversation_id for command in commands]
         try:
-            await self.group.ensure_loaded([command.conversation_id for command in commands])
+            await self._present(names)
+            await self.group.ensure_loaded(names)
         except ShardUnavailable as error:
             return [error] * len(commands)
         return [self.memory.look(command) for command in commands]
@@ -207,6 +210,19 @@ class MessageService:
     def _tell_all(self, publications: Sequence[Publication]) -> None:
         for channel, frame in publications:
             self._tell(channel, frame)
+
+    async def _present(self, names: Sequence[str]) -> None:
+        """Looks again for conversations that were not there: whoever was notified of a match finds it in rows, while the
+        tail may bring it a second later."""
+        now = self._clock()
+        absent = self.memory.absent(names, now)
+        if not absent:
+            return
+        try:
+            with self.memory.loading(absent):
+                self.memory.load_again(await self._loader.conversations(absent), absent, now)
+        except DependencyUnavailable as error:
+            log.warning("conversations_not_looked_for", conversations=len(absent), reason=error.message)
 
     async def _placed(self, commands: Sequence[MarkRead]) -> list[MarkRead]:
         """The marks, those of messages older than the memory with their count from rows."""

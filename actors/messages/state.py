@@ -53,6 +53,8 @@ Answer = (
 )
 
 MARK_EVERY: Final = timedelta(seconds=1)
+LOOK_AGAIN: Final = timedelta(seconds=0.2)
+"""Between two looks for a conversation that is not there."""
 MINUTE: Final = timedelta(minutes=1)
 SENDERS_COUNTED: Final = 100_000
 """Senders whose rate is remembered at once; past it those who were quiet for longest begin anew."""
@@ -239,6 +241,25 @@ class MessageMemory:
             and conversation.marks.get(command.reader_id, UNREAD).seq < command.seq <= conversation.last_seq
             and conversation.received_up_to(command.seq, command.reader_id) is None
         )
+
+    def absent(self, conversation_ids: Sequence[str], now: datetime) -> list[str]:
+        """Those that were in no rows and were not looked for lately: a match may be in rows before it is in the tail."""
+        found = []
+        for name in dict.fromkeys(conversation_ids):
+            conversation = self._conversations.get(name)
+            if (
+                conversation is not None and conversation.loaded and not conversation.code
+                and now - conversation.looked_at >= LOOK_AGAIN
+            ):
+                found.append(name)
+        return found
+
+    def load_again(self, rows: Mapping[str, ConversationRow], conversation_ids: Sequence[str], now: datetime) -> None:
+        """Takes in what the rows say by now of absent conversations."""
+        for name in conversation_ids:
+            conversation = self._conversations.get(name)
+            if conversation is not None:
+                conversation.load_again(rows.get(name), now)
 
     def _become(
         self, conversation_id: str, generation: int, code: int, version: int, members: tuple[str, str] | None

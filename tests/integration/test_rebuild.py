@@ -67,6 +67,7 @@ class World:
         self._at = datetime.now(UTC) - timedelta(minutes=5)
         self._generations: dict[tuple[str, str], int] = {}
         self._active: set[tuple[str, str]] = set()
+        self._sent: dict[tuple[str, str], dict[str, int]] = {}
         self._blocked: set[tuple[str, str]] = set()
         self.matches = self.revocations = 0
         self.ends: dict[str, int] = {}
@@ -88,7 +89,7 @@ class World:
 
     def happen(self, count: int) -> None:
         steps = (self._profile, self._preferences, self._location, self._active_now, self._block, self._swipe, self._pair,
-                 self._notify, self._rehash, self._revoke)
+                 self._notify, self._rehash, self._revoke, self._talk, self._talk)
         for _ in range(count):
             self._random.choice(steps)(*self._random.sample(self.people, 2))
 
@@ -139,6 +140,27 @@ class World:
             match_id=ident, low_id=low, high_id=high, generation=self._generations[both], ended_by=one, reason=reason
         ))
 
+    def _talk(self, one: str, other: str) -> None:
+        """A message or a mark in a random conversation that ever was."""
+        if not self._generations:
+            return
+        both = self._random.choice(list(self._generations))
+        sender, recipient = self._random.sample(both, 2)
+        sent = self._sent.setdefault(both, {})
+        conversation = match_id(*both)
+        seq = sum(sent.values())
+        if seq and self._random.random() < 0.4:
+            read = self._random.randint(1, seq)
+            self.add(topics.MESSAGING_MESSAGE_READ, conversation, events.MessageRead(
+                conversation_id=conversation, reader_id=sender, other_id=recipient, seq=read, ordinal=read // 2
+            ))
+            return
+        sent[sender] = sent.get(sender, 0) + 1
+        self.add(topics.MESSAGING_MESSAGE_SENT, conversation, events.MessageSent(
+            message_id=new_id(), conversation_id=conversation, sender_id=sender, recipient_id=recipient, seq=seq + 1,
+            ordinal=sent[sender], epoch=1, client_message_id=f"m{seq}", content=f"text {seq} ä",
+        ))
+
     def _notify(self, me: str, _: str) -> None:
         ident = new_id()
         self.add(topics.NOTIFICATION_SEND, me, events.NotificationSent(
@@ -177,7 +199,7 @@ def snapshot(settings: Settings) -> dict[str, Any]:
         for key in redis.scan_iter(count=1_000):
             name = key.decode()
             kind = redis.type(key)
-            if name.startswith(("proj:", GENERATION)):
+            if name.startswith(("proj:", GENERATION, "feed:", "conv:msg:", "conv:page:")):  # the last three are caches
                 continue
             if kind == b"string":
                 value = redis.get(key)

@@ -197,6 +197,23 @@ async def test_a_match_is_open_at_once_when_somebody_was_told_of_it() -> None:
     await world.close()
 
 
+async def test_a_match_is_open_as_soon_as_rows_hold_it_even_for_somebody_who_asked_before() -> None:
+    world = World()
+    await world.start()
+    assert await world.send() == NoConversation()
+    world.rows.rows[CONVERSATION] = ConversationRow(CONVERSATION, LOW, HIGH, "active", 1, b"", {})
+    assert (await world.send()).seq == 1
+    await world.close()
+    ended = World()
+    await ended.start()
+    await ended.service.end([EndConversation(CONVERSATION, 1, "unmatched", 1)])
+    assert await ended.send() == NoConversation()
+    ended.rows.rows[CONVERSATION] = ConversationRow(CONVERSATION, LOW, HIGH, "active", 1, b"", {})
+    ended.now += timedelta(seconds=1)
+    assert await ended.send() == NoConversation(), "rows that are behind reopen nothing"
+    await ended.close()
+
+
 async def test_after_the_end_no_message_is_accepted_not_even_by_a_late_word_of_the_match(world: World) -> None:
     await world.send(request="r")
     world.unmatch()

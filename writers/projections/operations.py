@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from configs.contracts import changes, topics
+from configs.contracts.conversations import open_conversation
 from configs.contracts.events import (
     AccountRegistered,
     Matched,
@@ -21,6 +22,7 @@ from configs.contracts.events import (
     SessionsEnded,
     UserCreated,
 )
+from configs.contracts.ids import match_id
 from configs.contracts.loading import ACTION_CODES
 from configs.contracts.read_model import (
     LikeEntry,
@@ -149,6 +151,8 @@ def matches(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
             into.operations += changes.ended(low, high, generation=generation, reason=status, version=version)
             if (low, high) in ended:
                 into.told += (match_ended(low, high), match_ended(high, low))
+            if matched_at is not None:
+                into.operations.append(open_conversation(match_id(low, high)))
             continue
         into.operations += changes.matched(low, high, matched_at=matched_at, generation=generation, version=version)
         if (low, high) in begun and is_news(matched_at):
