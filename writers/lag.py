@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,7 @@ from confluent_kafka.admin import OffsetSpec
 from cluster.connections.kafka import admin
 from cluster.connections.postgres import translated
 from configs.contracts.errors import LogUnavailable
-from configs.contracts.topics import TOPICS
+from configs.contracts.topics import TOPICS, Topic
 from configs.settings import Settings
 from writers.catching_up import DERIVE, LIKES
 from writers.connections import open_rows
@@ -19,6 +20,8 @@ from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.mail import TOPICS as MAILED
 from writers.loads.log import ROWS, positions
+from writers.push.consumer import TOPICS as PUSHED_FROM
+from writers.push.consumer import consumers_of
 
 DEADLINE_S: Final = 5.0
 FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM, "mail": MAILED}
@@ -53,7 +56,7 @@ def lag(settings: Settings) -> list[Lag]:
     with open_rows(settings, "lag") as conn, translated():
         reached = {
             consumer: positions(conn, settings, [topic.name for topic in followed], consumer)
-            for consumer, followed in FOLLOWED.items()
+            for consumer, followed in _followed(settings).items()
         }
     return [
         Lag(consumer, topic, partition, next_offset, ends[topic, partition])
@@ -61,6 +64,10 @@ def lag(settings: Settings) -> list[Lag]:
         for topic, offsets in topics.items()
         for partition, next_offset in offsets.items()
     ]
+
+
+def _followed(settings: Settings) -> dict[str, Sequence[Topic]]:
+    return {**FOLLOWED, **{f"push_{provider}": PUSHED_FROM for provider in consumers_of(settings)}}
 
 
 def _ends(settings: Settings) -> dict[tuple[str, int], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -100,7 +100,3 @@ def zone_of(name: str) -> ZoneInfo:
 def device_id(platform: Platform, token: str) -> str:
     """What names a device everywhere but at its provider: the token cannot be told from it."""
     return derived_id(f"{platform}:{token}", "device")
-
-
-def age_s(at: datetime, now: datetime) -> float:
-    return (now.astimezone(UTC) - at.astimezone(UTC)).total_seconds()

@@ -70,6 +70,8 @@ class Delivery:
             pending = [push for push in pending if self._worth(push)]
             # While the keys are refused one message asks whether they still are.
             batch = pending[: 1 if self.stopped else len(pending)]
+            if not batch:
+                break
             if self._stopping():
                 raise Stopping
             outcomes = await self._round(batch)
