@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 
 LOOK_AGAIN_S: Final = 60.0
 """A gateway that was killed tells nobody that its sockets are gone, so every watched person is looked at so often."""
+HEARD_WITHIN_S: Final = 5.0
 TOLD_EVERY_S: Final = 1.0
 """Changes of one person within so long are told together."""
 
@@ -73,9 +74,13 @@ class Watching:
             socket.watching[conversation_id] = (other_id, None)
             watchers = self._watchers.setdefault(other_id, {})
             watchers[(socket, conversation_id)] = None
-        await asyncio.gather(*(
-            asyncio.shield(self._subscriptions.add(presence_channel(other_id))) for other_id in members.values()
-        ))
+        try:
+            async with asyncio.timeout(HEARD_WITHIN_S):
+                await asyncio.gather(*(
+                    asyncio.shield(self._subscriptions.add(presence_channel(other_id))) for other_id in members.values()
+                ))
+        except TimeoutError as error:
+            raise DependencyUnavailable("Redis does not answer") from error
         await self._tell({other_id: [(socket, conversation)] for conversation, other_id in members.items()})
 
     def forget(self, socket: Socket) -> None:

@@ -17,6 +17,7 @@ from api_world import Shards, World
 from realtime_world import Device, RunningGateway, match
 from redis.asyncio import Redis
 
+from actors.sessions.revocations import STALE_S
 from actors.sharding.client import ActorPool
 from cluster.launch.ports import is_free
 from configs.contracts.acknowledged import acknowledged_key
@@ -425,6 +426,46 @@ async def test_a_full_gateway_refuses_and_keeps_those_it_has(make_gateway: Any, 
     assert "retry-after" in refused.value.response.headers
     await device.settled()
     await device.close()
+
+
+# -- Redis
+
+
+async def test_a_replaced_subscription_is_announced_and_hears_everything_again(pair: Any, world: World) -> None:
+    hers, his, conversation, _, _ = pair
+    await world.dependencies.redis.execute_command("CLIENT", "KILL", "TYPE", "PUBSUB")
+    for device in (hers, his):
+        assert 0 <= (await device.got("resync", reason="gap"))["afterMs"] < 5_000
+    await send(hers, conversation, "after the gap")
+    await his.got("message", content="after the gap")
+
+
+async def test_while_revocations_are_unknown_nobody_does_or_hears_anything_and_then_syncs(
+    make_gateway: Any, world: World
+) -> None:
+    gateway = await make_gateway()
+    await announced(world)
+    ada, ben, conversation = await match(world)
+    hers, his = await Device.open(ada, gateway.url), await Device.open(ben, gateway.url)
+    revocations = gateway.gateway._revocations
+    revocations._steady = lambda: time.monotonic() + STALE_S + 1
+    await asyncio.sleep(0)
+    await hers.send("send", conversationId=conversation, clientMessageId="m", content="unheard", ref="r")
+    refused = await hers.got("error", ref="r")
+    assert (refused["code"], refused["clientMessageId"]) == ("dependency_unavailable", "m")
+    await world.dependencies.redis.execute_command("SPUBLISH", frames_channel(ben.user_id), b'{"type":"told"}')
+    await asyncio.sleep(0.3)
+    async with websockets.connect(gateway.url) as stranger:
+        await stranger.send(json.dumps({"type": "authenticate", "accessToken": ada.access_token}))
+        await asyncio.wait_for(stranger.wait_closed(), 5)
+        assert stranger.close_code == TRY_LATER.code
+    revocations._steady = time.monotonic
+    await his.got("resync", reason="unavailable")
+    assert not his.of("told")
+    await send(hers, conversation, "heard")
+    await his.got("message", content="heard")
+    await hers.close()
+    await his.close()
 
 
 # -- leaving
