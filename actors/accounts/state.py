@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from actors.accounts.commands import (
     AccountChanged,
@@ -60,6 +61,7 @@ from configs.contracts.loading import IdempotencyRow
 from configs.contracts.topics import AUTH_ACCOUNTS
 
 SCOPE = "register"
+KEPT_REGISTRATIONS: Final = 4
 
 AccountCommand = (
     Register | JoinIdentity | Rehash | RequestToken | VerifyAddress | ResetPassword | SetPassword | EndSessions | SignIn | CheckSession
@@ -87,18 +89,18 @@ class AccountRows:
 class Account(Folded[AccountRow]):
     """One address: its facts, and the requests that registered it."""
 
-    __slots__ = ("requests",)
+    __slots__ = ("registrations", "requests")
 
     def __init__(self) -> None:
         super().__init__(after)
         self.requests: Requests | None = None
+        self.registrations: dict[str, tuple[int, str | None]] = {}
+        """Person -> (version, family) of the registrations that this memory has seen; rows do not tell the family."""
 
-    def registration(self, user_id: str) -> tuple[int, AccountRegistered] | None:
-        """The registration of its holder, while it is among the newest events."""
-        return next((
-            (version, event.payload) for version, event in self.events
-            if isinstance(event.payload, AccountRegistered) and event.payload.user_id == user_id
-        ), None)
+    def registered(self, payload: AccountRegistered, version: int) -> None:
+        self.registrations.setdefault(payload.user_id, (version, payload.family_id))
+        while len(self.registrations) > KEPT_REGISTRATIONS:
+            del self.registrations[next(iter(self.registrations))]
 
 
 class AccountMemory:
@@ -205,6 +207,8 @@ class AccountMemory:
             return
         account = self._accounts.use(payload.email_hash)
         account.take(event, version)
+        if isinstance(payload, AccountRegistered):
+            account.registered(payload, version)
         if isinstance(payload, AccountRegistered) and payload.idempotency_key is not None:
             account.requests = account.requests or Requests()
             account.requests.remember(
@@ -220,7 +224,7 @@ class AccountMemory:
 
 def _repeated(command: Register, account: Account, row: AccountRow, now: datetime) -> AccountAnswer:
     user_id = row.user_id
-    event_id, claim = registration_id(user_id), account.registration(user_id)
+    event_id, claim = registration_id(user_id), account.registrations.get(user_id)
     version = row.version if claim is None else claim[0]
     if command.user_id == user_id:
         return Registered(user_id, event_id, version, command.family_id, replayed=True)
@@ -231,7 +235,7 @@ def _repeated(command: Register, account: Account, row: AccountRow, now: datetim
         return AddressTaken()
     if request.body_digest != (command.body_digest or ""):
         return IdempotencyConflict()
-    return Registered(user_id, event_id, version, None if claim is None else claim[1].family_id, replayed=True)
+    return Registered(user_id, event_id, version, None if claim is None else claim[1], replayed=True)
 
 
 def _token_requested(command: RequestToken, row: AccountRow | None) -> AddressTokenRequested:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from simulated_shard import Logged, SimulatedShard
 
 from actors.accounts.commands import (
@@ -39,8 +40,9 @@ from configs.contracts.ids import email_hash, new_id
 from configs.contracts.loading import AccountRow, IdempotencyRow
 
 DAY = timedelta(hours=24)
-ADDRESSES = st.sampled_from(["ada@example.org", "bob@example.org", "cyd@example.org"])
+ADDRESSES = st.sampled_from(["ada@example.org", "bob@example.org"])
 KEYS = st.sampled_from([None, "k1", "k2"])
+MOSTLY = st.sampled_from([True, True, True, False])
 DIGESTS = st.sampled_from(["d1", "d2"])
 
 
@@ -110,6 +112,11 @@ class Accounts(RuleBasedStateMachine):
         self.accounts: dict[str, Held] = {}
         self.tokens: list[tuple[str, str, str]] = []
 
+    @initialize(key=KEYS)
+    def begin(self, key: str | None) -> None:
+        """So that most runs are about an account, not about its absence."""
+        self.register("ada@example.org", key, "d1")
+
     def expect(self, command: Register, answer: object) -> None:
         claim = self.claims.get(command.email_hash)
         if claim is None:
@@ -178,7 +185,7 @@ class Accounts(RuleBasedStateMachine):
         if recorded and held is not None:
             held.password = fresh
 
-    @rule(address=ADDRESSES, purpose=st.sampled_from(["verify", "reset"]), crash=st.booleans())
+    @rule(address=ADDRESSES, purpose=st.sampled_from(["reset", "verify"]), crash=st.booleans())
     def request_token(self, address: str, purpose: Any, crash: bool) -> None:
         """One event, whoever holds the address: nobody can tell from time or traffic."""
         before = len(self.shard.log)
@@ -191,12 +198,12 @@ class Accounts(RuleBasedStateMachine):
         if held is not None:
             held.pending[purpose] = (token_id, expires_at)
 
-    @rule(index=st.integers(0, 1_000), crash=st.booleans())
+    @rule(index=st.integers(0, 3), crash=st.booleans())
     def present_token(self, index: int, crash: bool) -> None:
-        """Any token that was ever made, at any time, for its purpose."""
+        """One of the last tokens that were made, used or not, at any time."""
         if not self.tokens:
             return
-        address, purpose, token_id = self.tokens[index % len(self.tokens)]
+        address, purpose, token_id = self.tokens[-1 - index % len(self.tokens)]
         held, before, fresh = self.held(address), len(self.shard.log), new_id()
         command: Any = VerifyAddress(email_hash=email_hash(address), token_id=token_id)
         if purpose == "reset":
@@ -219,7 +226,7 @@ class Accounts(RuleBasedStateMachine):
             held.verified, held.password = True, fresh
             held.ended(None)
 
-    @rule(address=ADDRESSES, known=st.booleans())
+    @rule(address=ADDRESSES, known=MOSTLY)
     def change_password(self, address: str, known: bool) -> None:
         held = self.held(address)
         if held is None:
@@ -243,7 +250,7 @@ class Accounts(RuleBasedStateMachine):
             assert isinstance(answer, AccountChanged)
             held.ended(None)
 
-    @rule(address=ADDRESSES, known=st.booleans(), confirmed=st.booleans())
+    @rule(address=ADDRESSES, known=MOSTLY, confirmed=MOSTLY.map(operator.not_))
     def sign_in(self, address: str, known: bool, confirmed: bool) -> None:
         held = self.held(address)
         answer = self.shard.ask(SignIn(
@@ -256,9 +263,8 @@ class Accounts(RuleBasedStateMachine):
         assert isinstance(answer, SignedIn)
         held.sessions.append((new_id(), answer.sessions_from))
 
-    @rule()
-    def check_sessions(self) -> None:
-        """A session stands unless everything was ended after it began."""
+    @invariant()
+    def sessions_stand_until_all_are_ended(self) -> None:
         for address, held in self.accounts.items():
             for stands, sessions in ((True, held.sessions), (False, held.gone)):
                 for family_id, sessions_from in sessions:
@@ -294,4 +300,4 @@ class Accounts(RuleBasedStateMachine):
 
 
 TestAccounts = Accounts.TestCase
-TestAccounts.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAccounts.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

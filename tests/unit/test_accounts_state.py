@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import pickle
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from actors.accounts.commands import AddressTaken, Register, Registered, Rehash
+import pytest
+
+from actors.accounts.commands import (
+    AccountChanged,
+    AddressTaken,
+    Challenge,
+    CheckSession,
+    EnableTotp,
+    JoinIdentity,
+    NotSignedIn,
+    Register,
+    Registered,
+    Rehash,
+    RequestToken,
+    ResetPassword,
+    SessionStands,
+    SignedIn,
+    TokenInvalid,
+    UseCode,
+    VerifyAddress,
+)
 from actors.accounts.state import AccountMemory, AccountRows, registration_id
-from configs.contracts.events import AccountRegistered, Event, decode, encode
+from configs.contracts.events import AccountRegistered, Event, ProviderIdentity, decode, encode
 from configs.contracts.ids import email_hash, new_id
 from configs.contracts.loading import AccountRow, IdempotencyRow
 from configs.contracts.positions import version_of
@@ -108,3 +129,71 @@ def test_commands_and_answers_travel_between_processes() -> None:
         Registered("u", "e", 1, None, replayed=True), AddressTaken(), AccountRows(None, ()),
     ):
         assert pickle.loads(pickle.dumps(value)) == value
+
+
+def holder(*, confirmed: bool) -> tuple[AccountMemory, Register]:
+    memory, command = empty(), registration()
+    carry_out(memory, command)
+    if confirmed:
+        carry_out(memory, RequestToken(email_hash=HASH, purpose="verify", expires_at=NOW + HOUR))
+        carry_out(memory, VerifyAddress(email_hash=HASH, token_id=LOG[-1].event_id))
+    return memory, command
+
+
+LOG: list[Event] = []
+HOUR = timedelta(hours=1)
+
+
+def carry_out(memory: AccountMemory, command: Any, now: datetime = NOW) -> Any:
+    """A turn: the answer, with the event appended and applied."""
+    decision = memory.decide(command, now)
+    versions = []
+    for append in decision.appends:
+        LOG.append(append.event)
+        versions.append(version_of(1, len(LOG)))
+        memory.apply(append.event, versions[-1])
+    return decision.answer(tuple(versions))
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_a_token_that_sets_a_password_works_once_and_until_it_expires(confirmed: bool) -> None:
+    memory, _ = holder(confirmed=confirmed)
+    carry_out(memory, RequestToken(email_hash=HASH, purpose="reset", expires_at=NOW + HOUR))
+    command = ResetPassword(email_hash=HASH, token_id=LOG[-1].event_id, password_hash="new")
+    assert memory.decide(command, NOW + HOUR).answer(()) == TokenInvalid()
+    assert isinstance(carry_out(memory, command, NOW + HOUR - timedelta(seconds=1)), AccountChanged)
+    assert carry_out(memory, command) == TokenInvalid()
+
+
+def test_a_token_for_one_use_is_of_none_for_another() -> None:
+    memory, _ = holder(confirmed=False)
+    carry_out(memory, RequestToken(email_hash=HASH, purpose="verify", expires_at=NOW + HOUR))
+    token_id = LOG[-1].event_id
+    assert carry_out(memory, ResetPassword(email_hash=HASH, token_id=token_id, password_hash="new")) == TokenInvalid()
+
+
+def test_the_code_of_a_step_works_once_whatever_the_challenge() -> None:
+    memory, command = holder(confirmed=True)
+    mine: dict[str, Any] = {"email_hash": HASH, "user_id": command.user_id}
+    carry_out(memory, EnableTotp(**mine, sealed_secret="s", step=7, recovery_hashes=("r",)))
+    for step, expected in ((7, NotSignedIn), (8, SignedIn), (8, NotSignedIn), (7, NotSignedIn), (9, SignedIn)):
+        challenge = Challenge(new_id(), NOW + HOUR)
+        assert isinstance(carry_out(memory, UseCode(**mine, challenge=challenge, sessions_from=0, step=step)), expected)
+
+
+def test_an_account_that_nobody_confirmed_gives_way_and_a_confirmed_one_is_joined() -> None:
+    identity = ProviderIdentity(issuer="i", subject="s", nonce_hash="n", nonce_until=NOW + HOUR)
+    join = JoinIdentity(
+        email=ADDRESS, email_hash=HASH, identity=identity, user_id=new_id(), role="sugar_baby", display_name="A",
+        birth_date="1990-01-01",
+    )
+    memory, squatter = holder(confirmed=False)
+    joined = carry_out(memory, join)
+    assert (joined.user_id, joined.displaced, joined.registered) == (join.user_id, squatter.user_id, True)
+    again = carry_out(memory, join)
+    assert (again.user_id, again.event_id, again.registered) == (join.user_id, joined.event_id, False)
+    gone = CheckSession(email_hash=HASH, user_id=squatter.user_id, family_id=new_id(), sessions_from=0)
+    assert carry_out(memory, gone) == SessionStands(False)
+    memory, owner = holder(confirmed=True)
+    joined = carry_out(memory, join)
+    assert (joined.user_id, joined.displaced) == (owner.user_id, None)
