@@ -48,6 +48,9 @@ LAG_LIMIT_S = 120.0
 LOGINS_A_MINUTE = 100_000
 """All of them come from one address."""
 
+MESSAGES_A_MINUTE = 100_000
+"""Of one person: a bench has fewer of them than messages."""
+
 
 @dataclass(slots=True)
 class Setting:
@@ -201,6 +204,35 @@ def mixed(data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 60, connectio
         "mixed", setting, lambda count, number: requests.mixed(setting.people, count, seed=offset + number), seconds,
         connections,
     ))
+
+
+@app.command()
+def messages(
+    data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 60, connections: Connections = 128,
+    conversations: Annotated[int, typer.Option(help="Conversations that are written in.", min=1, max=20_000)] = 1_000,
+) -> None:
+    """Messages sent through the API, each durable before its answer; nobody listens on a socket (see `delivery`)."""
+    limits = running_settings(data_dir).limits
+    if min(limits.messages_per_conversation_a_minute, limits.messages_per_user_a_minute) < MESSAGES_A_MINUTE:
+        raise ConfigurationError(
+            "this platform would refuse most of the bench's messages; start it with "
+            f"SUGAR_LIMITS__MESSAGES_PER_CONVERSATION_A_MINUTE={MESSAGES_A_MINUTE} "
+            f"SUGAR_LIMITS__MESSAGES_PER_USER_A_MINUTE={MESSAGES_A_MINUTE}"
+        )
+    setting = _prepare(data_dir)
+    people = setting.people[: 2 * conversations]
+    likes = requests.mutual_likes(people)
+    for side in (likes[: len(likes) // 2], likes[len(likes) // 2 :]):
+        measure.generate(setting.settings.port, side, rate=1_000, seconds=len(side) / 1_000, connections=64)
+    console.print(f"{len(people) // 2} conversations")
+    offset = int(time.time())
+    runs = _scenario(
+        "messages", setting, lambda count, number: requests.messages(people, count, seed=offset + number), seconds,
+        connections,
+    )
+    lag = _lag_to_zero(data_dir)
+    console.print(f"lag of the writers at zero {lag:.1f} s after the end")
+    _report("messages", setting, runs, {"lag_to_zero_s": round(lag, 1), "conversations": len(people) // 2})
 
 
 @app.command()

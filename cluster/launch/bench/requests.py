@@ -11,7 +11,7 @@ from typing import Literal
 import httpx
 
 from configs.contracts.access_tokens import AccessTokens
-from configs.contracts.ids import new_id
+from configs.contracts.ids import match_id, new_id
 from configs.settings import Settings
 
 DAILY_SHARE = 0.8
@@ -88,6 +88,29 @@ def mixed(people: Sequence[Caller], count: int, *, seed: int) -> list[bytes]:
     """Two swipes to one card request, as the capacity plan has them (10,000 and 5,000 a second)."""
     swiping, looking = iter(swipes(people, count, seed=seed)), iter(cards(people, count, kind="warm"))
     return [next(looking) if number % 3 == 2 else next(swiping) for number in range(count)]
+
+
+def mutual_likes(people: Sequence[Caller]) -> list[bytes]:
+    """Everybody and their neighbour in the list like each other: first one side of every pair, then the other."""
+    couples = list(zip(people[::2], people[1::2], strict=False))
+    return [
+        raw("POST", "/api/v1/matching/swipe", token=liker.token, body={"targetUserId": liked.user_id, "action": "like"})
+        for liker, liked in couples + [(liked, liker) for liker, liked in couples]
+    ]
+
+
+def messages(people: Sequence[Caller], count: int, *, seed: int) -> list[bytes]:
+    """Messages of 60 characters between neighbours in the list, in all their conversations in turn, each side in turn."""
+    couples = list(zip(people[::2], people[1::2], strict=False))
+    made = []
+    for number in range(count):
+        round_, place = divmod(number, len(couples))
+        sender, other = couples[place] if round_ % 2 else couples[place][::-1]
+        made.append(raw("POST", "/api/v1/messaging/send", token=sender.token, body={
+            "conversationId": match_id(sender.user_id, other.user_id), "clientMessageId": f"{seed}-{number}",
+            "content": f"{number:08d} and some more of what people say to one another.",
+        }))
+    return made
 
 
 PASSWORD = "a password for the bench only"  # noqa: S105  made-up accounts of a local platform
