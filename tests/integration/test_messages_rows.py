@@ -10,14 +10,27 @@ import pytest
 from message_world import counted, rows_of
 
 from actors.messages.conversation import Conversation
-from configs.contracts.events import Event, Matched, MessageRead, MessageSent, Payload, Unmatched
+from cluster.connections.redis import apply, sync_client
+from configs.contracts.conversations import (
+    PAGE_MESSAGES,
+    WINDOW,
+    head_key,
+    page_key,
+    page_name,
+    read_message,
+    read_page,
+    window_key,
+)
+from configs.contracts.events import TOPIC_OF, Event, Matched, MessageRead, MessageSent, Payload, Unmatched
 from configs.contracts.ids import derived_id, match_id, new_id, pair
 from configs.contracts.loading import ConversationRow
 from configs.settings import Settings
 from writers.commit import write_facts
 from writers.connections import Connection, open_rows
+from writers.differences import head_differences
 from writers.loader import Loader
 from writers.loads import messages
+from writers.projections.operations import changes_of
 from writers.records import Fact
 
 pytestmark = pytest.mark.servers
@@ -135,6 +148,63 @@ def test_a_shard_that_loads_rows_remembers_what_one_remembers_that_saw_the_log(c
             followed.mark(payload, fact.event.occurred_at)
     assert [loaded.recent.number(seq) for seq in range(1, 30)] == [followed.recent.number(seq) for seq in range(1, 30)]
     assert {name: mark[:2] for name, mark in loaded.marks.items()} == {name: mark[:2] for name, mark in followed.marks.items()}
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_projected_heads_and_windows_equal_the_rows_whatever_came_late(
+    servers: Settings, conn: Connection, seed: int
+) -> None:
+    story = Story(seed)
+    left = list(story.facts)
+    with sync_client(servers) as client:
+        while left:
+            size = story.chance.randint(1, len(left))
+            for facts in (left[:size], left[: story.chance.randint(1, size)]):
+                write(conn, facts)
+                apply(client, changes_of(conn, by_topic(facts)).operations)
+            left = left[size:]
+        assert head_differences(client, messages.load_heads(conn, [story.name])) == []
+        kept = counted([(fact.event, fact.version) for fact in story.facts])
+        window = client.hgetall(window_key(story.name))
+        assert {int(seq): read_message(value).message_id for seq, value in window.items()} == {
+            fact.event.payload.seq: fact.event.payload.message_id for fact in kept
+        }
+        # Lost, and warmed from rows.
+        client.delete(head_key(story.name), window_key(story.name))
+        assert head_differences(client, messages.load_heads(conn, [story.name]))
+        for found, operations in (
+            messages.conversation_operations(conn, [story.name]),
+            messages.page_operations(conn, [page_name(story.name, WINDOW), page_name(story.name, 0)]),
+        ):
+            assert found
+            apply(client, operations)
+        assert head_differences(client, messages.load_heads(conn, [story.name])) == []
+        warmed = client.hgetall(window_key(story.name))
+        assert {seq: value for seq, value in warmed.items() if seq != b"*"} == window
+
+
+def by_topic(facts: list[Fact]) -> dict[str, list[Fact]]:
+    found: dict[str, list[Fact]] = {}
+    for fact in facts:
+        found.setdefault(TOPIC_OF[type(fact.event.payload)].name, []).append(fact)
+    return found
+
+
+def test_a_page_of_older_messages_exists_once_all_of_it_is_in_rows(servers: Settings, conn: Connection) -> None:
+    story = Story(1)
+    story.facts = story.facts[:1]
+    sent = {story.low: 0, story.high: 0}
+    for seq in range(1, PAGE_MESSAGES + 2):
+        story.send(seq, 1, sent)
+    write(conn, story.facts[:-3])
+    pages = [page_name(story.name, 0), page_name(story.name, 1)]
+    assert messages.page_operations(conn, pages) == ([], [])
+    write(conn, story.facts)
+    found, operations = messages.page_operations(conn, pages)
+    assert found == pages[:1]
+    with sync_client(servers) as client:
+        apply(client, operations)
+        assert [entry.seq for entry in read_page(client.get(page_key(pages[0])))] == list(range(1, PAGE_MESSAGES + 1))
 
 
 async def test_the_loader_counts_the_others_messages_up_to_a_number(servers: Settings, conn: Connection) -> None:
