@@ -16,6 +16,7 @@ from swipe_world import Life, World, settings
 from actors.swipes.commands import (
     Delivery,
     IdempotencyConflict,
+    LastSwipe,
     LimitReached,
     PairEnded,
     Seen,
@@ -23,6 +24,7 @@ from actors.swipes.commands import (
     SeenSet,
     Swipe,
     SwipeAnswer,
+    Swiped,
     Undo,
     Undone,
     UndoRefused,
@@ -292,6 +294,25 @@ def test_an_undo_is_acknowledged_only_once_the_authority_knows_it() -> None:
         await world.swipe(E, A, "pass")
 
     assert run(scenario).states() == {(A, E): (1, "undone")}
+
+
+def test_an_undo_of_a_named_target_leaves_a_newer_swipe_alone() -> None:
+    """Whoever looked whom an undo would concern must not undo something else that came between."""
+
+    async def scenario(world: World) -> None:
+        assert await world.ask("last", LastSwipe(A)) == Swiped(None)
+        await world.swipe(A, E, "like")
+        await world.swipe(E, A, "like")
+        assert await world.ask("last", LastSwipe(A)) == Swiped(E)
+        await world.swipe(A, F, "pass")
+        assert await world.until("undo", Undo(A, "u", E)) == UndoRefused("changed")
+        undone = await world.until("undo", Undo(A, "u", F))
+        assert (undone.target_id, undone.ended_match) == (F, False)
+        assert await world.ask("last", LastSwipe(A, "u")) == Swiped(F, undone=True)
+        ended = await world.until("undo", Undo(E, "v", A))
+        assert (ended.ended_match, ended.generation) == (True, 1)
+
+    run(scenario)
 
 
 def test_a_late_append_takes_effect_and_is_delivered() -> None:
