@@ -114,12 +114,12 @@ def _scenario(
 
 def _report(name: str, setting: Setting, runs: Sequence[measure.Run], extra: dict[str, Any] | None = None) -> None:
     table = Table(title=f"{name}: CPU seconds per 1,000 requests")
-    for column in ("run", "req/s", "p50 ms", "p99 ms", "max ms", "errors", "all", "× no-op", *SERVING, *APART):
+    for column in ("run", "req/s", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms", "max ms", "errors", "all", "× no-op", *SERVING, *APART):
         table.add_column(column, justify="left" if column == "run" else "right")
     for run in runs:
         out = run.outcome
         table.add_row(
-            run.name, f"{out.rate:.0f}", f"{out.p50_ms}", f"{out.p99_ms}", f"{out.max_ms}", f"{out.errors:.3%}",
+            run.name, f"{out.rate:.0f}", f"{out.p50_ms}", f"{out.p90_ms}", f"{out.p99_ms}", f"{out.p999_ms}", f"{out.max_ms}", f"{out.errors:.3%}",
             f"{run.cost:.3f}", f"{run.cost / setting.noop:.1f}",
             *(f"{run.serving[component]:.3f}" for component in SERVING),
             *(f"{run.apart[component]:.3f}" for component in APART),

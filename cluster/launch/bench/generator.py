@@ -47,6 +47,7 @@ class Outcome:
     p50_ms: float = 0.0
     p90_ms: float = 0.0
     p99_ms: float = 0.0
+    p999_ms: float = 0.0
     max_ms: float = 0.0
 
 
@@ -183,11 +184,11 @@ class Load:
     def _outcome(self, offered: int, took: float, in_time: int) -> Outcome:
         ms = np.asarray(self._latencies or [0.0]) * 1_000
         good = sum(count for status, count in self._statuses.items() if status.startswith("2"))
-        p50, p90, p99 = (round(float(value), 2) for value in np.percentile(ms, [50, 90, 99]))
+        p50, p90, p99, p999 = (round(float(value), 2) for value in np.percentile(ms, [50, 90, 99, 99.9]))
         return Outcome(
             offered=offered, sent=self._sent, answered=len(self._latencies), statuses=dict(self._statuses),
             broken=self._broken, seconds=round(took, 2), rate=round(in_time / took, 1),
-            errors=round(1 - good / max(offered, 1), 6), p50_ms=p50, p90_ms=p90, p99_ms=p99,
+            errors=round(1 - good / max(offered, 1), 6), p50_ms=p50, p90_ms=p90, p99_ms=p99, p999_ms=p999,
             max_ms=round(float(ms.max()), 2),
         )
 
