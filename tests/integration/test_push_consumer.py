@@ -20,9 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from push_server import PushServer, Reply, Request
 from pydantic import SecretStr
+from typer.testing import CliRunner
 
 from cluster.connections.kafka import LogAppender, Record
 from cluster.connections.redis import sync_client
+from cluster.launch import push as command
+from cluster.launch.cli import app
 from configs.contracts import events, topics
 from configs.contracts.acknowledged import acknowledge
 from configs.contracts.events import Event, encode
@@ -34,7 +37,8 @@ from configs.settings import SETTINGS_VARIABLE, Push, Settings
 from writers.connections import open_rows
 from writers.push import consumer as consumer_module
 from writers.push import delivering
-from writers.push.outbox import KEY, Entry
+from writers.push.outbox import KEPT, KEY, Entry, Outbox
+from writers.push.provider import SENT, Message, Target
 from writers.worker import Writer
 
 pytestmark = pytest.mark.servers
@@ -306,3 +310,23 @@ async def test_a_writer_killed_between_sending_and_committing_sends_again_under_
 
     assert sent(before) <= sent(after)
     assert len(after) == len(sent(after)) == 2
+
+
+async def test_the_command_lists_the_outbox_newest_first(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = new_id()
+    outbox = Outbox(settings, frozenset({"fcm"}))
+    for number in range(KEPT + 5):
+        device = Target("d", user, "fcm", "token", None, None, "r", datetime.now(UTC))
+        expires = datetime.now(UTC) + timedelta(hours=1)
+        assert await outbox.send(device, Message(f"push-{number}", "c", "Title", None, {}, expires)) == SENT
+    await outbox.close()
+    monkeypatch.setattr(command, "running_settings", lambda data_dir: settings)
+    done = await asyncio.to_thread(CliRunner().invoke, app, ["push", "--json", "--limit", "200", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    listed = [json.loads(line)["pushId"] for line in done.output.splitlines()]
+    assert listed[:2] == [f"push-{KEPT + 4}", f"push-{KEPT + 3}"]
+    assert len(listed) == KEPT
+    told = await asyncio.to_thread(CliRunner().invoke, app, ["push", "--data-dir", str(tmp_path)])
+    assert "with keys: apns; the outbox is on" in told.output
