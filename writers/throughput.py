@@ -41,8 +41,8 @@ ACTIONS: tuple[SwipeAction, ...] = ("like", "pass")
 INSERT = """
 INSERT INTO swipes (swiper_id, swiped_id, created_at, version, action, bucket, ever_liked)
 SELECT swiper_id, swiped_id, created_at, version, action, bucket, ever_liked
-FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s)
-     AS batch (swiper_id, swiped_id, created_at, version, action, bucket, ever_liked, keys)
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+     AS batch (swiper_id, swiped_id, created_at, version, action, bucket, ever_liked, keys, response_id, position)
 """
 
 
@@ -157,6 +157,8 @@ def _store_bare(conn: Connection, statement: LiteralString, events: Sequence[Eve
         columns.smallints([0] * len(events)),
         columns.booleans(likes),
         columns.texts([None] * len(events)),
+        columns.uuids([None] * len(events)),
+        columns.smallints([-1] * len(events)),
     )
     began = time.perf_counter()
     conn.execute(statement, arrays)
