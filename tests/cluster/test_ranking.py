@@ -168,6 +168,13 @@ def test_an_experiment_is_split_logged_exported_trained_on_and_read(
     began = datetime.now(UTC)
     old, new = client.publish(by_age(-0.5)), client.publish(by_age(0.5))
     client.start_experiment("spring", "user", {"old": (old, 0.5), "new": (new, 0.5)})
+    (viewer,) = viewers(client, people, 1)
+
+    def split() -> bool:  # replicas hear of it through the read model, which may be later than the shards
+        impression = unsealed(client.cards(viewer)[0]["impressionId"])
+        return impression is not None and any(version.startswith(impression.model_version) for version in (old, new))
+
+    eventually(split, 20)
     made = swiped(client, platform, people, 100)
 
     def exported() -> Path | None:
