@@ -54,7 +54,7 @@ def drop_root() -> None:
     _checked(_LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0), "PR_CAP_AMBIENT_RAISE")
 
 
-def die_with_parent(death_signal: int, *, unprivileged: bool = False) -> Callable[[], None]:
+def die_with_parent(death_signal: int, *, unprivileged: bool = False, niceness: int = 0) -> Callable[[], None]:
     """A ``preexec_fn``: the child gets ``death_signal`` when the *thread* that started it ends.
 
     Start such children from a thread that lives as long as they should, usually the main thread.
@@ -62,6 +62,7 @@ def die_with_parent(death_signal: int, *, unprivileged: bool = False) -> Callabl
     parent = os.getpid()
 
     def prepare() -> None:
+        os.nice(niceness)
         if unprivileged:
             drop_root()
         # After the change of user, which clears it.

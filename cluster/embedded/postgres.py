@@ -41,6 +41,10 @@ SETTINGS = {
 }
 
 
+NICENESS = 10
+"""As its writers': the bursts of their commits wait for those who answer people."""
+
+
 class EmbeddedPostgres:
     """One server on a data directory of its own; what it has committed survives a kill.
 
@@ -78,7 +82,10 @@ class EmbeddedPostgres:
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             # SIGQUIT: at once, whatever clients do; the next start recovers from the write-ahead log.
-            self._process.launch(arguments, death_signal=signal.SIGQUIT, unprivileged=True, cwd=self.data_dir)
+            self._process.launch(
+                arguments, death_signal=signal.SIGQUIT, unprivileged=True, cwd=self.data_dir,
+                niceness=NICENESS,
+            )
             try:
                 self._process.wait_ready(self._ready, max(0.1, deadline - time.monotonic()))
             except DependencyUnavailable:

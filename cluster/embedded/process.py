@@ -97,6 +97,7 @@ class ServerProcess:
         cwd: Path | None = None,
         death_signal: int = signal.SIGKILL,
         unprivileged: bool = False,
+        niceness: int = 0,
     ) -> None:
         """Starts the child in its own session (Ctrl-C on the terminal reaches the supervisor only)."""
         self.end_predecessor()
@@ -105,7 +106,7 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, stdout=log, stderr=log,
                 env=None if env is None else dict(env), cwd=cwd, start_new_session=True,
-                preexec_fn=die_with_parent(death_signal, unprivileged=unprivileged),
+                preexec_fn=die_with_parent(death_signal, unprivileged=unprivileged, niceness=niceness),
             )
         if stdin is not None and self._process.stdin is not None:
             self._process.stdin.write(stdin)
