@@ -26,7 +26,7 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its offset; one without is refused, since it could not be compared with any other."""
 
 
-Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)]
 """An id in canonical text, checked when a record is decoded: shards compute with its digits."""
 
 

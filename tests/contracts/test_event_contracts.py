@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from configs.contracts import schemas
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import BY_TYPE, EVENTS, TOPIC_OF, Barrier, Event, Id, Instant, Payload, decode, encode
+from configs.contracts.events import BY_TYPE, EVENTS, TOPIC_OF, Barrier, Event, Id, Instant, Payload, Swiped, decode, encode
+from configs.contracts.ids import new_id
 from configs.contracts.topics import TOPICS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -161,3 +162,12 @@ def test_a_record_that_is_no_event_is_refused_as_invalid(value: bytes | None) ->
     """Anything else than InvalidEvent would stop the partition instead of going to the dead letters."""
     with pytest.raises(InvalidEvent):
         decode(value)
+
+
+def test_an_id_has_nothing_behind_it() -> None:
+    """``$`` alone would let a line break pass, and shards compute with an id's digits."""
+    one, other = new_id(), new_id()
+    whole = encode(Event(new_id(), datetime.now(UTC), one, Swiped(swiper_id=one, swiped_id=other, action="like")))
+    assert decode(whole).payload.swiped_id == other
+    with pytest.raises(InvalidEvent):
+        decode(whole.replace(other.encode(), other.encode() + rb"\n"))
