@@ -15,7 +15,19 @@ from hypothesis import strategies as st
 
 from configs.contracts import schemas
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import BY_TYPE, EVENTS, TOPIC_OF, Barrier, Event, Id, Instant, Payload, Swiped, decode, encode
+from configs.contracts.events import (
+    BY_TYPE,
+    EVENTS,
+    TOPIC_OF,
+    Barrier,
+    Event,
+    Id,
+    Instant,
+    Payload,
+    Swiped,
+    decode,
+    encode,
+)
 from configs.contracts.ids import new_id
 from configs.contracts.topics import TOPICS
 
