@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
 from log_reading import records_of
+from log_writing import append, eventually, record
 
-from cluster.connections.kafka import LogAppender, Record
+from cluster.connections.kafka import Record
 from configs.contracts import events, topics
-from configs.contracts.events import Event, encode
-from configs.contracts.ids import match_id, new_id, pair, partition_of
+from configs.contracts.ids import match_id, new_id, pair
 from configs.contracts.notifying import DEVICES_A_PERSON, device_id
-from configs.contracts.topics import Topic
 from configs.settings import Settings
 from writers.connections import open_rows
 from writers.consumers import likes as likes_module
@@ -45,26 +43,6 @@ def writer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writ
 def query(settings: Settings) -> Iterator[Callable[..., list[Any]]]:
     with open_rows(settings, "test") as conn:
         yield lambda statement, *values: conn.execute(statement, values).fetchall()
-
-
-def record(settings: Settings, topic: Topic, key: str, payload: events.Payload) -> Record:
-    event = Event(new_id(), datetime.now(UTC), key, payload)
-    return Record(topic.name, partition_of(key, settings.log.partitions), key, encode(event))
-
-
-async def append(settings: Settings, *records: Record) -> None:
-    appender = LogAppender(settings, "test")
-    try:
-        await appender.submit(list(records))
-    finally:
-        await asyncio.to_thread(appender.close)
-
-
-async def eventually(holds: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(30):
-        while not (found := await asyncio.to_thread(holds)):
-            await asyncio.sleep(0.05)
-        return found
 
 
 def swipe(settings: Settings, swiper: str, swiped: str, action: Any = "like") -> Record:
