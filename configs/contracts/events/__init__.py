@@ -1,0 +1,223 @@
+"""Every event: one frozen struct a type, encoded as camelCase JSON inside one envelope; a file a feature.
+
+Adding a type: define the struct in its feature's file, add it to that file's ``EVENTS`` with its topic, give it a sink
+(writers/sinks) and a golden file (tests/contracts/golden); the completeness test names what is missing. Fields are only
+ever added, with defaults.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from configs.contracts.errors import InvalidEvent
+from configs.contracts.events import accounts, matching, messages, notifications, people
+from configs.contracts.events.accounts import (
+    AccountRegistered,
+    AddressTokenRequested,
+    AddressVerified,
+    IdentityClaimed,
+    IdentityLinked,
+    IdentityUsed,
+    PasskeyAdded,
+    PasskeyRemoved,
+    PasskeyUsed,
+    PasswordRehashed,
+    PasswordSet,
+    ProviderIdentity,
+    SecondFactorUsed,
+    SessionRevoked,
+    SessionRotated,
+    SessionsEnded,
+    SessionStarted,
+    TotpDisabled,
+    TotpEnabled,
+)
+from configs.contracts.events.base import (
+    Barrier,
+    Gender,
+    Id,
+    Instant,
+    MailTemplate,
+    Payload,
+    Role,
+)
+from configs.contracts.events.matching import (
+    CardsSeen,
+    CardsServed,
+    Matched,
+    MatchEnd,
+    RankingConfigured,
+    SwipeAction,
+    Swiped,
+    SwipeUndone,
+    Unmatched,
+)
+from configs.contracts.events.messages import (
+    MessageRead,
+    MessageSent,
+)
+from configs.contracts.events.notifications import (
+    DeviceRegistered,
+    DeviceRemoved,
+    MailRequested,
+    NotificationRead,
+    NotificationSent,
+    NotificationsRead,
+    Platform,
+)
+from configs.contracts.events.people import (
+    LocationChanged,
+    NotificationPreferencesChanged,
+    PreferencesChanged,
+    ProfileChanged,
+    UserBlocked,
+    UserCreated,
+    UserReported,
+    UserUnblocked,
+    WasActive,
+)
+from configs.contracts.topics import Topic
+
+__all__ = [
+    "BY_TYPE",
+    "EVENTS",
+    "TOPIC_OF",
+    "AccountRegistered",
+    "AddressTokenRequested",
+    "AddressVerified",
+    "Barrier",
+    "CardsSeen",
+    "CardsServed",
+    "DeviceRegistered",
+    "DeviceRemoved",
+    "Envelope",
+    "Event",
+    "Gender",
+    "Id",
+    "IdentityClaimed",
+    "IdentityLinked",
+    "IdentityUsed",
+    "Instant",
+    "LocationChanged",
+    "MailRequested",
+    "MailTemplate",
+    "MatchEnd",
+    "Matched",
+    "MessageRead",
+    "MessageSent",
+    "NotificationPreferencesChanged",
+    "NotificationRead",
+    "NotificationSent",
+    "NotificationsRead",
+    "PasskeyAdded",
+    "PasskeyRemoved",
+    "PasskeyUsed",
+    "PasswordRehashed",
+    "PasswordSet",
+    "Payload",
+    "Platform",
+    "PreferencesChanged",
+    "ProfileChanged",
+    "ProviderIdentity",
+    "RankingConfigured",
+    "Role",
+    "SecondFactorUsed",
+    "SessionRevoked",
+    "SessionRotated",
+    "SessionStarted",
+    "SessionsEnded",
+    "SwipeAction",
+    "SwipeUndone",
+    "Swiped",
+    "TotpDisabled",
+    "TotpEnabled",
+    "Unmatched",
+    "UserBlocked",
+    "UserCreated",
+    "UserReported",
+    "UserUnblocked",
+    "WasActive",
+    "decode",
+    "encode",
+]
+
+EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
+    *accounts.EVENTS,
+    *people.EVENTS,
+    *matching.EVENTS,
+    *messages.EVENTS,
+    *notifications.EVENTS,
+)
+"""Every event with its topic. ``Barrier`` may stand on any topic and is skipped by every reader but its author."""
+
+BY_TYPE: dict[str, type[Payload]] = {payload.TYPE: payload for _, payload in EVENTS} | {Barrier.TYPE: Barrier}
+TOPIC_OF: dict[type[Payload], Topic] = {payload: topic for topic, payload in EVENTS}
+
+
+class Envelope(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    """What every record's value holds; ``payload`` stays raw JSON until its type is known."""
+
+    event_id: str
+    type: str
+    version: int
+    occurred_at: Instant
+    key: str
+    payload: msgspec.Raw
+
+
+class _Outgoing(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    event_id: str
+    type: str
+    version: int
+    occurred_at: Instant
+    key: str
+    payload: Payload
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """A decoded event: its envelope's facts and its payload."""
+
+    event_id: str
+    occurred_at: datetime
+    key: str
+    payload: Any
+    """An instance of one of the classes in ``EVENTS`` or ``Barrier``."""
+
+
+_ENCODER = msgspec.json.Encoder()
+_ENVELOPES = msgspec.json.Decoder(Envelope)
+_PAYLOADS = {name: msgspec.json.Decoder(payload) for name, payload in BY_TYPE.items()}
+
+
+def encode(event: Event) -> bytes:
+    """The record's value: the envelope as JSON."""
+    payload = event.payload
+    return _ENCODER.encode(
+        _Outgoing(event.event_id, payload.TYPE, payload.VERSION, event.occurred_at, event.key, payload)
+    )
+
+
+def decode(value: bytes | None) -> Event:
+    """The event in a record's value.
+
+    Raises InvalidEvent: not an envelope, an unknown type or version, or a payload that does not fit its type.
+    """
+    if value is None:
+        raise InvalidEvent("record without a value")
+    try:
+        envelope = _ENVELOPES.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidEvent("record is not an event envelope", reason=type(error).__name__) from error
+    decoder = _PAYLOADS.get(envelope.type)
+    if decoder is None:
+        raise InvalidEvent("unknown event type", type=envelope.type[:64])
+    if envelope.version > BY_TYPE[envelope.type].VERSION:
+        raise InvalidEvent("event version is newer than this code", type=envelope.type, version=envelope.version)
+    try:
+        payload = decoder.decode(envelope.payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidEvent("payload does not fit its type", type=envelope.type) from error
+    return Event(envelope.event_id, envelope.occurred_at, envelope.key, payload)

@@ -1,0 +1,40 @@
+"""What payloads are made of."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+Role = Literal["sugar_baby", "sugar_daddy"]
+
+
+Gender = Literal["woman", "man", "non_binary"]
+
+
+MailTemplate = Literal["verify_address", "reset_password", "address_in_use", "password_changed", "sign_in_changed"]
+
+
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time with its offset; one without is refused, since it could not be compared with any other."""
+
+
+Id = Annotated[
+    str, msgspec.Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)
+]
+"""An id in canonical text, checked when a record is decoded: shards compute with its digits."""
+
+
+class Payload(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):
+    """Base of all payloads; unset optional fields are not written. Trees, so the collector need not look at them."""
+
+    TYPE: ClassVar[str]
+    VERSION: ClassVar[int] = 1
+
+
+class Barrier(Payload, frozen=True, kw_only=True):
+    """Appended by a restoring shard: whoever reads it back has read everything before it. No row follows."""
+
+    TYPE: ClassVar[str] = "barrier"
+    nonce: str
