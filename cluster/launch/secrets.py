@@ -24,12 +24,14 @@ def _symmetric_key() -> str:
     return secrets.token_hex(32)
 
 
-MAKERS: tuple[tuple[str, Callable[[], str]], ...] = (
-    ("signing_key_pem", _signing_key),
-    ("refresh_key", _symmetric_key),
-    ("impression_key", _symmetric_key),
-    ("account_key", _symmetric_key),
+MAKERS: tuple[tuple[str, str, Callable[[], str]], ...] = (
+    ("auth", "signing_key_pem", _signing_key),
+    ("auth", "refresh_key", _symmetric_key),
+    ("auth", "impression_key", _symmetric_key),
+    ("auth", "account_key", _symmetric_key),
+    ("media", "url_key", _symmetric_key),
 )
+"""(group of settings, key, what makes one); a key's file has its name."""
 
 
 def write_private(path: Path, text: str) -> None:
@@ -48,15 +50,17 @@ def with_keys(settings: Settings) -> Settings:
 
     Raises ConfigurationError: a production profile lacks one.
     """
-    updates: dict[str, SecretStr] = {}
-    for name, make in MAKERS:
-        configured: SecretStr = getattr(settings.auth, name)
+    groups: dict[str, dict[str, SecretStr]] = {}
+    for group, name, make in MAKERS:
+        configured: SecretStr = getattr(getattr(settings, group), name)
         if configured.get_secret_value():
             continue
         if settings.profile == "production":
-            raise ConfigurationError("production makes no keys of its own", setting=f"auth.{name}")
+            raise ConfigurationError("production makes no keys of its own", setting=f"{group}.{name}")
         path = settings.data_dir / "secrets" / name
         if not path.exists():
             write_private(path, make())
-        updates[name] = SecretStr(path.read_text())
-    return settings.model_copy(update={"auth": settings.auth.model_copy(update=updates)})
+        groups.setdefault(group, {})[name] = SecretStr(path.read_text())
+    return settings.model_copy(update={
+        group: getattr(settings, group).model_copy(update=keys) for group, keys in groups.items()
+    })

@@ -1,0 +1,1 @@
+"""Where media are stored, and how URLs to them are signed."""

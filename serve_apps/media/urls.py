@@ -1,0 +1,88 @@
+"""What a viewer gets of a media, once it was decided what the viewer may see: signed URLs of at most 10 minutes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from datetime import UTC, datetime
+from time import time
+from typing import Final, Literal
+
+from cluster.connections.media.signing import UrlSigner, url_signer
+from configs.contracts.media import LARGE, POSTER, THUMB, MediaKind, MediaRecord, derivative_key, preview_key
+from configs.settings import Settings
+from serve_apps.fields import Answer, Time
+
+PLAYLIST: Final = "/api/v1/media/{media_id}/playlist.m3u8"
+
+
+class MediaView(Answer):
+    """A media as one viewer may see it. ``access`` preview: only ``previewUrl`` is there, a blurred picture.
+
+    URLs work for 5 to 10 minutes (``expiresAt``) and are not to be stored; ask again for new ones.
+    """
+
+    media_id: str
+    kind: MediaKind
+    access: Literal["full", "preview"]
+    width: int
+    height: int
+    duration_ms: int | None
+    url: str | None
+    """An image, or a video's HLS playlist (a path of this API when it begins with a slash)."""
+    poster_url: str | None
+    thumb_url: str | None
+    preview_url: str
+    expires_at: Time
+
+
+class MediaUrls:
+    """Mints URLs. Signs what it is asked to: whether the viewer is entitled is decided by the caller, before."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time) -> None:
+        self._signer: UrlSigner = url_signer(settings)
+        self._key = bytes.fromhex(settings.media.url_key.get_secret_value())
+        self._clock = clock
+
+    def full(self, record: MediaRecord) -> MediaView:
+        """Everything of a media, for its owner and for who is entitled. The media is ready."""
+        now_s = self._clock()
+        expires_s = self._signer.expires_s(now_s)
+        sign = self._signer.get
+        if record.kind == "image":
+            url, poster = sign(derivative_key(record.media_id, LARGE), now_s), None
+        else:
+            url = f"{PLAYLIST.format(media_id=record.media_id)}?expires={expires_s}&signature={self._seal(record.media_id, expires_s)}"
+            poster = sign(derivative_key(record.media_id, POSTER), now_s)
+        return MediaView(
+            media_id=record.media_id, kind=record.kind, access="full", width=record.width, height=record.height,
+            duration_ms=record.duration_ms or None, url=url, poster_url=poster,
+            thumb_url=sign(derivative_key(record.media_id, THUMB), now_s),
+            preview_url=sign(preview_key(record.media_id), now_s), expires_at=datetime.fromtimestamp(expires_s, UTC),
+        )
+
+    def preview(self, record: MediaRecord) -> MediaView:
+        """What somebody without access gets: the blurred preview and the outline, nothing that leads to more."""
+        now_s = self._clock()
+        return MediaView(
+            media_id=record.media_id, kind=record.kind, access="preview", width=record.width, height=record.height,
+            duration_ms=record.duration_ms or None, url=None, poster_url=None, thumb_url=None,
+            preview_url=self._signer.get(preview_key(record.media_id), now_s),
+            expires_at=datetime.fromtimestamp(self._signer.expires_s(now_s), UTC),
+        )
+
+    def avatar(self, photos: tuple[str, ...]) -> str | None:
+        """The URL of a profile's first approved photo (``UserRecord.photos``)."""
+        return self._signer.get(derivative_key(photos[0], THUMB), self._clock()) if photos else None
+
+    def segments(self, media_id: str, name: str) -> str:
+        """The URL of one rendition's object; its segments are byte ranges of it."""
+        return self._signer.get(derivative_key(media_id, name), self._clock())
+
+    def opens(self, media_id: str, expires_s: int, seal: str) -> bool:
+        """Whether a playlist's URL is one that ``full`` made and has not ended."""
+        return expires_s > self._clock() and hmac.compare_digest(seal, self._seal(media_id, expires_s))
+
+    def _seal(self, media_id: str, expires_s: int) -> str:
+        return hmac.new(self._key, f"playlist\n{media_id}\n{expires_s}".encode(), hashlib.sha256).hexdigest()
