@@ -38,6 +38,9 @@ MESSAGING_MESSAGE_READ = Topic("messaging.message_read", "conversation")
 NOTIFICATION_SEND = Topic("notification.send", "recipient")
 NOTIFICATION_DEVICES = Topic("notification.devices", "device: the hash of its push token", restricted=True)
 NOTIFICATION_MAIL = Topic("notification.mail", "md5 of the recipient's normalised address", restricted=True)
+PAYMENT_WEBHOOKS = Topic("payment.webhooks", "the provider's object", restricted=True)
+PAYMENT_COMPLETED = Topic("payment.completed", "payer; of payouts and accounts the creator")
+SUBSCRIPTION_CREATED = Topic("subscription.created", "subscriber")
 RANKING_CONFIGURED = Topic("ranking.configured", "the word ranking")
 
 TOPICS = (
@@ -55,6 +58,9 @@ TOPICS = (
     NOTIFICATION_SEND,
     NOTIFICATION_DEVICES,
     NOTIFICATION_MAIL,
+    PAYMENT_WEBHOOKS,
+    PAYMENT_COMPLETED,
+    SUBSCRIPTION_CREATED,
     RANKING_CONFIGURED,
 )
 BY_NAME = {topic.name: topic for topic in TOPICS}

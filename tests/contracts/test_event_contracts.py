@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import jsonschema
 import msgspec
@@ -124,6 +125,8 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
         return structs_of(kind)
     if get_origin(kind) is not None and type(None) in get_args(kind):
         return st.none() | st.one_of(*(values_of(part) for part in get_args(kind) if part is not type(None)))
+    if get_origin(kind) in (Union, UnionType):
+        return st.one_of(*map(values_of, get_args(kind)))
     return st.from_type(kind)
 
 

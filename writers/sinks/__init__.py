@@ -14,6 +14,7 @@ from writers.sinks import (
     matches,
     messages,
     notifications,
+    provider_facts,
     ranking,
     reports,
     sessions,
@@ -37,6 +38,7 @@ SINKS: tuple[Sink, ...] = (
     mails.SINK,
     impressions.SINK,
     ranking.SINK,
+    provider_facts.SINK,
     idempotency.SINK,
 )
 """In the order in which a commit writes. An event may have several."""

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import accounts, matching, messages, notifications, people
+from configs.contracts.events import accounts, matching, messages, notifications, payments, people
 from configs.contracts.events.accounts import (
     AccountRegistered,
     AddressTokenRequested,
@@ -68,6 +68,11 @@ from configs.contracts.events.notifications import (
     NotificationsRead,
     Platform,
 )
+from configs.contracts.events.payments import (
+    PaymentObserved,
+    SubscriptionObserved,
+    WebhookReceived,
+)
 from configs.contracts.events.people import (
     LocationChanged,
     NotificationPreferencesChanged,
@@ -118,6 +123,7 @@ __all__ = [
     "PasswordRehashed",
     "PasswordSet",
     "Payload",
+    "PaymentObserved",
     "Platform",
     "PreferencesChanged",
     "ProfileChanged",
@@ -129,6 +135,7 @@ __all__ = [
     "SessionRotated",
     "SessionStarted",
     "SessionsEnded",
+    "SubscriptionObserved",
     "SwipeAction",
     "SwipeUndone",
     "Swiped",
@@ -140,6 +147,7 @@ __all__ = [
     "UserReported",
     "UserUnblocked",
     "WasActive",
+    "WebhookReceived",
     "decode",
     "encode",
 ]
@@ -150,6 +158,7 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     *matching.EVENTS,
     *messages.EVENTS,
     *notifications.EVENTS,
+    *payments.EVENTS,
 )
 """Every event with its topic. ``Barrier`` may stand on any topic and is skipped by every reader but its author."""
 
