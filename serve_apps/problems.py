@@ -48,6 +48,8 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "token_invalid": Kind(422, "The token was used, replaced or is too old; ask for a new one."),
     "refresh_token_invalid": Kind(401, "The refresh token is not valid; sign in again."),
     "forbidden": Kind(403, "This token may not do that."),
+    "age_unverified": Kind(403, "This needs an age verification: POST /users/me/verification."),
+    "consent_missing": Kind(403, "Somebody who is depicted has not given consent; `people` names them."),
     "not_found": Kind(404, "There is no such thing, or it is not visible to you."),
     "method_not_allowed": Kind(405, "The path does not take this method."),
     "address_taken": Kind(409, "An account with this address exists."),

@@ -22,6 +22,7 @@ import msgspec
 
 from configs.contracts.errors import ReadModelUnknown
 from configs.contracts.events import Gender, MatchEnd, Role
+from configs.contracts.events.base import Verification
 from configs.contracts.message_scripts import MESSAGE_SCRIPTS
 from configs.contracts.positions import version_text
 from configs.contracts.ranking import INITIAL, RankingConfiguration
@@ -53,6 +54,8 @@ class UserRecord(msgspec.Struct, frozen=True, rename="camel"):
     gender: Gender | None = None
     status: str = "active"
     verified: bool = False
+    """What others see of ``verification``."""
+    verification: Verification = "unverified"
     latitude: float | None = None
     longitude: float | None = None
     cell: str | None = None

@@ -13,6 +13,14 @@ Role = Literal["sugar_baby", "sugar_daddy"]
 Gender = Literal["woman", "man", "non_binary"]
 
 
+Standing = Literal["active", "suspended", "banned", "deleted"]
+"""Of an account; only an active one signs in, is shown or gets anything."""
+
+
+Verification = Literal["unverified", "pending", "verified", "failed"]
+"""What age assurance has found out so far; ``failed`` may try again."""
+
+
 MailTemplate = Literal["verify_address", "reset_password", "address_in_use", "password_changed", "sign_in_changed"]
 
 
