@@ -3,9 +3,11 @@
 ``haproxy_wrapper.py REAL_BINARY PAGES_DIR PORT,PORT haproxy-arguments…``
 
 Ray Serve writes HAProxy's configuration itself and has no option for what is changed here: the helper ports
-(statistics, metrics) listen on loopback, clients can neither send Serve's control headers nor list its routes, an
-unavailable backend answers 503 with Retry-After instead of a bare 500, nothing is sent to a syslog that nobody runs,
-and the process dies with its manager instead of keeping the port as an orphan that answers 500.
+(statistics, metrics) listen on loopback, clients can neither send Serve's control headers nor list its routes, replicas
+do not watch for clients that go away (which takes two tasks a request; what was begun is finished) and get a request
+once its body is there (``BODY_S``, then 408), so that a slow client holds nothing of theirs, an unavailable
+backend answers 503 with Retry-After instead of a bare 500, nothing is sent to a syslog that nobody runs, and the
+process dies with its manager instead of keeping the port as an orphan that answers 500.
 """
 
 from __future__ import annotations
@@ -28,10 +30,14 @@ UNAVAILABLE_BODY = (
     '{"type":"about:blank","title":"Service Unavailable","status":503,"code":"unavailable",'
     '"detail":"No replica could answer; send the request again with its Idempotency-Key."}'
 )
-FRONTEND_RULES = """\
+BODY_S = 10
+"""How long a client may take to send its request; bodies that fit into HAProxy's buffer are waited for whole."""
+FRONTEND_RULES = f"""\
+    timeout http-request {BODY_S}s
+    option http-buffer-request
     http-request del-header x-request-timeout-seconds
-    http-request del-header x-request-disconnect-disabled
-    http-request return status 404 content-type text/plain string "not found" if { path -i /-/routes }
+    http-request set-header x-request-disconnect-disabled ?1
+    http-request return status 404 content-type text/plain string "not found" if {{ path -i /-/routes }}
 """
 NO_BACKEND = "    http-request deny deny_status 503"
 PR_SET_PDEATHSIG = 1

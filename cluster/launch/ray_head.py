@@ -24,6 +24,8 @@ MARKER = "SUGAR_PLATFORM"
 """Environment variable of every process of a platform: its data directory."""
 START_TIMEOUT_S = 150.0
 MAX_CONNECTIONS = 60_000
+HEADERS_BYTES = 32_768
+"""Room for the request line and headers beside a body in one buffer of HAProxy."""
 OBJECT_STORE_BYTES = 100 << 20
 """Ray's least is 75 MiB; only batches of large answers travel through it."""
 
@@ -81,6 +83,8 @@ def environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(root / "server-state"),
         "RAY_SERVE_HAPROXY_MAXCONN": str(_connections()),
         "RAY_SERVE_HAPROXY_NBTHREAD": str(cores),
+        # A whole body and its headers, so that replicas never wait for a slow client.
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(settings.limits.body_bytes + HEADERS_BYTES),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports["haproxy_metrics"]),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports["haproxy_stats"]),

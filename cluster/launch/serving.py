@@ -16,7 +16,8 @@ def deployment_config(settings: Settings) -> dict[str, Any]:
     return {
         "proxy_location": "HeadOnly" if settings.profile != "production" else "EveryNode",
         "http_options": {
-            "host": settings.bind, "port": settings.port, "keep_alive_timeout_s": 75, "request_timeout_s": 30.0,
+            # HAProxy ends what lasts too long; a limit here as well costs a task and a timer a request.
+            "host": settings.bind, "port": settings.port, "keep_alive_timeout_s": 75, "request_timeout_s": None,
         },
         "logging_config": {"log_level": "WARNING", "encoding": "JSON", "enable_access_log": False},
         "applications": [{"name": APPLICATION, "route_prefix": "/", "import_path": IMPORT_PATH, "args": {}}],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 import uuid
 from typing import Any
 
@@ -116,3 +118,13 @@ async def test_an_address_is_registered_once_though_fifty_race_and_valkey_restar
                 break
             await asyncio.sleep(0.3)
         assert login.status_code == 200, "nobody can sign in with the address that was registered"
+
+
+def test_a_client_that_does_not_send_its_body_is_told_so_and_holds_nobody_up(platform: Platform) -> None:
+    head = b"POST /api/v1/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 40\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", platform.port), timeout=30) as connection:
+        connection.sendall(head)
+        began = time.monotonic()
+        answer = connection.recv(1_024)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - began < 20

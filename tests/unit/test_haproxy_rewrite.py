@@ -57,7 +57,7 @@ def test_a_proxy_that_knows_no_replica_yet_is_unavailable_rather_than_not_found(
 def test_control_headers_of_clients_end_at_the_frontend() -> None:
     frontend = changed().split("frontend http_frontend\n")[1].split("backend ")[0]
     assert "del-header x-request-timeout-seconds" in frontend
-    assert "del-header x-request-disconnect-disabled" in frontend
+    assert "set-header x-request-disconnect-disabled ?1" in frontend
     assert frontend.index("/-/routes }") < frontend.index("acl routes")
 
 
