@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from actors.accounts.commands import SERVICE as ACCOUNTS
 from actors.accounts.shard import AccountService
@@ -26,6 +26,9 @@ from cluster.connections.kafka import LogAppender
 from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
 
+COMMERCE: Mapping[str, Callable[..., Service]] = {}
+"""Shards of what creators sell, by service: in actors of their own (``plan.commerce_actors``) or in the identity actors."""
+
 
 def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
     """The services of the actor ``<kind>-<slot>``, not started, sharing one producer and one loader client.
@@ -45,6 +48,12 @@ def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
         return {MESSAGES: MessageService(
             settings=settings, shards=shards, appender=appender, loader=loader, die=die, tell=Publisher(settings).publish
         )}
+    if kind == "commerce":
+        shards = shards_of(settings.log.partitions, settings.plan.commerce_actors, slot)
+        return {
+            service: make(settings=settings, shards=shards, appender=appender, loader=loader, die=die)
+            for service, make in COMMERCE.items()
+        }
     if kind == "identity":
         shards = shards_of(settings.log.partitions, settings.plan.identity_actors, slot)
         hosted: dict[str, Service] = {
@@ -58,5 +67,10 @@ def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
             hosted[MESSAGES] = MessageService(
                 settings=settings, shards=shards, appender=appender, loader=loader, die=die, tell=Publisher(settings).publish
             )
+        if not settings.plan.commerce_actors:
+            hosted |= {
+                service: make(settings=settings, shards=shards, appender=appender, loader=loader, die=die)
+                for service, make in COMMERCE.items()
+            }
         return hosted
     raise ConfigurationError("no such kind of actor", name=name)

@@ -34,6 +34,9 @@ class Plan(_Group):
     card_actors: int = Field(1, ge=1, description="actors that host the card shards")
     identity_actors: int = Field(1, ge=1, description="actors that host account, session and user shards")
     message_actors: int = Field(0, ge=0, description="actors that host the conversation shards; 0: the identity actors do")
+    commerce_actors: int = Field(
+        0, ge=0, description="actors that host the shards of tiers, subscriptions, payments and content; 0: the identity actors do"
+    )
     writer_actors: int = Field(1, ge=1, description="actors that drain the log into PostgreSQL")
     gateways: int = Field(1, ge=1, le=64, description="actors that hold realtime sockets, each on a port of its own")
     actor_max_pending: int = Field(4096, ge=1, description="commands queued for one actor in one client; past it 503")

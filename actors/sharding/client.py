@@ -27,6 +27,8 @@ ACTOR_OF_SERVICE = {
     "users": "identity",
     "impressions": "identity",
     "messages": "messages",
+    "tiers": "commerce",
+    "subscriptions": "commerce",
     "swipes": "swipes",
     "cards": "cards",
 }
@@ -65,9 +67,11 @@ class ActorPool:
         self.partitions = settings.log.partitions
         self._slots = {
             "identity": plan.identity_actors, "swipes": plan.swipe_actors, "cards": plan.card_actors,
-            "messages": plan.message_actors,
+            "messages": plan.message_actors, "commerce": plan.commerce_actors,
         }
-        self._kinds = ACTOR_OF_SERVICE | ({} if plan.message_actors else {"messages": "identity"})
+        self._kinds = {
+            service: kind if self._slots[kind] else "identity" for service, kind in ACTOR_OF_SERVICE.items()
+        }
         self._pending_limit = plan.actor_max_pending
         self._call_every_s = plan.call_interval_ms / 1_000
         self._every_s = {"swipe": plan.swipe_interval_ms / 1_000}

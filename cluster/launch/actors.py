@@ -42,6 +42,7 @@ def names(settings: Settings) -> dict[str, list[str]]:
         "identity": [f"identity-{slot}" for slot in range(plan.identity_actors)],
         "swipes": [f"swipes-{slot}" for slot in range(plan.swipe_actors)],
         "messages": [f"messages-{slot}" for slot in range(plan.message_actors)],
+        "commerce": [f"commerce-{slot}" for slot in range(plan.commerce_actors)],
         "cards": [f"cards-{slot}" for slot in range(plan.card_actors)],
         "gateway": [f"gateway-{slot}" for slot in range(plan.gateways)],
     }
