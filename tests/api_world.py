@@ -63,6 +63,9 @@ class NoRows:
         EPOCHS[kind] += 1
         return dict.fromkeys(shards, EPOCHS[kind])
 
+    async def epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        return {}  # nobody replaces a shard of this process
+
     async def _none(self, keys: Sequence[str]) -> Mapping[str, Any]:
         return {}
 

@@ -132,6 +132,9 @@ class SimulatedTail:
     def follow(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
+    def hurry(self) -> None:
+        """It reads soon anyway."""
+
     def close(self) -> None:
         if self._task is not None:
             self._task.cancel()

@@ -32,7 +32,7 @@ from writers.loads.read_model import address_operations, people_operations
 from writers.loads.reader import RowReader
 
 METHODS: Final = (
-    "positions", "claim_epochs", "swipes", "accounts", "identities", "sessions", "idempotency", "people", "ranking",
+    "positions", "claim_epochs", "epochs", "swipes", "accounts", "identities", "sessions", "idempotency", "people", "ranking",
     "warm_people", "warm_addresses", "warm_sessions",
     "conversations", "ordinals", "warm_conversations", "warm_messages",
 )
@@ -54,6 +54,9 @@ class Loader:
 
     async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
         return await self._reader.fresh(lambda conn: log.claim_epochs(conn, kind, shards))
+
+    async def epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        return await self._reader.fresh(lambda conn: log.epochs(conn, kind, shards))
 
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
         now = self._clock()

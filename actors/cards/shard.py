@@ -62,6 +62,7 @@ class CardShard:
         self.cards = self._empty()
         self._partitions = settings.log.partitions
         self._early = Early({}, self._noted)
+        self.tenure = None
         self.epoch = 0
         self._restore_s = 0.0
         self._replayed = 0

@@ -33,6 +33,7 @@ class ImpressionService:
         self._deadline_s = settings.log.append_deadline_ms / 1_000
         self._die = die
         self._late: set[asyncio.Future[list[int]]] = set()
+        self.tenure = None
         self.epoch = 0
         self.appended = 0
         self.refused = 0

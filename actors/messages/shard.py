@@ -32,6 +32,7 @@ from actors.messages.state import Answer, Command, MessageMemory
 from actors.sharding.group import Appender, ShardGroup, utc_now
 from actors.sharding.service import HOUSEKEEPING_S
 from actors.sharding.tail import Feed, LogTail
+from actors.sharding.tenure import Tenure
 from cluster.connections.kafka import LogAppender
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
 from configs.contracts.events import Barrier, decode
@@ -72,6 +73,7 @@ class MessageService:
                 return await loader.conversations(keys)
 
         self.epoch = 0
+        self.tenure = Tenure(loader, SERVICE, shards)
         self._shards = tuple(shards)
         self._name = f"{SERVICE}-{self._shards[0] if self._shards else 'none'}"
         self._partitions = settings.log.partitions
@@ -81,23 +83,22 @@ class MessageService:
         self._die = die
         self._clock = clock
         self._limit = settings.plan.keys_in_memory
-        self._epochs: dict[int, int] = {}
         own = frozenset(self._shards)
         self.memory = MessageMemory(
-            settings.limits, epoch_of=lambda key: self._epochs[self._partition(key)],
+            settings.limits, epoch_of=lambda key: self.tenure.of(self._partition(key)),
             owns=lambda key: self._partition(key) in own,
         )
         self.group: ShardGroup[Command, Answer] = ShardGroup(
             self.memory, appender, load_rows, partitions=settings.log.partitions,
             append_deadline_s=settings.log.append_deadline_ms / 1_000, die=die, clock=clock,
+            sole=(MESSAGING_MESSAGE_SENT.name, MESSAGING_MESSAGE_READ.name), hurry=lambda: self._tail.hurry(),
         )
         make: MakeTail = tail or (lambda feeds, label: LogTail(
             settings, self._name, cast(LogAppender, appender), feeds, die=die, label=label, paced=True,
         ))
         self._tail = make([
-            Feed(topic, self._shards, self._shards, self._take if topic == MESSAGING_MESSAGE_SENT.name else self.group.take)
-            for topic in TOPICS
-        ], lambda: f"{self._name}/{max(self._epochs.values(), default=0)}")
+            Feed(topic, self._shards, self._shards, self._take) for topic in TOPICS
+        ], lambda: f"{self._name}/{self.tenure.highest}")
         self._housekeeping: asyncio.Task[None] | None = None
         self._restore_s = 0.0
         self._replayed = 0
@@ -105,13 +106,13 @@ class MessageService:
     async def start(self) -> None:
         """Raises DependencyUnavailable: the loader or the broker does not answer; call again."""
         began = time.monotonic()
-        self._epochs = dict(await self._loader.claim_epochs(SERVICE, self._shards))
+        claimed = await self.tenure.claim()
         self._replayed = await self._tail.replay(await self._loader.positions(TOPICS))
         for topic, offsets in self._tail.next_offsets.items():
             for partition, offset in offsets.items():
                 self.group.follow(topic, partition, offset)
         self._tail.follow()
-        self.epoch = max(self._epochs.values(), default=1)
+        self.epoch = claimed
         self._restore_s = time.monotonic() - began
         self._housekeeping = asyncio.create_task(self._keep_house())
 
@@ -244,15 +245,16 @@ class MessageService:
         return partition_of(key, self._partitions)
 
     def _take(self, topic: str, partition: int, records: Sequence[tuple[int, bytes | None]]) -> None:
-        """Ends this process when a later life of these shards has begun to restore."""
-        self.group.take(topic, partition, records)
+        """Ends this process when a later life of these shards has begun to restore; nothing behind that is taken in."""
         for _, value in records:
             if value is None or _BARRIER not in value:
                 continue
             barrier = decode(value).payload
             name, _, epoch = (barrier.nonce if isinstance(barrier, Barrier) else "").split(" ")[0].partition("/")
-            if name == self._name and epoch.isdecimal() and int(epoch) > max(self._epochs.values(), default=0):
+            if name == self._name and epoch.isdecimal() and int(epoch) > self.tenure.highest:
                 self._die(f"replaced by epoch {epoch}")
+                return
+        self.group.take(topic, partition, records)
 
     async def _keep_house(self) -> None:
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -61,8 +61,20 @@ class ShardGroup(Generic[C, A]):
         append_deadline_s: float,
         die: Callable[[str], None],
         clock: Callable[[], datetime] = utc_now,
+        sole: Collection[str] = (),
+        hurry: Callable[[], None] = lambda: None,
     ) -> None:
+        """``sole``: topics in whose followed partitions nobody else appends but barriers and a later life of this shard.
+
+        There its own records stand side by side as long as it is the only life. With something unknown between them it
+        acknowledges nothing before the tail (which ``hurry`` wakes) has shown what that is: behind the barrier of a
+        later life its records may not count, and ``take`` is not given them.
+        """
         self.memory = memory
+        self._sole = frozenset(sole)
+        self._hurry = hurry
+        self._appended_to: dict[tuple[str, int], int] = {}
+        self._moved: asyncio.Future[None] | None = None
         self._appender = appender
         self._rows = RowsOnDemand(load_rows, memory.load)
         self._partitions = partitions
@@ -174,6 +186,15 @@ class ShardGroup(Generic[C, A]):
             for index, _ in decided:
                 answers[index] = AppendUnconfirmed(error.message, **error.details)
             return
+        unseen = self._unseen(records, offsets)
+        if unseen and not await self._shown(unseen):
+            self._unsettled = asyncio.create_task(self._settle(future, records, appends, unseen))
+            for index, decision in decided:
+                answers[index] = (
+                    LogUnavailable("somebody else appended here; it is not known who")
+                    if decision.appends else decision.answer(())
+                )
+            return
         versions = self._applied(records, appends, offsets)
         start = 0
         for index, decision in decided:
@@ -181,15 +202,48 @@ class ShardGroup(Generic[C, A]):
             answers[index] = decision.answer(tuple(versions[start:end]))
             start = end
 
-    async def _settle(self, future: asyncio.Future[list[int]], records: list[Record], appends: list[Append]) -> None:
+    async def _settle(
+        self, future: asyncio.Future[list[int]], records: list[Record], appends: list[Append],
+        unseen: Mapping[tuple[str, int], int] | None = None,
+    ) -> None:
         """Waits for a late append, however long, and applies it; until then no turn begins."""
         try:
             offsets = await future
         except AppendUnconfirmed as error:
             self._die(str(error))
             return
+        if unseen is None:
+            unseen = self._unseen(records, offsets)
+        while not await self._shown(unseen):
+            pass
         self._applied(records, appends, offsets)
         self._unsettled = None
+
+    def _unseen(self, records: Sequence[Record], offsets: Sequence[int]) -> dict[tuple[str, int], int]:
+        """Where something that neither the tail nor this shard knows stands before these records, and up to where."""
+        unseen = {}
+        for record, offset in zip(records, offsets, strict=True):
+            place = (record.topic, record.partition)
+            tailed = self._tailed.get(place)
+            if tailed is None or record.topic not in self._sole:
+                continue
+            if offset > max(tailed, self._appended_to.get(place, -1)) + 1:
+                unseen[place] = offset
+            self._appended_to[place] = max(offset, self._appended_to.get(place, -1))
+        return unseen
+
+    async def _shown(self, unseen: Mapping[tuple[str, int], int]) -> bool:
+        """Whether the tail comes to these records within the deadline."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._deadline_s
+        while any(self._tailed[place] + 1 < offset for place, offset in unseen.items()):
+            self._hurry()
+            if self._moved is None:
+                self._moved = loop.create_future()
+            done, _ = await asyncio.wait((self._moved,), timeout=end - loop.time())
+            if not done:
+                return False
+        return True
 
     def _record(self, append: Append, headers: tuple[tuple[str, bytes], ...]) -> Record:
         return Record(
@@ -234,6 +288,9 @@ class ShardGroup(Generic[C, A]):
                 self.memory.apply(event, version_of(generation, offset))
         if records and place in self._tailed:
             self._tailed[place] = max(self._tailed[place], records[-1][0])
+            if self._moved is not None:
+                self._moved.set_result(None)
+                self._moved = None
 
     async def evict(self, limit: int, positions: Mapping[int, int], generation: int) -> int:
         """Forgets least recently used keys beyond the limit; ``positions``: committed next offset by partition."""

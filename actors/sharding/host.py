@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import structlog
 
 from actors.sharding import tracing, wire
+from actors.sharding.tenure import Tenure
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
 from configs.process import quieten_collector
 from configs.settings import Settings, load_settings
@@ -18,12 +19,21 @@ from configs.settings import Settings, load_settings
 log = structlog.get_logger(__name__)
 
 START_RETRY_S = 0.5
+BEAT_S = 0.5
+SLEPT_S = 2.0
+"""Silence of the event loop after which the keeper may have replaced this process: it waits for 5 s, of which up to 3
+may have passed since its last probe was answered."""
 
 
 class Service(Protocol):
     """A kind of shard inside a host. ``METHODS`` may be called with a batch and answer one value a command."""
 
     epoch: int
+
+    @property
+    def tenure(self) -> Tenure | None:
+        """None: the service decides nothing, so an answer of a replaced one is only old."""
+        ...
 
     @property
     def METHODS(self) -> tuple[str, ...]:  # noqa: N802  a constant of the implementing class
@@ -39,9 +49,24 @@ class Service(Protocol):
 
 
 class ShardHost:
-    """Hosts the services of one actor slot. Restores in the background and answers "restoring" until it is done."""
+    """Hosts the services of one actor slot. Restores in the background and answers "restoring" until it is done.
 
-    def __init__(self, name: str, services: Mapping[str, Service]) -> None:
+    Ray does not fence, and a client learns of a later epoch only from its answers. So a process that stood still for
+    ``SLEPT_S`` answers nothing, however long ago it decided, before it has asked whether its epochs are the newest;
+    if they are not, it ends.
+    """
+
+    def __init__(
+        self, name: str, services: Mapping[str, Service], *, clock: Callable[[], float] = time.monotonic,
+        end: Callable[[str], None] | None = None,
+    ) -> None:
+        """``end`` ends the process; it may return only in tests."""
+        self._clock = clock
+        self._end = end or die
+        self._beat_at = clock()
+        self._slept = 0
+        self._confirmed = 0
+        self._beating: asyncio.Task[None] | None = None
         self._name = name
         self._services = services
         self._starting: asyncio.Task[None] | None = None
@@ -73,6 +98,8 @@ class ShardHost:
 
     def _ensure_started(self) -> None:
         if self._starting is None:
+            self._beat_at = self._clock()
+            self._beating = asyncio.create_task(self._keep_beating())
             self._starting = asyncio.create_task(self._start())
             self._starting.add_done_callback(_end_process_on_failure)
 
@@ -93,7 +120,40 @@ class ShardHost:
         self._commands += len(commands)
         tracing.bind(commands, traces or {})
         answers = await getattr(hosted, method)(commands)
+        if hosted.tenure is not None and not await self._awake():
+            answers = [ShardUnavailable("this shard stood still and may have been replaced")] * len(commands)
         return hosted.epoch, answers
+
+    async def _awake(self) -> bool:
+        """Whether what was decided up to now was decided by the newest life of this actor."""
+        self._beat()
+        slept = self._slept
+        if slept == self._confirmed:
+            return True
+        try:
+            held = [
+                service.tenure is None or await service.tenure.holds() for service in self._services.values()
+            ]
+        except DependencyUnavailable as error:
+            log.warning("tenure_unknown", actor=self._name, reason=error.message)
+            return False
+        if not all(held):
+            self._end("replaced while it stood still")
+            return False
+        self._confirmed = max(self._confirmed, slept)
+        return slept == self._slept
+
+    def _beat(self) -> None:
+        now = self._clock()
+        if now - self._beat_at > SLEPT_S:
+            self._slept += 1
+            log.warning("stood_still", actor=self._name, seconds=round(now - self._beat_at, 1))
+        self._beat_at = now
+
+    async def _keep_beating(self) -> None:
+        while True:
+            self._beat()
+            await asyncio.sleep(BEAT_S)
 
     async def carry(self, request: bytes) -> bytes:
         """``call`` as it travels between processes (see ``wire``)."""
@@ -118,6 +178,8 @@ class ShardHost:
     async def close(self) -> None:
         """Stops tails and flushes producers; the actor is not usable afterwards."""
         self._ready = False
+        if self._beating is not None:
+            self._beating.cancel()
         for service in self._services.values():
             await service.close()
 

@@ -55,6 +55,9 @@ class LoaderClient:
     async def claim_epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
         return await self._call("claim_epochs", kind, list(shards))  # type: ignore[no-any-return]
 
+    async def epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        return await self._call("epochs", kind, list(shards))  # type: ignore[no-any-return]
+
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
         return await self._call("swipes", list(user_ids))  # type: ignore[no-any-return]
 

@@ -11,6 +11,7 @@ from actors.sharding.group import ShardGroup
 from actors.sharding.memory import Memory
 from actors.sharding.rows import LoadRows
 from actors.sharding.tail import Feed, LogTail
+from actors.sharding.tenure import Tenure
 from cluster.connections.kafka import LogAppender
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.loading import RowLoader
@@ -55,6 +56,7 @@ class LogService(Generic[C, A]):
             [Feed(topic.name, self._shards, self._shards, self.group.take)], die=die,
         )
         self._housekeeping: asyncio.Task[None] | None = None
+        self.tenure = Tenure(loader, kind, self._shards)
         self.epoch = 0
         self._restore_s = 0.0
         self._replayed = 0
@@ -62,13 +64,13 @@ class LogService(Generic[C, A]):
     async def start(self) -> None:
         """Raises DependencyUnavailable: the loader or the broker does not answer; call again."""
         began = time.monotonic()
-        epochs = await self._loader.claim_epochs(self._kind, self._shards)
+        claimed = await self.tenure.claim()
         positions = await self._loader.positions([self._topic.name])
         self._replayed = await self._tail.replay(positions)
         for partition, offset in self._tail.next_offsets.get(self._topic.name, {}).items():
             self.group.follow(self._topic.name, partition, offset)
         self._tail.follow()
-        self.epoch = max(epochs.values(), default=1)
+        self.epoch = claimed
         self._restore_s = time.monotonic() - began
         self._housekeeping = asyncio.create_task(self._keep_house())
 

@@ -50,6 +50,7 @@ class LogTail:
         self._label = label
         self._paced = paced
         self._stopping = threading.Event()
+        self._hurrying = threading.Event()
         self._thread: threading.Thread | None = None
         self.next_offsets: dict[str, dict[int, int]] = {}
 
@@ -115,6 +116,9 @@ class LogTail:
                     self._stopping.wait(0.5)
             pace = Pace(self._settings, most_ms=self._settings.log.own_read_interval_ms)
             while not self._stopping.is_set():
+                if self._hurrying.is_set():
+                    self._hurrying.clear()
+                    pace.hurry()
                 if self._paced:
                     messages = pace.take(consumer, RECORDS_A_READ, lambda error: None)
                 elif messages := consume(consumer, 1, 0.5, lambda error: None):
@@ -148,6 +152,10 @@ class LogTail:
         while not done.wait(0.5):
             if self._stopping.is_set():
                 return
+
+    def hurry(self) -> None:
+        """Ends the rest of all partitions: somebody waits for what is in the log."""
+        self._hurrying.set()
 
     def close(self) -> None:
         self._stopping.set()

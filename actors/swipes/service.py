@@ -12,6 +12,7 @@ import structlog
 
 from actors.sharding.group import Appender, utc_now
 from actors.sharding.tail import Feed, LogTail
+from actors.sharding.tenure import Tenure
 from actors.swipes.commands import Delivery
 from actors.swipes.delivered import Delivered, GroupOffsets
 from actors.swipes.peers import Peers, RayPeers
@@ -59,6 +60,7 @@ class SwipeService(SwipeShards):
     ) -> None:
         super().__init__(settings, slot, appender=appender, loader=loader, peers=peers, die=die, clock=clock)
         self._shards = tuple(range(slot, settings.log.partitions, settings.plan.swipe_actors))
+        self.tenure = Tenure(loader, SERVICE, self._shards)
         self._appender = appender
         self._loader = loader
         self._delivered = delivered
@@ -78,7 +80,7 @@ class SwipeService(SwipeShards):
     async def start(self) -> None:
         """Raises DependencyUnavailable: the loader or the broker does not answer; call again."""
         began = time.monotonic()
-        self.epoch = max((await self._loader.claim_epochs(SERVICE, self._shards)).values(), default=1)
+        self.epoch = await self.tenure.claim()
         rows = await self._loader.positions(TOPICS)
         delivered = await self._delivered.load(self._shards)
         self.outgoing.start(delivered)

@@ -61,13 +61,13 @@ class UserService(LogService[Record, UserAnswer]):
     async def start(self) -> None:
         """Raises DependencyUnavailable: the loader or the broker does not answer; call again."""
         began = time.monotonic()
-        epochs = await self._loader.claim_epochs(SERVICE, self._shards)
+        claimed = await self.tenure.claim()
         self._replayed = await self._tail.replay(await self._loader.positions(TOPICS))
         for topic, offsets in self._tail.next_offsets.items():
             for partition, offset in offsets.items():
                 self.group.follow(topic, partition, offset)
         self._tail.follow()
-        self.epoch = max(epochs.values(), default=1)
+        self.epoch = claimed
         self._restore_s = time.monotonic() - began
         self._housekeeping = asyncio.create_task(self._keep_house())
 

@@ -208,6 +208,10 @@ class RowLoader(Protocol):
         """A new epoch for each shard, higher than every one before it."""
         ...
 
+    async def epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        """The newest epoch of each shard; shards that nobody has claimed are missing."""
+        ...
+
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
         """One entry for every id asked for, empty arrays for people without swipes."""
         ...

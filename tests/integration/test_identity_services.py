@@ -54,6 +54,9 @@ class NothingCommitted:
         EPOCHS[kind] += 1
         return dict.fromkeys(shards, EPOCHS[kind])
 
+    async def epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        return {}  # nobody replaces a shard of this process
+
     async def _none(self, keys: Sequence[str]) -> Mapping[str, Any]:
         if not self.answers:
             raise DependencyUnavailable("PostgreSQL does not answer")

@@ -183,6 +183,7 @@ async def test_epochs_only_rise(loader: Loader) -> None:
 
     assert first == {1: 1, 3: 1}
     assert second == {1: 2, 2: 1}
+    assert await loader.epochs(kind, [1, 2, 3, 4]) == {1: 2, 2: 1, 3: 1}
 
 
 async def test_positions_are_of_the_present_generation_only(servers: Settings, rows: Connection) -> None:

@@ -209,8 +209,8 @@ async def test_after_a_block_neither_side_tells_the_other_anything(pair: Any) ->
     hers, his, conversation, one, _ = pair
     await his.send("presence", conversationIds=[conversation])
     await his.got("presence", online=True)
-    await hers.person.ok("POST", f"/users/{his.person.user_id}/block")
     before = len(his.frames)
+    await hers.person.ok("POST", f"/users/{his.person.user_id}/block")
     await his.send("send", conversationId=conversation, clientMessageId="late", content="please", ref="send")
     await his.send("typing", conversationId=conversation, ref="typing")
     assert (await his.got("error", ref="send"))["code"] == "not_found"

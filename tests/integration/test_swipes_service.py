@@ -48,6 +48,9 @@ class NothingCommitted:
         EPOCHS[kind] += 1
         return dict.fromkeys(shards, EPOCHS[kind])
 
+    async def epochs(self, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+        return {}  # nobody replaces a shard of this process
+
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
         return {}
 

@@ -219,3 +219,41 @@ async def test_only_what_rows_hold_is_forgotten() -> None:
 @pytest.mark.parametrize("batch", [0, 1])
 async def test_an_empty_batch_is_answered(batch: int) -> None:
     assert len(await group(HeldLog()).record([Claim("a")] * batch)) == batch
+
+
+def sole_group(log: HeldLog, hurried: list[int]) -> ShardGroup[Claim, str]:
+    return ShardGroup(
+        ClaimMemory(), log, no_rows, partitions=PARTITIONS, append_deadline_s=0.02, die=lambda reason: None,
+        sole=(TOPIC.name,), hurry=lambda: hurried.append(1),
+    )
+
+
+async def test_behind_a_record_that_it_does_not_know_nothing_is_acknowledged_before_the_tail_showed_it() -> None:
+    log, hurried = HeldLog(), list[int]()
+    shard = sole_group(log, hurried)
+    partition = partition_of("a", PARTITIONS)
+    shard.follow(TOPIC.name, partition, 0)
+    barrier = encode(Event(new_id(), datetime.now(UTC), "x", Barrier(nonce="x")))
+    log.records.append(Record(TOPIC.name, partition, "x", barrier))
+    assert isinstance((await shard.record([Claim("a")]))[0], LogUnavailable)
+    assert hurried
+    assert isinstance((await shard.record([Claim("a")]))[0], ShardUnavailable), "not even what it believes to know"
+    await asyncio.sleep(0.05)
+    assert shard.memory.claimed == {}
+    shard.take(TOPIC.name, partition, [(0, barrier)])
+    while shard.describe()["unsettled"]:
+        await asyncio.sleep(0)
+    assert (await shard.record([Claim("a")]))[0] == "taken"
+
+
+async def test_a_tail_that_shows_it_in_time_delays_the_answer_only() -> None:
+    log = HeldLog()
+    shard = sole_group(log, [])
+    partition = partition_of("a", PARTITIONS)
+    shard.follow(TOPIC.name, partition, 0)
+    barrier = encode(Event(new_id(), datetime.now(UTC), "x", Barrier(nonce="x")))
+    log.records.append(Record(TOPIC.name, partition, "x", barrier))
+    asyncio.get_running_loop().call_later(0.005, shard.take, TOPIC.name, partition, [(0, barrier)])
+    assert (await shard.record([Claim("a")]))[0] == f"claimed {version_of(1, 1)}"
+    same = next(name for name in map(str, range(100)) if partition_of(name, PARTITIONS) == partition)
+    assert (await shard.record([Claim(same)]))[0] == f"claimed {version_of(1, 2)}", "its own records stand side by side"

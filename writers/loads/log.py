@@ -23,6 +23,8 @@ ON CONFLICT (kind, shard) DO UPDATE SET epoch = stored.epoch + 1, claimed_at = n
 RETURNING shard, epoch
 """
 
+EPOCHS = "SELECT shard, epoch FROM shard_epochs WHERE kind = %s AND shard = ANY(%s::int[])"
+
 
 def positions(conn: Connection, settings: Settings, topics: Sequence[str], consumer: str = ROWS) -> Positions:
     """Every partition of every topic; one without a position in the topic's present generation is at 0."""
@@ -38,3 +40,8 @@ def positions(conn: Connection, settings: Settings, topics: Sequence[str], consu
 def claim_epochs(conn: Connection, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
     """Shard -> its new epoch. Sorted, so that two claimants never wait for each other in a circle."""
     return dict(conn.execute(CLAIM, (kind, sorted(set(shards)))).fetchall())
+
+
+def epochs(conn: Connection, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
+    """Shard -> its newest epoch, of those that were ever claimed."""
+    return dict(conn.execute(EPOCHS, (kind, list(shards))).fetchall())

@@ -33,6 +33,7 @@ class IndexService:
 
     def __init__(self, people: int, seed: int, rate: float) -> None:
         self._people, self._seed, self._rate = people, seed, rate
+        self.tenure = None
         self.epoch = 0
 
     async def start(self) -> None:

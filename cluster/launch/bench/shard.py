@@ -63,6 +63,7 @@ class _Decks:
     """A host's service: a dense city and the decks of it."""
 
     METHODS = ("deck",)
+    tenure = None
     epoch = 0
 
     def __init__(self, people: int, radius_km: int, seed: int) -> None:
