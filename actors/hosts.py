@@ -13,6 +13,8 @@ from actors.impressions.commands import SERVICE as IMPRESSIONS
 from actors.impressions.shard import ImpressionService
 from actors.messages.commands import SERVICE as MESSAGES
 from actors.messages.shard import MessageService
+from actors.posts.commands import SERVICE as POSTS
+from actors.posts.shard import PostService
 from actors.sessions.commands import SERVICE as SESSIONS
 from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, die
@@ -26,7 +28,9 @@ from cluster.connections.kafka import LogAppender
 from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
 
-COMMERCE: Mapping[str, Callable[..., Service]] = {}
+COMMERCE: Mapping[str, Callable[..., Service]] = {
+    POSTS: PostService,
+}
 """Shards of what creators sell, by service: in actors of their own (``plan.commerce_actors``) or in the identity actors."""
 
 

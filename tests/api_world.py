@@ -19,6 +19,7 @@ from actors.cards.shard import CardShard
 from actors.identities.shard import IdentityService
 from actors.impressions.shard import ImpressionService
 from actors.messages.shard import MessageService
+from actors.posts.shard import PostService
 from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, ShardHost
 from actors.sharding.service import shards_of
@@ -69,7 +70,7 @@ class NoRows:
     async def _none(self, keys: Sequence[str]) -> Mapping[str, Any]:
         return {}
 
-    accounts = identities = sessions = idempotency = conversations = _none
+    accounts = identities = sessions = idempotency = conversations = posts = _none
 
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
         return {user_id: SwipeRows(NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS) for user_id in user_ids}
@@ -100,6 +101,12 @@ class NoRows:
 
     async def warm_messages(self, pages: Sequence[str]) -> Sequence[str]:
         return self._warm(pages)
+
+    async def warm_posts(self, post_ids: Sequence[str]) -> Sequence[str]:
+        return self._warm(post_ids)
+
+    async def warm_homes(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return self._warm(user_ids)
 
     def _warm(self, keys: Sequence[str]) -> Sequence[str]:
         if not self.answers:
@@ -148,6 +155,7 @@ class Shards:
         shards = shards_of(self.settings.log.partitions, self.settings.plan.identity_actors, slot)
         kinds = (
             ("accounts", AccountService), ("identities", IdentityService), ("sessions", SessionService), ("users", UserService),
+            ("posts", PostService),
         )
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
         messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, **common)

@@ -11,10 +11,12 @@ import msgspec
 import numpy as np
 import redis
 
+from configs.contracts.content import comments_keys, counts_key, post_key
 from configs.contracts.conversations import head_key
 from configs.contracts.loading import SwipeRows
 from configs.contracts.read_model import (
     LISTING_BOUNDS,
+    MARKED_LISTINGS,
     MARKER,
     Credential,
     Listing,
@@ -24,6 +26,7 @@ from configs.contracts.read_model import (
     relation_key,
     unread_key,
 )
+from writers.loads.content import Post
 from writers.loads.messages import Head
 from writers.loads.people import Entry, Person
 
@@ -84,7 +87,7 @@ def _copy(replies: Iterator[Any], person: Person) -> Copy:
     listings: dict[Listing, Mapping[str, tuple[int, Any, int]]] = {}
     for listing in LISTING_BOUNDS:
         order, entries = next(replies), next(replies)
-        is_open = is_open and MARKER.encode() in entries
+        is_open = is_open and (listing not in MARKED_LISTINGS or MARKER.encode() in entries)
         listings[listing] = {
             member.decode(): (*_versioned(entries[member]), int(score)) for member, score in order if member in entries
         }
@@ -200,6 +203,34 @@ def head_differences(client: redis.Redis, heads: Mapping[str, Head]) -> list[Dif
             Difference("conversation", name, field.decode(), None if field not in rows else 0, None if field not in copied else 0)
             for field in sorted(rows.keys() | copied.keys()) if rows.get(field) != copied.get(field)
         )
+    return found
+
+
+def post_keys(post_id: str) -> list[str]:
+    """Every key that holds facts of a post."""
+    return [post_key(post_id), counts_key(post_id), *comments_keys(post_id)]
+
+
+def post_differences(client: redis.Redis, posts: Mapping[str, Post]) -> list[Difference]:
+    """What Redis lacks of the posts, their counts and newest comments, or has and the rows do not."""
+    pipeline: Any = client.pipeline(transaction=False)
+    for post_id in posts:
+        order, entries = comments_keys(post_id)
+        pipeline.get(post_key(post_id))
+        pipeline.hgetall(counts_key(post_id))
+        pipeline.zrange(order, 0, -1)
+        pipeline.hgetall(entries)
+    replies = iter(pipeline.execute() if posts else ())
+    found: list[Difference] = []
+    for post_id, post in posts.items():
+        record, counts, order, entries = next(replies), next(replies), next(replies), next(replies)
+        rows = {} if post.record is None else {"record": (post.record.version, _plain(post.record))}
+        found += _compare_facts("post", post_id, rows, {} if record is None else {"record": _versioned(record)})
+        numbers = {what: (version, count) for what, (count, version) in post.counts.items()}
+        found += _compare_facts("post_count", post_id, numbers, _all_versioned(counts))
+        written = {name: (version, _plain(entry)) for name, (entry, version) in post.comments.items()}
+        shown = {name.decode(): _versioned(entries[name]) for name in order if name in entries}
+        found += _compare_facts("comment", post_id, written, shown)
     return found
 
 

@@ -13,6 +13,8 @@ import redis
 from cluster.connections.redis import apply, sync_client
 from configs.contracts.accounts import IdentityRow
 from configs.contracts.errors import DependencyUnavailable, PlatformError
+from configs.contracts.home import begin_home
+from configs.contracts.ids import new_id
 from configs.contracts.loading import (
     LOADER_ACTOR,
     AccountRow,
@@ -20,6 +22,7 @@ from configs.contracts.loading import (
     IdempotencyRow,
     PeopleRows,
     Positions,
+    PostRecord,
     SessionRow,
     SwipeRows,
 )
@@ -27,14 +30,14 @@ from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.read_model import Operation
 from configs.settings import Settings, load_settings
 from writers.connections import Connection
-from writers.loads import cards, identity, log, messages, ranking, swipes
+from writers.loads import cards, content, home, identity, log, messages, ranking, swipes
 from writers.loads.read_model import address_operations, people_operations
 from writers.loads.reader import RowReader
 
 METHODS: Final = (
     "positions", "claim_epochs", "epochs", "swipes", "accounts", "identities", "sessions", "idempotency", "people", "ranking",
     "warm_people", "warm_addresses", "warm_sessions",
-    "conversations", "ordinals", "warm_conversations", "warm_messages",
+    "conversations", "ordinals", "warm_conversations", "warm_messages", "posts", "warm_posts", "warm_homes",
 )
 OPERATIONS_A_TRIP: Final = 2_000
 PEOPLE_A_PAGE: Final = 50_000
@@ -80,6 +83,9 @@ class Loader:
     async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
         return await self._reader.rows(lambda conn: messages.ordinals(conn, places))
 
+    async def posts(self, names: Sequence[str]) -> Mapping[str, PostRecord]:
+        return await self._reader.rows(lambda conn: content.posts(conn, names))
+
     async def people(self, page: str | None, limit: int) -> PeopleRows:
         return await self._reader.rows(lambda conn: cards.people(conn, page, min(limit, PEOPLE_A_PAGE)))
 
@@ -101,6 +107,16 @@ class Loader:
 
     async def warm_messages(self, pages: Sequence[str]) -> Sequence[str]:
         return await self._warm(*await self._reader.rows(lambda conn: messages.page_operations(conn, pages)))
+
+    async def warm_posts(self, post_ids: Sequence[str]) -> Sequence[str]:
+        return await self._warm(*await self._reader.rows(lambda conn: content.post_operations(conn, post_ids)))
+
+    async def warm_homes(self, user_ids: Sequence[str]) -> Sequence[str]:
+        """The tokens go in before rows are read, and the primary is asked, so that no post falls between the two."""
+        tokens = [(user_id, new_id()) for user_id in user_ids]
+        await asyncio.to_thread(apply_all, self._redis, [begin_home(user_id, token) for user_id, token in tokens])
+        filled = await self._reader.fresh(lambda conn: home.home_operations(conn, tokens))
+        return await self._warm([user_id for user_id, _ in tokens], filled)
 
     async def _warm(self, found: list[str], operations: Sequence[Operation]) -> list[str]:
         """Outside the reader's threads: without Redis no connection to PostgreSQL is held."""

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from cluster.connections.postgres import translated
 from cluster.connections.redis import sync_client
 from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding
+from configs.contracts.home import LARGE_CREATORS
 from configs.contracts.loading import Positions
 from configs.contracts.read_model import GENERATION, LISTING_BOUNDS, RANKING, REVOKED, put_ranking
 from configs.contracts.topics import TOPICS
@@ -23,8 +24,8 @@ from configs.settings import Settings
 from writers.catching_up import Progress, catch_up
 from writers.connections import Connection, open_rows
 from writers.loader import apply_all
+from writers.loads import content, home, messages, ranking
 from writers.loads import log as positions_log
-from writers.loads import messages, ranking
 from writers.loads.people import load_people
 from writers.loads.read_model import operations, pages_of_people, revoked_families
 from writers.loads.reader import open_recent, written
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 PEOPLE_A_PAGE: Final = 500
 CONVERSATIONS_A_PAGE: Final = 1_000
+POSTS_A_PAGE: Final = 500
 CHECK_S: Final = 1.0
 TOKENS: Final = f"{{{GENERATION}}}:rebuilding"
 """Hash that holds a field for each rebuild under way, in the slot of ``generation``. Gone: Redis was lost meanwhile."""
@@ -52,7 +54,7 @@ return 0
 
 _PATTERNS: Final = (
     "rec:*", "fld:*", "rel:*", "cred:*", "deck:*", "sess:*", "proj:*", REVOKED, RANKING,
-    "conv:head:*", "conv:msg:*", "conv:page:*", "feed:*",
+    "conv:head:*", "conv:msg:*", "conv:page:*", "feed:*", "post:*", "home:*", LARGE_CREATORS,
     *(f"{listing}:{part}:*" for listing in LISTING_BOUNDS for part in ("h", "z")), "note:u:*",
 )
 
@@ -101,7 +103,8 @@ def write_everything(settings: Settings, progress: Progress | None = None) -> di
                 if progress is not None:
                     progress("people", people, max(total, people))
             applied += _write_conversations(conn, client, progress)
-            apply_all(client, [put_ranking(ranking.present(conn))])
+            applied += _write_posts(conn, client, progress)
+            apply_all(client, [put_ranking(ranking.present(conn)), *home.large_operations(conn)])
             revoked = revoked_families(conn)
         _finish(client, settings, positions, revoked, token, run_id)
     seconds = time.monotonic() - began
@@ -121,6 +124,21 @@ def _write_conversations(conn: Connection, client: redis.Redis, progress: Progre
         applied += len(batch)
         if progress is not None:
             progress("conversations", done, max(total, done))
+    return applied
+
+
+def _write_posts(conn: Connection, client: redis.Redis, progress: Progress | None) -> int:
+    """Every post with its counts and newest comments; feeds are written when somebody reads them."""
+    row = conn.execute("SELECT count(*) FROM posts").fetchone()
+    total = int(row[0]) if row is not None else 0
+    done = applied = 0
+    for page in content.pages_of_posts(conn, POSTS_A_PAGE):
+        _, batch = content.post_operations(conn, page)
+        apply_all(client, batch)
+        done += len(page)
+        applied += len(batch)
+        if progress is not None:
+            progress("posts", done, max(total, done))
     return applied
 
 

@@ -18,8 +18,18 @@ from configs.settings import Settings
 from writers.catching_up import Progress
 from writers.connections import Connection, open_rows
 from writers.consistency import Inconsistency, inconsistent_pairs, missing_matches, unnotified
-from writers.differences import Difference, compare, compare_shard, head_differences, keys_of, read_copies
+from writers.differences import (
+    Difference,
+    compare,
+    compare_shard,
+    head_differences,
+    keys_of,
+    post_differences,
+    post_keys,
+    read_copies,
+)
 from writers.loader import apply_all
+from writers.loads.content import load_posts, pages_of_posts, post_operations
 from writers.loads.messages import conversation_operations, load_heads, pages_of_conversations
 from writers.loads.people import load_people
 from writers.loads.read_model import operations, pages_of_people
@@ -31,6 +41,7 @@ log = structlog.get_logger(__name__)
 
 PEOPLE_A_PAGE: Final = 200
 CONVERSATIONS_A_PAGE: Final = 500
+POSTS_A_PAGE: Final = 500
 LOOKS: Final = 4
 """A difference counts when it is seen this often in a row: what is still on its way through the log is none."""
 PAUSE_S: Final = 0.7
@@ -86,6 +97,8 @@ def reconcile(
                     progress("people", report.people, max(total, report.people))
             for page in pages_of_conversations(conn, CONVERSATIONS_A_PAGE):
                 _compare_conversations(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
+            for page in pages_of_posts(conn, POSTS_A_PAGE):
+                _compare_posts(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
         report.missing_matches = lasting(lambda: missing_matches(primary), pause_s)
         report.counts["match_missing"] += len(report.missing_matches)
         _note(report, lasting(lambda: inconsistent_pairs(primary), pause_s))
@@ -129,6 +142,21 @@ def _compare_conversations(
         client.unlink(*(key for name in names for key in (head_key(name), window_key(name))))
         apply_all(client, conversation_operations(mend_from, names)[1])
         found = lasting(_narrowing(names, lambda ids: head_differences(client, load_heads(conn, ids))), pause_s)
+        report.repaired += len(names) - len({item.user_id for item in found})
+    _list(report, found)
+
+
+def _compare_posts(
+    conn: Connection, client: redis.Redis, page: Sequence[str], report: Report, *, mend_from: Connection | None,
+    pause_s: float,
+) -> None:
+    """Posts with their counts and comments; a difference is noted under the post's id."""
+    found = lasting(_narrowing(page, lambda ids: post_differences(client, load_posts(conn, ids))), pause_s)
+    if found and mend_from is not None:
+        names = list(dict.fromkeys(item.user_id for item in found))
+        client.unlink(*(key for name in names for key in post_keys(name)))
+        apply_all(client, post_operations(mend_from, names)[1])
+        found = lasting(_narrowing(names, lambda ids: post_differences(client, load_posts(conn, ids))), pause_s)
         report.repaired += len(names) - len({item.user_id for item in found})
     _list(report, found)
 

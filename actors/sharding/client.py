@@ -27,6 +27,7 @@ ACTOR_OF_SERVICE = {
     "users": "identity",
     "impressions": "identity",
     "messages": "messages",
+    "posts": "commerce",
     "tiers": "commerce",
     "subscriptions": "commerce",
     "swipes": "swipes",

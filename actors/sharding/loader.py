@@ -19,6 +19,7 @@ from configs.contracts.loading import (
     IdempotencyRow,
     PeopleRows,
     Positions,
+    PostRecord,
     SessionRow,
     SwipeRows,
 )
@@ -84,6 +85,15 @@ class LoaderClient:
 
     async def warm_messages(self, pages: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_messages", list(pages))  # type: ignore[no-any-return]
+
+    async def posts(self, names: Sequence[str]) -> Mapping[str, PostRecord]:
+        return await self._call("posts", list(names))  # type: ignore[no-any-return]
+
+    async def warm_posts(self, post_ids: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_posts", list(post_ids))  # type: ignore[no-any-return]
+
+    async def warm_homes(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_homes", list(user_ids))  # type: ignore[no-any-return]
 
     async def people(self, page: str | None, limit: int) -> PeopleRows:
         return await self._call("people", page, limit)  # type: ignore[no-any-return]

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 from actors.idempotency import IdempotencyConflict
 from configs.contracts.events import (
+    CommentDeleted,
+    ContentCommented,
+    ContentLiked,
+    ContentUnliked,
     DeviceRegistered,
     DeviceRemoved,
+    Followed,
     LocationChanged,
     NotificationPreferencesChanged,
     NotificationRead,
@@ -15,6 +20,7 @@ from configs.contracts.events import (
     NotificationsRead,
     PreferencesChanged,
     ProfileChanged,
+    Unfollowed,
     UserBlocked,
     UserReported,
     UserUnblocked,
@@ -39,6 +45,12 @@ RecordPayload = (
     | NotificationsRead
     | DeviceRegistered
     | DeviceRemoved
+    | ContentLiked
+    | ContentUnliked
+    | ContentCommented
+    | CommentDeleted
+    | Followed
+    | Unfollowed
 )
 
 
@@ -73,6 +85,6 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """Too many location changes; nothing was recorded."""
+    """Too many location changes, or comments; nothing was recorded."""
 
     retry_after_s: int

@@ -1,4 +1,5 @@
-"""The service of user shards: what people state, made durable in user.updated, user.reported and notification.*."""
+"""The service of user shards: what people state, made durable in user.updated, user.reported, notification.* and
+content.liked, commented and followed."""
 
 from __future__ import annotations
 
@@ -15,16 +16,28 @@ from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.ids import partition_of
 from configs.contracts.loading import RowLoader
 from configs.contracts.positions import version_of
-from configs.contracts.topics import NOTIFICATION_DEVICES, NOTIFICATION_SEND, USER_REPORTED, USER_UPDATED
+from configs.contracts.topics import (
+    CONTENT_COMMENTED,
+    CONTENT_FOLLOWED,
+    CONTENT_LIKED,
+    NOTIFICATION_DEVICES,
+    NOTIFICATION_SEND,
+    USER_REPORTED,
+    USER_UPDATED,
+)
 from configs.settings import Settings
 
-TOPICS = (USER_UPDATED.name, NOTIFICATION_SEND.name, USER_REPORTED.name, NOTIFICATION_DEVICES.name)
+OWN = (USER_UPDATED.name, NOTIFICATION_SEND.name, CONTENT_FOLLOWED.name)
+"""Topics whose key is the person."""
+WHOLE = (USER_REPORTED.name, NOTIFICATION_DEVICES.name, CONTENT_LIKED.name, CONTENT_COMMENTED.name)
+"""Topics whose keys are reported objects, devices and posts: what a person stated stands in any partition."""
+TOPICS = (*OWN, *WHOLE)
 
 
 class UserService(LogService[Record, UserAnswer]):
     """Records each request once and in order.
 
-    user.reported and notification.devices are followed whole, since their keys are reported objects and devices.
+    Whatever a person states of another object (``WHOLE``) is theirs alone, so their shard orders it.
     """
 
     METHODS = ("record",)
@@ -50,10 +63,8 @@ class UserService(LogService[Record, UserAnswer]):
         self._tail = LogTail(
             settings, f"{SERVICE}-{self._shards[0] if self._shards else 'none'}", appender,
             [
-                Feed(USER_UPDATED.name, self._shards, self._shards, take),
-                Feed(NOTIFICATION_SEND.name, self._shards, self._shards, take),
-                Feed(USER_REPORTED.name, everywhere, everywhere, take),
-                Feed(NOTIFICATION_DEVICES.name, everywhere, everywhere, take),
+                *(Feed(topic, self._shards, self._shards, take) for topic in OWN),
+                *(Feed(topic, everywhere, everywhere, take) for topic in WHOLE),
             ],
             die=die,
         )

@@ -20,6 +20,10 @@ from actors.sharding.memory import Append, Decision
 from actors.users.commands import IdempotencyConflict, LimitReached, Record, Recorded, RecordPayload
 from configs.contracts.events import (
     TOPIC_OF,
+    CommentDeleted,
+    ContentCommented,
+    ContentLiked,
+    ContentUnliked,
     DeviceRegistered,
     DeviceRemoved,
     Event,
@@ -161,6 +165,8 @@ def _key_of(payload: RecordPayload) -> str:
         return payload.target_id
     if isinstance(payload, DeviceRegistered | DeviceRemoved):
         return payload.device_id
+    if isinstance(payload, ContentLiked | ContentUnliked | ContentCommented | CommentDeleted):
+        return payload.post_id
     return payload.user_id
 
 
@@ -182,4 +188,6 @@ def _completed(payload: RecordPayload, event_id: str, request: str | None, body_
         changes["report_id"] = event_id
     if isinstance(payload, NotificationSent) and not payload.notification_id:
         changes["notification_id"] = event_id
+    if isinstance(payload, ContentCommented) and not payload.comment_id:
+        changes["comment_id"] = event_id
     return msgspec.structs.replace(payload, **changes)

@@ -1,20 +1,38 @@
 """Posts: the record that the read model holds of each, and its keys.
 
 All keys of a post share the hash tag ``{post id}``: ``post:{p}`` the record · ``post:n:{p}`` how many likes and comments ·
-``post:c:z|h:{p}`` its newest comments. A creator's posts are the listing ``post`` of the creator.
+``post:c:z|h:{p}`` its newest comments. A creator's posts are the listing ``post`` of the creator, what
+others do not see the listing ``draft``.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
 
+from configs.contracts.changes import rfc3339
+from configs.contracts.events import (
+    ContentPublished,
+    ContentRemoved,
+    ContentType,
+    ContentUpdated,
+    Event,
+    PostAccess,
+    Visibility,
+)
 from configs.contracts.positions import version_text
-from configs.contracts.read_model import Operation, read_versioned
+from configs.contracts.read_model import Listing, Operation, put_entry, read_versioned
 
-ContentType = Literal["text", "image", "video"]
-Visibility = Literal["public", "subscribers", "tier_specific", "ppv"]
+CAPTION_LENGTH: Final = 4_000
+MEDIA_A_POST: Final = 10
+COMMENT_LENGTH: Final = 1_000
+COMMENTS_SHOWN: Final = 200
+"""Newest comments of a post that the read model keeps; older ones stay in rows only."""
+FOLLOWS: Final = 5_000
+"""Creators that one person follows at most (the bound of the listing ``follow``)."""
+
 PostState = Literal["draft", "scheduled", "published", "unlisted", "removed"]
 """unlisted: only its creator and those who bought it find it · removed: nobody does, for good."""
 PostReview = Literal["pending", "approved", "rejected"]
@@ -87,3 +105,171 @@ _RECORDS: Final = msgspec.json.Decoder(PostRecord)
 def read_post(value: bytes) -> PostRecord:
     """The record that ``put_post`` wrote."""
     return _RECORDS.decode(read_versioned(value)[1])
+
+
+def post_after(row: PostRecord | None, event: Event, version: int) -> PostRecord | None:
+    """The post after one more of its events, in the order of the log: the same for the shard that decides and for rows."""
+    payload = event.payload
+    if row is not None and row.state == "removed":
+        return row
+    if isinstance(payload, ContentRemoved):
+        if row is None:
+            row = PostRecord(post_id=payload.post_id, creator_id=payload.creator_id, created_at=rfc3339(event.occurred_at))
+        review: PostReview = row.review if payload.reason in ("creator", "account_deleted") else "rejected"
+        return msgspec.structs.replace(row, state="removed", review=review, schedule_id=None, version=version)
+    if not isinstance(payload, ContentUpdated | ContentPublished):
+        return row
+    if row is None:
+        row = PostRecord(
+            post_id=payload.post_id, creator_id=payload.creator_id, created_at=rfc3339(event.occurred_at),
+            request_digest=payload.request_digest or "",
+        )
+    if isinstance(payload, ContentPublished):
+        if row.published_at is not None or (payload.schedule_id is not None and payload.schedule_id != row.schedule_id):
+            return row
+        return _on_sale(msgspec.structs.replace(
+            _with_fields(row, payload), state="published", review="approved", published_at=rfc3339(event.occurred_at),
+            scheduled_at=None, schedule_id=None, version=version,
+        ))
+    changed = _with_fields(row, payload)
+    if payload.media_ids is not None or payload.approved:
+        changed = msgspec.structs.replace(changed, review="approved" if payload.approved else "pending")
+    if payload.state is not None and (row.published_at is not None) == (payload.state in ("published", "unlisted")):
+        scheduled = payload.state == "scheduled"
+        changed = msgspec.structs.replace(
+            changed, state=payload.state, schedule_id=event.event_id if scheduled else None,
+            scheduled_at=rfc3339(payload.scheduled_at) if scheduled and payload.scheduled_at is not None else None,
+        )
+    return _on_sale(msgspec.structs.replace(changed, version=version))
+
+
+def incomplete(record: PostRecord) -> Literal["post_incomplete"] | None:
+    """Why a post cannot be published as it is: text without words, pictures without media, a price or tier that is missing."""
+    whole = bool(record.caption.strip()) and not record.media_ids if record.content_type == "text" else bool(record.media_ids)
+    named = record.visibility != "tier_specific" or record.required_tier_id is not None
+    priced = record.visibility != "ppv" or (record.price_minor > 0 and bool(record.currency))
+    return None if whole and named and priced else "post_incomplete"
+
+
+def _with_fields(row: PostRecord, payload: ContentUpdated | ContentPublished) -> PostRecord:
+    """The post with the fields that were sent."""
+    access = payload.access
+    return msgspec.structs.replace(
+        row,
+        content_type=payload.content_type or row.content_type,
+        caption=row.caption if payload.caption is None else payload.caption,
+        media_ids=row.media_ids if payload.media_ids is None else payload.media_ids,
+        depicted=row.depicted if payload.depicted is None else payload.depicted,
+        **({} if access is None else access_fields(access)),
+    )
+
+
+def access_fields(access: PostAccess) -> dict[str, object]:
+    """The record's fields that say who may see the post."""
+    return {
+        "visibility": access.visibility, "required_tier_id": access.required_tier_id,
+        "required_rank": access.required_rank, "price_minor": access.price_minor, "currency": access.currency,
+    }
+
+
+def _on_sale(row: PostRecord) -> PostRecord:
+    sold = row.sold or (row.published_at is not None and row.visibility == "ppv")
+    return row if sold == row.sold else msgspec.structs.replace(row, sold=sold)
+
+
+class PostEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """A post in its creator's listings ``post`` (everybody's) and ``draft`` (the creator's own)."""
+
+    post_id: str
+
+
+class FollowEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """A creator whom a person follows, in their listing ``follow``."""
+
+    creator_id: str
+
+
+class HeartEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """A post that a person likes, in their listing ``heart``."""
+
+    post_id: str
+
+
+class CommentEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """One comment of a post."""
+
+    comment_id: str
+    user_id: str
+    text: str
+    commented_at: str
+
+
+def listed(record: PostRecord) -> tuple[Operation, ...]:
+    """A post's place in its creator's listings."""
+    entry = PostEntry(record.post_id)
+    own = record.state in ("draft", "scheduled", "unlisted") or (record.state == "published" and not record.listed)
+    places: tuple[tuple[Listing, int | None], ...] = (
+        ("post", milliseconds(record.published_at) if record.listed and record.published_at else None),
+        ("draft", milliseconds(record.created_at) if own else None),
+    )
+    return tuple(
+        put_entry(listing, record.creator_id, record.post_id, entry, version=record.version, at_ms=at_ms)
+        for listing, at_ms in places
+    )
+
+
+def changed(record: PostRecord) -> tuple[Operation, ...]:
+    """Everything that the read model holds of a post's own state."""
+    return (put_post(record), *listed(record))
+
+
+def milliseconds(text: str) -> int:
+    """RFC 3339 as Unix milliseconds."""
+    return int(datetime.fromisoformat(text).timestamp() * 1_000)
+
+
+def counts_key(post_id: str) -> str:
+    """Hash of versioned numbers: ``likes`` and ``comments``; a field that is missing is 0."""
+    return f"post:n:{{{post_id}}}"
+
+
+def put_count(post_id: str, what: Literal["likes", "comments"], count: int, version: int) -> Operation:
+    """Sets one of a post's counts, as rows have it after the event of this version."""
+    return Operation("field", (counts_key(post_id),), (what, version_text(version), str(count)))
+
+
+def read_count(value: bytes | None) -> int:
+    return 0 if value is None else int(value[16:])
+
+
+def comments_keys(post_id: str) -> tuple[str, str]:
+    """(order, entries) of a post's newest comments."""
+    return f"post:c:z:{{{post_id}}}", f"post:c:h:{{{post_id}}}"
+
+
+def put_comment(post_id: str, entry: CommentEntry, *, version: int, deleted: bool) -> Operation:
+    """Puts a comment among a post's newest ones, or takes it out."""
+    at: int | str = "" if deleted else milliseconds(entry.commented_at)
+    value = msgspec.json.encode(msgspec.structs.replace(entry, text="") if deleted else entry)
+    return Operation(
+        "listing", comments_keys(post_id), (entry.comment_id, version_text(version), value, at, COMMENTS_SHOWN)
+    )
+
+
+_COMMENTS: Final = msgspec.json.Decoder(CommentEntry)
+
+
+def read_comment(value: bytes) -> CommentEntry:
+    return _COMMENTS.decode(read_versioned(value)[1])
+
+
+def followed(user_id: str, creator_id: str, *, version: int, at: datetime, active: bool) -> Operation:
+    """A creator in a person's follows, or out of them."""
+    at_ms = int(at.timestamp() * 1_000) if active else None
+    return put_entry("follow", user_id, creator_id, FollowEntry(creator_id), version=version, at_ms=at_ms)
+
+
+def liked(user_id: str, post_id: str, *, version: int, at: datetime, active: bool) -> Operation:
+    """A post among those that a person likes, or out of them."""
+    at_ms = int(at.timestamp() * 1_000) if active else None
+    return put_entry("heart", user_id, post_id, HeartEntry(post_id), version=version, at_ms=at_ms)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from configs.contracts.content import Visibility
+from configs.contracts.events import Visibility
 from configs.contracts.payment_facts import SubscriptionStatus
 
 GRACE: Final = timedelta(days=3)

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.contracts.accounts import AccountRow, IdentityRow
+from configs.contracts.content import PostRecord
 from configs.contracts.ranking import RankingConfiguration
 
 __all__ = [
     "ACTION_BITS", "ACTION_CODES", "GENERATION_BITS", "LOADER_ACTOR", "NAMESPACE", "PAIR_BITS", "PAIR_CODES", "UNKNOWN_ROLE",
-    "AccountRow", "IdempotencyRow", "IdentityRow", "PackedIds", "PeopleRows", "Positions", "RowLoader", "SessionRow", "SwipeRows",
+    "AccountRow", "IdempotencyRow", "IdentityRow", "PackedIds", "PeopleRows", "Positions", "PostRecord", "RowLoader", "SessionRow", "SwipeRows",
 ]
 
 ACTION_CODES = {"undone": 0, "like": 1, "pass": 2, "super_like": 3}
@@ -246,6 +247,18 @@ class RowLoader(Protocol):
 
     async def warm_messages(self, pages: Sequence[str]) -> Sequence[str]:
         """Writes windows and pages of messages, each named by a ``conversations.page_name``; returns those that exist."""
+        ...
+
+    async def posts(self, names: Sequence[str]) -> Mapping[str, PostRecord]:
+        """Posts by ``creator id/post id``; only those that exist are in the answer."""
+        ...
+
+    async def warm_posts(self, post_ids: Sequence[str]) -> Sequence[str]:
+        """Writes these posts with their counts and newest comments; returns the ids that exist."""
+        ...
+
+    async def warm_homes(self, user_ids: Sequence[str]) -> Sequence[str]:
+        """Fills the home feeds of these people; returns all of them."""
         ...
 
     async def people(self, page: str | None, limit: int) -> PeopleRows:

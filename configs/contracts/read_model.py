@@ -5,8 +5,8 @@ writers' projections. Every stored fact carries its version (16 hex digits); an 
 All keys of one person share the hash tag ``{user id}``, so that each operation is one slot of Redis Cluster.
 
 keys: ``rec:{u}`` JSON ``UserRecord`` · ``fld:{u}`` its fields with versions · ``rel:{u}`` blocks in both directions ·
-``match|conv|note|like:h:{u}`` entries by id and ``…:z:{u}`` their order · ``note:u:{u}`` unread notifications · ``cred:{address hash}`` ·
-``conv:head|msg|page:{c}``, ``feed:{u}`` (``conversations``) ·
+``match|conv|note|like|post|draft|follow|heart:h:{u}`` entries by id and ``…:z:{u}`` their order · ``note:u:{u}`` unread notifications · ``cred:{address hash}`` ·
+``conv:head|msg|page:{c}``, ``feed:{u}`` (``conversations``) · ``post:{p}`` … (``content``) · ``home:{u}``, ``large`` (``home``) ·
 ``revoked`` recently revoked token families and ends of all of a person's · ``sess:{u}`` (cache) where they are signed in ·
 ``deck:{u}:filters`` (cache, 300 s) · ``generation`` (present: complete).
 """
@@ -23,6 +23,7 @@ import msgspec
 from configs.contracts.errors import ReadModelUnknown
 from configs.contracts.events import Gender, MatchEnd, Role
 from configs.contracts.events.base import Verification
+from configs.contracts.home_scripts import HOME_SCRIPTS
 from configs.contracts.message_scripts import MESSAGE_SCRIPTS
 from configs.contracts.positions import version_text
 from configs.contracts.ranking import INITIAL, RankingConfiguration
@@ -38,9 +39,14 @@ DECK_TTL_S: Final = 300
 MARKER: Final = "*"
 """Hash field that says: this set is known completely (up to its bound)."""
 
-Listing = Literal["match", "conv", "note", "like"]
-LISTING_BOUNDS: Final[Mapping[Listing, int]] = {"match": 5_000, "conv": 5_000, "note": 500, "like": 2_000}
+Listing = Literal["match", "conv", "note", "like", "post", "draft", "follow", "heart"]
+LISTING_BOUNDS: Final[Mapping[Listing, int]] = {
+    "match": 5_000, "conv": 5_000, "note": 500, "like": 2_000, "post": 5_000, "draft": 1_000, "follow": 5_000, "heart": 2_000,
+}
 """Newest entries kept in Redis; older ones stay in the rows."""
+MARKED_LISTINGS: Final[tuple[Listing, ...]] = ("match", "conv", "note", "like")
+"""Listings with a marker of their own. The others, which few people have, are known when the person's relations are: one
+step opens them all."""
 
 
 class UserRecord(msgspec.Struct, frozen=True, rename="camel"):
@@ -231,6 +237,7 @@ SCRIPTS: Final[Mapping[str, str]] = {
     "open": OPEN_LUA,
     "cache": CACHE_LUA,
     **MESSAGE_SCRIPTS,
+    **HOME_SCRIPTS,
 }
 
 
@@ -350,7 +357,7 @@ def open_person(user_id: str) -> Operation:
     """Marks all of a person's sets as known completely; for a new person, or after warming everything."""
     return Operation(
         "open",
-        (relation_key(user_id), *(listing_keys(listing, user_id)[1] for listing in LISTING_BOUNDS)),
+        (relation_key(user_id), *(listing_keys(listing, user_id)[1] for listing in MARKED_LISTINGS)),
         (MARKER,),
     )
 

@@ -42,6 +42,10 @@ PAYMENT_WEBHOOKS = Topic("payment.webhooks", "the provider's object", restricted
 PAYMENT_COMPLETED = Topic("payment.completed", "payer; of payouts and accounts the creator")
 SUBSCRIPTION_CREATED = Topic("subscription.created", "subscriber")
 RANKING_CONFIGURED = Topic("ranking.configured", "the word ranking")
+CONTENT_PUBLISHED = Topic("content.published", "creator", restricted=True)
+CONTENT_LIKED = Topic("content.liked", "post")
+CONTENT_COMMENTED = Topic("content.commented", "post", restricted=True)
+CONTENT_FOLLOWED = Topic("content.followed", "follower")
 
 TOPICS = (
     AUTH_ACCOUNTS,
@@ -62,5 +66,9 @@ TOPICS = (
     PAYMENT_COMPLETED,
     SUBSCRIPTION_CREATED,
     RANKING_CONFIGURED,
+    CONTENT_PUBLISHED,
+    CONTENT_LIKED,
+    CONTENT_COMMENTED,
+    CONTENT_FOLLOWED,
 )
 BY_NAME = {topic.name: topic for topic in TOPICS}

@@ -12,6 +12,7 @@ from configs.contracts.errors import ReadModelUnknown
 from configs.contracts.positions import version_of, version_text
 from configs.contracts.read_model import (
     LISTING_BOUNDS,
+    MARKED_LISTINGS,
     MATCH_FIELDS,
     SCRIPTS,
     Credential,
@@ -73,7 +74,7 @@ def test_an_entry_that_is_taken_out_leaves_its_version_and_its_listing_a_bound()
 
 def test_a_new_persons_sets_are_marked_as_known() -> None:
     keys = set(open_person("u").keys)
-    assert keys == {read_model.relation_key("u")} | {read_model.listing_keys(listing, "u")[1] for listing in LISTING_BOUNDS}
+    assert keys == {read_model.relation_key("u")} | {read_model.listing_keys(listing, "u")[1] for listing in MARKED_LISTINGS}
 
 
 def test_a_stored_value_gives_back_its_version_and_its_rest() -> None:

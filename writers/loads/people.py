@@ -11,6 +11,7 @@ from uuid import UUID
 import msgspec
 
 from configs.contracts.changes import rfc3339
+from configs.contracts.content import FollowEntry, HeartEntry, PostEntry
 from configs.contracts.loading import ACTION_CODES
 from configs.contracts.read_model import LISTING_BOUNDS, Credential, LikeEntry, Listing, MatchEntry, NotificationEntry
 from writers.connections import Connection
@@ -48,6 +49,41 @@ FROM unnest(%s::uuid[]) AS person (id), LATERAL (
     SELECT * FROM swipes WHERE swiped_id = person.id AND action IN (1, 3) ORDER BY created_at DESC LIMIT %s
 ) AS newest
 """
+
+POSTS: Final = """
+SELECT person.id::text, newest.id::text, at, version
+FROM unnest(%s::uuid[]) AS person (id), LATERAL (
+    SELECT id, published_at AS at, version FROM posts
+    WHERE creator_id = person.id AND state = 'published' AND review = 'approved' ORDER BY published_at DESC LIMIT %s
+) AS newest
+"""
+
+DRAFTS: Final = """
+SELECT person.id::text, newest.id::text, at, version
+FROM unnest(%s::uuid[]) AS person (id), LATERAL (
+    SELECT id, created_at AS at, version FROM posts
+    WHERE creator_id = person.id AND state <> 'removed' AND NOT (state = 'published' AND review = 'approved')
+    ORDER BY created_at DESC LIMIT %s
+) AS newest
+"""
+
+FOLLOWS: Final = """
+SELECT person.id::text, creator_id::text, changed_at, version
+FROM unnest(%s::uuid[]) AS person (id), LATERAL (
+    SELECT * FROM follows WHERE user_id = person.id AND active ORDER BY changed_at DESC LIMIT %s
+) AS newest
+"""
+
+HEARTS: Final = """
+SELECT person.id::text, post_id::text, changed_at, version
+FROM unnest(%s::uuid[]) AS person (id), LATERAL (
+    SELECT * FROM post_likes WHERE user_id = person.id AND liked ORDER BY changed_at DESC LIMIT %s
+) AS newest
+"""
+
+_OF_CONTENT: Final[tuple[tuple[Listing, str, Callable[[str], msgspec.Struct]], ...]] = (
+    ("post", POSTS, PostEntry), ("draft", DRAFTS, PostEntry), ("follow", FOLLOWS, FollowEntry), ("heart", HEARTS, HeartEntry),
+)
 
 CREDENTIALS: Final = "SELECT email_hash, user_id::text, password_hash, status, verified_at IS NOT NULL, version FROM credentials WHERE "
 
@@ -128,6 +164,7 @@ def load_people(conn: Connection, user_ids: Sequence[str]) -> dict[str, Person]:
     _load_matches(conn, ids, people)
     _load_notifications(conn, ids, people)
     _load_likes(conn, ids, people)
+    _load_content(conn, ids, people)
     rows = conn.execute(CREDENTIALS + "user_id = ANY(%s)", (ids,)).fetchall()
     for email_hash, user_id, password_hash, status, verified, version in rows:
         credential = Credential(user_id=user_id, password_hash=password_hash, status=status, verified=verified)
@@ -189,6 +226,13 @@ def _load_likes(conn: Connection, ids: Sequence[UUID], people: Mapping[str, Pers
     for user_id, liker_id, action, liked_at, version in rows:
         content = LikeEntry(liker_id=liker_id, action=_ACTIONS[action], liked_at=rfc3339(liked_at))
         people[user_id].listings["like"][liker_id] = Entry(content, version, _ms(liked_at))
+
+
+def _load_content(conn: Connection, ids: Sequence[UUID], people: Mapping[str, Person]) -> None:
+    """What people have published and drafted, whom they follow and which posts they like."""
+    for listing, query, content in _OF_CONTENT:
+        for user_id, name, at, version in conn.execute(query, (ids, LISTING_BOUNDS[listing])).fetchall():
+            people[user_id].listings[listing][name] = Entry(content(name), version, _ms(at))
 
 
 def _ms(at: datetime) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from configs.contracts import changes, topics
+from configs.contracts import changes, content, topics
 from configs.contracts.conversations import open_conversation
 from configs.contracts.events import (
     AccountRegistered,
@@ -22,6 +22,7 @@ from configs.contracts.events import (
     SessionsEnded,
     UserCreated,
 )
+from configs.contracts.home import drop_home
 from configs.contracts.ids import match_id
 from configs.contracts.loading import ACTION_CODES
 from configs.contracts.read_model import (
@@ -37,6 +38,8 @@ from configs.contracts.read_model import (
     put_record,
 )
 from configs.contracts.telling import is_news, match_ended, match_told, notification_told
+from writers.loads.content import comments_of, counts_of, follows_of, likes_of
+from writers.loads.content import posts as posts_of
 from writers.loads.messages import stored_messages
 from writers.loads.people import load_credentials
 from writers.loads.ranking import present
@@ -212,6 +215,40 @@ def ranking(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
     into.operations.append(put_ranking(present(conn)))
 
 
+def posts(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """From the rows, which hold what a post's events add up to."""
+    names = {f"{record.event.payload.creator_id}/{record.event.payload.post_id}" for record in records}
+    for post in posts_of(conn, sorted(names)).values():
+        into.operations += content.changed(post)
+
+
+def likes(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """What a person likes, and the count of the rows."""
+    pairs = {(record.event.payload.post_id, record.event.payload.user_id) for record in records}
+    for post_id, user_id, stands, at, version in likes_of(conn, pairs):
+        into.operations.append(content.liked(user_id, post_id, version=version, at=at, active=stands))
+    for post_id, (count, _, version, _) in counts_of(conn, {post for post, _ in pairs}).items():
+        into.operations.append(content.put_count(post_id, "likes", count, version))
+
+
+def comments(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """Comments as rows hold them, and their count."""
+    names = {(record.event.payload.post_id, record.event.payload.comment_id) for record in records}
+    for post_id, comment_id, author_id, text, at, deleted, version in comments_of(conn, names):
+        entry = content.CommentEntry(comment_id, author_id, text, changes.rfc3339(at))
+        into.operations.append(content.put_comment(post_id, entry, version=version, deleted=deleted))
+    for post_id, (_, count, _, version) in counts_of(conn, {post for post, _ in names}).items():
+        into.operations.append(content.put_count(post_id, "comments", count, version))
+
+
+def follows(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """Whom a person follows; their feed is made anew when it is read next."""
+    pairs = {(record.event.payload.user_id, record.event.payload.creator_id) for record in records}
+    for user_id, creator_id, stands, at, version in follows_of(conn, pairs):
+        into.operations.append(content.followed(user_id, creator_id, version=version, at=at, active=stands))
+        into.operations.append(drop_home(user_id))
+
+
 PROJECTIONS: Mapping[str, Project] = {
     topics.AUTH_ACCOUNTS.name: accounts,
     topics.AUTH_IDENTITIES.name: nothing,
@@ -228,6 +265,10 @@ PROJECTIONS: Mapping[str, Project] = {
     topics.NOTIFICATION_DEVICES.name: nothing,
     topics.NOTIFICATION_MAIL.name: nothing,
     topics.RANKING_CONFIGURED.name: ranking,
+    topics.CONTENT_PUBLISHED.name: posts,
+    topics.CONTENT_LIKED.name: likes,
+    topics.CONTENT_COMMENTED.name: comments,
+    topics.CONTENT_FOLLOWED.name: follows,
 }
 
 

@@ -10,8 +10,13 @@ from datetime import datetime
 
 from configs.contracts.events import (
     AccountRegistered,
+    CommentDeleted,
+    ContentCommented,
+    ContentLiked,
+    ContentUnliked,
     DeviceRegistered,
     DeviceRemoved,
+    Followed,
     LocationChanged,
     NotificationPreferencesChanged,
     NotificationRead,
@@ -20,6 +25,7 @@ from configs.contracts.events import (
     Payload,
     PreferencesChanged,
     ProfileChanged,
+    Unfollowed,
     UserBlocked,
     UserReported,
     UserUnblocked,
@@ -74,7 +80,8 @@ SINK = Sink(
     (
         AccountRegistered, ProfileChanged, PreferencesChanged, LocationChanged, UserBlocked, UserUnblocked,
         UserReported, NotificationSent, NotificationRead, NotificationsRead, NotificationPreferencesChanged,
-        DeviceRegistered, DeviceRemoved,
+        DeviceRegistered, DeviceRemoved, ContentLiked, ContentUnliked, ContentCommented, CommentDeleted, Followed,
+        Unfollowed,
     ),
     write,
 )

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import accounts, matching, messages, notifications, payments, people
+from configs.contracts.events import accounts, content, matching, messages, notifications, payments, people
 from configs.contracts.events.accounts import (
     AccountRegistered,
     AddressTokenRequested,
@@ -43,6 +43,21 @@ from configs.contracts.events.base import (
     MailTemplate,
     Payload,
     Role,
+)
+from configs.contracts.events.content import (
+    CommentDeleted,
+    ContentCommented,
+    ContentLiked,
+    ContentPublished,
+    ContentRemoved,
+    ContentType,
+    ContentUnliked,
+    ContentUpdated,
+    Followed,
+    PostAccess,
+    RemovalReason,
+    Unfollowed,
+    Visibility,
 )
 from configs.contracts.events.matching import (
     CardsSeen,
@@ -96,10 +111,19 @@ __all__ = [
     "Barrier",
     "CardsSeen",
     "CardsServed",
+    "CommentDeleted",
+    "ContentCommented",
+    "ContentLiked",
+    "ContentPublished",
+    "ContentRemoved",
+    "ContentType",
+    "ContentUnliked",
+    "ContentUpdated",
     "DeviceRegistered",
     "DeviceRemoved",
     "Envelope",
     "Event",
+    "Followed",
     "Gender",
     "Id",
     "IdentityClaimed",
@@ -125,10 +149,12 @@ __all__ = [
     "Payload",
     "PaymentObserved",
     "Platform",
+    "PostAccess",
     "PreferencesChanged",
     "ProfileChanged",
     "ProviderIdentity",
     "RankingConfigured",
+    "RemovalReason",
     "Role",
     "SecondFactorUsed",
     "SessionRevoked",
@@ -141,11 +167,13 @@ __all__ = [
     "Swiped",
     "TotpDisabled",
     "TotpEnabled",
+    "Unfollowed",
     "Unmatched",
     "UserBlocked",
     "UserCreated",
     "UserReported",
     "UserUnblocked",
+    "Visibility",
     "WasActive",
     "WebhookReceived",
     "decode",
@@ -158,6 +186,7 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     *matching.EVENTS,
     *messages.EVENTS,
     *notifications.EVENTS,
+    *content.EVENTS,
     *payments.EVENTS,
 )
 """Every event with its topic. ``Barrier`` may stand on any topic and is skipped by every reader but its author."""
