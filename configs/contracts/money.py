@@ -1,0 +1,37 @@
+"""Money: whole minor units of a currency inside, decimal text outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+EXPONENTS: Final[Mapping[str, int]] = {
+    **dict.fromkeys((
+        "AUD", "BRL", "CAD", "CHF", "CZK", "DKK", "EUR", "GBP", "HKD", "MXN", "NOK", "NZD", "PLN", "RON", "SEK", "SGD", "USD",
+    ), 2),
+    **dict.fromkeys(("CLP", "JPY", "KRW", "PYG", "VND", "XAF", "XOF", "XPF"), 0),
+}
+"""Currencies that prices may have -> digits after the point (ISO 4217)."""
+_AMOUNT: Final = re.compile(r"(?P<whole>0|[1-9][0-9]{0,11})(?:\.(?P<part>[0-9]{1,2}))?")
+
+
+def parse_amount(text: str, currency: str) -> int | None:
+    """The amount in minor units; None: not a plain decimal number, or finer than the currency's smallest unit."""
+    found = _AMOUNT.fullmatch(text)
+    exponent = EXPONENTS.get(currency)
+    if found is None or exponent is None:
+        return None
+    part = found["part"] or ""
+    if len(part) > exponent:
+        return None
+    return int(found["whole"]) * 10**exponent + (int(part.ljust(exponent, "0")) if exponent else 0)
+
+
+def format_amount(minor: int, currency: str) -> str:
+    """The amount as a decimal number with all of the currency's digits."""
+    exponent = EXPONENTS[currency]
+    if not exponent:
+        return str(minor)
+    whole, part = divmod(abs(minor), 10**exponent)
+    return f"{'-' if minor < 0 else ''}{whole}.{part:0{exponent}d}"
