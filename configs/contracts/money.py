@@ -25,7 +25,7 @@ def parse_amount(text: str, currency: str) -> int | None:
     part = found["part"] or ""
     if len(part) > exponent:
         return None
-    return int(found["whole"]) * 10**exponent + (int(part.ljust(exponent, "0")) if exponent else 0)
+    return int(found["whole"] + part.ljust(exponent, "0"))
 
 
 def format_amount(minor: int, currency: str) -> str:
