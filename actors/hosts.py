@@ -11,6 +11,8 @@ from actors.identities.commands import SERVICE as IDENTITIES
 from actors.identities.shard import IdentityService
 from actors.impressions.commands import SERVICE as IMPRESSIONS
 from actors.impressions.shard import ImpressionService
+from actors.media.commands import SERVICE as MEDIA
+from actors.media.shard import MediaService
 from actors.messages.commands import SERVICE as MESSAGES
 from actors.messages.shard import MessageService
 from actors.posts.commands import SERVICE as POSTS
@@ -29,6 +31,7 @@ from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
 
 COMMERCE: Mapping[str, Callable[..., Service]] = {
+    MEDIA: MediaService,
     POSTS: PostService,
 }
 """Shards of what creators sell, by service: in actors of their own (``plan.commerce_actors``) or in the identity actors."""

@@ -29,6 +29,7 @@ from serve_apps.matching.explaining import router as explanations
 from serve_apps.matching.routes import router as matching
 from serve_apps.matching.seen import router as seen
 from serve_apps.matching.swipe import SWIPE
+from serve_apps.media.routes import router as media
 from serve_apps.messaging.routes import router as messaging
 from serve_apps.messaging.send import SEND
 from serve_apps.messaging.sync import router as sync
@@ -48,6 +49,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     matching, explanations, seen,
     messaging, sync, tickets,
     notifications, devices, notification_preferences,
+    media,
 )
 HOT: Final = (SWIPE, CARDS, SEND)
 _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}

@@ -13,11 +13,13 @@ from actors.accounts.client import AccountsClient
 from actors.cards.client import CardsClient
 from actors.identities.client import IdentitiesClient
 from actors.impressions.client import ImpressionsClient
+from actors.media.client import MediaClient
 from actors.messages.client import ConversationsClient
 from actors.sessions.client import SessionsClient
 from actors.sessions.revocations import Revocations
 from actors.swipes.client import SwipesClient
 from actors.users.client import UsersClient
+from cluster.connections.media.store import MediaStore, media_store
 from cluster.connections.reading import Reads, Warming
 from cluster.connections.redis import async_client
 from configs.contracts import changes
@@ -34,6 +36,8 @@ from serve_apps.limits import PersonLimit, SharedLimits
 from serve_apps.matching.decks import Decks
 from serve_apps.matching.faces import Faces
 from serve_apps.matching.served import ServedCards
+from serve_apps.media.records import MediaRecords
+from serve_apps.media.urls import MediaUrls
 from serve_apps.messaging.reading import Conversations
 from serve_apps.metrics import ReplicaMetrics
 from serve_apps.pages import Listings, Seals
@@ -55,6 +59,8 @@ class Loader(Protocol):
 
     def warm_messages(self, pages: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
+    def warm_media(self, media_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
 
 @dataclass(slots=True)
 class Dependencies:
@@ -70,6 +76,7 @@ class Dependencies:
     warm_sessions: Warming
     warm_conversations: Warming
     warm_messages: Warming
+    warm_media: Warming
     pool: TracedPool
     accounts: AccountsClient
     identities: IdentitiesClient
@@ -81,6 +88,10 @@ class Dependencies:
     cards: CardsClient
     conversations: ConversationsClient
     reading: Conversations
+    media: MediaClient
+    media_records: MediaRecords
+    media_store: MediaStore
+    media_urls: MediaUrls
     tokens: AccessTokens
     revocations: Revocations
     passwords: Passwords
@@ -111,6 +122,7 @@ class Dependencies:
         write_through = WriteThrough(client)
         warm_people, warm_addresses = Warming(loader.warm_people), Warming(loader.warm_addresses)
         warm_conversations, warm_messages = Warming(loader.warm_conversations), Warming(loader.warm_messages)
+        warm_media, media_urls = Warming(loader.warm_media), MediaUrls(settings)
         accounts, users = AccountsClient(pool), UsersClient(pool)
         swipes, cards = SwipesClient(pool), CardsClient(pool)
         people = People(reads, warm_people, warm_addresses)
@@ -128,6 +140,7 @@ class Dependencies:
             warm_sessions=Warming(loader.warm_sessions),
             warm_conversations=warm_conversations,
             warm_messages=warm_messages,
+            warm_media=warm_media,
             pool=pool,
             accounts=accounts,
             identities=IdentitiesClient(pool),
@@ -139,6 +152,10 @@ class Dependencies:
             cards=cards,
             conversations=ConversationsClient(pool),
             reading=Conversations(reads, people, warm_conversations, warm_messages),
+            media=MediaClient(pool),
+            media_records=MediaRecords(reads, warm_media),
+            media_store=media_store(settings),
+            media_urls=media_urls,
             tokens=AccessTokens(settings.auth),
             revocations=Revocations(reads, settings.auth.access_ttl_s),
             passwords=passwords,
@@ -150,7 +167,7 @@ class Dependencies:
             seals=seals,
             listings=Listings(reads, people, seals),
             decks=Decks(reads, swipes, cards, settings.ranking.feature_sample_ratio),
-            faces=Faces(),
+            faces=Faces(media_urls),
             impressions=impressions,
             served=ServedCards(impressions),
             refresh_key=bytes.fromhex(settings.auth.refresh_key.get_secret_value()),
@@ -173,7 +190,8 @@ class Dependencies:
         await self.rehashing.close()
         await self.revocations.close()
         for warming in (
-            self.warm_people, self.warm_addresses, self.warm_sessions, self.warm_conversations, self.warm_messages
+            self.warm_people, self.warm_addresses, self.warm_sessions, self.warm_conversations, self.warm_messages,
+            self.warm_media,
         ):
             await warming.close()
         await self.write_through.close()
@@ -195,6 +213,7 @@ class Dependencies:
             ("sugar_warm_calls", "addresses"): self.warm_addresses.calls,
             ("sugar_warm_calls", "conversations"): self.warm_conversations.calls,
             ("sugar_warm_calls", "messages"): self.warm_messages.calls,
+            ("sugar_warm_calls", "media"): self.warm_media.calls,
             ("sugar_write_through", "applied"): self.write_through.applied,
             ("sugar_write_through", "left_to_projections"): self.write_through.left_to_projections,
             ("sugar_tokens_verified", "signatures"): self.tokens.verified,

@@ -10,6 +10,7 @@ from configs.contracts.events import Role
 from configs.contracts.people import DAY_S, NOW_S, OPPOSITE, WEEK_S, Bucket
 from configs.contracts.read_model import UserRecord
 from serve_apps.fields import Answer
+from serve_apps.media.urls import MediaUrls
 
 _SECONDS: Final = len("2026-01-31T23:59:59")
 
@@ -98,10 +99,10 @@ def roles_of(record: UserRecord) -> tuple[Role, ...]:
     return OPPOSITE[record.role]  # type: ignore[return-value]
 
 
-def summary(record: UserRecord) -> Summary:
+def summary(record: UserRecord, urls: MediaUrls) -> Summary:
     """A person who exists, for a list."""
     assert record.role is not None
     return Summary(
         user_id=record.user_id, display_name=record.display_name, age=Moment.now().age(record),
-        role=record.role, avatar_url=None, verified=record.verified,
+        role=record.role, avatar_url=urls.avatar(record.photos), verified=record.verified,
     )

@@ -18,6 +18,7 @@ from actors.accounts.shard import AccountService
 from actors.cards.shard import CardShard
 from actors.identities.shard import IdentityService
 from actors.impressions.shard import ImpressionService
+from actors.media.shard import MediaService
 from actors.messages.shard import MessageService
 from actors.posts.shard import PostService
 from actors.sessions.shard import SessionService
@@ -70,7 +71,7 @@ class NoRows:
     async def _none(self, keys: Sequence[str]) -> Mapping[str, Any]:
         return {}
 
-    accounts = identities = sessions = idempotency = conversations = posts = _none
+    albums = accounts = identities = sessions = idempotency = conversations = posts = _none
 
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
         return {user_id: SwipeRows(NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS) for user_id in user_ids}
@@ -98,6 +99,9 @@ class NoRows:
 
     async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(conversation_ids)
+
+    async def warm_media(self, media_ids: Sequence[str]) -> Sequence[str]:
+        return self._warm(media_ids)
 
     async def warm_messages(self, pages: Sequence[str]) -> Sequence[str]:
         return self._warm(pages)
@@ -156,6 +160,7 @@ class Shards:
         kinds = (
             ("accounts", AccountService), ("identities", IdentityService), ("sessions", SessionService), ("users", UserService),
             ("posts", PostService),
+            ("media", MediaService),
         )
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
         messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, **common)

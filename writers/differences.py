@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import redis
 
+from configs.contracts.albums import MediaRow, media_key
 from configs.contracts.content import comments_keys, counts_key, post_key
 from configs.contracts.conversations import head_key
 from configs.contracts.loading import SwipeRows
@@ -22,6 +23,7 @@ from configs.contracts.read_model import (
     Listing,
     credential_key,
     listing_keys,
+    read_versioned,
     record_key,
     relation_key,
     unread_key,
@@ -231,6 +233,18 @@ def post_differences(client: redis.Redis, posts: Mapping[str, Post]) -> list[Dif
         written = {name: (version, _plain(entry)) for name, (entry, version) in post.comments.items()}
         shown = {name.decode(): _versioned(entries[name]) for name in order if name in entries}
         found += _compare_facts("comment", post_id, written, shown)
+    return found
+
+
+def media_differences(client: redis.Redis, rows: Mapping[str, MediaRow]) -> list[Difference]:
+    """Records of media that Redis lacks, or has otherwise than the rows."""
+    names = list(rows)
+    values: Any = client.mget([media_key(name) for name in names]) if names else []
+    found: list[Difference] = []
+    for name, value in zip(names, values, strict=True):
+        version, text = (None, b"") if value is None else read_versioned(value)
+        if version != rows[name].version or text != msgspec.json.encode(rows[name].record):
+            found.append(Difference("media", name, "record", rows[name].version, version))
     return found
 
 

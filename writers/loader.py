@@ -12,6 +12,7 @@ import redis
 
 from cluster.connections.redis import apply, sync_client
 from configs.contracts.accounts import IdentityRow
+from configs.contracts.albums import Album
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.home import begin_home
 from configs.contracts.ids import new_id
@@ -30,7 +31,7 @@ from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.read_model import Operation
 from configs.settings import Settings, load_settings
 from writers.connections import Connection
-from writers.loads import cards, content, home, identity, log, messages, ranking, swipes
+from writers.loads import cards, content, home, identity, log, media, messages, ranking, swipes
 from writers.loads.read_model import address_operations, people_operations
 from writers.loads.reader import RowReader
 
@@ -38,6 +39,7 @@ METHODS: Final = (
     "positions", "claim_epochs", "epochs", "swipes", "accounts", "identities", "sessions", "idempotency", "people", "ranking",
     "warm_people", "warm_addresses", "warm_sessions",
     "conversations", "ordinals", "warm_conversations", "warm_messages", "posts", "warm_posts", "warm_homes",
+    "albums", "warm_media",
 )
 OPERATIONS_A_TRIP: Final = 2_000
 PEOPLE_A_PAGE: Final = 50_000
@@ -74,6 +76,9 @@ class Loader:
     async def identities(self, hashes: Sequence[str]) -> Mapping[str, IdentityRow]:
         return await self._reader.rows(lambda conn: identity.identities(conn, hashes))
 
+    async def albums(self, owner_ids: Sequence[str]) -> Mapping[str, Album]:
+        return await self._reader.rows(lambda conn: media.albums(conn, owner_ids))
+
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         return await self._reader.rows(lambda conn: identity.requests(conn, owner_ids))
 
@@ -100,6 +105,10 @@ class Loader:
 
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._warm(*await self._reader.rows(lambda conn: identity.signed_in(conn, user_ids)))
+
+    async def warm_media(self, media_ids: Sequence[str]) -> Sequence[str]:
+        return await self._warm(*await self._reader.rows(lambda conn: media.media_operations(conn, media_ids)))
+
     async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:
         return await self._warm(
             *await self._reader.rows(lambda conn: messages.conversation_operations(conn, conversation_ids))

@@ -24,7 +24,7 @@ from configs.settings import Settings
 from writers.catching_up import Progress, catch_up
 from writers.connections import Connection, open_rows
 from writers.loader import apply_all
-from writers.loads import content, home, messages, ranking
+from writers.loads import content, home, media, messages, ranking
 from writers.loads import log as positions_log
 from writers.loads.people import load_people
 from writers.loads.read_model import operations, pages_of_people, revoked_families
@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 PEOPLE_A_PAGE: Final = 500
 CONVERSATIONS_A_PAGE: Final = 1_000
 POSTS_A_PAGE: Final = 500
+MEDIA_A_PAGE: Final = 1_000
 CHECK_S: Final = 1.0
 TOKENS: Final = f"{{{GENERATION}}}:rebuilding"
 """Hash that holds a field for each rebuild under way, in the slot of ``generation``. Gone: Redis was lost meanwhile."""
@@ -54,7 +55,7 @@ return 0
 
 _PATTERNS: Final = (
     "rec:*", "fld:*", "rel:*", "cred:*", "deck:*", "sess:*", "proj:*", REVOKED, RANKING,
-    "conv:head:*", "conv:msg:*", "conv:page:*", "feed:*", "post:*", "home:*", LARGE_CREATORS,
+    "conv:head:*", "conv:msg:*", "conv:page:*", "feed:*", "media:*", "post:*", "home:*", LARGE_CREATORS,
     *(f"{listing}:{part}:*" for listing in LISTING_BOUNDS for part in ("h", "z")), "note:u:*",
 )
 
@@ -104,6 +105,7 @@ def write_everything(settings: Settings, progress: Progress | None = None) -> di
                     progress("people", people, max(total, people))
             applied += _write_conversations(conn, client, progress)
             applied += _write_posts(conn, client, progress)
+            applied += _write_media(conn, client)
             apply_all(client, [put_ranking(ranking.present(conn)), *home.large_operations(conn)])
             revoked = revoked_families(conn)
         _finish(client, settings, positions, revoked, token, run_id)
@@ -139,6 +141,16 @@ def _write_posts(conn: Connection, client: redis.Redis, progress: Progress | Non
         applied += len(batch)
         if progress is not None:
             progress("posts", done, max(total, done))
+    return applied
+
+
+def _write_media(conn: Connection, client: redis.Redis) -> int:
+    """The record of every media, also of those that are gone: what names them must learn that."""
+    applied = 0
+    for page in media.pages_of_media(conn, MEDIA_A_PAGE):
+        _, batch = media.media_operations(conn, page)
+        apply_all(client, batch)
+        applied += len(batch)
     return applied
 
 

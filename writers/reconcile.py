@@ -13,6 +13,7 @@ import redis
 import structlog
 
 from cluster.connections.redis import sync_client
+from configs.contracts.albums import media_key
 from configs.contracts.conversations import head_key, window_key
 from configs.settings import Settings
 from writers.catching_up import Progress
@@ -24,12 +25,14 @@ from writers.differences import (
     compare_shard,
     head_differences,
     keys_of,
+    media_differences,
     post_differences,
     post_keys,
     read_copies,
 )
 from writers.loader import apply_all
 from writers.loads.content import load_posts, pages_of_posts, post_operations
+from writers.loads.media import media_operations, media_rows, pages_of_media
 from writers.loads.messages import conversation_operations, load_heads, pages_of_conversations
 from writers.loads.people import load_people
 from writers.loads.read_model import operations, pages_of_people
@@ -99,6 +102,8 @@ def reconcile(
                 _compare_conversations(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
             for page in pages_of_posts(conn, POSTS_A_PAGE):
                 _compare_posts(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
+            for page in pages_of_media(conn, CONVERSATIONS_A_PAGE):
+                _compare_media(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
         report.missing_matches = lasting(lambda: missing_matches(primary), pause_s)
         report.counts["match_missing"] += len(report.missing_matches)
         _note(report, lasting(lambda: inconsistent_pairs(primary), pause_s))
@@ -157,6 +162,21 @@ def _compare_posts(
         client.unlink(*(key for name in names for key in post_keys(name)))
         apply_all(client, post_operations(mend_from, names)[1])
         found = lasting(_narrowing(names, lambda ids: post_differences(client, load_posts(conn, ids))), pause_s)
+        report.repaired += len(names) - len({item.user_id for item in found})
+    _list(report, found)
+
+
+def _compare_media(
+    conn: Connection, client: redis.Redis, page: Sequence[str], report: Report, *, mend_from: Connection | None,
+    pause_s: float,
+) -> None:
+    """Records of media; a difference is noted under the media's id."""
+    found = lasting(_narrowing(page, lambda ids: media_differences(client, media_rows(conn, ids))), pause_s)
+    if found and mend_from is not None:
+        names = list(dict.fromkeys(item.user_id for item in found))
+        client.unlink(*map(media_key, names))
+        apply_all(client, media_operations(mend_from, names)[1])
+        found = lasting(_narrowing(names, lambda ids: media_differences(client, media_rows(conn, ids))), pause_s)
         report.repaired += len(names) - len({item.user_id for item in found})
     _list(report, found)
 

@@ -28,6 +28,7 @@ ACTOR_OF_SERVICE = {
     "impressions": "identity",
     "messages": "messages",
     "posts": "commerce",
+    "media": "commerce",
     "tiers": "commerce",
     "subscriptions": "commerce",
     "swipes": "swipes",

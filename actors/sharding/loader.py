@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from configs.contracts.accounts import IdentityRow
+from configs.contracts.albums import Album
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.loading import (
     LOADER_ACTOR,
@@ -71,6 +72,9 @@ class LoaderClient:
     async def identities(self, hashes: Sequence[str]) -> Mapping[str, IdentityRow]:
         return await self._call("identities", list(hashes))  # type: ignore[no-any-return]
 
+    async def albums(self, owner_ids: Sequence[str]) -> Mapping[str, Album]:
+        return await self._call("albums", list(owner_ids))  # type: ignore[no-any-return]
+
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         return await self._call("idempotency", list(owner_ids))  # type: ignore[no-any-return]
 
@@ -79,6 +83,9 @@ class LoaderClient:
 
     async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
         return await self._call("ordinals", list(places))  # type: ignore[no-any-return]
+
+    async def warm_media(self, media_ids: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_media", list(media_ids))  # type: ignore[no-any-return]
 
     async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_conversations", list(conversation_ids))  # type: ignore[no-any-return]

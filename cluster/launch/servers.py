@@ -7,13 +7,15 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from cluster.connections.media.local import media_dir
 from cluster.embedded.broker import EmbeddedBroker
 from cluster.embedded.mailbox import EmbeddedMailbox
+from cluster.embedded.media_store import EmbeddedMediaStore
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.valkey import EmbeddedValkey
 from configs.settings import Settings
 
-Server = EmbeddedPostgres | EmbeddedValkey | EmbeddedBroker | EmbeddedMailbox
+Server = EmbeddedPostgres | EmbeddedValkey | EmbeddedBroker | EmbeddedMailbox | EmbeddedMediaStore
 
 
 class EmbeddedServers:
@@ -29,6 +31,7 @@ class EmbeddedServers:
         self.valkey: EmbeddedValkey | None = None
         self.broker: EmbeddedBroker | None = None
         self.mailbox: EmbeddedMailbox | None = None
+        self.media_store: EmbeddedMediaStore | None = None
         if not settings.database_url.get_secret_value():
             self.postgres = EmbeddedPostgres(data / "postgres", run, port=ports.get("postgres", 0))
         if not settings.redis_url.get_secret_value():
@@ -37,11 +40,17 @@ class EmbeddedServers:
             self.broker = EmbeddedBroker(run, port=ports.get("broker", 0))
         if not settings.smtp_url.get_secret_value():
             self.mailbox = EmbeddedMailbox(mail_dir(settings.data_dir), run, port=ports.get("mailbox", 0))
+        if not settings.media.s3_endpoint:
+            self.media_store = EmbeddedMediaStore(
+                media_dir(settings.data_dir), run, settings.media.url_key.get_secret_value(),
+                port=ports.get("media_store", 0),
+            )
 
     def __iter__(self) -> Iterator[tuple[str, Server]]:
         """(name, server) in order of starting."""
         for name, server in (
-            ("postgres", self.postgres), ("valkey", self.valkey), ("broker", self.broker), ("mailbox", self.mailbox)
+            ("postgres", self.postgres), ("valkey", self.valkey), ("broker", self.broker), ("mailbox", self.mailbox),
+            ("media_store", self.media_store),
         ):
             if server is not None:
                 yield name, server
@@ -70,6 +79,8 @@ class EmbeddedServers:
             updates["kafka_brokers"] = self.broker.url
         if self.mailbox is not None:
             updates["smtp_url"] = SecretStr(self.mailbox.url)
+        if self.media_store is not None:
+            updates["media"] = self._configured.media.model_copy(update={"local_url": self.media_store.url})
         return self._configured.model_copy(update=updates)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.contracts.accounts import AccountRow, IdentityRow
+from configs.contracts.albums import Album
 from configs.contracts.content import PostRecord
 from configs.contracts.ranking import RankingConfiguration
 
@@ -229,6 +230,10 @@ class RowLoader(Protocol):
         """Only identities that have an account are in the answer."""
         ...
 
+    async def albums(self, owner_ids: Sequence[str]) -> Mapping[str, Album]:
+        """Only people who have uploaded anything are in the answer."""
+        ...
+
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         """The newest 64 of each owner, at most 24 h old, oldest first; owners without any are missing."""
         ...
@@ -275,6 +280,10 @@ class RowLoader(Protocol):
 
     async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
         """Writes the credential keys of these addresses; returns the hashes that exist."""
+        ...
+
+    async def warm_media(self, media_ids: Sequence[str]) -> Sequence[str]:
+        """Writes the records of these media; returns the ids that exist."""
         ...
 
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:

@@ -1,8 +1,8 @@
 """Media: the record that the read model holds of each upload, and the names of what is stored of it.
 
-keys of the store: ``quarantine/{media}`` what was uploaded, until it is processed · ``original/{media}`` kept of what was
-accepted, never served · ``media/{media}/{name}`` derivatives · ``preview/{derived id}.webp`` the blurred preview, whose
-name tells nobody which media it is of · ``preserved/{media}`` what a child-abuse list matched, kept for the authorities.
+keys of the store: ``quarantine/{media}`` what was uploaded, until it is processed · ``media/{media}/{name}`` derivatives
+· ``preview/{derived id}.webp`` the blurred preview, whose name tells nobody which media it is of · ``preserved/{media}``
+evidence, never served. The upload itself is not kept: it holds what a camera wrote into it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import Final, Literal
 import msgspec
 
 from configs.contracts.ids import derived_id
-from configs.contracts.positions import version_text
-from configs.contracts.read_model import Operation, read_versioned
 
 MediaKind = Literal["image", "video"]
 MediaState = Literal["pending", "uploaded", "ready", "rejected", "removed"]
@@ -26,7 +24,7 @@ RejectReason = Literal[
 """Why it was not accepted. ``blocked``: it is on a block list, or the classifier refuses it."""
 RemoveReason = Literal["owner", "moderation", "intimate_image", "account_deleted"]
 
-IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/heic", "image/avif")
+IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
 VIDEO_TYPES: Final = ("video/mp4", "video/quicktime", "video/webm")
 PHOTOS: Final = 9
 """Photos that a profile shows at most."""
@@ -88,10 +86,6 @@ def quarantine_key(media_id: str) -> str:
     return f"quarantine/{media_id}"
 
 
-def original_key(media_id: str) -> str:
-    return f"original/{media_id}"
-
-
 def preserved_key(media_id: str) -> str:
     return f"preserved/{media_id}"
 
@@ -110,21 +104,3 @@ def stored_keys(record: MediaRecord) -> Iterator[str]:
     for name in record.derivatives:
         yield derivative_key(record.media_id, name)
     yield preview_key(record.media_id)
-
-
-def media_key(media_id: str) -> str:
-    """The key of its record in the read model."""
-    return f"media:{{{media_id}}}"
-
-
-def put_media(record: MediaRecord, version: int) -> Operation:
-    """Puts a record into the read model unless a newer one is there."""
-    return Operation("string", (media_key(record.media_id),), (version_text(version), msgspec.json.encode(record)))
-
-
-_RECORDS: Final = msgspec.json.Decoder(MediaRecord)
-
-
-def read_media(value: bytes) -> MediaRecord:
-    """The record that ``put_media`` wrote."""
-    return _RECORDS.decode(read_versioned(value)[1])

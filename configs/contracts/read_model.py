@@ -7,6 +7,7 @@ All keys of one person share the hash tag ``{user id}``, so that each operation 
 keys: ``rec:{u}`` JSON ``UserRecord`` · ``fld:{u}`` its fields with versions · ``rel:{u}`` blocks in both directions ·
 ``match|conv|note|like|post|draft|follow|heart:h:{u}`` entries by id and ``…:z:{u}`` their order · ``note:u:{u}`` unread notifications · ``cred:{address hash}`` ·
 ``conv:head|msg|page:{c}``, ``feed:{u}`` (``conversations``) · ``post:{p}`` … (``content``) · ``home:{u}``, ``large`` (``home``) ·
+``media:{m}`` (``albums``) ·
 ``revoked`` recently revoked token families and ends of all of a person's · ``sess:{u}`` (cache) where they are signed in ·
 ``deck:{u}:filters`` (cache, 300 s) · ``generation`` (present: complete).
 """
@@ -76,6 +77,8 @@ class UserRecord(msgspec.Struct, frozen=True, rename="camel"):
     discoverable: bool = True
     last_active_at: str | None = None
     created_at: str | None = None
+    photos: tuple[str, ...] = ()
+    """Media ids of the approved photos, in order; the first is the avatar."""
     match_version: str = ""
     """Version of the newest change to what candidate generation uses."""
 

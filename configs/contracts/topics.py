@@ -41,6 +41,7 @@ NOTIFICATION_MAIL = Topic("notification.mail", "md5 of the recipient's normalise
 PAYMENT_WEBHOOKS = Topic("payment.webhooks", "the provider's object", restricted=True)
 PAYMENT_COMPLETED = Topic("payment.completed", "payer; of payouts and accounts the creator")
 SUBSCRIPTION_CREATED = Topic("subscription.created", "subscriber")
+MEDIA_UPLOADED = Topic("media.uploaded", "owner")
 RANKING_CONFIGURED = Topic("ranking.configured", "the word ranking")
 CONTENT_PUBLISHED = Topic("content.published", "creator", restricted=True)
 CONTENT_LIKED = Topic("content.liked", "post")
@@ -65,6 +66,7 @@ TOPICS = (
     PAYMENT_WEBHOOKS,
     PAYMENT_COMPLETED,
     SUBSCRIPTION_CREATED,
+    MEDIA_UPLOADED,
     RANKING_CONFIGURED,
     CONTENT_PUBLISHED,
     CONTENT_LIKED,

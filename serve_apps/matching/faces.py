@@ -10,6 +10,7 @@ import msgspec
 from configs.contracts.events import Role
 from configs.contracts.people import Bucket
 from configs.contracts.read_model import UserRecord, read_record
+from serve_apps.media.urls import MediaUrls
 from serve_apps.views import Moment, bucket_changes_at
 
 FACES: Final = 32_768
@@ -51,13 +52,15 @@ _ENCODER: Final = msgspec.json.Encoder()
 _DISTANCE: Final = b',"distanceKm":null,'
 """Within a string its quotes would be escaped."""
 END: Final = b'"}'
+_NEVER: Final = float("inf")
 NO_VERSION: Final = bytes(8)
 
 
 class Faces:
     """Faces of people whom this replica has shown."""
 
-    def __init__(self, limit: int = FACES) -> None:
+    def __init__(self, urls: MediaUrls, limit: int = FACES) -> None:
+        self._urls = urls
         self._limit = limit
         self._known: dict[str, Face] = {}
         self.made = 0
@@ -70,27 +73,27 @@ class Faces:
         self.made += 1
         if known is None and len(self._known) >= self._limit:
             del self._known[next(iter(self._known))]
-        face = self._known[user_id] = made(raw, now_s)
+        face = self._known[user_id] = made(raw, now_s, self._urls)
         return face
 
 
-def made(raw: bytes, now_s: float) -> Face:
+def made(raw: bytes, now_s: float, urls: MediaUrls) -> Face:
     """The face of a record at a time in Unix seconds."""
     record = read_record(raw)
     if not (record.exists and record.discoverable):
         return Face(raw, float("inf"), False, NO_VERSION, False, b"", b"")
     moment = Moment.about(now_s)
-    head, _, tail = _ENCODER.encode(_card(record, moment)).partition(_DISTANCE)
+    head, _, tail = _ENCODER.encode(_card(record, moment, urls.avatar(record.photos, now_s))).partition(_DISTANCE)
     return Face(
-        raw, _changes_at(record, moment), True, bytes.fromhex(record.match_version or "00" * 8), record.hide_distance,
+        raw, min(_changes_at(record, moment), urls.changes_at(now_s) if record.photos else _NEVER), True, bytes.fromhex(record.match_version or "00" * 8), record.hide_distance,
         head + _DISTANCE[: -len(b"null,")], b"," + tail.removesuffix(END),
     )
 
 
-def _card(record: UserRecord, moment: Moment) -> Card:
+def _card(record: UserRecord, moment: Moment, avatar_url: str | None) -> Card:
     assert record.role is not None
     return Card(
-        record.user_id, record.display_name, moment.age(record), record.bio, None, record.role, None, record.verified,
+        record.user_id, record.display_name, moment.age(record), record.bio, avatar_url, record.role, None, record.verified,
         moment.bucket(record.last_active_at), "",
     )
 

@@ -8,6 +8,7 @@ from typing import Literal
 from configs.contracts.events import SwipeAction
 from configs.contracts.read_model import MatchEntry, UserRecord
 from serve_apps.fields import Answer
+from serve_apps.media.urls import MediaUrls
 from serve_apps.messaging.reading import Head
 from serve_apps.views import Message, Summary, summary
 
@@ -43,10 +44,10 @@ class Undone(Answer):
     ended_match: bool
 
 
-def match_of(entry: MatchEntry, other: UserRecord, head: Head) -> Match:
+def match_of(entry: MatchEntry, other: UserRecord, head: Head, urls: MediaUrls) -> Match:
     """A match as one of its members sees it."""
     return Match(
-        match_id=entry.match_id, conversation_id=entry.match_id, user=summary(other),
+        match_id=entry.match_id, conversation_id=entry.match_id, user=summary(other, urls),
         matched_at=datetime.fromisoformat(entry.matched_at), last_message=None if head.last is None else Message.of(head.last),
         unread_count=head.unread,
     )

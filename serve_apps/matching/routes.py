@@ -36,7 +36,7 @@ async def list_matches(person: Person, dependencies: Deps, limit: Limit = 20, cu
     shown = [entry for entry in entries if entry.status == "active" and entry.other_id in others]
     heads = await dependencies.reading.heads(person.user_id, shown)
     return Matches(
-        matches=[match_of(entry, others[entry.other_id], heads[entry.match_id]) for entry in shown],
+        matches=[match_of(entry, others[entry.other_id], heads[entry.match_id], dependencies.media_urls) for entry in shown],
         next_cursor=page.next_cursor,
     )
 
@@ -111,7 +111,7 @@ async def list_likes(person: Person, dependencies: Deps, limit: Limit = 20, curs
     return Likes(
         likes=[
             Like(
-                user=summary(others[entry.liker_id]), action="super_like" if entry.action == "super_like" else "like",
+                user=summary(others[entry.liker_id], dependencies.media_urls), action="super_like" if entry.action == "super_like" else "like",
                 liked_at=datetime.fromisoformat(entry.liked_at),
             )
             for entry, known in zip(entries, seen, strict=True) if not known and entry.liker_id in others

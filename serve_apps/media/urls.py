@@ -37,6 +37,14 @@ class MediaView(Answer):
     expires_at: Time
 
 
+class PhotoView(Answer):
+    """A photo of a profile; its URLs work for 5 to 10 minutes."""
+
+    media_id: str
+    url: str
+    thumb_url: str
+
+
 class MediaUrls:
     """Mints URLs. Signs what it is asked to: whether the viewer is entitled is decided by the caller, before."""
 
@@ -72,9 +80,26 @@ class MediaUrls:
             expires_at=datetime.fromtimestamp(self._signer.expires_s(now_s), UTC),
         )
 
-    def avatar(self, photos: tuple[str, ...]) -> str | None:
+    def avatar(self, photos: tuple[str, ...], now_s: float | None = None) -> str | None:
         """The URL of a profile's first approved photo (``UserRecord.photos``)."""
-        return self._signer.get(derivative_key(photos[0], THUMB), self._clock()) if photos else None
+        if not photos:
+            return None
+        return self._signer.get(derivative_key(photos[0], THUMB), self._clock() if now_s is None else now_s)
+
+    def photos(self, photos: tuple[str, ...]) -> list[PhotoView]:
+        """A profile's approved photos."""
+        now_s = self._clock()
+        return [
+            PhotoView(
+                media_id=media_id, url=self._signer.get(derivative_key(media_id, LARGE), now_s),
+                thumb_url=self._signer.get(derivative_key(media_id, THUMB), now_s),
+            )
+            for media_id in photos
+        ]
+
+    def changes_at(self, now_s: float) -> float:
+        """Until when the same URLs are made as now, in Unix seconds."""
+        return float(self._signer.renewed_s(now_s))
 
     def segments(self, media_id: str, name: str) -> str:
         """The URL of one rendition's object; its segments are byte ranges of it."""

@@ -51,7 +51,8 @@ async def list_conversations(person: Person, dependencies: Deps, limit: Limit = 
     return Conversations(
         conversations=[
             Conversation(
-                conversation_id=entry.match_id, match_id=entry.match_id, user=summary(others[entry.other_id]),
+                conversation_id=entry.match_id, match_id=entry.match_id,
+                user=summary(others[entry.other_id], dependencies.media_urls),
                 started_at=datetime.fromisoformat(entry.matched_at),
                 last_message=None if (last := heads[entry.match_id].last) is None else Message.of(last),
                 unread_count=heads[entry.match_id].unread, read_seq=heads[entry.match_id].read_seq,

@@ -120,7 +120,7 @@ async def _told(
         dependencies, position, more=more, messages=messages,
         reads=[MissedRead(conversation_id=name, user_id=reader, seq=seq) for (name, reader), seq in marks.items()],
         matches=[
-            match_of(active[name], others[active[name].other_id], heads[name])
+            match_of(active[name], others[active[name].other_id], heads[name], dependencies.media_urls)
             for name in matches if name in active and active[name].other_id in others
         ],
         ended_match_ids=[name for name in matches if name not in active],

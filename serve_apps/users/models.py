@@ -9,6 +9,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 from configs.contracts.events import Gender, Role
 from configs.contracts.people import MAXIMUM_DISTANCE_KM
 from serve_apps.fields import Address, Answer, Bio, BirthDate, Body, DisplayName, Password, Text, UserIdText
+from serve_apps.media.urls import PhotoView
 
 AgeYears = Annotated[StrictInt, Field(ge=18, le=99)]
 Latitude = Annotated[StrictFloat, Field(ge=-90, le=90, allow_inf_nan=False)]
@@ -94,6 +95,7 @@ class Own(Answer):
     birth_date: str
     age: int
     avatar_url: str | None
+    photos: list[PhotoView]
     verified: bool
     location: Place | None
     preferences: Preferences
@@ -109,6 +111,7 @@ class Profile(Answer):
     gender: Gender | None
     age: int
     avatar_url: str | None
+    photos: list[PhotoView]
     verified: bool
     last_active_bucket: Literal["now", "today", "week", "older"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from configs.contracts.read_model import UserRecord
+from serve_apps.media.urls import MediaUrls
 from serve_apps.users.models import Own, Place, Preferences, Profile
 from serve_apps.views import Moment, roles_of
 
 
-def own(record: UserRecord) -> Own:
+def own(record: UserRecord, urls: MediaUrls) -> Own:
     """Everything of oneself, except what only the writers hold (the address)."""
     assert record.role is not None
     place = None
@@ -21,7 +22,8 @@ def own(record: UserRecord) -> Own:
         gender=record.gender,
         birth_date=record.birth_date,
         age=Moment.now().age(record),
-        avatar_url=None,
+        avatar_url=urls.avatar(record.photos),
+        photos=urls.photos(record.photos),
         verified=record.verified,
         location=place,
         preferences=preferences(record),
@@ -41,7 +43,7 @@ def preferences(record: UserRecord) -> Preferences:
     )
 
 
-def profile(record: UserRecord) -> Profile:
+def profile(record: UserRecord, urls: MediaUrls) -> Profile:
     """What everybody may see of a person who exists."""
     assert record.role is not None
     now = Moment.now()
@@ -52,7 +54,8 @@ def profile(record: UserRecord) -> Profile:
         bio=record.bio,
         gender=record.gender,
         age=now.age(record),
-        avatar_url=None,
+        avatar_url=urls.avatar(record.photos),
+        photos=urls.photos(record.photos),
         verified=record.verified,
         last_active_bucket=now.bucket(record.last_active_at),
     )

@@ -33,7 +33,7 @@ _CHANGES = errors(*SIGNED_IN, *WITH_BODY, "idempotency_conflict")
 
 
 async def _own(dependencies: Dependencies, user_id: str) -> Own:
-    return own(await dependencies.people.own_record(user_id))
+    return own(await dependencies.people.own_record(user_id), dependencies.media_urls)
 
 
 @router.get("/users/me", operation_id="getMe", response_model=Own, responses=errors(*SIGNED_IN))
@@ -48,11 +48,11 @@ async def get_me(person: Person, dependencies: Deps) -> Own:
 async def get_profile(user_id: UserIdPath, person: Person, dependencies: Deps) -> Profile:
     """The public profile of a person; somebody who blocks you, or whom you block, is not found."""
     if user_id == person.user_id:
-        return profile(await dependencies.people.own_record(user_id))
+        return profile(await dependencies.people.own_record(user_id), dependencies.media_urls)
     record = await dependencies.people.visible(person.user_id, user_id)
     if record is None:
         raise Refused("not_found")
-    return profile(record)
+    return profile(record, dependencies.media_urls)
 
 
 @router.put("/users/profile", operation_id="updateProfile", response_model=Own, responses=_CHANGES)

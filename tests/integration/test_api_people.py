@@ -152,7 +152,7 @@ async def test_others_see_public_fields_only(world: World) -> None:
     one, other = await world.register(), await world.register("sugar_daddy", at=(52.5, 13.4))
     seen = await one.ok("GET", f"/users/profile/{other.user_id}")
     assert set(seen) == {
-        "userId", "role", "displayName", "bio", "gender", "age", "avatarUrl", "verified", "lastActiveBucket"
+        "userId", "role", "displayName", "bio", "gender", "age", "avatarUrl", "photos", "verified", "lastActiveBucket"
     }
 
 

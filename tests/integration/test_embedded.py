@@ -79,8 +79,9 @@ def test_a_restarted_broker_gives_its_topics_new_ids(fresh_servers: Callable[[],
 PARENT = """
 import pathlib, sys, time
 from cluster.launch.servers import EmbeddedServers
+from cluster.launch.secrets import with_keys
 from configs.settings import load_settings
-servers = EmbeddedServers(load_settings("test", data_dir=pathlib.Path(sys.argv[1])))
+servers = EmbeddedServers(with_keys(load_settings("test", data_dir=pathlib.Path(sys.argv[1]))))
 servers.start()
 print(*(server.pid for _, server in servers), flush=True)
 time.sleep(600)
@@ -96,7 +97,7 @@ def test_servers_die_with_a_killed_parent_and_the_next_start_finds_the_rows(
         alive = [lives(pid) for pid in pids]
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
-    assert alive == [True] * 4, "PostgreSQL, Valkey, the broker and the mailbox"
+    assert alive == [True] * 5, "PostgreSQL, Valkey, the broker, the mailbox and the media store"
     deadline = time.monotonic() + 10
     while any(lives(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)

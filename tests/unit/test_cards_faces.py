@@ -8,12 +8,18 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from configs.contracts.read_model import UserRecord
+from configs.settings import Media, load_settings
 from serve_apps.matching.cards import Cards, Encoded
 from serve_apps.matching.faces import END, Card, Faces, made
+from serve_apps.media.urls import MediaUrls
 from serve_apps.views import Moment
 
+URLS = MediaUrls(load_settings("test").model_copy(
+    update={"media": Media(local_url="http://127.0.0.1:1", url_key=SecretStr("ab" * 32))}
+))
 TIMES = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31)).map(lambda at: at.replace(tzinfo=UTC))  # noqa: DTZ001
 
 
@@ -24,7 +30,7 @@ def records() -> st.SearchStrategy[UserRecord]:
         birth_date=st.dates(date(1940, 1, 1), date(2007, 1, 1)).map(date.isoformat), verified=st.booleans(),
         status=st.sampled_from(["active", "active", "deleted"]), discoverable=st.booleans(), hide_distance=st.booleans(),
         last_active_at=st.none() | TIMES.map(lambda at: at.isoformat().replace("+00:00", "Z")),
-        match_version=st.integers(0, 2**63).map(lambda number: f"{number:016x}"),
+        photos=st.lists(st.uuids().map(str), max_size=2).map(tuple), match_version=st.integers(0, 2**63).map(lambda number: f"{number:016x}"),
     )
 
 
@@ -32,7 +38,7 @@ def expected(record: UserRecord, at: datetime, distance: int | None, impression:
     moment = Moment(at)
     assert record.role is not None
     card = Card(
-        record.user_id, record.display_name, moment.age(record), record.bio, None, record.role, distance, record.verified,
+        record.user_id, record.display_name, moment.age(record), record.bio, URLS.avatar(record.photos, at.timestamp()), record.role, distance, record.verified,
         moment.bucket(record.last_active_at), impression,
     )
     return msgspec.json.decode(msgspec.json.encode(card))  # type: ignore[no-any-return]
@@ -42,7 +48,7 @@ def expected(record: UserRecord, at: datetime, distance: int | None, impression:
 def test_a_face_is_true_until_it_says(record: UserRecord, at: datetime, later_s: int) -> None:
     """Also at a later time, as long as that is before ``until_s``."""
     raw = msgspec.json.encode(record)
-    face = made(raw, at.timestamp())
+    face = made(raw, at.timestamp(), URLS)
     assert face.shown is (record.exists and record.discoverable)
     if not face.shown:
         return
@@ -58,7 +64,7 @@ def test_a_face_is_true_until_it_says(record: UserRecord, at: datetime, later_s:
 
 @given(records(), TIMES)
 def test_another_record_or_time_makes_another_face(record: UserRecord, at: datetime) -> None:
-    faces = Faces(limit=2)
+    faces = Faces(URLS, limit=2)
     raw = msgspec.json.encode(record)
     first = faces.of(record.user_id, raw, at.timestamp())
     assert faces.of(record.user_id, raw, at.timestamp()) is first

@@ -11,7 +11,15 @@ from pydantic import SecretStr
 
 from cluster.connections.media.signing import S3Signer, url_signer
 from configs.contracts.ids import new_id
-from configs.contracts.media import LARGE, THUMB, MediaRecord, derivative_key, original_key, preview_key, quarantine_key
+from configs.contracts.media import (
+    LARGE,
+    THUMB,
+    MediaRecord,
+    derivative_key,
+    preserved_key,
+    preview_key,
+    quarantine_key,
+)
 from configs.settings import Media, Settings, load_settings
 from serve_apps.media.urls import MediaUrls
 
@@ -70,7 +78,7 @@ def test_a_preview_names_no_key_from_which_the_media_could_be_found() -> None:
     full = urls.full(RECORD)
     assert full.url is not None
     assert urlsplit(full.url).path == f"/{derivative_key(RECORD.media_id, LARGE)}"
-    for secret in (quarantine_key(RECORD.media_id), original_key(RECORD.media_id)):
+    for secret in (quarantine_key(RECORD.media_id), preserved_key(RECORD.media_id)):
         assert secret not in full.model_dump_json()
 
 

@@ -43,7 +43,7 @@ def test_every_event_has_a_sink(payload: type[events.Payload]) -> None:
 @pytest.mark.parametrize("payload", [payload for _, payload in EVENTS], ids=lambda payload: payload.TYPE)
 def test_an_event_that_carries_an_idempotency_key_is_stored_with_it(payload: type[events.Payload]) -> None:
     if "idempotency_key" in payload.__struct_fields__:
-        assert {sink.name for sink in sinks_of(payload)} & {"idempotency", "swipes"}
+        assert {sink.name for sink in sinks_of(payload)} & {"idempotency", "swipes", "media"}
 
 
 def test_sinks_have_names_of_their_own() -> None:

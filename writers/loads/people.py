@@ -15,6 +15,7 @@ from configs.contracts.content import FollowEntry, HeartEntry, PostEntry
 from configs.contracts.loading import ACTION_CODES
 from configs.contracts.read_model import LISTING_BOUNDS, Credential, LikeEntry, Listing, MatchEntry, NotificationEntry
 from writers.connections import Connection
+from writers.loads.media import photos
 
 RECORDS: Final = """
 SELECT id::text, role, display_name, birth_date, created_at, bio, gender, latitude, longitude, cell, last_active_at,
@@ -161,6 +162,9 @@ def load_people(conn: Connection, user_ids: Sequence[str]) -> dict[str, Person]:
         people[user_id].fields = _fields(dict(zip(_COLUMNS, row, strict=False)), *row[len(_COLUMNS):])
     for user_id, name, active, version in conn.execute(RELATIONS, {"ids": ids}).fetchall():
         people[user_id].relations[name] = (active, version)
+    for user_id, (shown, version) in photos(conn, ids).items():
+        if people[user_id].known:
+            people[user_id].fields["photos"] = (shown, version)
     _load_matches(conn, ids, people)
     _load_notifications(conn, ids, people)
     _load_likes(conn, ids, people)

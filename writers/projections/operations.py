@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
 from configs.contracts import changes, content, topics
+from configs.contracts.albums import put_photos
 from configs.contracts.conversations import open_conversation
 from configs.contracts.events import (
     AccountRegistered,
@@ -18,6 +20,7 @@ from configs.contracts.events import (
     NotificationSent,
     NotificationsRead,
     PasswordSet,
+    PhotosArranged,
     SessionRevoked,
     SessionsEnded,
     UserCreated,
@@ -40,6 +43,7 @@ from configs.contracts.read_model import (
 from configs.contracts.telling import is_news, match_ended, match_told, notification_told
 from writers.loads.content import comments_of, counts_of, follows_of, likes_of
 from writers.loads.content import posts as posts_of
+from writers.loads.media import media_operations, photos
 from writers.loads.messages import stored_messages
 from writers.loads.people import load_credentials
 from writers.loads.ranking import present
@@ -210,6 +214,16 @@ def nothing(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
     """Reports, devices, impressions and mails are not in the read model."""
 
 
+def media(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """From the rows: records of media, and the photos that their owners show."""
+    payloads = [record.event.payload for record in records]
+    into.operations += media_operations(
+        conn, {payload.media_id for payload in payloads if not isinstance(payload, PhotosArranged)}
+    )[1]
+    for owner, (shown, version) in photos(conn, [UUID(owner) for owner in {payload.owner_id for payload in payloads}]).items():
+        into.operations.append(put_photos(owner, shown, version))
+
+
 def ranking(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """From the rows: of two configurations with one number the first counts."""
     into.operations.append(put_ranking(present(conn)))
@@ -264,6 +278,7 @@ PROJECTIONS: Mapping[str, Project] = {
     topics.NOTIFICATION_SEND.name: notifications,
     topics.NOTIFICATION_DEVICES.name: nothing,
     topics.NOTIFICATION_MAIL.name: nothing,
+    topics.MEDIA_UPLOADED.name: media,
     topics.RANKING_CONFIGURED.name: ranking,
     topics.CONTENT_PUBLISHED.name: posts,
     topics.CONTENT_LIKED.name: likes,

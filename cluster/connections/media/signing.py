@@ -29,6 +29,10 @@ class UrlSigner(Protocol):
         """When URLs that are signed now end, in Unix seconds."""
         ...
 
+    def renewed_s(self, now_s: float) -> int:
+        """When the same object gets another URL than now, in Unix seconds."""
+        ...
+
 
 def url_signer(settings: Settings) -> UrlSigner:
     """The signer of the configured store. Raises ConfigurationError: keys are missing."""
@@ -69,6 +73,9 @@ class LocalSigner:
     def expires_s(self, now_s: float) -> int:
         return window_end(now_s, self._ttl_s)
 
+    def renewed_s(self, now_s: float) -> int:
+        return window_end(now_s, self._ttl_s) - self._ttl_s // 2
+
     def get(self, key: str, now_s: float) -> str:
         expires = str(window_end(now_s, self._ttl_s))
         return f"{self._base}/{key}?expires={expires}&signature={signature(self._key, 'GET', key, expires)}"
@@ -93,6 +100,9 @@ class S3Signer:
 
     def expires_s(self, now_s: float) -> int:
         return window_end(now_s, self._ttl_s)
+
+    def renewed_s(self, now_s: float) -> int:
+        return window_end(now_s, self._ttl_s) - self._ttl_s // 2
 
     def get(self, key: str, now_s: float) -> str:
         begins = window_end(now_s, self._ttl_s) - self._ttl_s // 2 * 2

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import accounts, content, matching, messages, notifications, payments, people
+from configs.contracts.events import accounts, content, matching, media, messages, notifications, payments, people
 from configs.contracts.events.accounts import (
     AccountRegistered,
     AddressTokenRequested,
@@ -69,6 +69,15 @@ from configs.contracts.events.matching import (
     Swiped,
     SwipeUndone,
     Unmatched,
+)
+from configs.contracts.events.media import (
+    MediaProcessed,
+    MediaRejected,
+    MediaRemoved,
+    MediaRequested,
+    MediaReviewed,
+    MediaUploaded,
+    PhotosArranged,
 )
 from configs.contracts.events.messages import (
     MessageRead,
@@ -135,6 +144,12 @@ __all__ = [
     "MailTemplate",
     "MatchEnd",
     "Matched",
+    "MediaProcessed",
+    "MediaRejected",
+    "MediaRemoved",
+    "MediaRequested",
+    "MediaReviewed",
+    "MediaUploaded",
     "MessageRead",
     "MessageSent",
     "NotificationPreferencesChanged",
@@ -148,6 +163,7 @@ __all__ = [
     "PasswordSet",
     "Payload",
     "PaymentObserved",
+    "PhotosArranged",
     "Platform",
     "PostAccess",
     "PreferencesChanged",
@@ -187,6 +203,7 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     *messages.EVENTS,
     *notifications.EVENTS,
     *content.EVENTS,
+    *media.EVENTS,
     *payments.EVENTS,
 )
 """Every event with its topic. ``Barrier`` may stand on any topic and is skipped by every reader but its author."""

@@ -1,0 +1,138 @@
+"""Uploads through the API: what is granted, refused and limited, and that nothing wrong changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+from api_world import World
+from media_world import picture, put, sha256, upload_body, uploaded
+
+from configs.contracts.ids import new_id
+
+pytestmark = pytest.mark.servers
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+async def test_an_upload_is_granted_made_and_completed_once(world: World) -> None:
+    person = await world.register()
+    content = picture()
+    body = upload_body(content)
+    granted = await person.ok("POST", "/media/uploads", json=body, key="one")
+    again = await person.ok("POST", "/media/uploads", json=body, key="one")
+    assert again["mediaId"] == granted["mediaId"]
+    other = upload_body(content + b"x")
+    assert code(await person.ask("POST", "/media/uploads", json=other, key="one")) == (409, "idempotency_conflict")
+    media = granted["mediaId"]
+    early = await person.ask("POST", f"/media/uploads/{media}/complete")
+    assert code(early) == (409, "upload_incomplete")
+    assert (await person.ok("GET", f"/media/{media}"))["state"] == "pending"
+    async with httpx.AsyncClient() as store:
+        await put(store, again, content)
+    for _ in range(2):
+        assert (await person.ok("POST", f"/media/uploads/{media}/complete"))["state"] == "uploaded"
+    assert (await person.ok("GET", f"/media/{media}"))["view"] is None, "nothing can be got before it was processed"
+
+
+async def test_a_large_file_is_uploaded_in_parts(make_world: Callable[..., Awaitable[World]], world: World) -> None:
+    media = world.settings.media.model_copy(update={"multipart_bytes": 5 << 20})
+    person = await (await make_world(media=media)).register()
+    content = bytes(range(256)) * (6 << 12)  # 6 MiB
+    granted = await person.ok("POST", "/media/uploads", json=upload_body(content))
+    assert [request["bytes"] for request in granted["requests"]] == [5 << 20, 1 << 20]
+    async with httpx.AsyncClient() as store:
+        first = granted["requests"][0]
+        await store.put(first["url"], content=content[: 5 << 20], headers=first["headers"])
+        path = f"/media/uploads/{granted['mediaId']}/complete"
+        assert code(await person.ask("POST", path)) == (409, "upload_incomplete")
+        await put(store, granted, content)
+    assert (await person.ok("POST", path))["state"] == "uploaded"
+
+
+@pytest.mark.parametrize("change", [
+    {"bytes": 0}, {"bytes": -1}, {"bytes": 1.5}, {"sha256": "ab"}, {"sha256": "AB" * 32}, {"contentType": "image/svg+xml"},
+    {"contentType": "text/html"}, {"contentType": "video/mp4"}, {"kind": "audio"}, {"url": "https://example.com/x.jpg"},
+    {"ownerId": new_id()},
+])
+async def test_an_upload_that_is_not_what_is_documented(world: World, change: dict[str, object]) -> None:
+    person = await world.register()
+    body = upload_body(picture()) | change
+    assert code(await person.ask("POST", "/media/uploads", json=body)) == (422, "invalid")
+
+
+async def test_an_upload_that_is_too_large(world: World) -> None:
+    person = await world.register()
+    body = upload_body(picture()) | {"bytes": world.settings.media.image_bytes + 1}
+    assert code(await person.ask("POST", "/media/uploads", json=body)) == (413, "body_too_large")
+
+
+async def test_nobody_reaches_another_persons_media(world: World) -> None:
+    owner, other = await world.register(), await world.register()
+    media = await uploaded(owner, picture(1))
+    for method, path in (
+        ("GET", f"/media/{media}"), ("POST", f"/media/uploads/{media}/complete"), ("DELETE", f"/media/{media}"),
+        ("GET", f"/media/{new_id()}"), ("DELETE", f"/media/{new_id()}"),
+    ):
+        assert code(await other.ask(method, path)) == (404, "not_found")
+    photos = await other.ask("PUT", "/users/me/photos", json={"mediaIds": [media]})
+    assert code(photos) == (422, "media_unknown")
+    assert (await owner.ok("GET", f"/media/{media}"))["state"] == "uploaded"
+    unsigned = await world.client.get(f"/api/v1/media/{media}/playlist.m3u8?expires=9999999999&signature={'0' * 64}")
+    assert code(unsigned) == (404, "not_found")
+
+
+async def test_what_one_person_may_have_is_limited(make_world: Callable[..., Awaitable[World]], world: World) -> None:
+    """The shard's limits are the servers' (20 open uploads): the 21st waits until one is complete or too old."""
+    person = await world.register()
+    body = upload_body(picture())
+    for _ in range(world.settings.media.open_uploads_per_user):
+        await person.ok("POST", "/media/uploads", json=body)
+    answer = await person.ask("POST", "/media/uploads", json=body)
+    assert code(answer) == (429, "too_many_requests")
+    assert 0 < int(answer.headers["retry-after"]) <= world.settings.media.upload_ttl_s
+
+
+async def test_photos_are_ones_own_complete_images_in_order(world: World) -> None:
+    person = await world.register()
+    one, two = [await uploaded(person, picture(seed)) for seed in (2, 3)]
+    pending = (await person.ok("POST", "/media/uploads", json=upload_body(picture(4))))["mediaId"]
+    arranged = await person.ok("PUT", "/users/me/photos", json={"mediaIds": [two, one]}, key="first")
+    assert [photo["mediaId"] for photo in arranged["photos"]] == [two, one]
+    for wrong in ([pending], [one, one], [new_id()], [one] * 10, ["x"]):
+        assert (await person.ask("PUT", "/users/me/photos", json={"mediaIds": wrong})).status_code == 422
+    await person.ok("PUT", "/users/me/photos", json={"mediaIds": [one]})
+    late = await person.ok("PUT", "/users/me/photos", json={"mediaIds": [two, one]}, key="first")
+    assert [photo["mediaId"] for photo in late["photos"]] == [one], "a late retry brings nothing back"
+    assert code(await person.ask("PUT", "/users/me/photos", json={"mediaIds": [two]}, key="first")) == (409, "idempotency_conflict")
+    me = await person.ok("GET", "/users/me")
+    assert (me["avatarUrl"], me["photos"]) == (None, []), "nothing shows before it was approved"
+    assert [photo["mediaId"] for photo in (await person.ok("GET", "/users/me/photos"))["photos"]] == [one]
+
+
+async def test_what_is_removed_is_gone_for_its_owner_too(world: World) -> None:
+    person = await world.register()
+    media = await uploaded(person, picture(5))
+    await person.ok("DELETE", f"/media/{media}")
+    for method, path in (("GET", f"/media/{media}"), ("DELETE", f"/media/{media}")):
+        assert code(await person.ask(method, path)) == (404, "not_found")
+
+
+async def test_the_store_takes_exactly_what_was_announced(world: World) -> None:
+    person = await world.register()
+    content = picture(6)
+    granted = await person.ok("POST", "/media/uploads", json=upload_body(content))
+    (request,) = granted["requests"]
+    async with httpx.AsyncClient() as store:
+        for wrong, headers in (
+            (content[::-1], {}), (content[:-1], {}), (content + b"x", {}), (content, {"Content-Type": "text/html"}),
+        ):
+            headers = {**request["headers"], "Content-Length": str(len(wrong)), **headers}
+            answer = await store.put(request["url"], content=wrong, headers=headers)
+            assert answer.status_code in (400, 403)
+    complete = await person.ask("POST", f"/media/uploads/{granted['mediaId']}/complete")
+    assert code(complete) == (409, "upload_incomplete")
+    assert sha256(content) not in complete.text

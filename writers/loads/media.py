@@ -1,0 +1,84 @@
+"""Albums for their shards, and media as the read model holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from configs.contracts.albums import OPEN_FOR, Album, MediaRow, put_media, shown_photos
+from configs.contracts.read_model import Operation
+from writers.connections import Connection
+from writers.sinks.media import read_media_row, read_requests
+
+ALBUMS: Final = "SELECT owner_id::text, version, photos::text[], requests::text FROM albums WHERE owner_id = ANY(%s)"
+MEDIA_OF: Final = """
+SELECT owner_id::text, facts::text FROM media
+WHERE owner_id = ANY(%s) AND state <> 'removed' AND (state <> 'pending' OR created_at > now() - %s)
+"""
+PHOTOS: Final = """
+SELECT albums.owner_id::text, albums.version, albums.photos::text[], media.facts::text
+FROM albums LEFT JOIN media ON media.owner_id = albums.owner_id AND media.id = ANY(albums.photos) AND media.state = 'ready'
+WHERE albums.owner_id = ANY(%s)
+"""
+BY_ID: Final = "SELECT facts::text FROM media WHERE id = ANY(%s)"
+PAGE: Final = "SELECT DISTINCT id FROM media WHERE id > %s ORDER BY id LIMIT %s"
+FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
+
+
+def albums(conn: Connection, owner_ids: Sequence[str]) -> Mapping[str, Album]:
+    """Only people who have uploaded anything; what was removed is not in their albums."""
+    ids = _uuids(owner_ids)
+    found = conn.execute(ALBUMS, (ids,)).fetchall()
+    media: dict[str, dict[str, MediaRow]] = {}
+    if found:
+        for owner, facts in conn.execute(MEDIA_OF, (ids, OPEN_FOR)).fetchall():
+            row = read_media_row(facts)
+            media.setdefault(owner, {})[row.record.media_id] = row
+    return {
+        owner: Album(owner, version, tuple(photos), read_requests(requests), media.get(owner, {}))
+        for owner, version, photos, requests in found
+    }
+
+
+def photos(conn: Connection, owner_ids: Sequence[UUID]) -> dict[str, tuple[tuple[str, ...], int]]:
+    """Owner -> (the photos that others see, the album's version); only people who have uploaded anything."""
+    orders: dict[str, tuple[list[str], int]] = {}
+    ready: dict[str, dict[str, MediaRow]] = {}
+    for owner, version, order, facts in conn.execute(PHOTOS, (list(owner_ids),)).fetchall():
+        orders[owner] = (order, version)
+        if facts is not None:
+            row = read_media_row(facts)
+            ready.setdefault(owner, {})[row.record.media_id] = row
+    return {
+        owner: (shown_photos(order, {name: row.record for name, row in ready.get(owner, {}).items()}), version)
+        for owner, (order, version) in orders.items()
+    }
+
+
+def media_rows(conn: Connection, media_ids: Iterable[str]) -> dict[str, MediaRow]:
+    """Only those that exist, removed ones among them."""
+    rows = [read_media_row(facts) for (facts,) in conn.execute(BY_ID, (_uuids(media_ids),)).fetchall()]
+    return {row.record.media_id: row for row in rows}
+
+
+def media_operations(conn: Connection, media_ids: Iterable[str]) -> tuple[list[str], list[Operation]]:
+    """(those that exist, the operations that write their records)."""
+    rows = media_rows(conn, media_ids)
+    return list(rows), [put_media(row.record, row.version) for row in rows.values()]
+
+
+def pages_of_media(conn: Connection, size: int) -> Iterator[list[str]]:
+    """The ids of all media, in order, a page at a time."""
+    after = FIRST_ID
+    while True:
+        page = [str(row[0]) for row in conn.execute(PAGE, (after, size)).fetchall()]
+        if page:
+            yield page
+        if len(page) < size:
+            return
+        after = page[-1]
+
+
+def _uuids(texts: Iterable[str]) -> list[UUID]:
+    return [UUID(text) for text in texts]
