@@ -265,6 +265,7 @@ class Settings(BaseSettings):
     database_replica_urls: tuple[SecretStr, ...] = Field((), validation_alias="DATABASE_REPLICA_URLS", description="PostgreSQL replicas for loading and reconciling (JSON list)")
     redis_url: SecretStr = Field(SecretStr(""), validation_alias="REDIS_URL", description="Redis or Valkey; empty: embedded")
     kafka_brokers: str = Field("", validation_alias="KAFKA_BROKERS", description="host:port,…; empty: embedded")
+    broker: Literal["memory", "kafka"] = Field("memory", description="broker that is started when KAFKA_BROKERS names none: one in memory, or Apache Kafka (three brokers, logs on disk; needs Java and Maven)")
     smtp_url: SecretStr = Field(SecretStr(""), validation_alias="SMTP_URL", description="mail server, smtp://user:password@host:587 or smtps://…; empty: an embedded mailbox (`sugar mail`)")
     ray_address: str = Field("", description="GCS address of the running cluster; set by launch")
     trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For is believed (JSON list)")

@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from running import Platform
+from running import MakeBroker, Platform
 
+from cluster.embedded.broker import EmbeddedBroker
+from cluster.engines.kafka import KafkaCluster
 from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
 from configs.settings import Settings, load_settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engines", action="store_true", help="run on the engines of a cluster (Apache Kafka: Java, Maven)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--engines"):
+        os.environ["SUGAR_BROKER"] = "kafka"
 
 
 def _start(data_dir: Path) -> EmbeddedServers:
     servers = EmbeddedServers(with_keys(load_settings("test", data_dir=data_dir)))
     servers.start()
     return servers
+
+
+@pytest.fixture(scope="session")
+def make_broker(request: pytest.FixtureRequest) -> MakeBroker:
+    """Makes a broker that keeps its files in a directory; to start, and to stop."""
+    def make(directory: Path) -> EmbeddedBroker | KafkaCluster:
+        return KafkaCluster(directory / "kafka", directory) if request.config.getoption("--engines") else EmbeddedBroker(directory)
+
+    return make
+
+
+@pytest.fixture
+def broker(make_broker: MakeBroker, tmp_path: Path) -> Iterator[EmbeddedBroker | KafkaCluster]:
+    """A running broker of one's own, without topics."""
+    made = make_broker(tmp_path)
+    made.start()
+    yield made
+    made.kill()
 
 
 @pytest.fixture(scope="session")

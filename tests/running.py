@@ -14,12 +14,15 @@ from typing import Any
 
 import psutil
 
+from cluster.embedded.broker import EmbeddedBroker
 from cluster.embedded.process import free_port
+from cluster.engines.kafka import KafkaCluster
 from cluster.launch.ray_head import members
 from cluster.launch.state import read_state, settings_path
 from cluster.launch.status import collect
 from configs.settings import Settings, read_settings
 
+MakeBroker = Callable[[Path], EmbeddedBroker | KafkaCluster]
 START_TIMEOUT_S = 330
 STOP_TIMEOUT_S = 150
 TITLES = {

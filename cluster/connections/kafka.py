@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -238,10 +239,8 @@ def ensure_topics(settings: Settings, topics: Sequence[Topic], *, timeout_s: flo
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                         raise
-        described = client.describe_topics(TopicCollection(list(wanted)), request_timeout=timeout_s)
         ids: dict[str, str] = {}
-        for name, future in described.items():
-            found = future.result(timeout_s)
+        for name, found in _described(client, list(wanted), timeout_s).items():
             partitions, _ = wanted[name]
             if len(found.partitions) != partitions:
                 raise PartitionCountMismatch(
@@ -252,6 +251,26 @@ def ensure_topics(settings: Settings, topics: Sequence[Topic], *, timeout_s: flo
         return ids
     except KafkaException as error:
         raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error
+
+
+def _described(client: AdminClient, names: list[str], timeout_s: float) -> dict[str, Any]:
+    """Name -> topic as the broker describes it; another broker than the one that created a topic hears of it later.
+
+    Raises KafkaException.
+    """
+    found: dict[str, Any] = {}
+    deadline = time.monotonic() + timeout_s
+    while len(found) < len(names):
+        missing = [name for name in names if name not in found]
+        for name, future in client.describe_topics(TopicCollection(missing), request_timeout=timeout_s).items():
+            try:
+                found[name] = future.result(timeout_s)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                    raise
+        if len(found) < len(names):
+            time.sleep(0.05)
+    return found
 
 
 def assign(

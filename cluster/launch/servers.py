@@ -13,9 +13,12 @@ from cluster.embedded.mailbox import EmbeddedMailbox
 from cluster.embedded.media_store import EmbeddedMediaStore
 from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.valkey import EmbeddedValkey
+from cluster.engines.kafka import KafkaCluster
 from configs.settings import Settings
 
-Server = EmbeddedPostgres | EmbeddedValkey | EmbeddedBroker | EmbeddedMailbox | EmbeddedMediaStore
+Server = (
+    EmbeddedPostgres | EmbeddedValkey | EmbeddedBroker | KafkaCluster | EmbeddedMailbox | EmbeddedMediaStore
+)
 
 
 class EmbeddedServers:
@@ -29,7 +32,7 @@ class EmbeddedServers:
         self._configured = settings
         self.postgres: EmbeddedPostgres | None = None
         self.valkey: EmbeddedValkey | None = None
-        self.broker: EmbeddedBroker | None = None
+        self.broker: EmbeddedBroker | KafkaCluster | None = None
         self.mailbox: EmbeddedMailbox | None = None
         self.media_store: EmbeddedMediaStore | None = None
         if not settings.database_url.get_secret_value():
@@ -37,7 +40,10 @@ class EmbeddedServers:
         if not settings.redis_url.get_secret_value():
             self.valkey = EmbeddedValkey(run, port=ports.get("valkey", 0))
         if not settings.kafka_brokers:
-            self.broker = EmbeddedBroker(run, port=ports.get("broker", 0))
+            self.broker = (
+                KafkaCluster(data / "kafka", run) if settings.broker == "kafka"
+                else EmbeddedBroker(run, port=ports.get("broker", 0))
+            )
         if not settings.smtp_url.get_secret_value():
             self.mailbox = EmbeddedMailbox(mail_dir(settings.data_dir), run, port=ports.get("mailbox", 0))
         if not settings.media.s3_endpoint:
@@ -77,6 +83,10 @@ class EmbeddedServers:
             updates["redis_url"] = SecretStr(self.valkey.url)
         if self.broker is not None:
             updates["kafka_brokers"] = self.broker.url
+        if isinstance(self.broker, KafkaCluster):
+            updates["log"] = self._configured.log.model_copy(update={
+                "replication_factor": len(self.broker.brokers), "min_insync_replicas": len(self.broker.brokers) - 1,
+            })
         if self.mailbox is not None:
             updates["smtp_url"] = SecretStr(self.mailbox.url)
         if self.media_store is not None:

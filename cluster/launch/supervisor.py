@@ -193,10 +193,10 @@ class Supervisor:
         assert self._servers is not None
         assert self._ray is not None
         broker = self._servers.broker
-        if broker is not None and broker.pid is None and self._may_restart("broker"):
-            return self._after_lost_log()
         for name, server in self._servers:
-            if server.pid is None and name != "broker" and self._may_restart(name):
+            if server.pid is None and self._may_restart(name):
+                if server is broker and not broker.keeps_log:
+                    return self._after_lost_log()
                 self._announce(f"{name} ended; starting it again")
                 server.start()
                 self._record_pids()

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from actors.swipes.delivered import Delivered, GroupOffsets
 from cluster.connections.following import Pace
 from cluster.connections.kafka import LogAppender, Record, assign, ensure_topics, reader
 from cluster.embedded.broker import EmbeddedBroker
+from cluster.engines.kafka import KafkaCluster
 from configs.contracts.events import Barrier, Event, NotificationRead, decode, encode
 from configs.contracts.ids import new_id
 from configs.contracts.topics import MATCHING_MATCHED, MATCHING_SWIPE, TOPICS
@@ -41,7 +41,7 @@ class Kit:
 
 
 @pytest.fixture(params=["simulated", "real"])
-def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+def kit(request: pytest.FixtureRequest) -> Any:
     if request.param == "simulated":
         log, stored = SimulatedLog(), dict[int, int]()
         yield Kit(
@@ -49,8 +49,8 @@ def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
             lambda: SimulatedDelivered(stored),
         )
         return
-    broker = EmbeddedBroker(tmp_path)
-    settings = load_settings("test").model_copy(update={"kafka_brokers": broker.start()})
+    broker = request.getfixturevalue("broker")
+    settings = load_settings("test").model_copy(update={"kafka_brokers": broker.url})
     ensure_topics(settings, TOPICS)
     appender = LogAppender(settings, "conformance")
     yield Kit(
@@ -59,7 +59,6 @@ def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         lambda: GroupOffsets(settings),
     )
     assert appender.close() == 0
-    broker.kill()
 
 
 def record(topic: str, partition: int, text: str) -> Record:
@@ -156,11 +155,10 @@ async def test_a_delivery_position_outlives_its_writer_and_a_missing_one_is_zero
     await third.close()
 
 
-async def test_partitions_that_rest_lose_and_repeat_nothing(tmp_path: Path) -> None:
-    broker = EmbeddedBroker(tmp_path)
+async def test_partitions_that_rest_lose_and_repeat_nothing(broker: EmbeddedBroker | KafkaCluster) -> None:
     plain = load_settings("test")
     settings = plain.model_copy(update={
-        "kafka_brokers": broker.start(),
+        "kafka_brokers": broker.url,
         "log": plain.log.model_copy(update={"read_interval_ms": 5, "busy_read_interval_ms": 40}),
     })
     ensure_topics(settings, [MATCHING_SWIPE])
@@ -184,6 +182,5 @@ async def test_partitions_that_rest_lose_and_repeat_nothing(tmp_path: Path) -> N
     await following
     consumer.close()
     assert appender.close() == 0
-    broker.kill()
     assert rests > 100, "nothing rested, so nothing was tested"
     assert taken == {partition: list(range(2 * rounds)) for partition in range(partitions)}

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from running import MakeBroker
 
 from actors.sharding.client import ActorPool
 from actors.sharding.host import ShardHost
@@ -19,7 +20,6 @@ from actors.swipes.peers import RayPeers
 from actors.swipes.service import TOPICS as READ_TOPICS
 from actors.swipes.service import SwipeService, swipe_service
 from cluster.connections.kafka import LogAppender, assign, consume, ensure_topics, reader
-from cluster.embedded.broker import EmbeddedBroker
 from cluster.launch.secrets import with_keys
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Barrier, Event, Matched, decode
@@ -106,10 +106,10 @@ class Actors:
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def settings(tmp_path_factory: pytest.TempPathFactory, make_broker: MakeBroker) -> Iterator[Settings]:
     """A broker of their own: actors of the same name elsewhere in the suite would be told that they are replaced."""
     folder = tmp_path_factory.mktemp("swipes")
-    broker = EmbeddedBroker(folder)
+    broker = make_broker(folder)
     found = with_keys(load_settings("test", data_dir=folder, kafka_brokers=broker.start()))
     ensure_topics(found, TOPICS)
     yield found

@@ -1,0 +1,202 @@
+"""Apache Kafka on loopback, as many KRaft brokers as wanted, each also a controller; from the official jars."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port
+from configs.contracts.errors import ConfigurationError, DependencyUnavailable
+
+POM = Path(__file__).with_name("kafka.pom.xml")
+CACHE = Path.home() / ".cache" / "sugar" / "kafka"
+JVM = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=WARN")
+"""Small and quick to start, for one machine; not what a production broker is given."""
+BROKERS: Final = 3
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 3.0
+FETCH_TIMEOUT_S = 600.0
+
+
+def jars(directory: Path = CACHE) -> Path:
+    """The directory with Kafka's jars, fetched by Maven the first time and whenever the version changes.
+
+    Raises ConfigurationError: Java or Maven is missing. DependencyUnavailable: Maven could not fetch them.
+    """
+    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    if "java" in missing or (missing and not directory.exists()):
+        raise ConfigurationError("Apache Kafka needs Java 17 and Maven (apt-get install openjdk-17-jre-headless maven)", missing=missing)
+    fetched = directory / "kafka.pom.xml"
+    if fetched.exists() and fetched.read_bytes() == POM.read_bytes():
+        return directory
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    done = subprocess.run(
+        ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={directory}"],
+        capture_output=True, text=True, timeout=FETCH_TIMEOUT_S, check=False,
+    )
+    if done.returncode:
+        raise DependencyUnavailable("Maven could not fetch Apache Kafka", output=done.stdout[-2_000:])
+    shutil.copy(POM, fetched)
+    return directory
+
+
+@dataclass(slots=True)
+class Broker:
+    """One node: broker and controller."""
+
+    number: int
+    directory: Path
+    port: int
+    controller_port: int
+    process: ServerProcess = field(repr=False)
+
+    @property
+    def properties(self) -> Path:
+        return self.directory / "server.properties"
+
+
+class KafkaCluster:
+    """KRaft brokers on loopback that keep their logs on disk: what they acknowledged is there after a restart.
+
+    ``protocol`` and ``listener``: of the listener that clients use, and more properties of it.
+    """
+
+    keeps_log: Final = True
+
+    def __init__(
+        self, directory: Path, run_dir: Path, *, brokers: int = BROKERS, protocol: str = "PLAINTEXT",
+        listener: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory.resolve()
+        self._protocol = protocol
+        self._listener = dict(listener or {})
+        self._cluster_id = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
+        self.brokers = [
+            Broker(number, self.directory / str(number), *_ports(self.directory / str(number)), ServerProcess(f"broker-{number}", run_dir))
+            for number in range(1, brokers + 1)
+        ]
+
+    @property
+    def pid(self) -> int | None:
+        """The first broker's pid while all of them run; None: one has ended, ``start`` starts it again."""
+        pids = [broker.process.pid for broker in self.brokers]
+        return pids[0] if None not in pids else None
+
+    @property
+    def port(self) -> int:
+        """The first broker's; the ports stay in the brokers' directories."""
+        return self.brokers[0].port
+
+    @property
+    def url(self) -> str:
+        """Clients' ``bootstrap.servers``."""
+        return ",".join(f"{LOOPBACK}:{broker.port}" for broker in self.brokers)
+
+    def start(self) -> str:
+        """Starts every broker that does not run; returns ``url`` once all accept connections.
+
+        Raises ConfigurationError: no Java or Maven. DependencyUnavailable: a broker did not start.
+        """
+        classpath = f"{jars()}/*"
+        for broker in self.brokers:
+            if not broker.properties.exists():
+                self._format(broker, classpath)
+        for broker in self.brokers:
+            self._launch(broker, classpath)
+        for broker in self.brokers:
+            broker.process.wait_ready(lambda port=broker.port: accepts(port), START_TIMEOUT_S)  # type: ignore[misc]  # a default in a lambda
+        return self.url
+
+    def restart(self, number: int) -> None:
+        """Starts one broker again and returns once it accepts connections."""
+        broker = self.brokers[number - 1]
+        self._launch(broker, f"{jars()}/*")
+        broker.process.wait_ready(lambda: accepts(broker.port), START_TIMEOUT_S)
+
+    def send(self, number: int) -> None:
+        """Sends a signal to all brokers."""
+        for broker in self.brokers:
+            broker.process.send(number)
+
+    def kill(self) -> None:
+        """SIGKILL to all brokers. What they acknowledged is in the page cache and comes back."""
+        for broker in self.brokers:
+            broker.process.kill()
+
+    def stop(self) -> None:
+        """Asks all to end at the same time; who waits for others to take over its partitions is killed after a while."""
+        for broker in self.brokers:
+            broker.process.send(signal.SIGCONT)
+            broker.process.send(signal.SIGTERM)
+        for broker in self.brokers:
+            broker.process.stop(timeout_s=STOP_TIMEOUT_S)
+
+    def memory_bytes(self) -> int:
+        """0: the log is on disk."""
+        return 0
+
+    def _launch(self, broker: Broker, classpath: str) -> None:
+        if broker.process.pid is None:
+            broker.process.launch(
+                ["java", *JVM, "-cp", classpath, "kafka.Kafka", str(broker.properties)], cwd=broker.directory,
+                env={name: value for name, value in os.environ.items() if name != "CLASSPATH"},
+            )
+
+    def _format(self, broker: Broker, classpath: str) -> None:
+        broker.directory.mkdir(parents=True)
+        voters = ",".join(f"{each.number}@{LOOPBACK}:{each.controller_port}" for each in self.brokers)
+        replicas = min(3, len(self.brokers))
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": str(broker.number),
+            "controller.quorum.voters": voters,
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"CLIENTS://{LOOPBACK}:{broker.port},CONTROLLER://{LOOPBACK}:{broker.controller_port}",
+            "advertised.listeners": f"CLIENTS://{LOOPBACK}:{broker.port}",
+            "listener.security.protocol.map": f"CLIENTS:{self._protocol},CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "CLIENTS",
+            "log.dirs": str(broker.directory / "log"),
+            "auto.create.topics.enable": "false",
+            "unclean.leader.election.enable": "false",
+            "default.replication.factor": str(replicas),
+            "min.insync.replicas": str(max(1, replicas - 1)),
+            "offsets.topic.replication.factor": str(replicas),
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": str(replicas),
+            "transaction.state.log.min.isr": str(max(1, replicas - 1)),
+            "transaction.state.log.num.partitions": "4",
+            # A dead broker's partitions have new leaders after this long.
+            "broker.session.timeout.ms": "6000",
+            "replica.lag.time.max.ms": "10000",
+            "group.initial.rebalance.delay.ms": "0",
+            "log.cleaner.dedupe.buffer.size": "8388608",
+            **self._listener,
+        }
+        broker.properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+        done = subprocess.run(
+            ["java", *JVM, "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", str(broker.properties)],
+            capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False,
+        )
+        if done.returncode:
+            broker.properties.unlink()
+            raise DependencyUnavailable("Kafka's log directory could not be formatted", output=(done.stdout + done.stderr)[-2_000:])
+
+
+def _ports(directory: Path) -> tuple[int, int]:
+    """(clients' port, controllers' port) of a broker: those it was formatted with, since its peers know them."""
+    try:
+        text = (directory / "server.properties").read_text()
+    except OSError:
+        return free_port(), free_port()
+    listeners = next(line for line in text.splitlines() if line.startswith("listeners="))
+    clients, controllers = (int(part.rsplit(":", 1)[1]) for part in listeners.split(","))
+    return clients, controllers
