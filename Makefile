@@ -7,7 +7,7 @@ PORT ?= 8000
 DATA_DIR ?= .sugar
 DEMO_USERS ?= 2000
 
-.PHONY: run down status install test lint format notebooks notebook-pages clean
+.PHONY: run down status install test test-engines lint format notebooks notebook-pages clean
 
 run: $(STAMP) ## start everything, load a demo population once, print addresses and a walk; Ctrl-C stops
 	@exec $(BIN)/sugar up --port $(PORT) --data-dir $(DATA_DIR) --demo-users $(DEMO_USERS)
@@ -32,6 +32,12 @@ $(STAMP): requirements.lock pyproject.toml
 
 test: $(STAMP) ## the whole suite, on embedded servers
 	$(BIN)/pytest
+
+ENGINE_TESTS := tests/engines tests/integration/test_log_conformance.py tests/integration/test_swipes_service.py \
+	tests/integration/test_writers_commit.py tests/integration/test_writers_faults.py tests/integration/test_rebuild.py
+
+test-engines: $(STAMP) ## data flow and failures on the engines of a cluster: Apache Kafka (needs Java 17 and Maven)
+	$(BIN)/pytest --engines $(ENGINE_TESTS)
 
 lint: $(STAMP) ## style, types, dependency direction
 	$(BIN)/ruff check .

@@ -20,6 +20,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engines", action="store_true", help="run on the engines of a cluster (Apache Kafka: Java, Maven)")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Tests of the engines themselves are no part of a run on the embedded servers (``make test-engines`` runs them)."""
+    return True if collection_path.name == "engines" and not config.getoption("--engines") else None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--engines"):
         os.environ["SUGAR_BROKER"] = "kafka"

@@ -8,48 +8,14 @@ import signal
 import time
 
 import pytest
-from chaos.check import verify
-from chaos.workload import Workload
+from chaos.under_load import under_load
 from running import Platform, alive
 
 pytestmark = [pytest.mark.chaos, pytest.mark.platform, pytest.mark.timeout(400)]
 
-BEFORE_S = 3.0
-AFTER_S = 4.0
 STOPPED_S = 20.0
 IN_FLIGHT_MAY_BREAK = ("replica", "haproxy", "raylet", "gcs")
 """Only requests in flight on these may end in a connection error or the proxy's bare 500."""
-
-
-async def _serves_again(workload: Workload, timeout_s: float = 120.0) -> float:
-    """Seconds until every person was answered once more."""
-    began = time.monotonic()
-    counts = {person.user_id: sum(workload.tally.statuses.values()) for person in workload.people}
-    before = workload.tally.statuses[200]
-    while workload.tally.statuses[200] < before + len(counts):
-        assert time.monotonic() - began < timeout_s, f"no answers again: {workload.tally}"
-        await asyncio.sleep(0.1)
-    return time.monotonic() - began
-
-
-async def _under_load(platform: Platform, fault, *, seed: int, may_break: bool) -> Workload:
-    await asyncio.to_thread(platform.wait_well)
-    async with Workload(platform.url, people=30, seed=seed) as workload:
-        traffic = asyncio.create_task(workload.run())
-        await asyncio.sleep(BEFORE_S)
-        await fault()
-        took = await _serves_again(workload)
-        await asyncio.sleep(AFTER_S)
-        workload.stop()
-        await traffic
-        tally = workload.tally
-        print(f"answers {dict(tally.statuses)}, connection errors {tally.connection_errors}, bare 500 {tally.bare_500}, "
-              f"served again after {took:.1f} s, longest wait {tally.longest_wait_s:.1f} s")
-        if not may_break:
-            assert tally.connection_errors == 0, "this fault may not break connections"
-            assert tally.bare_500 == 0, "this fault may not end in the proxy's own error"
-        await verify(platform, workload)
-        return workload
 
 
 @pytest.mark.parametrize(
@@ -59,7 +25,7 @@ async def test_a_killed_process_loses_nothing(platform: Platform, component: str
     async def kill() -> None:
         platform.kill(component, signal.SIGKILL)
 
-    await _under_load(platform, kill, seed=1, may_break=component in IN_FLIGHT_MAY_BREAK)
+    await under_load(platform, kill, seed=1, may_break=component in IN_FLIGHT_MAY_BREAK)
     await asyncio.to_thread(platform.wait_well)
 
 
@@ -69,7 +35,7 @@ async def test_a_killed_ray_cluster_loses_nothing(platform: Platform) -> None:
         for pid in pids["raylet"] + pids["gcs"]:
             os.kill(pid, signal.SIGKILL)
 
-    await _under_load(platform, kill, seed=2, may_break=True)
+    await under_load(platform, kill, seed=2, may_break=True)
     await asyncio.to_thread(platform.wait_well)
 
 
@@ -86,7 +52,7 @@ async def test_a_server_that_stands_still_loses_nothing(platform: Platform, comp
                 if alive(pid):
                     os.kill(pid, signal.SIGCONT)
 
-    await _under_load(platform, stop, seed=3, may_break=False)
+    await under_load(platform, stop, seed=3, may_break=False)
     await asyncio.to_thread(platform.wait_well)
 
 
@@ -104,7 +70,7 @@ async def test_a_process_that_stands_still_and_wakes_beside_its_replacement_lose
         if alive(pid):
             os.kill(pid, signal.SIGCONT)
 
-    await _under_load(platform, stop, seed=4, may_break=False)
+    await under_load(platform, stop, seed=4, may_break=False)
     await asyncio.to_thread(platform.wait_well)
 
 

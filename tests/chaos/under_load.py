@@ -1,0 +1,45 @@
+"""A fault in the middle of traffic, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from chaos.check import verify
+from chaos.workload import Workload
+from running import Platform
+
+BEFORE_S = 3.0
+AFTER_S = 4.0
+
+
+async def _serves_again(workload: Workload, timeout_s: float = 120.0) -> float:
+    """Seconds until every person was answered once more."""
+    began = time.monotonic()
+    counts = {person.user_id: sum(workload.tally.statuses.values()) for person in workload.people}
+    before = workload.tally.statuses[200]
+    while workload.tally.statuses[200] < before + len(counts):
+        assert time.monotonic() - began < timeout_s, f"no answers again: {workload.tally}"
+        await asyncio.sleep(0.1)
+    return time.monotonic() - began
+
+
+async def under_load(platform: Platform, fault: Callable[[], Awaitable[None]], *, seed: int, may_break: bool) -> Workload:
+    await asyncio.to_thread(platform.wait_well)
+    async with Workload(platform.url, people=30, seed=seed) as workload:
+        traffic = asyncio.create_task(workload.run())
+        await asyncio.sleep(BEFORE_S)
+        await fault()
+        took = await _serves_again(workload)
+        await asyncio.sleep(AFTER_S)
+        workload.stop()
+        await traffic
+        tally = workload.tally
+        print(f"answers {dict(tally.statuses)}, connection errors {tally.connection_errors}, bare 500 {tally.bare_500}, "
+              f"served again after {took:.1f} s, longest wait {tally.longest_wait_s:.1f} s")
+        if not may_break:
+            assert tally.connection_errors == 0, "this fault may not break connections"
+            assert tally.bare_500 == 0, "this fault may not end in the proxy's own error"
+        await verify(platform, workload)
+        return workload
