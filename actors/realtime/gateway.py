@@ -191,7 +191,7 @@ class Gateway:
         problem = None
         if not self._revocations.fresh:
             problem = "dependency_unavailable"
-        elif socket.session.family_id in self._revocations:
+        elif self._revocations.refuses(socket.session):
             socket.close(UNAUTHENTICATED)
             return
         if problem is None:
@@ -239,9 +239,9 @@ class Gateway:
         else:
             spent = await self._tickets.spend_ticket(frame.ticket or "")
             identity = None if isinstance(spent, TicketInvalid) else Identity(
-                spent.user_id, spent.family_id, spent.permission_role, spent.expires_at
+                spent.user_id, spent.family_id, spent.permission_role, spent.expires_at, sessions_from=spent.sessions_from
             )
-        if identity is None or identity.family_id in self._revocations or identity.expires_at <= time():
+        if identity is None or self._revocations.refuses(identity) or identity.expires_at <= time():
             return None
         return identity
 
@@ -332,7 +332,7 @@ class Gateway:
         now, unix_now, fresh = _now(), time(), self._revocations.fresh
         for socket in [*self._nameless, *self._hub]:
             code = socket.session.overdue(now, unix_now)
-            if code is None and socket.session.family_id in self._revocations:
+            if code is None and self._revocations.refuses(socket.session):
                 code = UNAUTHENTICATED
             if code is not None:
                 socket.close(code)

@@ -68,7 +68,7 @@ class Session:
 
     __slots__ = (
         "_authenticate_by", "_delivered", "_frames", "_refusals", "_typed", "_watches", "connection_id", "expires_at", "family_id",
-        "permission_role", "user_id",
+        "permission_role", "sessions_from", "user_id",
     )
 
     def __init__(self, connection_id: str, settings: Realtime, now: float) -> None:
@@ -76,6 +76,7 @@ class Session:
         self.user_id = ""
         self.family_id = ""
         self.permission_role = ""
+        self.sessions_from = 0
         self.expires_at = 0.0
         self._authenticate_by = now + settings.authenticate_s
         self._frames = Allowance(settings.frames_a_second, 2 * settings.frames_a_second)
@@ -144,6 +145,7 @@ class Session:
             return False
         self.user_id, self.family_id = identity.user_id, identity.family_id
         self.permission_role, self.expires_at = identity.permission_role, identity.expires_at
+        self.sessions_from = identity.sessions_from
         return True
 
     def overdue(self, now: float, unix_now: float) -> CloseCode | None:

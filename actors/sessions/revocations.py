@@ -9,7 +9,6 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from configs.contracts.access_tokens import Identity
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.read_model import ENDED, REVOKED, ended_member, read_ended
 
@@ -28,6 +27,19 @@ class SortedSetReads(Protocol):
     """What the poller needs of ``reading.Reads``."""
 
     def read(self, *commands: tuple[str | bytes | int, ...]) -> Awaitable[list[Any]]: ...
+
+
+class Bearer(Protocol):
+    """Whoever speaks for a session: a verified token's identity, or an open socket."""
+
+    @property
+    def user_id(self) -> str: ...
+
+    @property
+    def family_id(self) -> str: ...
+
+    @property
+    def sessions_from(self) -> int: ...
 
 
 class Revocations:
@@ -106,7 +118,7 @@ class Revocations:
         """Refuses a person's sessions from before ``sessions_from``, but one, in this replica from now on."""
         self._notice(ended_member(user_id, sessions_from, kept_family_id), self._clock() * 1_000)
 
-    def refuses(self, identity: Identity) -> bool:
+    def refuses(self, identity: Bearer) -> bool:
         """Whether the session of a token was revoked, by itself or with all others of its person."""
         return identity.family_id in self._families or self.refuses_all(
             identity.user_id, identity.family_id, identity.sessions_from

@@ -29,12 +29,16 @@ _SECRET_BYTES: Final = 26
 
 @dataclass(frozen=True, slots=True)
 class IssueTicket:
-    """A ticket for the bearer of a verified access token that expires at ``expires_at`` (Unix seconds)."""
+    """A ticket for the bearer of a verified access token that expires at ``expires_at`` (Unix seconds).
+
+    ``sessions_from``: as in the token, so that a socket ends with all sessions of its person.
+    """
 
     family_id: str
     user_id: str
     permission_role: str
     expires_at: float
+    sessions_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ async def issue_ws_ticket(person: Person, dependencies: Deps) -> WsTicket:
     url = await _gateway_url(dependencies)
     ticket = await dependencies.sessions.issue_ticket(IssueTicket(
         family_id=person.family_id, user_id=person.user_id, permission_role=person.permission_role,
-        expires_at=person.expires_at,
+        expires_at=person.expires_at, sessions_from=person.sessions_from,
     ))
     if isinstance(ticket, TicketInvalid):
         raise Refused("unauthenticated")

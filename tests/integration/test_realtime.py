@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -268,6 +269,28 @@ async def test_a_socket_ends_within_five_seconds_of_logout(pair: Any) -> None:
     assert await hers.closed() == UNAUTHENTICATED.code
     assert time.monotonic() - began < 5
     await his.settled()
+
+
+@pytest.mark.parametrize("how", ["ticket", "accessToken"])
+async def test_a_changed_password_ends_the_sockets_of_other_sessions_that_no_row_holds_yet(
+    gateways: Any, world: World, how: str
+) -> None:
+    gateway, _ = gateways
+    await announced(world)
+    ada = await world.register()
+    signed_in = (await world.client.post(
+        "/api/v1/auth/login", json={"email": ada.email, "password": ada.password}
+    )).json()
+    elsewhere = replace(ada, access_token=signed_in["accessToken"])
+    kept, ended = await Device.open(ada, gateway.url), await Device.open(elsewhere, gateway.url)
+    if how == "accessToken":
+        await ended.send("authenticate", accessToken=elsewhere.access_token)
+        await ended.until(lambda: len(ended.of("ready")) == 2)
+    body = {"currentPassword": ada.password, "newPassword": "another correct horse"}
+    await ada.ok("POST", "/auth/password/change", json=body)
+    assert await ended.closed() == UNAUTHENTICATED.code
+    await kept.settled()
+    await kept.close()
 
 
 async def test_a_socket_ends_with_its_access_token_unless_a_fresh_one_comes(
