@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from actors.messages import recent as remembered
 from actors.messages.conversation import Conversation
 from actors.messages.recent import Numbered, content_digest, request_digest
 from configs.contracts.events import Event, Matched, MessageRead, MessageSent, Unmatched
@@ -30,6 +31,15 @@ def counted(log: Sequence[Logged]) -> list[Fact]:
     return [kept[seq] for seq in sorted(kept)]
 
 
+def entry_of(fact: Fact) -> bytes:
+    """The message as the loader gives it."""
+    payload = fact.event.payload
+    return Numbered(
+        request_digest(payload.sender_id, payload.client_message_id), content_digest(payload.content), payload.seq,
+        payload.ordinal, payload.sender_id > payload.recipient_id, payload.epoch, fact.event.occurred_at,
+    ).packed()
+
+
 def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> ConversationRow | None:
     """What sinks and loader would give."""
     state = Conversation()
@@ -46,12 +56,6 @@ def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> Conversatio
             reads[payload.reader_id] = (payload.seq, payload.ordinal)
     if members is None:
         return None
-    recent = b"".join(
-        Numbered(
-            request_digest(payload.sender_id, payload.client_message_id), content_digest(payload.content), payload.seq,
-            payload.ordinal, payload.sender_id == members[1], payload.epoch, event.occurred_at,
-        ).packed()
-        for event, payload in ((fact.event, fact.event.payload) for fact in counted(committed)[-256:])
-    )
+    recent = b"".join(map(entry_of, counted(committed)[-remembered.RECENT_MESSAGES:]))
     name = next(name for name, code in PAIR_CODES.items() if code == state.code)
     return ConversationRow(key, *members, name, state.generation, recent, reads)

@@ -38,8 +38,8 @@ from writers.loads.reader import RowReader
 METHODS: Final = (
     "positions", "claim_epochs", "epochs", "swipes", "accounts", "identities", "sessions", "idempotency", "people", "ranking",
     "warm_people", "warm_addresses", "warm_sessions",
-    "conversations", "ordinals", "warm_conversations", "warm_messages", "posts", "warm_posts", "warm_homes",
-    "albums", "warm_media",
+    "conversations", "ordinals", "older_requests", "sent", "warm_conversations", "warm_messages",
+    "posts", "warm_posts", "warm_homes", "albums", "warm_media",
 )
 OPERATIONS_A_TRIP: Final = 2_000
 PEOPLE_A_PAGE: Final = 50_000
@@ -90,6 +90,12 @@ class Loader:
 
     async def posts(self, names: Sequence[str]) -> Mapping[str, PostRecord]:
         return await self._reader.rows(lambda conn: content.posts(conn, names))
+
+    async def older_requests(self, places: Sequence[tuple[str, int]]) -> Sequence[tuple[int, bytes]]:
+        return await self._reader.rows(lambda conn: messages.older_requests(conn, places))
+
+    async def sent(self, places: Sequence[tuple[str, str]]) -> Sequence[tuple[int, bytes]]:
+        return await self._reader.rows(lambda conn: messages.sent(conn, places))
 
     async def people(self, page: str | None, limit: int) -> PeopleRows:
         return await self._reader.rows(lambda conn: cards.people(conn, page, min(limit, PEOPLE_A_PAGE)))

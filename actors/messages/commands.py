@@ -17,12 +17,17 @@ class _Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class SendMessage(_Message, frozen=True, gc=False):
-    """One message. The caller has checked only its form: 1 to 5,000 characters, a ``client_message_id`` of 1 to 64."""
+    """One message. The caller has checked only its form: 1 to 5,000 characters, a ``client_message_id`` of 1 to 64.
+
+    ``earlier``: filled in by the shard where the request may be older than its memory: what the rows hold under it (a
+    ``RECENT_ENTRY``; empty: nothing).
+    """
 
     conversation_id: str
     sender_id: str
     client_message_id: str
     content: str
+    earlier: bytes | None = None
 
 
 class Sent(_Message, frozen=True, gc=False):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+from actors.messages.older import Older
 from configs.contracts.loading import RECENT_ENTRY, RECENT_MESSAGES
 
 _ENTRY: Final = struct.Struct(RECENT_ENTRY)
@@ -16,6 +17,7 @@ _SLACK: Final = 64
 """Entries beyond the bound after which the oldest are cut off together."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_MINUTE: Final = timedelta(minutes=1)
 
 
 class Numbered(NamedTuple):
@@ -28,6 +30,11 @@ class Numbered(NamedTuple):
     by_high: bool
     epoch: int
     at: datetime
+
+    @classmethod
+    def unpacked(cls, entry: bytes | bytearray, place: int = 0) -> Numbered:
+        request, content, seq, sender, epoch, at_us = _ENTRY.unpack_from(entry, place)
+        return cls(request, content, seq, sender >> 1, bool(sender & 1), epoch, _EPOCH + timedelta(microseconds=at_us))
 
     def packed(self) -> bytes:
         sender = self.ordinal << 1 | self.by_high
@@ -45,13 +52,17 @@ def content_digest(content: str) -> bytes:
 
 
 class Recent:
-    """The newest ``RECENT_MESSAGES`` messages by number, without gaps."""
+    """The newest ``RECENT_MESSAGES`` messages by number, without gaps.
 
-    __slots__ = ("_entries",)
+    ``older``: which requests may have been sent before those; None: only the rows know.
+    """
+
+    __slots__ = ("_entries", "older")
 
     def __init__(self, packed: bytes = b"") -> None:
         """``packed``: entries in order of their number, as the loader gives them."""
         self._entries = bytearray(packed)
+        self.older: Older | None = Older() if self.first_seq <= 1 else None
 
     def __len__(self) -> int:
         return len(self._entries) // _SIZE
@@ -59,6 +70,20 @@ class Recent:
     @property
     def last(self) -> Numbered | None:
         return self._at(len(self._entries) - _SIZE) if self._entries else None
+
+    @property
+    def first_seq(self) -> int:
+        """The number of the oldest that is remembered; 0: none is."""
+        return self._at(0).seq if self._entries else 0
+
+    def last_minute(self) -> Iterator[Numbered]:
+        """The messages of the minute that ended with the last one, newest first."""
+        last = self.last
+        for place in range(len(self._entries) - _SIZE, -1, -_SIZE):
+            message = self._at(place)
+            if last is None or message.at < last.at - _MINUTE:
+                return
+            yield message
 
     def find(self, request: bytes) -> Numbered | None:
         """The message that was sent under this request."""
@@ -83,10 +108,13 @@ class Recent:
         if last is not None and message.seq == last.seq + 1 and message.epoch >= last.epoch:
             self._entries += message.packed()
             if len(self._entries) > (RECENT_MESSAGES + _SLACK) * _SIZE:
+                self._let_go(self._at(place) for place in range(0, len(self._entries) - RECENT_MESSAGES * _SIZE, _SIZE))
                 del self._entries[: -RECENT_MESSAGES * _SIZE]
             return
         if last is None:
             self._entries += message.packed()
+            if message.seq > 1:
+                self.older = None
             return
         self.merge((message,))
 
@@ -104,10 +132,17 @@ class Recent:
                 continue
             if standing and seq != standing[-1].seq + 1:
                 # What lies between is older than this memory: only the newest run counts.
-                standing = []
+                standing, self.older = [], None
             standing.append(message)
+        if not self._entries and standing and standing[0].seq > 1:
+            self.older = None
+        self._let_go(standing[:-RECENT_MESSAGES])
         self._entries = bytearray().join(message.packed() for message in standing[-RECENT_MESSAGES:])
 
+    def _let_go(self, messages: Iterable[Numbered]) -> None:
+        if self.older is not None:
+            for message in messages:
+                self.older.add(message.request)
+
     def _at(self, place: int) -> Numbered:
-        request, content, seq, sender, epoch, at_us = _ENTRY.unpack_from(self._entries, place)
-        return Numbered(request, content, seq, sender >> 1, bool(sender & 1), epoch, _EPOCH + timedelta(microseconds=at_us))
+        return Numbered.unpacked(self._entries, place)

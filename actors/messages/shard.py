@@ -28,7 +28,7 @@ from actors.messages.commands import (
     SendMessage,
     Sent,
 )
-from actors.messages.state import Answer, Command, MessageMemory
+from actors.messages.state import Answer, Command, MessageMemory, message_id
 from actors.sharding.group import Appender, ShardGroup, utc_now
 from actors.sharding.service import HOUSEKEEPING_S
 from actors.sharding.tail import Feed, LogTail
@@ -50,6 +50,10 @@ TOPICS = (MESSAGING_MESSAGE_SENT.name, MESSAGING_MESSAGE_READ.name, MATCHING_MAT
 _BARRIER = b'"type":"barrier"'
 
 MakeTail = Callable[[Sequence[Feed], Callable[[], str]], LogTail]
+
+
+def _request(command: SendMessage) -> tuple[str, str, str]:
+    return command.conversation_id, command.sender_id, command.client_message_id
 
 
 def _tell_nobody(channel: str, frame: bytes) -> None:
@@ -111,6 +115,11 @@ class MessageService:
         for topic, offsets in self._tail.next_offsets.items():
             for partition, offset in offsets.items():
                 self.group.follow(topic, partition, offset)
+        if claimed > 1:
+            offsets = dict(self._tail.next_offsets.get(MATCHING_MATCHED.name, {}))
+            self.memory.succeed(self._clock(), lambda key: version_of(
+                self._appender.generation(MATCHING_MATCHED.name), offsets.get(self._partition(key), 0)
+            ))
         self._tail.follow()
         self.epoch = claimed
         self._restore_s = time.monotonic() - began
@@ -127,7 +136,7 @@ class MessageService:
         A shard that died between the log and telling is made good for by whoever repeats the request.
         """
         await self._present([command.conversation_id for command in commands])
-        answers = await self.group.record(commands)
+        answers = await self.group.record(await self._looked_up(commands))
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, Sent):
                 self._tell_all(message_told(
@@ -201,7 +210,7 @@ class MessageService:
         def committed(topic: str, key: str) -> int:
             return version_of(self._appender.generation(topic), positions.get(topic, {}).get(self._partition(key), 0))
 
-        self.memory.forget(self._limit, committed)
+        self.memory.forget(self._limit, committed, self._clock())
 
     def describe(self) -> dict[str, Any]:
         return self.group.describe() | {
@@ -240,6 +249,27 @@ class MessageService:
         except DependencyUnavailable as error:
             log.warning("read_marks_wait", commands=len(commands), reason=error.message)
         return placed
+
+    async def _looked_up(self, commands: Sequence[SendMessage]) -> list[SendMessage]:
+        """The messages, those that may repeat one older than the memory with what the rows hold under their request."""
+        looked = list(commands)
+        try:
+            await self.group.ensure_loaded([command.conversation_id for command in commands])
+            places = self.memory.without_older(commands)
+            if places:
+                for (name, before), older in zip(places, await self._loader.older_requests(places), strict=True):
+                    self.memory.load_older(name, before, *older)
+            old = [index for index, command in enumerate(commands) if self.memory.perhaps_older(command)]
+            if old:
+                found = await self._loader.sent([
+                    (commands[index].conversation_id, message_id(*_request(commands[index]))) for index in old
+                ])
+                for index, (stored, entry) in zip(old, found, strict=True):
+                    if entry or self.memory.reaches(commands[index].conversation_id, stored):
+                        looked[index] = msgspec.structs.replace(commands[index], earlier=entry)
+        except DependencyUnavailable as error:
+            log.warning("old_requests_not_looked_up", commands=len(commands), reason=error.message)
+        return looked
 
     def _partition(self, key: str) -> int:
         return partition_of(key, self._partitions)

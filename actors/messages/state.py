@@ -34,12 +34,13 @@ from actors.messages.commands import (
     TooManyMessages,
 )
 from actors.messages.conversation import ACTIVE, LONG_AGO, UNREAD, Conversation
-from actors.messages.recent import content_digest, request_digest
+from actors.messages.older import Older
+from actors.messages.recent import Numbered, content_digest, request_digest
 from actors.sharding.memory import Append, Decision
 from configs.contracts.errors import ShardUnavailable
 from configs.contracts.events import Event, Matched, MessageRead, MessageSent, Unmatched
 from configs.contracts.ids import derived_id, new_id
-from configs.contracts.loading import PAIR_CODES, ConversationRow
+from configs.contracts.loading import OLDER_REQUESTS, PAIR_CODES, ConversationRow
 from configs.contracts.topics import (
     MATCHING_MATCHED,
     MESSAGING_MESSAGE_READ,
@@ -81,7 +82,14 @@ class MessageMemory:
         self._hold = timedelta(seconds=limits.undo_hold_s)
         self._epoch_of = epoch_of
         self._owns = owns
+        self._restored_hold = LONG_AGO
+        self._restored_at: Callable[[str], int] = lambda conversation_id: 0
         self._loading: Counter[str] = Counter()
+
+    def succeed(self, now: datetime, restored_at: Callable[[str], int]) -> None:
+        """This memory follows on that of another life, whose holds it does not know: for as long as a hold lasts, no
+        conversation gets its first message but those of matches made since (``restored_at``: from which version on)."""
+        self._restored_hold, self._restored_at = now + self._hold, restored_at
 
     def needs(self, command: Command) -> Sequence[str]:
         return () if isinstance(command, EndConversation) else (command.conversation_id,)
@@ -91,8 +99,15 @@ class MessageMemory:
         return conversation is not None and conversation.loaded
 
     def load(self, key: str, row: object | None) -> None:
-        """Merges a ``ConversationRow``; None: there is none."""
-        self._conversations.use(key).load(row if isinstance(row, ConversationRow) else None)
+        """Merges a ``ConversationRow``; None: there is none. What the rows hold of the last minute counts for rates."""
+        conversation = self._conversations.use(key)
+        if conversation.loaded:
+            return
+        counted = {message.seq for message in conversation.waiting}
+        conversation.load(row if isinstance(row, ConversationRow) else None)
+        for message in conversation.recent.last_minute():
+            if message.seq not in counted:
+                self._count(conversation, message.by_high, message.at)
 
     @contextmanager
     def loading(self, keys: Sequence[str]) -> Iterator[None]:
@@ -110,7 +125,7 @@ class MessageMemory:
         return command.conversation_id
 
     def decide(self, command: Command, now: datetime) -> Decision[Answer]:
-        """Raises ShardUnavailable: the conversation is held for an undo, or a mark's place is not known."""
+        """Raises ShardUnavailable: the conversation is held for an undo, or what only rows know is not known."""
         if isinstance(command, EndConversation):
             return _answer(Ended())
         conversation = self._conversations.get(command.conversation_id) or Conversation()
@@ -125,12 +140,19 @@ class MessageMemory:
         if other is None:
             return _answer(NoConversation())
         found = conversation.recent.find(request_digest(command.sender_id, command.client_message_id))
+        if found is None and self._perhaps_older(command, conversation):
+            if command.earlier is None:
+                raise ShardUnavailable("it is not known whether this repeats an old request")
+            found = Numbered.unpacked(command.earlier) if command.earlier else None
         ident = message_id(command.conversation_id, command.sender_id, command.client_message_id)
         if found is not None:
             if found.content != content_digest(command.content):
                 return _answer(ContentConflict())
             return _answer(Sent(ident, found.seq, found.ordinal, found.epoch, found.at, other))
-        if now < conversation.hold_until:
+        if now < conversation.hold_until or (
+            now < self._restored_hold and not conversation.last_seq
+            and conversation.match_version < self._restored_at(command.conversation_id)
+        ):
             raise ShardUnavailable("the match is being undone")
         wait = max(
             _wait(conversation.sent_due[command.sender_id == conversation.high_id], self._in_conversation, now),
@@ -189,7 +211,7 @@ class MessageMemory:
                 return
             if version > conversation.sent_version:
                 conversation.sent_version = version
-                self._count(conversation, payload, event.occurred_at)
+                self._count(conversation, payload.sender_id > payload.recipient_id, event.occurred_at)
             conversation.take(payload, event.occurred_at)
         elif isinstance(payload, Matched):
             self._become(payload.match_id, payload.generation, ACTIVE, version, (payload.low_id, payload.high_id))
@@ -233,6 +255,44 @@ class MessageMemory:
             other, conversation.last_seq, marks.get(command.user_id, UNREAD).seq, marks.get(other, UNREAD).seq
         )
 
+    def _perhaps_older(self, command: SendMessage, conversation: Conversation) -> bool:
+        older = conversation.recent.older
+        return older is None or request_digest(command.sender_id, command.client_message_id) in older
+
+    def without_older(self, commands: Sequence[SendMessage]) -> list[tuple[str, int]]:
+        """(conversation, number of the oldest message that is remembered) where only rows know which requests were
+        earlier, and somebody may repeat one."""
+        found: dict[str, int] = {}
+        for command in commands:
+            conversation = self._conversations.get(command.conversation_id)
+            if conversation is not None and conversation.loaded and conversation.recent.older is None:
+                found[command.conversation_id] = conversation.recent.first_seq
+        return list(found.items())
+
+    def load_older(self, conversation_id: str, before_seq: int, stored_seq: int, requests: bytes) -> None:
+        """Takes in the requests of all messages before ``before_seq``, of a conversation stored up to ``stored_seq``."""
+        conversation = self._conversations.get(conversation_id)
+        if conversation is None or conversation.recent.first_seq != before_seq or stored_seq < before_seq - 1:
+            return
+        conversation.recent.older = (
+            Older.everything() if len(requests) > OLDER_REQUESTS * 8
+            else Older([requests[place : place + 8] for place in range(0, len(requests), 8)])
+        )
+
+    def perhaps_older(self, command: SendMessage) -> bool:
+        """Whether the request may have been sent before everything that is remembered, so that rows must tell."""
+        conversation = self._conversations.get(command.conversation_id)
+        return (
+            conversation is not None and conversation.other(command.sender_id) is not None
+            and conversation.recent.find(request_digest(command.sender_id, command.client_message_id)) is None
+            and self._perhaps_older(command, conversation)
+        )
+
+    def reaches(self, conversation_id: str, stored_seq: int) -> bool:
+        """Whether rows up to this number and the memory leave nothing out between them."""
+        conversation = self._conversations.get(conversation_id)
+        return conversation is not None and stored_seq >= conversation.recent.first_seq - 1
+
     def forgotten_place(self, command: MarkRead) -> bool:
         """Whether the mark names a message older than those remembered, so that rows must count."""
         conversation = self._conversations.get(command.conversation_id)
@@ -272,14 +332,14 @@ class MessageMemory:
         conversation.become(generation, code)
         conversation.match_version = max(version, conversation.match_version)
 
-    def _count(self, conversation: Conversation, payload: MessageSent, at: datetime) -> None:
+    def _count(self, conversation: Conversation, by_high: bool, at: datetime) -> None:
         low, high = conversation.sent_due
-        if payload.sender_id > payload.recipient_id:
+        if by_high:
             high = _next(high, self._in_conversation, at)
         else:
             low = _next(low, self._in_conversation, at)
         conversation.sent_due = (low, high)
-        due = self._senders.use(payload.sender_id)
+        due = self._senders.use(conversation.high_id if by_high else conversation.low_id)
         due[0] = _next(due[0], self._of_user, at)
         self._senders.evict(SENDERS_COUNTED, lambda key, entry: True)
 
@@ -294,10 +354,11 @@ class MessageMemory:
         """As ``Memory.evict``, for messages only; ``forget`` knows all three topics."""
         return self.forget(limit, lambda topic, key: committed(key))
 
-    def forget(self, limit: int, committed: Callable[[str, str], int]) -> int:
+    def forget(self, limit: int, committed: Callable[[str, str], int], now: datetime = LONG_AGO) -> int:
         """Forgets the least recently used conversations beyond ``limit``; returns how many.
 
-        Only those of which the rows hold everything: ``committed(topic, key)`` is the version up to which, exclusive.
+        Only those that are not held, of which the rows hold everything: ``committed(topic, key)`` is the version up to
+        which, exclusive.
         """
         def forgettable(key: str, conversation: Conversation) -> bool:
             newest: Mapping[str, int] = {
@@ -305,7 +366,7 @@ class MessageMemory:
                 MESSAGING_MESSAGE_READ.name: conversation.read_version,
                 MATCHING_MATCHED.name: conversation.match_version,
             }
-            return key not in self._loading and all(
+            return key not in self._loading and conversation.hold_until <= now and all(
                 not version or version < committed(topic, key) for topic, version in newest.items()
             )
 

@@ -87,6 +87,12 @@ class LoaderClient:
     async def warm_media(self, media_ids: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_media", list(media_ids))  # type: ignore[no-any-return]
 
+    async def older_requests(self, places: Sequence[tuple[str, int]]) -> Sequence[tuple[int, bytes]]:
+        return await self._call("older_requests", list(places))  # type: ignore[no-any-return]
+
+    async def sent(self, places: Sequence[tuple[str, str]]) -> Sequence[tuple[int, bytes]]:
+        return await self._call("sent", list(places))  # type: ignore[no-any-return]
+
     async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_conversations", list(conversation_ids))  # type: ignore[no-any-return]
 

@@ -80,11 +80,15 @@ class Swiped(_Message, frozen=True, gc=False):
 
 
 class Undo(_Message, frozen=True, gc=False):
-    """Withdraw the person's last swipe; with a ``target_id`` only if it named that one."""
+    """Withdraw the person's last swipe; with a ``target_id`` only if it named that one.
+
+    ``until``: the conversation is held no longer than that, so nothing is withdrawn later; None: it need not be held.
+    """
 
     swiper_id: str
     idempotency_key: str | None = None
     target_id: str | None = None
+    until: datetime | None = None
 
 
 class Undone(_Message, frozen=True, gc=False):

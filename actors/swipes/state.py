@@ -142,6 +142,8 @@ class SwipeMemory:
             return _answer(UndoRefused("changed"))
         if now - at > self._undo_window:
             return _answer(UndoRefused("too_late"))
+        if command.until is not None and now > command.until:
+            raise ShardUnavailable("the conversation may not be held any more")
         payload = SwipeUndone(
             swiper_id=command.swiper_id, swiped_id=target, undone_action=done,
             idempotency_key=None if request is None else undo_request(done, request),

@@ -94,7 +94,9 @@ class IdempotencyRow:
 
 
 RECENT_MESSAGES = 256
-"""Messages of a conversation that its shard remembers: so far back a repeated request gets its first answer."""
+"""Messages of a conversation that its shard remembers one by one; of older ones it asks the rows when it must."""
+OLDER_REQUESTS = 16_384
+"""Digests of older requests that the loader gives a shard; with more it only says so."""
 RECENT_ENTRY = ">8s8sIIIq"
 """One of them: first 8 bytes of the sha256 of ``sender:client message id`` and of the text, number,
 ``ordinal << 1 | sent by the member of higher id``, epoch, Unix microseconds."""
@@ -244,6 +246,16 @@ class RowLoader(Protocol):
 
     async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
         """For each (conversation, number, reader): how many messages up to there are the other's; -1: no such message."""
+        ...
+
+    async def older_requests(self, places: Sequence[tuple[str, int]]) -> Sequence[tuple[int, bytes]]:
+        """For each (conversation, number): (the last number in the rows, the first 8 bytes of the ``RECENT_ENTRY`` of
+        every message before the number; more than ``OLDER_REQUESTS`` stand for even more)."""
+        ...
+
+    async def sent(self, places: Sequence[tuple[str, str]]) -> Sequence[tuple[int, bytes]]:
+        """For each (conversation, message id): (the last number in the rows, the message as a ``RECENT_ENTRY``, empty if
+        there is none)."""
         ...
 
     async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:

@@ -80,13 +80,15 @@ async def undo(person: Person, dependencies: Deps, idempotency_key: IdempotencyK
 async def _undone(dependencies: Dependencies, user_id: str, key: str | None) -> Undone:
     last = await dependencies.swipes.last(user_id, key)
     if last.target_id is None or last.undone:
-        return await _withdrawn(dependencies, user_id, key, None)
-    async with without_messages(dependencies, user_id, last.target_id):
-        return await _withdrawn(dependencies, user_id, key, last.target_id)
+        return await _withdrawn(dependencies, user_id, key, None, None)
+    async with without_messages(dependencies, user_id, last.target_id) as until:
+        return await _withdrawn(dependencies, user_id, key, last.target_id, until)
 
 
-async def _withdrawn(dependencies: Dependencies, user_id: str, key: str | None, target_id: str | None) -> Undone:
-    answer = await dependencies.swipes.undo(Undo(user_id, key, target_id))
+async def _withdrawn(
+    dependencies: Dependencies, user_id: str, key: str | None, target_id: str | None, until: datetime | None
+) -> Undone:
+    answer = await dependencies.swipes.undo(Undo(user_id, key, target_id, until))
     if isinstance(answer, UndoRefused):
         raise Refused("undo_too_late" if answer.reason == "too_late" else "nothing_to_undo")
     if answer.ended_match:

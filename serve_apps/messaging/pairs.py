@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -48,17 +49,19 @@ async def ended(
 
 
 @asynccontextmanager
-async def without_messages(dependencies: Dependencies, one: str, other: str) -> AsyncIterator[None]:
-    """Keeps messages out of a pair's conversation while an undo is carried out.
+async def without_messages(dependencies: Dependencies, one: str, other: str) -> AsyncIterator[datetime]:
+    """Keeps messages out of a pair's conversation while an undo is carried out; gives the time until which it may begin.
 
     Raises Refused: there are messages. When the body was refused they are accepted again; when it failed otherwise the
     undo may be durable, and the hold runs out by itself or ends with the match.
     """
     conversation = match_id(one, other)
+    # Half of the hold is for what follows once the undo is durable, and for clocks that differ.
+    until = datetime.now(UTC) + timedelta(seconds=dependencies.settings.limits.undo_hold_s / 2)
     if isinstance(await dependencies.conversations.hold(conversation), HasMessages):
         raise Refused("undo_has_messages")
     try:
-        yield
+        yield until
     except Refused:
         await dependencies.conversations.release(conversation)
         raise

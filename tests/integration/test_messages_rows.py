@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from message_world import counted, rows_of
+from message_world import counted, entry_of, rows_of
 
 from actors.messages.conversation import Conversation
 from cluster.connections.redis import apply, sync_client
@@ -131,6 +131,18 @@ def test_rows_hold_exactly_the_messages_that_count_in_whatever_batches_they_come
     assert (found.low_id, found.high_id, found.status, found.generation, dict(found.reads)) == (
         expected.low_id, expected.high_id, expected.status, expected.generation, dict(expected.reads)
     )
+
+
+def test_old_requests_are_found_by_their_message_and_by_digest(conn: Connection) -> None:
+    story = Story(3)
+    write(conn, story.facts)
+    kept = counted([(fact.event, fact.version) for fact in story.facts])
+    last, unknown = len(kept), match_id(new_id(), new_id())
+    wanted = [(story.name, fact.event.payload.message_id) for fact in kept] + [(story.name, new_id()), (unknown, new_id())]
+    assert messages.sent(conn, wanted) == [(last, entry_of(fact)) for fact in kept] + [(last, b""), (0, b"")]
+    [(stored_seq, digests), nothing] = messages.older_requests(conn, [(story.name, 4), (unknown, 9)])
+    assert (stored_seq, nothing) == (last, (0, b""))
+    assert {digests[at : at + 8] for at in range(0, len(digests), 8)} == {entry_of(fact)[:8] for fact in kept[:3]}
 
 
 @pytest.mark.parametrize("seed", range(25))

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from message_world import counted, rows_of
+from message_world import counted, entry_of, rows_of
 from simulated_shard import SimulatedShard
 
+from actors.messages import recent as remembered
 from actors.messages.commands import (
     ContentConflict,
     EndConversation,
@@ -25,6 +28,7 @@ from actors.messages.commands import (
     SeqUnknown,
 )
 from actors.messages.state import MessageMemory
+from configs.contracts.errors import ShardUnavailable
 from configs.contracts.events import Event, Matched, MessageRead, Unmatched
 from configs.contracts.ids import derived_id, match_id, new_id, pair
 from configs.contracts.positions import version_of
@@ -74,7 +78,37 @@ class Messages(RuleBasedStateMachine):
         self.shard.log.append((event, version_of(1, len(self.shard.log))))
         self.shard.memory.apply(*self.shard.log[-1])
 
+    def ask(self, command: SendMessage | MarkRead) -> Any:
+        """As the service does: what only rows know is asked of them; None: it is not known yet, nothing was done."""
+        memory: Any = self.shard.memory
+        for key in memory.needs(command):
+            if not memory.known(key):
+                memory.load(key, rows_of(key, self.shard.log[: self.shard.committed], self.shard.now))
+        stored = counted(self.shard.log[: self.shard.committed])
+        if isinstance(command, MarkRead):
+            if memory.forgotten_place(command):
+                found = stored[: command.seq]
+                others = sum(fact.event.payload.sender_id != command.reader_id for fact in found)
+                command = msgspec.structs.replace(command, ordinal=others if len(found) == command.seq else -1)
+        else:
+            for name, before in memory.without_older([command]):
+                older = b"".join(entry_of(fact)[:8] for fact in stored[: max(0, before - 1)])
+                memory.load_older(name, before, len(stored), older)
+            if memory.perhaps_older(command):
+                entry = next((entry_of(fact) for fact in stored if fact.event.payload.message_id == derived_id(
+                    CONVERSATION, f"{command.sender_id}:{command.client_message_id}"
+                )), b"")
+                if entry or memory.reaches(CONVERSATION, len(stored)):
+                    command = msgspec.structs.replace(command, earlier=entry)
+        try:
+            return self.shard.ask(command)
+        except ShardUnavailable:
+            return None
+
     def told(self, sender: str, request: str, content: str, answer: object) -> None:
+        if answer is None:
+            self.model.asked.setdefault((sender, request), content)
+            return
         if self.model.ended:
             assert answer == NoConversation(), "a message was accepted after the end"
             return
@@ -104,14 +138,14 @@ class Messages(RuleBasedStateMachine):
     @rule(sender=MEMBERS, content=TEXTS)
     def send(self, sender: str, content: str) -> None:
         request = self.new_request()
-        self.told(sender, request, content, self.shard.ask(SendMessage(CONVERSATION, sender, request, content)))
+        self.told(sender, request, content, self.ask(SendMessage(CONVERSATION, sender, request, content)))
 
     @rule(sender=MEMBERS, content=TEXTS, number=st.integers(1, 30))
     def send_again(self, sender: str, content: str, number: int) -> None:
         """A late retry, perhaps with another text, perhaps of what the other one sent."""
         request = f"r{number}"
         if (sender, request) in self.model.sent or (sender, request) in self.model.asked:
-            self.told(sender, request, content, self.shard.ask(SendMessage(CONVERSATION, sender, request, content)))
+            self.told(sender, request, content, self.ask(SendMessage(CONVERSATION, sender, request, content)))
 
     @rule(sender=MEMBERS, content=TEXTS)
     def send_and_crash(self, sender: str, content: str) -> None:
@@ -119,7 +153,10 @@ class Messages(RuleBasedStateMachine):
         if not self.model.ended:
             self.model.asked[(sender, request)] = content
         self.epoch.number += 1
-        self.shard.ask_and_crash(SendMessage(CONVERSATION, sender, request, content))
+        try:
+            self.shard.ask_and_crash(SendMessage(CONVERSATION, sender, request, content))
+        except ShardUnavailable:
+            self.shard.restart()
 
     @rule(sender=MEMBERS, count=st.integers(1, 3), known=st.booleans())
     def a_replaced_shard_writes_last(self, sender: str, count: int, known: bool) -> None:
@@ -159,7 +196,9 @@ class Messages(RuleBasedStateMachine):
         seq = max(0, last - back)
         before = max((event.payload.seq for event, _ in self.shard.log
                       if isinstance(event.payload, MessageRead) and event.payload.reader_id == reader), default=0)
-        answer = self.shard.ask(MarkRead(CONVERSATION, reader, seq))
+        answer = self.ask(MarkRead(CONVERSATION, reader, seq))
+        if answer is None:
+            return
         if self.model.ended:
             assert answer == NoConversation()
         elif isinstance(answer, SeqUnknown):
@@ -237,5 +276,19 @@ class Messages(RuleBasedStateMachine):
         assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in sent.values())
 
 
+class Forgetful(Messages):
+    """With a memory of three messages, so that most requests and marks are older than it."""
+
+    def __init__(self) -> None:
+        self._usual = remembered.RECENT_MESSAGES, remembered._SLACK
+        remembered.RECENT_MESSAGES, remembered._SLACK = 3, 1  # type: ignore[misc]
+        super().__init__()
+
+    def teardown(self) -> None:
+        remembered.RECENT_MESSAGES, remembered._SLACK = self._usual  # type: ignore[misc]
+
+
 TestMessages = Messages.TestCase
 TestMessages.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestForgetful = Forgetful.TestCase
+TestForgetful.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

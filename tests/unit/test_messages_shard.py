@@ -30,10 +30,12 @@ from actors.messages.commands import (
     SeqUnknown,
     TooManyMessages,
 )
+from actors.messages.older import Older
 from actors.messages.recent import Numbered, content_digest, request_digest
 from actors.messages.shard import MessageService
+from actors.messages.state import message_id
 from cluster.connections.kafka import Record
-from configs.contracts.errors import LogUnavailable, ShardUnavailable
+from configs.contracts.errors import DependencyUnavailable, LogUnavailable, ShardUnavailable
 from configs.contracts.events import Event, Matched, Unmatched, encode
 from configs.contracts.ids import match_id, new_id, pair, partition_of
 from configs.contracts.loading import ConversationRow
@@ -52,6 +54,11 @@ class Rows:
         self.rows: dict[str, ConversationRow] = {}
         self.counts: list[tuple[str, int, str]] = []
         self.epochs = 0
+        self.older: dict[int, bytes] = {}
+        self.by_id: dict[str, bytes] = {}
+        self.asked_older = 0
+        self.looked_for: list[str] = []
+        self.away = False
 
     async def positions(self, topics: Sequence[str]) -> Mapping[str, Mapping[int, int]]:
         return {}
@@ -62,6 +69,19 @@ class Rows:
 
     async def conversations(self, conversation_ids: Sequence[str]) -> Mapping[str, ConversationRow]:
         return {name: self.rows[name] for name in conversation_ids if name in self.rows}
+
+    async def older_requests(self, places: Sequence[tuple[str, int]]) -> Sequence[tuple[int, bytes]]:
+        self.asked_older += 1
+        return [
+            (max(self.older, default=0), b"".join(entry[:8] for seq, entry in self.older.items() if seq < before))
+            for _, before in places
+        ]
+
+    async def sent(self, places: Sequence[tuple[str, str]]) -> Sequence[tuple[int, bytes]]:
+        if self.away:
+            raise DependencyUnavailable("away")
+        self.looked_for += [ident for _, ident in places]
+        return [(max(self.older, default=0), self.by_id.get(ident, b"")) for _, ident in places]
 
     async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
         self.counts += places
@@ -277,6 +297,30 @@ async def test_a_hold_ends_by_itself_and_with_the_next_match(world: World) -> No
     await other.close()
 
 
+async def test_a_hold_outlives_the_shard_that_gave_it(world: World) -> None:
+    assert await world.service.hold([HoldConversation(CONVERSATION)]) == [Held()]
+    await world.start()
+    assert isinstance(await world.send(), ShardUnavailable), "a killed shard let a message in while the match was undone"
+    world.now += timedelta(seconds=world.settings.limits.undo_hold_s)
+    assert (await world.send()).seq == 1
+    await world.start()
+    assert (await world.send()).seq == 2, "a conversation with messages was held by nobody"
+
+
+async def test_a_match_made_after_a_restart_takes_messages_at_once(world: World) -> None:
+    await world.start()
+    assert isinstance(await world.send(), ShardUnavailable)
+    version = world.recorded(Matched(match_id=CONVERSATION, low_id=LOW, high_id=HIGH, generation=2))
+    await world.service.note_match([NoteMatch(CONVERSATION, LOW, HIGH, 2, 1 << 40 | version)])
+    assert (await world.send()).seq == 1
+
+
+async def test_a_held_conversation_is_not_forgotten(world: World) -> None:
+    await world.service.hold([HoldConversation(CONVERSATION)])
+    assert world.service.memory.forget(0, lambda topic, key: 1 << 60, world.now) == 0
+    assert world.service.memory.forget(0, lambda topic, key: 1 << 60, world.now + timedelta(seconds=60)) == 1
+
+
 async def test_a_senders_rate_is_limited_in_one_conversation_and_over_all() -> None:
     world = World(messages_per_conversation_a_minute=2)
     world.match()
@@ -363,8 +407,68 @@ async def test_a_mark_older_than_the_memory_is_counted_by_the_rows() -> None:
     world.now += timedelta(seconds=2)
     assert (await world.read(HIGH, 1_100)).ordinal == 1_100
     assert (await world.send(request="r1200", content="x")).seq == 1_200
-    assert (await world.send(request="r900", content="x")).seq == 1_257, "further back a request is a new one"
     await world.close()
+
+
+def numbered(seq: int, at: datetime) -> bytes:
+    return Numbered(request_digest(LOW, f"r{seq}"), content_digest("x"), seq, seq, False, 1, at).packed()
+
+
+async def test_a_request_older_than_the_memory_gets_its_first_answer_from_the_rows() -> None:
+    world = World()
+    at = world.now - timedelta(days=1)
+    everything = {seq: numbered(seq, at) for seq in range(1, 1_257)}
+    recent = b"".join(everything[seq] for seq in range(1_001, 1_257))
+    world.rows.older = everything
+    world.rows.by_id = {message_id(CONVERSATION, LOW, f"r{seq}"): entry for seq, entry in everything.items()}
+    world.rows.rows[CONVERSATION] = ConversationRow(CONVERSATION, LOW, HIGH, "active", 1, recent, {})
+    await world.start()
+    first = await world.send(request="r900", content="x")
+    assert (first.seq, first.sent_at, first.recorded) == (900, at, False)
+    assert await world.send(request="r900", content="another text") == ContentConflict()
+    assert not world.messages()
+    for number in range(50):
+        assert (await world.send(request=f"new {number}")).seq == 1_257 + number
+    assert world.rows.asked_older == 1, "the rows are asked once for what was sent before"
+    assert len(world.rows.looked_for) < 2 + 20, "a new request is hardly ever looked for"
+    for number in range(50, 400):
+        await world.send(request=f"new {number}")
+    while not isinstance(last := await world.send(request=(name := new_id())), Sent):
+        pass
+    assert isinstance(await world.send(request="new 3"), ShardUnavailable), "the rows do not hold it yet"
+    world.rows.away = True
+    assert isinstance(await world.send(request="new 3"), ShardUnavailable)
+    assert (await world.send(request=name)).seq == last.seq, "what is remembered needs no rows"
+    world.rows.away = False
+    fourth = Numbered(request_digest(LOW, "new 3"), content_digest("hello"), 1_260, 1_260, False, 1, at).packed()
+    world.rows.by_id[message_id(CONVERSATION, LOW, "new 3")] = fourth
+    assert (await world.send(request="new 3")).seq == 1_260
+    await world.close()
+
+
+async def test_the_messages_of_the_last_minute_in_rows_count_for_rates() -> None:
+    world = World(messages_per_conversation_a_minute=2, messages_per_user_a_minute=3)
+    recent = b"".join(numbered(seq, world.now - timedelta(seconds=20 * (4 - seq))) for seq in (1, 2, 3))
+    world.rows.rows[CONVERSATION] = ConversationRow(CONVERSATION, LOW, HIGH, "active", 1, recent, {})
+    await world.start()
+    assert isinstance(await world.send(), TooManyMessages), "a restart forgot what had been sent"
+    assert (await world.send(HIGH)).seq == 4
+    await world.close()
+
+
+def test_a_filter_of_requests_forgets_none_and_hardly_names_others() -> None:
+    digests = [request_digest(LOW, str(number)) for number in range(6_000)]
+    older = Older()
+    for size, digest in enumerate(digests, 1):
+        older.add(digest)
+        if size in (10, 700, 3_000, 6_000):
+            assert all(known in older for known in digests[:size])
+            wrong = sum(request_digest(HIGH, str(number)) in older for number in range(2_000))
+            assert wrong < 2_000 * 0.15
+    loaded = Older(digests)
+    assert sum(request_digest(HIGH, str(number)) in loaded for number in range(2_000)) < 2_000 * 0.03
+    assert older.__sizeof__() <= 8_192
+    assert digests[0] in Older.everything()
 
 
 async def test_conversations_are_forgotten_only_when_the_rows_hold_all_their_topics(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -177,6 +177,17 @@ def test_only_the_last_swipe_within_the_window_can_be_undone() -> None:
         assert await world.undo(A) == UndoRefused("too_late")
 
     run(scenario, undo_window_s=300)
+
+
+def test_an_undo_that_comes_when_the_conversation_may_not_be_held_any_more_does_not_begin() -> None:
+    async def scenario(world: World) -> None:
+        await world.swipe(A, B, "like")
+        late = await world.ask("undo", Undo(A, None, B, until=world.now - timedelta(seconds=1)))
+        assert isinstance(late, ShardUnavailable)
+        in_time = await world.ask("undo", Undo(A, None, B, until=world.now + timedelta(seconds=7)))
+        assert in_time.target_id == B
+
+    assert len(run(scenario).swipes()[A]) == 2
 
 
 def test_a_changed_mind_withdraws_the_like_but_does_not_end_a_match() -> None:

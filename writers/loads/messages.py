@@ -23,19 +23,22 @@ from configs.contracts.conversations import (
     put_page,
     put_window,
 )
-from configs.contracts.loading import RECENT_MESSAGES, ConversationRow
+from configs.contracts.loading import OLDER_REQUESTS, RECENT_MESSAGES, ConversationRow
 from configs.contracts.read_model import Operation
 from writers.connections import Connection
 from writers.records import Fact
 
 CONVERSATIONS: Final = "SELECT id::text, low_id::text, high_id::text, status, generation FROM conversations WHERE id = ANY(%s)"
 
-RECENT: Final = f"""
-SELECT asked.id::text, string_agg(
-    substr(sha256(convert_to(sender_id::text || ':' || client_message_id, 'UTF8')), 1, 8)
-    || substr(sha256(convert_to(content, 'UTF8')), 1, 8) || int4send(seq)
+_REQUEST: Final = "substr(sha256(convert_to(sender_id::text || ':' || client_message_id, 'UTF8')), 1, 8)"
+_ENTRY: Final = f"""
+    {_REQUEST} || substr(sha256(convert_to(content, 'UTF8')), 1, 8) || int4send(seq)
     || int4send(ordinal << 1 | (sender_id > recipient_id)::int) || int4send(epoch::int4)
-    || int8send((extract(epoch FROM sent_at) * 1000000)::bigint), '' ORDER BY seq)
+    || int8send((extract(epoch FROM sent_at) * 1000000)::bigint)
+"""
+
+RECENT: Final = f"""
+SELECT asked.id::text, string_agg({_ENTRY}, '' ORDER BY seq)
 FROM unnest(%s::uuid[]) AS asked (id), LATERAL (
     SELECT * FROM messages WHERE conversation_id = asked.id ORDER BY seq DESC LIMIT {RECENT_MESSAGES}
 ) AS newest GROUP BY asked.id
@@ -46,6 +49,22 @@ MARKS: Final = """
 SELECT conversation_id::text, reader_id::text, other_id::text, seq, ordinal, version FROM read_marks
 WHERE conversation_id = ANY(%s)
 """
+
+OLDER: Final = f"""
+SELECT place, coalesce((SELECT max(seq) FROM messages WHERE conversation_id = asked.id), 0), (
+    SELECT string_agg({_REQUEST}, '') FROM (
+        SELECT * FROM messages WHERE conversation_id = asked.id AND seq < before ORDER BY seq DESC LIMIT {OLDER_REQUESTS + 1}
+    ) AS older
+)
+FROM unnest(%s::uuid[], %s::int[]) WITH ORDINALITY AS asked (id, before, place)
+"""  # noqa: S608 - constants
+
+SENT: Final = f"""
+SELECT place, coalesce((SELECT max(seq) FROM messages WHERE conversation_id = asked.id), 0), (
+    SELECT {_ENTRY} FROM messages WHERE conversation_id = asked.id AND messages.id = asked.message ORDER BY seq LIMIT 1
+)
+FROM unnest(%s::uuid[], %s::uuid[]) WITH ORDINALITY AS asked (id, message, place)
+"""  # noqa: S608 - constants
 
 ORDINALS: Final = """
 SELECT place, CASE WHEN sender_id = reader THEN messages.seq - ordinal ELSE ordinal END
@@ -96,6 +115,22 @@ def ordinals(conn: Connection, places: Sequence[tuple[str, int, str]]) -> Sequen
         [UUID(name) for name, _, _ in places], [seq for _, seq, _ in places], [UUID(reader) for _, _, reader in places],
     )).fetchall())
     return [found.get(place, -1) for place in range(1, len(places) + 1)]
+
+
+def older_requests(conn: Connection, places: Sequence[tuple[str, int]]) -> Sequence[tuple[int, bytes]]:
+    """For each (conversation, number): (the last number, the request digests of all messages before)."""
+    return _by_place(conn.execute(OLDER, (_uuids([name for name, _ in places]), [seq for _, seq in places])).fetchall())
+
+
+def sent(conn: Connection, places: Sequence[tuple[str, str]]) -> Sequence[tuple[int, bytes]]:
+    """For each (conversation, message id): (the last number, the message as an entry, or nothing)."""
+    return _by_place(conn.execute(SENT, (
+        _uuids([name for name, _ in places]), _uuids([ident for _, ident in places]),
+    )).fetchall())
+
+
+def _by_place(rows: Sequence[tuple[int, int, bytes | None]]) -> list[tuple[int, bytes]]:
+    return [(last, bytes(found or b"")) for _, last, found in sorted(rows)]
 
 
 @dataclass(slots=True)
