@@ -25,6 +25,8 @@ from actors.sharding.service import shards_of
 from actors.swipes.service import swipe_service
 from actors.users.commands import SERVICE as USERS
 from actors.users.shard import UserService
+from actors.webhooks.commands import SERVICE as WEBHOOKS
+from actors.webhooks.shard import WebhookService
 from cluster.connections.fanout import Publisher
 from cluster.connections.kafka import LogAppender
 from configs.contracts.errors import ConfigurationError
@@ -33,6 +35,7 @@ from configs.settings import Settings
 COMMERCE: Mapping[str, Callable[..., Service]] = {
     MEDIA: MediaService,
     POSTS: PostService,
+    WEBHOOKS: WebhookService,
 }
 """Shards of what creators sell, by service: in actors of their own (``plan.commerce_actors``) or in the identity actors."""
 

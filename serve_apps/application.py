@@ -38,6 +38,7 @@ from serve_apps.notifications.devices import router as devices
 from serve_apps.notifications.preferences import router as notification_preferences
 from serve_apps.notifications.routes import router as notifications
 from serve_apps.ops.routes import router as ops
+from serve_apps.payments.webhooks import router as webhooks
 from serve_apps.problems import Answer, FieldProblem, ProblemDocument, problem
 from serve_apps.users.blocking import router as blocking
 from serve_apps.users.routes import router as users
@@ -50,6 +51,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     messaging, sync, tickets,
     notifications, devices, notification_preferences,
     media,
+    webhooks,
 )
 HOT: Final = (SWIPE, CARDS, SEND)
 _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
@@ -80,7 +82,7 @@ def create_app(settings: Settings, dependencies: Dependencies) -> FastAPI:
 
     handlers = {(route.method, PREFIX + route.path): (route.operation_id, hot.HotApp(route, dependencies)) for route in HOT}
     edge: dict[str, Any] = {
-        "hot": handlers, "body_bytes": settings.limits.body_bytes, "sample_ratio": settings.trace_sample_ratio,
+        "hot": handlers, "body_bytes": settings.limits.body_bytes, "raw_bytes": settings.payments.webhook_bytes, "sample_ratio": settings.trace_sample_ratio,
         "figures": dependencies.metrics.requests,
     }
     app = Api(

@@ -19,7 +19,9 @@ from actors.sessions.client import SessionsClient
 from actors.sessions.revocations import Revocations
 from actors.swipes.client import SwipesClient
 from actors.users.client import UsersClient
+from actors.webhooks.client import WebhooksClient
 from cluster.connections.media.store import MediaStore, media_store
+from cluster.connections.payments import Providers
 from cluster.connections.reading import Reads, Warming
 from cluster.connections.redis import async_client
 from configs.contracts import changes
@@ -109,6 +111,8 @@ class Dependencies:
     refresh_key: bytes
     account_key: bytes
     account_seals: AccountSeals
+    webhooks: WebhooksClient
+    providers: Providers
     metrics: ReplicaMetrics
 
     @classmethod
@@ -173,6 +177,8 @@ class Dependencies:
             refresh_key=bytes.fromhex(settings.auth.refresh_key.get_secret_value()),
             account_key=bytes.fromhex(settings.auth.account_key.get_secret_value()),
             account_seals=AccountSeals(bytes.fromhex(settings.auth.account_key.get_secret_value())),
+            webhooks=WebhooksClient(pool),
+            providers=Providers(settings),
             metrics=ReplicaMetrics(lambda: made.counters(), lambda: made.gauges()),
         )
         return made
@@ -194,6 +200,7 @@ class Dependencies:
             self.warm_media,
         ):
             await warming.close()
+        await self.providers.close()
         await self.write_through.close()
         await self.reads.close()
         self.passwords.close()

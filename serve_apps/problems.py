@@ -38,6 +38,7 @@ class Kind:
 
 
 PROBLEMS: Final[Mapping[str, Kind]] = {
+    "webhook_refused": Kind(400, "The webhook is not signed by the provider, or too long ago."),
     "malformed_body": Kind(400, "The body is not valid JSON."),
     "unauthenticated": Kind(401, "A valid access token is needed."),
     "wrong_credentials": Kind(401, "The address or the password is wrong."),

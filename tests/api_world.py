@@ -28,6 +28,7 @@ from actors.sharding.wire import RemoteActor
 from actors.swipes.peers import RayPeers
 from actors.swipes.service import swipe_service
 from actors.users.shard import UserService
+from actors.webhooks.shard import WebhookService
 from cluster.connections.fanout import Publisher
 from cluster.connections.kafka import LogAppender, Record
 from configs.contracts.errors import DependencyUnavailable
@@ -161,6 +162,7 @@ class Shards:
             ("accounts", AccountService), ("identities", IdentityService), ("sessions", SessionService), ("users", UserService),
             ("posts", PostService),
             ("media", MediaService),
+            ("webhooks", WebhookService),
         )
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
         messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, **common)

@@ -31,7 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _start(data_dir: Path) -> EmbeddedServers:
-    servers = EmbeddedServers(with_keys(load_settings("test", data_dir=data_dir)))
+    settings = with_keys(load_settings("test", data_dir=data_dir))
+    # Few tests pay: the sandbox is started for them alone (``sandbox``).
+    servers = EmbeddedServers(settings.model_copy(update={"payments": settings.payments.model_copy(update={"sandbox": False})}))
     servers.start()
     return servers
 

@@ -29,6 +29,7 @@ ACTOR_OF_SERVICE = {
     "messages": "messages",
     "posts": "commerce",
     "media": "commerce",
+    "webhooks": "commerce",
     "tiers": "commerce",
     "subscriptions": "commerce",
     "swipes": "swipes",

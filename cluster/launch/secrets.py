@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pydantic import SecretStr
 
 from configs.contracts.errors import ConfigurationError
-from configs.settings import Settings
+from configs.settings import Payments, Settings
 
 
 def _signing_key() -> str:
@@ -63,4 +63,25 @@ def with_keys(settings: Settings) -> Settings:
         groups.setdefault(group, {})[name] = SecretStr(path.read_text())
     return settings.model_copy(update={
         group: getattr(settings, group).model_copy(update=keys) for group, keys in groups.items()
+    } | {"payments": _sandboxed(settings)})
+
+
+def _sandboxed(settings: Settings) -> Payments:
+    """The payments with the sandbox's keys, where nobody configured a processor's. Raises ConfigurationError: in production."""
+    payments = settings.payments
+    if payments.stripe_key.get_secret_value():
+        return payments
+    if settings.profile == "production":
+        if payments.processor == "stripe":
+            raise ConfigurationError("production takes no payments in test mode", setting="payments.stripe_key")
+        return payments
+    made: dict[str, str] = {}
+    for name, prefix in (("sandbox_key", "sk_test_"), ("sandbox_webhook_secret", "whsec_")):
+        path = settings.data_dir / "secrets" / name
+        if not path.exists():
+            write_private(path, prefix + _symmetric_key())
+        made[name] = path.read_text()
+    return payments.model_copy(update={
+        "stripe_key": SecretStr(made["sandbox_key"]), "stripe_webhook_secrets": (SecretStr(made["sandbox_webhook_secret"]),),
+        "sandbox": True,
     })

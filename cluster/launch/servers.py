@@ -12,12 +12,17 @@ from cluster.embedded.broker import EmbeddedBroker
 from cluster.embedded.mailbox import EmbeddedMailbox
 from cluster.embedded.media_store import EmbeddedMediaStore
 from cluster.embedded.postgres import EmbeddedPostgres
+from cluster.embedded.process import LOOPBACK
+from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
 from cluster.embedded.valkey import EmbeddedValkey
 from cluster.engines.kafka import KafkaCluster
+from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
 
+WEBHOOKS = "/api/v1/payments/webhooks/stripe"
 Server = (
     EmbeddedPostgres | EmbeddedValkey | EmbeddedBroker | KafkaCluster | EmbeddedMailbox | EmbeddedMediaStore
+    | EmbeddedSandboxProvider
 )
 
 
@@ -35,6 +40,7 @@ class EmbeddedServers:
         self.broker: EmbeddedBroker | KafkaCluster | None = None
         self.mailbox: EmbeddedMailbox | None = None
         self.media_store: EmbeddedMediaStore | None = None
+        self.payments: EmbeddedSandboxProvider | None = None
         if not settings.database_url.get_secret_value():
             self.postgres = EmbeddedPostgres(data / "postgres", run, port=ports.get("postgres", 0))
         if not settings.redis_url.get_secret_value():
@@ -51,12 +57,21 @@ class EmbeddedServers:
                 media_dir(settings.data_dir), run, settings.media.url_key.get_secret_value(),
                 port=ports.get("media_store", 0),
             )
+        if settings.payments.sandbox:
+            if settings.profile == "production":
+                raise ConfigurationError("production takes no payments in test mode", setting="payments.stripe_key")
+            self.payments = EmbeddedSandboxProvider(
+                data / "payments", run, key=settings.payments.stripe_key.get_secret_value(),
+                secret=settings.payments.stripe_webhook_secrets[0].get_secret_value(),
+                webhook_url=f"http://{LOOPBACK}:{settings.port}{WEBHOOKS}", port=ports.get("payments", 0),
+            )
 
     def __iter__(self) -> Iterator[tuple[str, Server]]:
         """(name, server) in order of starting."""
         for name, server in (
             ("postgres", self.postgres), ("valkey", self.valkey), ("broker", self.broker), ("mailbox", self.mailbox),
             ("media_store", self.media_store),
+            ("payments", self.payments),
         ):
             if server is not None:
                 yield name, server
@@ -91,6 +106,8 @@ class EmbeddedServers:
             updates["smtp_url"] = SecretStr(self.mailbox.url)
         if self.media_store is not None:
             updates["media"] = self._configured.media.model_copy(update={"local_url": self.media_store.url})
+        if self.payments is not None:
+            updates["payments"] = self._configured.payments.model_copy(update={"stripe_url": self.payments.url})
         return self._configured.model_copy(update=updates)
 
 

@@ -131,7 +131,7 @@ class Started:
     client_secret: str | None = None
     code: str | None = None
     facts: tuple[AnyFact, ...] = ()
-    """What the answer itself proves; the same facts come by webhook under other event ids."""
+    """What the answer proves already; webhooks tell it again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,14 +163,19 @@ class HostedForm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """A webhook whose signature is the provider's: what is needed to store it once."""
+class Report:
+    """That something happened at the provider: a webhook whose signature was good, or an entry of the provider's list.
 
+    A hint, not a fact: ``facts`` says what is true. ``object_id`` names what to look at.
+    """
+
+    provider: str
     event_id: str
     object_id: str
     kind: str
     livemode: bool
     created_at: datetime
+    body: str
 
 
 class PaymentProvider(Protocol):
@@ -211,6 +216,10 @@ class PaymentProvider(Protocol):
 
     async def pay(self, request: Pay) -> Started: ...
 
+    async def hosted_form(self, request: Pay | Subscribe, return_url: str, now: datetime) -> HostedForm:
+        """Where the payer pays; raises CapabilityMissing where payments are made by call."""
+        ...
+
     async def refund(self, request: Refund) -> Started: ...
 
     async def onboard(self, request_id: str, creator_id: str, country: str, return_url: str, refresh_url: str) -> Onboarding:
@@ -227,16 +236,19 @@ class PaymentProvider(Protocol):
         """All that is true of an object now. Raises ObjectUnknown."""
         ...
 
-    def list_since(self, since: datetime) -> AsyncIterator[AnyFact]:
-        """Facts about everything that changed since, oldest first or not, at least once each."""
+    def list_since(self, since: datetime) -> AsyncIterator[Report]:
+        """What happened since, in any order; all that a webhook would have told, and some of it that one has told."""
         ...
 
-    def verify(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Verified:
-        """Opens no socket. Raises WebhookForged, WebhookStale, WebhookUnreadable."""
+    def verify(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report | None:
+        """The report in a webhook; None: signed, but about nothing that concerns us. Opens no socket.
+
+        ``headers`` with lower-case names. Raises WebhookForged, WebhookStale, WebhookUnreadable.
+        """
         ...
 
-    async def facts(self, body: bytes) -> Sequence[AnyFact]:
-        """What a verified webhook proves; may look objects up. Empty: nothing that concerns us."""
+    async def facts(self, report: Report) -> Sequence[AnyFact]:
+        """What is true of the report's object now. Empty: nothing that this platform made, or of the other mode."""
         ...
 
     async def close(self) -> None: ...

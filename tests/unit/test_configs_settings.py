@@ -11,6 +11,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, SecretStr
 
+from cluster.launch.secrets import with_keys
 from configs.contracts.errors import ConfigurationError
 from configs.settings import PROFILES, SETTINGS_VARIABLE, Settings, load_settings, read_settings
 
@@ -27,6 +28,8 @@ PRODUCTION = {
     "SUGAR_MEDIA__S3_ACCESS_KEY_ID": "id",
     "SUGAR_MEDIA__S3_SECRET_ACCESS_KEY": "secret",
     "SUGAR_MEDIA__URL_KEY": "33",
+    "SUGAR_PAYMENTS__STRIPE_KEY": "sk_live_0",
+    "SUGAR_PAYMENTS__STRIPE_WEBHOOK_SECRETS": '["whsec_0"]',
     "SMTP_URL": "smtps://mail.example.com",
     "SUGAR_TRUSTED_PROXIES": '["10.0.0.0/8"]',
     "SUGAR_REALTIME__URL": "wss://rt.example.com/api/v1/messaging/ws",
@@ -103,6 +106,25 @@ def test_production_does_not_start_without(missing: str, monkeypatch: pytest.Mon
             monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=missing):
         load_settings("production")
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("SUGAR_PAYMENTS__STRIPE_KEY", "sk_test_0"), ("SUGAR_PAYMENTS__SANDBOX", "true"), ("SUGAR_PAYMENTS__STRIPE_URL", "http://127.0.0.1:9"),
+])
+def test_production_takes_no_payments_in_test_mode(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for known, wanted in (PRODUCTION | {name: value}).items():
+        monkeypatch.setenv(known, wanted)
+    with pytest.raises(ConfigurationError, match="test mode"):
+        load_settings("production")
+
+
+def test_only_a_platform_without_keys_of_a_processor_gets_the_sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = with_keys(load_settings("local", data_dir=tmp_path)).payments
+    assert (made.sandbox, made.in_test_mode) == (True, True)
+    assert with_keys(load_settings("local", data_dir=tmp_path)).payments == made, "found again"
+    monkeypatch.setenv("SUGAR_PAYMENTS__STRIPE_KEY", "sk_live_0")
+    own = with_keys(load_settings("local", data_dir=tmp_path)).payments
+    assert (own.sandbox, own.in_test_mode) == (False, False)
 
 
 def test_a_provider_needs_only_its_audiences(monkeypatch: pytest.MonkeyPatch) -> None:

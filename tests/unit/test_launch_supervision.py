@@ -183,10 +183,10 @@ def test_the_api_port_is_never_moved(tmp_path: Path) -> None:
 def test_keys_are_made_once_and_readable_by_the_owner_only(tmp_path: Path) -> None:
     settings = with_keys(load_settings("test", data_dir=tmp_path))
     again = with_keys(load_settings("test", data_dir=tmp_path))
-    assert again.auth == settings.auth
+    assert (again.auth, again.payments) == (settings.auth, settings.payments)
     made = list((tmp_path / "secrets").iterdir())
     assert {path.name for path in made} == {
-        "signing_key_pem", "refresh_key", "impression_key", "account_key", "url_key",
+        "signing_key_pem", "refresh_key", "impression_key", "account_key", "url_key", "sandbox_key", "sandbox_webhook_secret",
     }
     assert {path.stat().st_mode & 0o777 for path in made} == {0o600}
     assert settings.auth.signing_key_pem.get_secret_value() not in repr(settings)

@@ -1,0 +1,422 @@
+"""Stripe Connect: destination charges, with the platform's share as an application fee.
+
+Whatever a webhook says is only a reason to look: facts come from objects as they are now, so neither order, repetition,
+loss nor another API version of a webhook can make a wrong one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from cluster.connections.payments.stripe_calls import Calls, Object, client, http_client
+from cluster.connections.payments.stripe_looking import HELD, Looking, moment
+from configs.contracts.ids import derived_id
+from configs.contracts.payment_facts import AccountState, AnyFact
+from configs.contracts.payments import (
+    Capabilities,
+    CapabilityMissing,
+    ChangeSubscription,
+    Discount,
+    HostedForm,
+    ObjectUnknown,
+    Onboarding,
+    Pay,
+    PaymentDeclined,
+    PaymentMethod,
+    Payout,
+    Price,
+    Refund,
+    Report,
+    RequestConflict,
+    Started,
+    Subscribe,
+    WebhookForged,
+    WebhookStale,
+    WebhookUnreadable,
+)
+
+if TYPE_CHECKING:
+    from stripe import RequestOptions
+    from stripe.params import (
+        PaymentIntentCreateParams,
+        RefundCreateParams,
+        SubscriptionCreateParams,
+        SubscriptionUpdateParams,
+    )
+
+NAME: Final = "stripe"
+PLATFORM_KINDS: Final = (
+    "customer.subscription.created", "customer.subscription.updated", "customer.subscription.deleted",
+    "customer.subscription.paused", "customer.subscription.resumed", "customer.subscription.pending_update_applied",
+    "customer.subscription.pending_update_expired", "invoice.paid", "invoice.payment_failed", "invoice.payment_action_required",
+    "payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled", "charge.refunded", "refund.failed",
+    "charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed", "account.updated",
+)
+ACCOUNT_KINDS: Final = ("payout.paid", "payout.failed", "payout.canceled", "account.updated")
+"""What happens in creators' own accounts."""
+KINDS: Final = frozenset((*PLATFORM_KINDS, *ACCOUNT_KINDS))
+PAGE: Final = 100
+LISTED_TYPES: Final = 20
+"""Stripe's limit for ``types``."""
+FUTURE_S: Final = 300
+
+
+class StripeProvider:
+    """``webhook_secrets``: the present one first; a second one while secrets are being changed.
+
+    ``url`` empty: Stripe itself. One event loop uses an instance.
+    """
+
+    name: ClassVar[str] = NAME
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    def __init__(
+        self, key: str, *, webhook_secrets: Sequence[str], url: str = "", timeout_s: float = 10.0, retries: int = 2,
+        tolerance_s: int = 300,
+    ) -> None:
+        self._http = http_client(timeout_s)
+        self._client = client(key, self._http, url=url, retries=retries)
+        self._v1 = self._client.v1
+        self._secrets = tuple(webhook_secrets)
+        self._tolerance_s = tolerance_s
+        self.livemode = "_live_" in key[:8]
+        self._ask = Calls()
+        self._looking = Looking(self._client, self._ask, provider=NAME, livemode=self.livemode)
+
+    async def close(self) -> None:
+        await self._http.close_async()  # type: ignore[no-untyped-call]
+
+    # -- customers and cards
+
+    async def create_customer(self, request_id: str, user_id: str) -> str:
+        made = await self._ask(self._v1.customers.create_async({"metadata": {"userId": user_id}}, _once(request_id, "customer")))
+        return str(made["id"])
+
+    async def setup_payment_method(self, request_id: str, customer_id: str) -> Started:
+        made = await self._ask(self._v1.setup_intents.create_async({
+            "customer": customer_id, "usage": "off_session",
+            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"}, "metadata": {"requestId": request_id},
+        }, _once(request_id, "setup")))
+        return Started(object_id=made["id"], status="needs_action", client_secret=made["client_secret"])
+
+    async def payment_methods(self, customer_id: str) -> Sequence[PaymentMethod]:
+        listed = await self._ask(self._v1.payment_methods.list_async({"customer": customer_id, "type": "card", "limit": PAGE}))
+        return [_method(found) for found in listed["data"]]
+
+    async def detach_payment_method(self, customer_id: str, payment_method_id: str) -> None:
+        found = await self._ask(self._v1.payment_methods.retrieve_async(payment_method_id))
+        if found["customer"] != customer_id:
+            raise ObjectUnknown("no such payment method of this customer")
+        await self._ask(self._v1.payment_methods.detach_async(payment_method_id))
+
+    # -- subscriptions
+
+    async def subscribe(self, request: Subscribe) -> Started:
+        params: SubscriptionCreateParams = {
+            "customer": request.customer_id, "default_payment_method": request.payment_method_id,
+            "items": [{"price": await self._price_id(request.price)}], "application_fee_percent": float(request.fee_percent),
+            "transfer_data": {"destination": request.account_id}, "payment_behavior": "allow_incomplete",
+            "metadata": {
+                "requestId": request.request_id, "subscriberId": request.subscriber_id, "creatorId": request.creator_id,
+                "tierId": request.price.tier_id,
+            },
+        }
+        if request.trial_days:
+            params["trial_period_days"] = request.trial_days
+            params["trial_settings"] = {"end_behavior": {"missing_payment_method": "cancel"}}
+        if request.discount is not None:
+            params["discounts"] = [{"coupon": await self._coupon_id(request.discount)}]
+        made = await self._ask(self._v1.subscriptions.create_async(params, _once(request.request_id, "subscribe")))
+        return await self._progress(made, settled=made["status"] in ("active", "trialing"))
+
+    async def change(self, request: ChangeSubscription) -> Started:
+        found = await self._ask(self._v1.subscriptions.retrieve_async(request.subscription_id))
+        item, price_id = found["items"]["data"][0], await self._price_id(request.price)
+        metadata = found["metadata"] or {}
+        held = metadata.get("heldFor") == item["price"]["id"] and found["_read_at"].timestamp() < int(metadata.get("heldUntil", 0))
+        if held:
+            # What is paid for until the period's end is taken up again; nothing is owed for that.
+            item["price"] = {"id": metadata["heldPriceId"], "metadata": {"tierId": metadata["heldTierId"]}}
+            found = await self._updated(request.subscription_id, {
+                "items": [{"id": item["id"], "price": metadata["heldPriceId"]}], "proration_behavior": "none",
+                "metadata": dict.fromkeys(HELD, ""),
+            }, _once(request.request_id, "unhold"))
+        if item["price"]["id"] == price_id:
+            return await self._progress(found, settled=True)
+        if not request.now:
+            if item["price"].get("recurring", {}).get("interval", request.price.interval) != request.price.interval:
+                # Stripe would begin the new interval, and charge for it, at once.
+                raise CapabilityMissing("a later change keeps the interval", interval=request.price.interval)
+            return await self._progress(await self._updated(request.subscription_id, {
+                "items": [{"id": item["id"], "price": price_id}], "proration_behavior": "none",
+                "metadata": {
+                    "heldPriceId": item["price"]["id"], "heldTierId": item["price"]["metadata"].get("tierId", metadata.get("tierId", "")),
+                    "heldUntil": str(item["current_period_end"]), "heldFor": price_id,
+                },
+            }, _once(request.request_id, "later")), settled=True)
+        params: SubscriptionUpdateParams = {
+            "items": [{"id": item["id"], "price": price_id}], "proration_behavior": "always_invoice",
+            "payment_behavior": "pending_if_incomplete",
+        }
+        if found["status"] == "trialing":
+            params["trial_end"] = "now"
+        made = await self._updated(request.subscription_id, params, _once(request.request_id, "change"))
+        return await self._progress(made, settled=made["pending_update"] is None)
+
+    async def cancel_at_period_end(self, request_id: str, subscription_id: str) -> Started:
+        made = await self._updated(subscription_id, {"cancel_at_period_end": True}, _once(request_id, "cancel"))
+        return await self._progress(made, settled=True)
+
+    async def resume(self, request_id: str, subscription_id: str) -> Started:
+        made = await self._updated(subscription_id, {"cancel_at_period_end": False}, _once(request_id, "resume"))
+        return await self._progress(made, settled=True)
+
+    async def end_now(self, request_id: str, subscription_id: str) -> Started:
+        try:
+            made = await self._ask(self._v1.subscriptions.cancel_async(subscription_id))
+        except ObjectUnknown:
+            # Ended before, perhaps by this very request.
+            made = await self._ask(self._v1.subscriptions.retrieve_async(subscription_id))
+        return await self._progress(made, settled=True)
+
+    async def _updated(self, subscription_id: str, params: SubscriptionUpdateParams, options: RequestOptions) -> Object:
+        return await self._ask(self._v1.subscriptions.update_async(subscription_id, params, options))
+
+    async def _progress(self, subscription: Object, *, settled: bool) -> Started:
+        """How far a subscription's call has come; where its bill is not paid, by the bill's payment."""
+        made_id, facts = str(subscription["id"]), tuple(self._looking.subscription(subscription))
+        if settled:
+            return Started(object_id=made_id, status="succeeded", facts=facts)
+        listed = await self._ask(self._v1.invoice_payments.list_async({
+            "invoice": subscription["latest_invoice"], "limit": 1, "expand": ["data.payment.payment_intent"],
+        }))
+        intent = listed["data"][0]["payment"]["payment_intent"] if listed["data"] else {}
+        if intent.get("status") == "requires_action":
+            return Started(object_id=made_id, status="needs_action", client_secret=intent["client_secret"], facts=facts)
+        if intent.get("status") == "requires_payment_method":
+            return Started(object_id=made_id, status="failed", code=_code(intent), facts=facts)
+        return Started(object_id=made_id, status="pending", facts=facts)
+
+    async def _price_id(self, price: Price) -> str:
+        """Stripe's price of a tier's revision, made when it is first needed; its lookup key finds it for ever."""
+        key = f"{price.tier_id}:{price.revision}:{price.interval}"
+        listed = await self._ask(self._v1.prices.list_async({"lookup_keys": [key], "limit": 1}))
+        if listed["data"]:
+            found = listed["data"][0]
+            if (found["unit_amount"], found["currency"].upper()) != (price.amount_minor, price.currency):
+                raise RequestConflict("this revision of the tier has another price", tier_id=price.tier_id, revision=price.revision)
+            return str(found["id"])
+        product_id = f"tier_{price.tier_id}"
+        try:
+            await self._ask(self._v1.products.retrieve_async(product_id))
+        except ObjectUnknown:
+            await self._ask(self._v1.products.create_async({"id": product_id, "name": price.name}, _once(product_id, "product")))
+        made = await self._ask(self._v1.prices.create_async({
+            "product": product_id, "currency": price.currency.lower(), "unit_amount": price.amount_minor, "lookup_key": key,
+            "recurring": {"interval": price.interval}, "metadata": {"tierId": price.tier_id, "revision": str(price.revision)},
+        }, _once(key, "price")))
+        return str(made["id"])
+
+    async def _coupon_id(self, discount: Discount) -> str:
+        coupon_id = f"promo_{discount.promo_id}"
+        try:
+            await self._ask(self._v1.coupons.retrieve_async(coupon_id))
+        except ObjectUnknown:
+            months = discount.months
+            await self._ask(self._v1.coupons.create_async({
+                "id": coupon_id, "percent_off": float(discount.percent),
+                **({"duration": "once"} if months is None else {"duration": "repeating", "duration_in_months": months}),
+            }, _once(coupon_id, "coupon")))
+        return coupon_id
+
+    # -- single payments
+
+    async def pay(self, request: Pay) -> Started:
+        params: PaymentIntentCreateParams = {
+            "amount": request.amount_minor, "currency": request.currency.lower(), "customer": request.customer_id,
+            "payment_method": request.payment_method_id, "confirm": True, "application_fee_amount": request.fee_minor,
+            "transfer_data": {"destination": request.account_id},
+            "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+            "expand": ["latest_charge.balance_transaction"],
+            "metadata": {
+                "requestId": request.request_id, "payerId": request.payer_id, "payeeId": request.payee_id, "purpose": request.purpose,
+            },
+        }
+        try:
+            made = await self._ask(self._v1.payment_intents.create_async(params, _once(request.request_id, "pay")))
+        except PaymentDeclined as error:
+            cause: Any = error.__cause__
+            intent = ((getattr(cause, "json_body", None) or {}).get("error") or {}).get("payment_intent")
+            if intent is None:
+                raise
+            return Started(object_id=intent["id"], status="failed", code=error.details["code"])
+        if made["status"] == "succeeded":
+            return Started(object_id=made["id"], status="succeeded", facts=tuple(self._looking.payment(made)))
+        if made["status"] == "requires_action":
+            return Started(object_id=made["id"], status="needs_action", client_secret=made["client_secret"])
+        if made["status"] == "requires_payment_method":
+            return Started(object_id=made["id"], status="failed", code=_code(made))
+        return Started(object_id=made["id"], status="pending")
+
+    async def hosted_form(self, request: Pay | Subscribe, return_url: str, now: datetime) -> HostedForm:
+        raise CapabilityMissing("payments are made by call")
+
+    async def refund(self, request: Refund) -> Started:
+        params: RefundCreateParams = {
+            "payment_intent": request.payment_id, "reverse_transfer": True, "refund_application_fee": True,
+            "metadata": {"requestId": request.request_id},
+        }
+        if request.amount_minor is not None:
+            params["amount"] = request.amount_minor
+        made = await self._ask(self._v1.refunds.create_async(params, _once(request.request_id, "refund")))
+        if made["status"] in ("failed", "canceled"):
+            return Started(object_id=made["id"], status="failed", code=made.get("failure_reason"))
+        return Started(
+            object_id=made["id"], status="succeeded" if made["status"] == "succeeded" else "pending",
+            facts=tuple(await self._looking.facts(made["charge"])),
+        )
+
+    # -- creators
+
+    async def onboard(self, request_id: str, creator_id: str, country: str, return_url: str, refresh_url: str) -> Onboarding:
+        made = await self._ask(self._v1.accounts.create_async({
+            "country": country, "business_type": "individual",
+            "controller": {
+                "fees": {"payer": "application"}, "losses": {"payments": "application"}, "stripe_dashboard": {"type": "express"},
+            },
+            "capabilities": {"transfers": {"requested": True}, "card_payments": {"requested": True}},
+            "settings": {"payouts": {"schedule": {"interval": "manual"}}}, "metadata": {"creatorId": creator_id},
+        }, _once(request_id, "account")))
+        return await self.onboarding_link(made["id"], return_url, refresh_url)
+
+    async def onboarding_link(self, account_id: str, return_url: str, refresh_url: str) -> Onboarding:
+        made = await self._ask(self._v1.account_links.create_async({
+            "account": account_id, "type": "account_onboarding", "return_url": return_url, "refresh_url": refresh_url,
+        }))
+        return Onboarding(account_id=account_id, url=made["url"], expires_at=moment(made["expires_at"]))
+
+    async def account(self, account_id: str) -> AccountState:
+        for fact in self._looking.account(await self._ask(self._v1.accounts.retrieve_async(account_id))):
+            return fact
+        raise ObjectUnknown("not an account of this platform")
+
+    async def payout(self, request: Payout) -> Started:
+        options = _once(request.request_id, "payout")
+        options["stripe_account"] = request.account_id
+        made = await self._ask(self._v1.payouts.create_async({
+            "amount": request.amount_minor, "currency": request.currency.lower(),
+            "metadata": {"requestId": request.request_id, "creatorId": request.creator_id},
+        }, options))
+        return Started(object_id=f"{request.account_id}/{made['id']}", status="pending")
+
+    # -- what happened
+
+    async def observe(self, object_id: str) -> Sequence[AnyFact]:
+        return await self._looking.facts(object_id)
+
+    async def facts(self, report: Report) -> Sequence[AnyFact]:
+        if report.livemode != self.livemode:
+            return ()
+        return await self._looking.facts(report.object_id)
+
+    async def list_since(self, since: datetime) -> AsyncIterator[Report]:
+        async for report in self._events(since, PLATFORM_KINDS, None):
+            yield report
+        async for account_id in self._accounts():
+            async for report in self._events(since, ACCOUNT_KINDS, account_id):
+                yield report
+
+    async def list_platform_since(self, since: datetime) -> AsyncIterator[Report]:
+        """Like ``list_since`` without creators' accounts: one call, or one for every hundred events."""
+        async for report in self._events(since, PLATFORM_KINDS, None):
+            yield report
+
+    async def _events(self, since: datetime, kinds: tuple[str, ...], account_id: str | None) -> AsyncIterator[Report]:
+        assert len(kinds) <= LISTED_TYPES
+        after: str | None = None
+        options: RequestOptions = {"stripe_account": account_id}
+        while True:
+            listed = await self._ask(self._v1.events.list_async({
+                "created": {"gte": int(since.timestamp())}, "types": list(kinds), "limit": PAGE,
+                **({"starting_after": after} if after else {}),
+            }, options))
+            for event in listed["data"]:
+                report = report_of(event)
+                if report is not None:
+                    yield report
+            if not listed["has_more"]:
+                return
+            after = listed["data"][-1]["id"]
+
+    async def _accounts(self) -> AsyncIterator[str]:
+        after: str | None = None
+        while True:
+            listed = await self._ask(self._v1.accounts.list_async({"limit": PAGE, **({"starting_after": after} if after else {})}))
+            for account in listed["data"]:
+                yield account["id"]
+            if not listed["has_more"]:
+                return
+            after = listed["data"][-1]["id"]
+
+    def verify(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report | None:
+        from stripe import SignatureVerificationError, WebhookSignature
+
+        header = headers.get("stripe-signature", "")
+        try:
+            text = body.decode()
+        except UnicodeDecodeError as error:
+            raise WebhookForged("the body is no text") from error
+        for secret in self._secrets:
+            try:
+                WebhookSignature.verify_header(text, header, secret)
+                break
+            except SignatureVerificationError:
+                continue
+        else:
+            raise WebhookForged("no secret of ours signed this")
+        signed_at = int(next(part[2:] for part in header.split(",") if part.startswith("t=")))
+        if not -FUTURE_S <= now.timestamp() - signed_at <= self._tolerance_s:
+            raise WebhookStale("signed too long ago", age_s=round(now.timestamp() - signed_at))
+        try:
+            event = json.loads(text)
+            return report_of(event, text)
+        except (ValueError, KeyError, TypeError) as error:
+            raise WebhookUnreadable("not an event of Stripe", kind=type(error).__name__) from error
+
+
+def report_of(event: Object, text: str | None = None) -> Report | None:
+    """The report in an event; None: of a kind that concerns nobody. Raises KeyError, TypeError: not an event."""
+    kind, found = str(event["type"]), event["data"]["object"]
+    if kind not in KINDS:
+        return None
+    object_id = str(found["charge"] if kind == "refund.failed" else found["id"])
+    if object_id.startswith("po_"):
+        object_id = f"{event['account']}/{object_id}"
+    return Report(
+        provider=NAME, event_id=str(event["id"]), object_id=object_id, kind=kind, livemode=bool(event["livemode"]),
+        created_at=moment(int(event["created"])), body=text if text is not None else json.dumps(
+            {name: value for name, value in event.items() if not name.startswith("_")}
+        ),
+    )
+
+
+def _once(request_id: str, role: str) -> RequestOptions:
+    """Stripe does it once, however often this request is repeated."""
+    return {"idempotency_key": derived_id(request_id, f"stripe:{role}")}
+
+
+def _code(intent: Object) -> str:
+    failed = intent.get("last_payment_error") or {}
+    return str(failed.get("decline_code") or failed.get("code") or "declined")
+
+
+def _method(found: Object) -> PaymentMethod:
+    card = found["card"]
+    return PaymentMethod(
+        payment_method_id=found["id"], brand=card["brand"], last4=card["last4"], exp_month=card["exp_month"],
+        exp_year=card["exp_year"], fingerprint=card["fingerprint"] or found["id"],
+    )
+

@@ -1,0 +1,106 @@
+"""The payments' sandbox as a test drives it, and people who pay and are paid there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cluster.connections.payments.stripe import StripeProvider
+from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
+from configs.contracts.ids import new_id
+from configs.contracts.payments import Pay, Price, Subscribe
+
+KEY = "sk_test_of_tests"
+SECRET = "whsec_of_tests"
+DAY_S = 86_400
+
+
+class SandboxDriver:
+    """A sandbox of one's own: what its operator, its payers' banks and its creators do."""
+
+    def __init__(self, directory: Path, *, webhook_url: str = "http://127.0.0.1:9/nobody") -> None:
+        self.server = EmbeddedSandboxProvider(directory, directory / "run", key=KEY, secret=SECRET, webhook_url=webhook_url)
+        self.url = self.server.start()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+    def provider(self, **changed: Any) -> StripeProvider:
+        """The adapter, for the event loop that asks."""
+        return StripeProvider(**{"key": KEY, "webhook_secrets": [SECRET], "url": self.url, "retries": 0} | changed)
+
+    async def command(self, name: str, **wanted: Any) -> Any:
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"{self.url}/sandbox/{name}", json=wanted, headers={"Authorization": f"Bearer {KEY}"})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def advance(self, days: float) -> Any:
+        return await self.command("clock", advance_s=int(days * DAY_S))
+
+    async def objects(self, kind: str) -> list[dict[str, Any]]:
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(f"{self.url}/sandbox/objects/{kind}", headers={"Authorization": f"Bearer {KEY}"})
+        found: list[dict[str, Any]] = answer.json()["data"]
+        return found
+
+    async def authenticate(self, client_secret: str, *, succeeds: bool = True) -> None:
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(
+                f"{self.url}/sandbox/authenticate", json={"client_secret": client_secret, "succeeds": succeeds}
+            )
+        assert answer.status_code == 200, answer.text
+
+    async def save_card(self, provider: StripeProvider, customer_id: str, card: str = "pm_card_visa") -> str:
+        """What an app does with the secret of a set-up; returns the saved card."""
+        started = await provider.setup_payment_method(new_id(), customer_id)
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(
+                f"{self.url}/v1/setup_intents/{started.object_id}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},
+                data={"client_secret": started.client_secret, "payment_method": card},
+            )
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["payment_method"])
+
+    async def pair(self, provider: StripeProvider, card: str = "pm_card_visa") -> Pair:
+        """A payer with a saved card and a creator who may be paid."""
+        payer_id, creator_id = new_id(), new_id()
+        customer_id = await provider.create_customer(new_id(), payer_id)
+        method_id = await self.save_card(provider, customer_id, card)
+        onboarding = await provider.onboard(new_id(), creator_id, "US", "http://app/return", "http://app/refresh")
+        async with httpx.AsyncClient() as client:
+            assert (await client.post(onboarding.url)).status_code == 303
+        return Pair(payer_id, creator_id, customer_id, method_id, onboarding.account_id)
+
+
+def price(amount_minor: int, *, interval: Any = "month", currency: str = "USD", tier_id: str | None = None, revision: int = 1) -> Price:
+    return Price(
+        tier_id=tier_id or new_id(), revision=revision, name="Tier", interval=interval, amount_minor=amount_minor, currency=currency
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Who pays whom."""
+
+    payer_id: str
+    creator_id: str
+    customer_id: str
+    method_id: str
+    account_id: str
+
+    def subscribe(self, at: Price, **changed: Any) -> Subscribe:
+        return Subscribe(**{
+            "request_id": new_id(), "subscriber_id": self.payer_id, "creator_id": self.creator_id, "customer_id": self.customer_id,
+            "payment_method_id": self.method_id, "account_id": self.account_id, "price": at, "fee_percent": 20,
+        } | changed)
+
+    def pay(self, amount_minor: int = 500, **changed: Any) -> Pay:
+        return Pay(**{
+            "request_id": new_id(), "payer_id": self.payer_id, "payee_id": self.creator_id, "customer_id": self.customer_id,
+            "payment_method_id": self.method_id, "account_id": self.account_id, "amount_minor": amount_minor, "currency": "USD",
+            "fee_minor": amount_minor // 5, "purpose": "tip",
+        } | changed)
