@@ -22,7 +22,11 @@ from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, die
 from actors.sharding.loader import LoaderClient
 from actors.sharding.service import shards_of
+from actors.subscriptions.commands import SERVICE as SUBSCRIPTIONS
+from actors.subscriptions.shard import SubscriptionService
 from actors.swipes.service import swipe_service
+from actors.tiers.commands import SERVICE as TIERS
+from actors.tiers.shard import TierService
 from actors.users.commands import SERVICE as USERS
 from actors.users.shard import UserService
 from actors.webhooks.commands import SERVICE as WEBHOOKS
@@ -35,6 +39,8 @@ from configs.settings import Settings
 COMMERCE: Mapping[str, Callable[..., Service]] = {
     MEDIA: MediaService,
     POSTS: PostService,
+    SUBSCRIPTIONS: SubscriptionService,
+    TIERS: TierService,
     WEBHOOKS: WebhookService,
 }
 """Shards of what creators sell, by service: in actors of their own (``plan.commerce_actors``) or in the identity actors."""

@@ -16,11 +16,10 @@ import numpy as np
 
 from actors.accounts.shard import AccountService
 from actors.cards.shard import CardShard
+from actors.hosts import COMMERCE
 from actors.identities.shard import IdentityService
 from actors.impressions.shard import ImpressionService
-from actors.media.shard import MediaService
 from actors.messages.shard import MessageService
-from actors.posts.shard import PostService
 from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, ShardHost
 from actors.sharding.service import shards_of
@@ -28,7 +27,6 @@ from actors.sharding.wire import RemoteActor
 from actors.swipes.peers import RayPeers
 from actors.swipes.service import swipe_service
 from actors.users.shard import UserService
-from actors.webhooks.shard import WebhookService
 from cluster.connections.fanout import Publisher
 from cluster.connections.kafka import LogAppender, Record
 from configs.contracts.errors import DependencyUnavailable
@@ -73,6 +71,7 @@ class NoRows:
         return {}
 
     albums = accounts = identities = sessions = idempotency = conversations = posts = _none
+    shops = offers = subscribers = subscription_requests = _none
 
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
         return {user_id: SwipeRows(NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS) for user_id in user_ids}
@@ -158,12 +157,10 @@ class Shards:
         if kind == "cards":
             return {"cards": CardShard(settings=self.settings, slot=slot, **common)}
         shards = shards_of(self.settings.log.partitions, self.settings.plan.identity_actors, slot)
-        kinds = (
+        kinds: tuple[tuple[str, Any], ...] = (
             ("accounts", AccountService), ("identities", IdentityService), ("sessions", SessionService), ("users", UserService),
-            ("posts", PostService),
-            ("media", MediaService),
-            ("webhooks", WebhookService),
         )
+        kinds += tuple(COMMERCE.items())
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
         messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, **common)
         return {"impressions": impressions, "messages": messages} | {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}

@@ -21,6 +21,7 @@ from configs.contracts.read_model import (
     MARKER,
     Credential,
     Listing,
+    commerce_key,
     credential_key,
     listing_keys,
     read_versioned,
@@ -57,6 +58,7 @@ class Copy:
     record: dict[str, Any] | None
     fields: Versioned
     relations: Versioned
+    commerce: Versioned
     open: bool
     listings: Mapping[Listing, Mapping[str, tuple[int, Any, int]]]
     """Entries that are in their list: id -> (version, decoded JSON, Unix ms)."""
@@ -72,6 +74,7 @@ def read_copies(client: redis.Redis, people: Mapping[str, Person]) -> dict[str, 
         pipeline.get(record_key(user_id))
         pipeline.hgetall(f"fld:{{{user_id}}}")
         pipeline.hgetall(relation_key(user_id))
+        pipeline.hgetall(commerce_key(user_id))
         for listing in LISTING_BOUNDS:
             order, entries = listing_keys(listing, user_id)
             pipeline.zrange(order, 0, -1, withscores=True)
@@ -84,7 +87,7 @@ def read_copies(client: redis.Redis, people: Mapping[str, Person]) -> dict[str, 
 
 
 def _copy(replies: Iterator[Any], person: Person) -> Copy:
-    record, fields, relations = next(replies), next(replies), next(replies)
+    record, fields, relations, commerce = next(replies), next(replies), next(replies), next(replies)
     is_open = MARKER.encode() in relations
     listings: dict[Listing, Mapping[str, tuple[int, Any, int]]] = {}
     for listing in LISTING_BOUNDS:
@@ -97,7 +100,7 @@ def _copy(replies: Iterator[Any], person: Person) -> Copy:
     return Copy(
         unread=unread,
         record=None if record is None else json.loads(record), fields=_all_versioned(fields),
-        relations=_all_versioned(relations), open=is_open, listings=listings,
+        relations=_all_versioned(relations), commerce=_all_versioned(commerce), open=is_open, listings=listings,
         credentials={
             name: None if value is None else _versioned(value)
             for name, value in zip(person.credentials, replies, strict=False)
@@ -127,6 +130,10 @@ def compare(user_id: str, person: Person, copy: Copy) -> Iterator[Difference]:
     yield from _compare_facts(
         "relation", user_id, {name: (version, int(active)) for name, (active, version) in person.relations.items()},
         copy.relations,
+    )
+    yield from _compare_facts(
+        "commerce", user_id, {name: (version, _plain(value)) for name, (value, version) in person.commerce.items()},
+        copy.commerce,
     )
     for listing, entries in person.listings.items():
         yield from _compare_listing(listing, user_id, entries, copy.listings[listing])
@@ -252,7 +259,7 @@ def keys_of(user_ids: Iterable[str], people: Mapping[str, Person]) -> list[str]:
     """Every key that holds facts of these people."""
     keys: list[str] = []
     for user_id in user_ids:
-        keys += [record_key(user_id), f"fld:{{{user_id}}}", relation_key(user_id)]
+        keys += [record_key(user_id), f"fld:{{{user_id}}}", relation_key(user_id), commerce_key(user_id)]
         for listing in LISTING_BOUNDS:
             keys += listing_keys(listing, user_id)
         keys.append(unread_key(user_id))

@@ -25,13 +25,16 @@ from configs.contracts.loading import (
     Positions,
     PostRecord,
     SessionRow,
+    SubscriptionRequestRow,
     SwipeRows,
 )
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.read_model import Operation
+from configs.contracts.subscriptions import Subscriber
+from configs.contracts.tiers import Offer, Shop
 from configs.settings import Settings, load_settings
 from writers.connections import Connection
-from writers.loads import cards, content, home, identity, log, media, messages, ranking, swipes
+from writers.loads import cards, content, home, identity, log, media, messages, ranking, subscriptions, swipes, tiers
 from writers.loads.read_model import address_operations, people_operations
 from writers.loads.reader import RowReader
 
@@ -40,6 +43,7 @@ METHODS: Final = (
     "warm_people", "warm_addresses", "warm_sessions",
     "conversations", "ordinals", "older_requests", "sent", "warm_conversations", "warm_messages",
     "posts", "warm_posts", "warm_homes", "albums", "warm_media",
+    "shops", "offers", "subscribers", "subscription_requests",
 )
 OPERATIONS_A_TRIP: Final = 2_000
 PEOPLE_A_PAGE: Final = 50_000
@@ -81,6 +85,18 @@ class Loader:
 
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         return await self._reader.rows(lambda conn: identity.requests(conn, owner_ids))
+
+    async def shops(self, creator_ids: Sequence[str]) -> Mapping[str, Shop]:
+        return await self._reader.rows(lambda conn: tiers.shops(conn, creator_ids))
+
+    async def offers(self, places: Sequence[str]) -> Mapping[str, Offer]:
+        return await self._reader.rows(lambda conn: tiers.offers(conn, places))
+
+    async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
+        return await self._reader.rows(lambda conn: subscriptions.subscribers(conn, subscriber_ids))
+
+    async def subscription_requests(self, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:
+        return await self._reader.rows(lambda conn: subscriptions.requests(conn, places))
 
     async def conversations(self, conversation_ids: Sequence[str]) -> Mapping[str, ConversationRow]:
         return await self._reader.rows(lambda conn: messages.conversations(conn, conversation_ids))

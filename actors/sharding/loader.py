@@ -22,9 +22,12 @@ from configs.contracts.loading import (
     Positions,
     PostRecord,
     SessionRow,
+    SubscriptionRequestRow,
     SwipeRows,
 )
 from configs.contracts.ranking import RankingConfiguration
+from configs.contracts.subscriptions import Subscriber
+from configs.contracts.tiers import Offer, Shop
 
 DEADLINE_S = 10.0
 """Longest wait for one loader call; a page of 50,000 people takes about 0.3 s."""
@@ -77,6 +80,18 @@ class LoaderClient:
 
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         return await self._call("idempotency", list(owner_ids))  # type: ignore[no-any-return]
+
+    async def shops(self, creator_ids: Sequence[str]) -> Mapping[str, Shop]:
+        return await self._call("shops", list(creator_ids))  # type: ignore[no-any-return]
+
+    async def offers(self, places: Sequence[str]) -> Mapping[str, Offer]:
+        return await self._call("offers", list(places))  # type: ignore[no-any-return]
+
+    async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
+        return await self._call("subscribers", list(subscriber_ids))  # type: ignore[no-any-return]
+
+    async def subscription_requests(self, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:
+        return await self._call("subscription_requests", list(places))  # type: ignore[no-any-return]
 
     async def conversations(self, conversation_ids: Sequence[str]) -> Mapping[str, ConversationRow]:
         return await self._call("conversations", list(conversation_ids))  # type: ignore[no-any-return]

@@ -17,10 +17,13 @@ from configs.contracts.accounts import AccountRow, IdentityRow
 from configs.contracts.albums import Album
 from configs.contracts.content import PostRecord
 from configs.contracts.ranking import RankingConfiguration
+from configs.contracts.subscriptions import Subscriber
+from configs.contracts.tiers import Offer, Shop
 
 __all__ = [
     "ACTION_BITS", "ACTION_CODES", "GENERATION_BITS", "LOADER_ACTOR", "NAMESPACE", "PAIR_BITS", "PAIR_CODES", "UNKNOWN_ROLE",
-    "AccountRow", "IdempotencyRow", "IdentityRow", "PackedIds", "PeopleRows", "Positions", "PostRecord", "RowLoader", "SessionRow", "SwipeRows",
+    "AccountRow", "IdempotencyRow", "IdentityRow", "PackedIds", "PeopleRows", "Positions", "PostRecord", "RowLoader", "SessionRow",
+    "SubscriptionRequestRow", "SwipeRows",
 ]
 
 ACTION_CODES = {"undone": 0, "like": 1, "pass": 2, "super_like": 3}
@@ -91,6 +94,19 @@ class IdempotencyRow:
     body_digest: str
     event_id: str
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionRequestRow:
+    """One request about a subscription, by the id that its Idempotency-Key gave it; kept for good.
+
+    ``now``: of a change of tier, whether it was an upgrade.
+    """
+
+    subscription_id: str
+    body_digest: str
+    now: bool
+    version: int
 
 
 RECENT_MESSAGES = 256
@@ -238,6 +254,22 @@ class RowLoader(Protocol):
 
     async def idempotency(self, owner_ids: Sequence[str]) -> Mapping[str, Sequence[IdempotencyRow]]:
         """The newest 64 of each owner, at most 24 h old, oldest first; owners without any are missing."""
+        ...
+
+    async def shops(self, creator_ids: Sequence[str]) -> Mapping[str, Shop]:
+        """Only creators who ever sold something are in the answer."""
+        ...
+
+    async def offers(self, places: Sequence[str]) -> Mapping[str, Offer]:
+        """What checkouts and instruments (``tiers.checkout_key``, ``tiers.instrument_key``) took of shops."""
+        ...
+
+    async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
+        """Subscriptions by subscriber: all that may be live, and the newest of the others."""
+        ...
+
+    async def subscription_requests(self, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:
+        """Requests by ``subscriber id/request id``; only those that were recorded are in the answer."""
         ...
 
     async def conversations(self, conversation_ids: Sequence[str]) -> Mapping[str, ConversationRow]:

@@ -207,6 +207,8 @@ PaymentFact = (
     | AccountState | PayoutPaid | PayoutFailed
 )
 """What the ledger follows: on payment.completed, keyed by payer; account and payout facts by creator."""
+SubscriptionFact = SubscriptionState | InvoicePaid | InvoiceFailed | Refunded | DisputeOpened | DisputeClosed
+"""What decides about a subscription: on subscription.created, keyed by subscriber."""
 AnyFact = SubscriptionState | PaymentFact
 
 

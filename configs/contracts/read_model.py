@@ -5,9 +5,9 @@ writers' projections. Every stored fact carries its version (16 hex digits); an 
 All keys of one person share the hash tag ``{user id}``, so that each operation is one slot of Redis Cluster.
 
 keys: ``rec:{u}`` JSON ``UserRecord`` · ``fld:{u}`` its fields with versions · ``rel:{u}`` blocks in both directions ·
-``match|conv|note|like|post|draft|follow|heart:h:{u}`` entries by id and ``…:z:{u}`` their order · ``note:u:{u}`` unread notifications · ``cred:{address hash}`` ·
+``match|conv|note|like|post|draft|follow|heart|sub|fan:h:{u}`` entries by id and ``…:z:{u}`` their order · ``note:u:{u}`` unread notifications · ``cred:{address hash}`` ·
 ``conv:head|msg|page:{c}``, ``feed:{u}`` (``conversations``) · ``post:{p}`` … (``content``) · ``home:{u}``, ``large`` (``home``) ·
-``media:{m}`` (``albums``) ·
+``media:{m}`` (``albums``) · ``com:{u}`` shop and what subscriptions are worth (``selling``) ·
 ``revoked`` recently revoked token families and ends of all of a person's · ``sess:{u}`` (cache) where they are signed in ·
 ``deck:{u}:filters`` (cache, 300 s) · ``generation`` (present: complete).
 """
@@ -40,9 +40,10 @@ DECK_TTL_S: Final = 300
 MARKER: Final = "*"
 """Hash field that says: this set is known completely (up to its bound)."""
 
-Listing = Literal["match", "conv", "note", "like", "post", "draft", "follow", "heart"]
+Listing = Literal["match", "conv", "note", "like", "post", "draft", "follow", "heart", "sub", "fan"]
 LISTING_BOUNDS: Final[Mapping[Listing, int]] = {
     "match": 5_000, "conv": 5_000, "note": 500, "like": 2_000, "post": 5_000, "draft": 1_000, "follow": 5_000, "heart": 2_000,
+    "sub": 1_000, "fan": 10_000,
 }
 """Newest entries kept in Redis; older ones stay in the rows."""
 MARKED_LISTINGS: Final[tuple[Listing, ...]] = ("match", "conv", "note", "like")
@@ -264,6 +265,11 @@ def relation_key(user_id: str) -> str:
 def listing_keys(listing: Listing, user_id: str) -> tuple[str, str]:
     """(order, entries): a sorted set of ids by time and a hash of id -> versioned JSON."""
     return f"{listing}:z:{{{user_id}}}", f"{listing}:h:{{{user_id}}}"
+
+
+def commerce_key(user_id: str) -> str:
+    """What a person sells, and what their subscriptions are worth (``selling``)."""
+    return f"com:{{{user_id}}}"
 
 
 def unread_key(user_id: str) -> str:

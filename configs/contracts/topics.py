@@ -40,6 +40,7 @@ NOTIFICATION_DEVICES = Topic("notification.devices", "device: the hash of its pu
 NOTIFICATION_MAIL = Topic("notification.mail", "md5 of the recipient's normalised address", restricted=True)
 PAYMENT_WEBHOOKS = Topic("payment.webhooks", "the provider's object", restricted=True)
 PAYMENT_COMPLETED = Topic("payment.completed", "payer; of payouts and accounts the creator")
+TIER_CHANGED = Topic("tier.changed", "creator")
 SUBSCRIPTION_CREATED = Topic("subscription.created", "subscriber")
 MEDIA_UPLOADED = Topic("media.uploaded", "owner")
 RANKING_CONFIGURED = Topic("ranking.configured", "the word ranking")
@@ -65,6 +66,7 @@ TOPICS = (
     NOTIFICATION_MAIL,
     PAYMENT_WEBHOOKS,
     PAYMENT_COMPLETED,
+    TIER_CHANGED,
     SUBSCRIPTION_CREATED,
     MEDIA_UPLOADED,
     RANKING_CONFIGURED,

@@ -14,7 +14,10 @@ from configs.contracts.changes import rfc3339
 from configs.contracts.content import FollowEntry, HeartEntry, PostEntry
 from configs.contracts.loading import ACTION_CODES
 from configs.contracts.read_model import LISTING_BOUNDS, Credential, LikeEntry, Listing, MatchEntry, NotificationEntry
+from configs.contracts.selling import SHOP, held
+from configs.contracts.subscriptions import entry_of
 from writers.connections import Connection
+from writers.loads import subscriptions, tiers
 from writers.loads.media import photos
 
 RECORDS: Final = """
@@ -109,6 +112,8 @@ class Person:
     relations: dict[str, tuple[bool, int]] = field(default_factory=dict)
     """``b:{id}`` (blocks) or ``by:{id}`` (is blocked by) -> (present, version)."""
     listings: dict[Listing, dict[str, Entry]] = field(default_factory=lambda: {name: {} for name in LISTING_BOUNDS})
+    commerce: dict[str, tuple[object, int]] = field(default_factory=dict)
+    """``shop``, or the id of a creator whose subscriber the person is or was -> (value, version)."""
     credentials: dict[str, tuple[Credential, int]] = field(default_factory=dict)
     """Address hash in hex -> (credential, version)."""
 
@@ -169,6 +174,7 @@ def load_people(conn: Connection, user_ids: Sequence[str]) -> dict[str, Person]:
     _load_notifications(conn, ids, people)
     _load_likes(conn, ids, people)
     _load_content(conn, ids, people)
+    _load_commerce(conn, user_ids, people)
     rows = conn.execute(CREDENTIALS + "user_id = ANY(%s)", (ids,)).fetchall()
     for email_hash, user_id, password_hash, status, verified, version in rows:
         credential = Credential(user_id=user_id, password_hash=password_hash, status=status, verified=verified)
@@ -237,6 +243,19 @@ def _load_content(conn: Connection, ids: Sequence[UUID], people: Mapping[str, Pe
     for listing, query, content in _OF_CONTENT:
         for user_id, name, at, version in conn.execute(query, (ids, LISTING_BOUNDS[listing])).fetchall():
             people[user_id].listings[listing][name] = Entry(content(name), version, _ms(at))
+def _load_commerce(conn: Connection, user_ids: Sequence[str], people: Mapping[str, Person]) -> None:
+    """Shops, own subscriptions with what they are worth, and subscribers."""
+    for user_id, shop in tiers.shops(conn, user_ids).items():
+        people[user_id].commerce[SHOP] = (shop, shop.version)
+    for user_id, subscriber in subscriptions.subscribers(conn, user_ids).items():
+        for name, item in subscriber.subscriptions.items():
+            people[user_id].listings["sub"][name] = Entry(entry_of(item), item.version, _ms(item.requested_at))
+            people[user_id].commerce[item.creator_id] = held(subscriber, item.creator_id)
+    for user_id, found in subscriptions.of_creators(conn, user_ids, LISTING_BOUNDS["fan"]).items():
+        for item in found:
+            people[user_id].listings["fan"][item.subscription_id] = Entry(
+                entry_of(item), item.version, _ms(item.requested_at)
+            )
 
 
 def _ms(at: datetime) -> int:

@@ -15,6 +15,7 @@ from configs.contracts.read_model import (
     put_record,
     put_relation,
 )
+from configs.contracts.selling import put_commerce
 from writers.connections import Connection
 from writers.loads.people import Person, load_credentials, load_people
 
@@ -38,6 +39,8 @@ def operations(user_id: str, person: Person) -> Iterator[Operation]:
                 yield put_notification(user_id, entry.content, version=entry.version, at_ms=entry.at_ms)
             else:
                 yield put_entry(listing, user_id, entry_id, entry.content, version=entry.version, at_ms=entry.at_ms)
+    for name, (value, version) in person.commerce.items():
+        yield put_commerce(user_id, name, value, version)
     for email_hash, (credential, version) in person.credentials.items():
         yield put_credential(email_hash, credential, version)
     yield open_person(user_id)

@@ -40,6 +40,8 @@ from configs.contracts.read_model import (
     put_ranking,
     put_record,
 )
+from configs.contracts.selling import put_shop, subscribed
+from configs.contracts.subscriptions import subscription_of
 from configs.contracts.telling import is_news, match_ended, match_told, notification_told
 from writers.loads.content import comments_of, counts_of, follows_of, likes_of
 from writers.loads.content import posts as posts_of
@@ -47,6 +49,8 @@ from writers.loads.media import media_operations, photos
 from writers.loads.messages import stored_messages
 from writers.loads.people import load_credentials
 from writers.loads.ranking import present
+from writers.loads.subscriptions import subscribers
+from writers.loads.tiers import shops
 from writers.records import Fact
 
 ACTION_NAMES = {code: name for name, code in ACTION_CODES.items()}
@@ -206,6 +210,23 @@ def notifications(conn: psycopg.Connection[Any], records: Sequence[Fact], into: 
             into.told.append(notification_told(user_id, entry))
 
 
+def tiers(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """Shops, from the rows, which count each redemption once."""
+    creators = sorted({record.event.payload.creator_id for record in records})
+    into.operations += (put_shop(shop) for shop in shops(conn, creators).values())
+
+
+def subscriptions(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """From the rows, whatever order the reports came in."""
+    named: dict[str, set[str]] = {}
+    for record in records:
+        name = subscription_of(record.event)
+        if name is not None:
+            named.setdefault(record.event.key, set()).add(name)
+    for subscriber_id, subscriber in subscribers(conn, sorted(named)).items():
+        into.operations += subscribed(subscriber_id, subscriber, sorted(named[subscriber_id]))
+
+
 def _milliseconds(at: datetime) -> int:
     return int(at.timestamp() * 1_000)
 
@@ -279,6 +300,10 @@ PROJECTIONS: Mapping[str, Project] = {
     topics.NOTIFICATION_DEVICES.name: nothing,
     topics.NOTIFICATION_MAIL.name: nothing,
     topics.MEDIA_UPLOADED.name: media,
+    topics.PAYMENT_WEBHOOKS.name: nothing,
+    topics.PAYMENT_COMPLETED.name: nothing,
+    topics.TIER_CHANGED.name: tiers,
+    topics.SUBSCRIPTION_CREATED.name: subscriptions,
     topics.RANKING_CONFIGURED.name: ranking,
     topics.CONTENT_PUBLISHED.name: posts,
     topics.CONTENT_LIKED.name: likes,

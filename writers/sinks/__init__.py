@@ -23,7 +23,9 @@ from writers.sinks import (
     ranking,
     reports,
     sessions,
+    subscriptions,
     swipes,
+    tiers,
     users,
 )
 from writers.sinks.base import Sink
@@ -49,6 +51,8 @@ SINKS: tuple[Sink, ...] = (
     comments.SINK,
     follows.SINK,
     provider_facts.SINK,
+    tiers.SINK,
+    subscriptions.SINK,
     idempotency.SINK,
 )
 """In the order in which a commit writes. An event may have several."""

@@ -25,6 +25,8 @@ from configs.contracts.events import (
     Payload,
     PreferencesChanged,
     ProfileChanged,
+    PromoCodeChanged,
+    TierChanged,
     Unfollowed,
     UserBlocked,
     UserReported,
@@ -48,6 +50,8 @@ def owner_of(payload: Payload) -> str:
     """The person, or the address, whose shard decided the request; as the text of a 16-byte value."""
     if isinstance(payload, AccountRegistered):
         return hash_as_id(payload.email_hash)
+    if isinstance(payload, TierChanged | PromoCodeChanged):
+        return payload.creator_id
     return str(payload.reporter_id if isinstance(payload, UserReported) else payload.user_id)  # type: ignore[attr-defined]
 
 
@@ -81,7 +85,7 @@ SINK = Sink(
         AccountRegistered, ProfileChanged, PreferencesChanged, LocationChanged, UserBlocked, UserUnblocked,
         UserReported, NotificationSent, NotificationRead, NotificationsRead, NotificationPreferencesChanged,
         DeviceRegistered, DeviceRemoved, ContentLiked, ContentUnliked, ContentCommented, CommentDeleted, Followed,
-        Unfollowed,
+        Unfollowed, TierChanged, PromoCodeChanged,
     ),
     write,
 )

@@ -13,7 +13,18 @@ from typing import Any
 import msgspec
 
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import accounts, content, matching, media, messages, notifications, payments, people
+from configs.contracts.events import (
+    accounts,
+    content,
+    matching,
+    media,
+    messages,
+    notifications,
+    payments,
+    people,
+    subscriptions,
+    tiers,
+)
 from configs.contracts.events.accounts import (
     AccountRegistered,
     AddressTokenRequested,
@@ -108,6 +119,19 @@ from configs.contracts.events.people import (
     UserUnblocked,
     WasActive,
 )
+from configs.contracts.events.subscriptions import (
+    SubscriptionAbandoned,
+    SubscriptionCancelled,
+    SubscriptionChangeRequested,
+    SubscriptionRequested,
+    SubscriptionResumed,
+)
+from configs.contracts.events.tiers import (
+    OfferRedeemed,
+    OfferReleased,
+    PromoCodeChanged,
+    TierChanged,
+)
 from configs.contracts.topics import Topic
 
 __all__ = [
@@ -156,6 +180,8 @@ __all__ = [
     "NotificationRead",
     "NotificationSent",
     "NotificationsRead",
+    "OfferRedeemed",
+    "OfferReleased",
     "PasskeyAdded",
     "PasskeyRemoved",
     "PasskeyUsed",
@@ -168,6 +194,7 @@ __all__ = [
     "PostAccess",
     "PreferencesChanged",
     "ProfileChanged",
+    "PromoCodeChanged",
     "ProviderIdentity",
     "RankingConfigured",
     "RemovalReason",
@@ -177,10 +204,16 @@ __all__ = [
     "SessionRotated",
     "SessionStarted",
     "SessionsEnded",
+    "SubscriptionAbandoned",
+    "SubscriptionCancelled",
+    "SubscriptionChangeRequested",
     "SubscriptionObserved",
+    "SubscriptionRequested",
+    "SubscriptionResumed",
     "SwipeAction",
     "SwipeUndone",
     "Swiped",
+    "TierChanged",
     "TotpDisabled",
     "TotpEnabled",
     "Unfollowed",
@@ -205,6 +238,8 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     *content.EVENTS,
     *media.EVENTS,
     *payments.EVENTS,
+    *tiers.EVENTS,
+    *subscriptions.EVENTS,
 )
 """Every event with its topic. ``Barrier`` may stand on any topic and is skipped by every reader but its author."""
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from configs.contracts import topics
 from configs.contracts.events.base import Id, Instant, Payload
-from configs.contracts.payment_facts import PaymentFact, SubscriptionState
+from configs.contracts.payment_facts import PaymentFact, SubscriptionFact
 from configs.contracts.topics import Topic
 
 
@@ -35,11 +35,14 @@ class PaymentObserved(Payload, frozen=True, kw_only=True):
 
 
 class SubscriptionObserved(Payload, frozen=True, kw_only=True):
-    """A provider's state of a subscription, keyed by subscriber; of several the greatest ``fact.order`` counts."""
+    """A provider's fact about a subscription or its money, keyed by subscriber; of several of one object and kind the greatest ``fact.order`` counts.
+
+    Money facts stand on payment.completed too, for the ledger; the event here is derived from the one there.
+    """
 
     TYPE: ClassVar[str] = "subscription_observed"
     owner_id: Id
-    fact: SubscriptionState
+    fact: SubscriptionFact
 
 
 EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (

@@ -1,0 +1,43 @@
+"""Calling subscription shards."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from actors.sharding.client import ActorPool
+from actors.subscriptions.commands import (
+    SERVICE,
+    Abandon,
+    AlreadySubscribed,
+    Cancel,
+    Change,
+    IdempotencyConflict,
+    NotPossible,
+    Observe,
+    Observed,
+    Resume,
+    Subscribe,
+    SubscriptionStands,
+    Unknown,
+)
+
+
+class SubscriptionsClient:
+    """Subscription shards by subscriber. Every call may raise ShardUnavailable or LogUnavailable: it may have taken effect."""
+
+    def __init__(self, pool: ActorPool) -> None:
+        self._pool = pool
+
+    async def subscribe(self, command: Subscribe) -> SubscriptionStands | AlreadySubscribed | IdempotencyConflict:
+        return cast(SubscriptionStands | AlreadySubscribed | IdempotencyConflict, await self._ask(command))
+
+    async def ask(
+        self, command: Change | Cancel | Resume | Abandon
+    ) -> SubscriptionStands | Unknown | NotPossible | IdempotencyConflict:
+        return cast(SubscriptionStands | Unknown | NotPossible | IdempotencyConflict, await self._ask(command))
+
+    async def observe(self, command: Observe) -> Observed:
+        return cast(Observed, await self._ask(command))
+
+    async def _ask(self, command: Any) -> Any:
+        return await self._pool.ask(SERVICE, self._pool.shard_of(command.subscriber_id), "record", command)

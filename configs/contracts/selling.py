@@ -1,0 +1,78 @@
+"""What the read model holds of shops and subscriptions, and the only ways to change it.
+
+``com:{u}`` is one hash a person: ``shop``, what they sell; and for each creator (field: the creator's id) what the person's
+subscriptions to that creator are worth. Lists: ``sub`` (own subscriptions) and ``fan`` (a creator's subscribers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import msgspec
+
+from configs.contracts.entitlements import Holding
+from configs.contracts.positions import version_text
+from configs.contracts.read_model import Operation, commerce_key, put_entry, read_versioned
+from configs.contracts.subscriptions import Subscriber, SubscriptionEntry, entry_of
+from configs.contracts.tiers import Shop
+
+SHOP: Final = "shop"
+Holdings = tuple[Holding, ...]
+
+
+def put_commerce(user_id: str, field: str, value: object, version: int) -> Operation:
+    """Sets one field of a person's hash unless a newer one is there."""
+    return Operation("field", (commerce_key(user_id),), (field, version_text(version), msgspec.json.encode(value)))
+
+
+def put_shop(shop: Shop) -> Operation:
+    return put_commerce(shop.creator_id, SHOP, shop, shop.version)
+
+
+def subscribed(subscriber_id: str, subscriber: Subscriber, names: Iterable[str]) -> Iterator[Operation]:
+    """What these subscriptions of a person mean in the lists of both sides, and for access."""
+    creators = set()
+    for name in names:
+        item = subscriber.subscriptions.get(name)
+        if item is None:
+            continue
+        creators.add(item.creator_id)
+        entry, at_ms = entry_of(item), int(item.requested_at.timestamp() * 1_000)
+        yield put_entry("sub", subscriber_id, name, entry, version=item.version, at_ms=at_ms)
+        yield put_entry(
+            "fan", item.creator_id, name, entry, version=item.version, at_ms=at_ms if is_listed(entry) else None
+        )
+    for creator_id in sorted(creators):
+        holdings, version = held(subscriber, creator_id)
+        yield put_commerce(subscriber_id, creator_id, holdings, version)
+
+
+def is_listed(entry: SubscriptionEntry) -> bool:
+    """Whether the creator sees it among the subscribers."""
+    return entry.status in ("trialing", "active", "past_due")
+
+
+def held(subscriber: Subscriber, creator_id: str) -> tuple[Holdings, int]:
+    """What a person's subscriptions to one creator are worth, and the version of that."""
+    version = max(item.version for item in subscriber.subscriptions.values() if item.creator_id == creator_id)
+    return subscriber.holdings(creator_id), version
+
+
+def holdings_command(viewer_id: str, creator_ids: Sequence[str]) -> tuple[str, ...]:
+    """Reads what the viewer holds of these creators, for ``read_holdings``; known when the viewer's relations are."""
+    return "HMGET", commerce_key(viewer_id), *creator_ids
+
+
+_HOLDINGS: Final = msgspec.json.Decoder(Holdings)
+_SHOPS: Final = msgspec.json.Decoder(Shop)
+
+
+def read_holdings(value: bytes | None) -> Holdings:
+    """What ``holdings_command`` found of one creator."""
+    return () if value is None else _HOLDINGS.decode(read_versioned(value)[1])
+
+
+def read_shop(value: bytes | None) -> Shop | None:
+    """What a creator sells; None: nothing, ever."""
+    return None if value is None else _SHOPS.decode(read_versioned(value)[1])

@@ -1,0 +1,318 @@
+"""A subscription: what was asked for, in the order of the log, and what the provider reported, in any order.
+
+``subscription_after`` is the only place where that becomes a state: shards, rows and read model share it. Reports are
+kept as facts, of each object and kind the greatest, so that every permutation with repetitions ends the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from configs.contracts.entitlements import Holding, Period
+from configs.contracts.events import (
+    Event,
+    SubscriptionAbandoned,
+    SubscriptionCancelled,
+    SubscriptionChangeRequested,
+    SubscriptionObserved,
+    SubscriptionRequested,
+    SubscriptionResumed,
+)
+from configs.contracts.events.subscriptions import Terms
+from configs.contracts.payment_facts import (
+    DisputeClosed,
+    DisputeOpened,
+    InvoicePaid,
+    Refunded,
+    SubscriptionFact,
+    SubscriptionState,
+    SubscriptionStatus,
+)
+
+INVOICES: Final = 36
+"""Facts of each kind that a subscription keeps: the newest. Three years of monthly payments; older ones open nothing."""
+CHANGES: Final = 36
+"""Changes of tier whose terms are kept."""
+PERIODS_SHOWN: Final = 12
+LIVE: Final[frozenset[SubscriptionStatus]] = frozenset(("incomplete", "trialing", "active", "past_due"))
+
+
+class Wish(msgspec.Struct, frozen=True, rename="camel"):
+    """The last word about renewal that is ours; the provider's later state overrules it."""
+
+    cancel: bool
+    at: datetime
+    reason: str
+
+
+class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """One subscription of one subscriber to one creator."""
+
+    subscription_id: str
+    subscriber_id: str
+    creator_id: str
+    account_id: str
+    payment_method_id: str
+    terms: Terms
+    """Of the checkout."""
+    changes: tuple[Terms, ...] = ()
+    """Terms of the tiers it was asked to change to, oldest first."""
+    requested_at: datetime
+    checkout_until: datetime
+    body_digest: str
+    abandoned: str | None = None
+    wish: Wish | None = None
+    facts: tuple[SubscriptionFact, ...] = ()
+    version: int
+
+    @property
+    def observed(self) -> SubscriptionState | None:
+        """The provider's newest state."""
+        return next((fact for fact in self.facts if isinstance(fact, SubscriptionState)), None)
+
+    @property
+    def provider_id(self) -> str | None:
+        """The provider's name of it; None: it is not known to have one."""
+        return None if (seen := self.observed) is None else seen.object_id
+
+    @property
+    def livemode(self) -> bool | None:
+        return None if (seen := self.observed) is None else seen.livemode
+
+    @property
+    def status(self) -> SubscriptionStatus:
+        """As it was reported, without regard to the time that has passed since."""
+        seen = self.observed
+        if seen is not None:
+            return seen.status
+        return "incomplete" if self.abandoned is None else "expired"
+
+    def status_at(self, now: datetime) -> SubscriptionStatus:
+        """The status with what time alone has ended: checkouts, cancelled periods."""
+        seen, status = self.observed, self.status
+        if status == "incomplete" and now >= self.checkout_until:
+            return "expired"
+        if seen is not None and status in ("trialing", "active") and seen.cancel_at_period_end and now >= seen.period_end:
+            return "expired"
+        return status
+
+    def live_at(self, now: datetime) -> bool:
+        """Whether it is the one subscription that this subscriber may have to this creator."""
+        return self.status_at(now) in LIVE
+
+    @property
+    def cancel_at_period_end(self) -> bool:
+        seen, wish = self.observed, self.wish
+        if wish is not None and (seen is None or wish.at > seen.as_of):
+            return wish.cancel
+        return seen is not None and seen.cancel_at_period_end
+
+    @property
+    def current_terms(self) -> Terms:
+        """Of the tier that is paid for now."""
+        seen = self.observed
+        return self.terms if seen is None else self.terms_of(seen.tier_id) or self.terms
+
+    def terms_of(self, tier_id: str) -> Terms | None:
+        """The newest that were agreed for a tier."""
+        return next((terms for terms in (*reversed(self.changes), self.terms) if terms.tier_id == tier_id), None)
+
+    @property
+    def periods(self) -> tuple[Period, ...]:
+        """What each payment bought, and the trial while it runs; the latest ends first."""
+        revoked = self._revoked
+        found = [
+            Period(self._rank(fact.tier_id), fact.period_start, fact.period_end, fact.payment_id in revoked)
+            for fact in self.facts if isinstance(fact, InvoicePaid) and not self._is_trial(fact)
+        ]
+        seen = self.observed
+        if seen is not None and seen.status == "trialing":
+            found.append(Period(self._rank(seen.tier_id), seen.period_start, seen.trial_end or seen.period_end))
+        found.sort(key=lambda period: (period.ends_at, period.starts_at, period.rank, period.revoked), reverse=True)
+        return tuple(found)
+
+    @property
+    def holding(self) -> Holding:
+        """What it is worth to the function that decides on access; the same at every moment."""
+        return Holding(self.status, self.periods[:PERIODS_SHOWN])
+
+    @property
+    def entitled_until(self) -> datetime | None:
+        return self.holding.entitled_until
+
+    def _rank(self, tier_id: str) -> int:
+        """The rank that was agreed. A tier of which nothing is known counts as the lowest that was ever agreed."""
+        terms = self.terms_of(tier_id)
+        return terms.rank if terms is not None else min(known.rank for known in (self.terms, *self.changes))
+
+    def _is_trial(self, fact: InvoicePaid) -> bool:
+        """A trial's invoice over nothing buys nothing: the trial lasts only as long as the provider says it runs."""
+        return self.terms.trial_days > 0 and fact.reason == "first" and fact.amount_minor == 0
+
+    @property
+    def _revoked(self) -> frozenset[str]:
+        """Payments refunded in full, or disputed and not won back."""
+        won = {fact.object_id for fact in self.facts if isinstance(fact, DisputeClosed) and fact.won}
+        lost = {fact.payment_id for fact in self.facts if isinstance(fact, DisputeClosed) and not fact.won}
+        refunded = {
+            fact.payment_id for fact in self.facts
+            if isinstance(fact, Refunded) and fact.refunded_minor >= fact.amount_minor > 0
+        }
+        disputed = {
+            fact.payment_id for fact in self.facts if isinstance(fact, DisputeOpened) and fact.object_id not in won
+        }
+        return frozenset(refunded | disputed | lost)
+
+
+def subscription_after(before: Subscription | None, event: Event, version: int) -> Subscription | None:
+    """The subscription once an event of its own has been taken in; an older one than it holds changes nothing."""
+    payload = event.payload
+    if before is None:
+        if not isinstance(payload, SubscriptionRequested):
+            return None
+        return Subscription(
+            subscription_id=payload.subscription_id, subscriber_id=payload.subscriber_id, creator_id=payload.creator_id,
+            account_id=payload.account_id, payment_method_id=payload.payment_method_id, terms=payload.terms,
+            requested_at=event.occurred_at, checkout_until=payload.checkout_until, body_digest=payload.body_digest,
+            version=version,
+        )
+    if version <= before.version:
+        return before
+    replace = msgspec.structs.replace
+    if isinstance(payload, SubscriptionAbandoned):
+        return replace(before, abandoned=payload.reason, version=version)
+    if isinstance(payload, SubscriptionChangeRequested):
+        return replace(before, changes=(*before.changes, payload.terms)[-CHANGES:], version=version)
+    if isinstance(payload, SubscriptionCancelled):
+        return replace(before, wish=Wish(True, event.occurred_at, payload.reason), version=version)
+    if isinstance(payload, SubscriptionResumed):
+        return replace(before, wish=Wish(False, event.occurred_at, "subscriber"), version=version)
+    if isinstance(payload, SubscriptionObserved):
+        facts = with_fact(before.facts, payload.fact)
+        return before if facts == before.facts else replace(before, facts=facts, version=version)
+    return before
+
+
+def subscription_of(event: Event) -> str | None:
+    """The subscription that an event of subscription.created is about; None: none of ours."""
+    payload = event.payload
+    if isinstance(payload, SubscriptionObserved):
+        return payload.fact.request_id
+    found: str | None = getattr(payload, "subscription_id", None)
+    return found
+
+
+def with_fact(facts: tuple[SubscriptionFact, ...], fact: SubscriptionFact) -> tuple[SubscriptionFact, ...]:
+    """The facts with one more: commutative, and repeating it changes nothing.
+
+    Of one object and kind the greatest ``order`` counts; of invoices, refunds and disputes the newest 36 are kept.
+    A single state of the subscription is kept, whatever the provider's object is called.
+    """
+    by_place: dict[tuple[str, str], SubscriptionFact] = {}
+    for known in (*facts, fact):
+        place = (known.kind, "" if isinstance(known, SubscriptionState) else known.object_id)
+        held = by_place.get(place)
+        if held is None or held.order < known.order:
+            by_place[place] = known
+    kept: list[SubscriptionFact] = []
+    for kind in sorted({kind for kind, _ in by_place}):
+        same = sorted((item for (name, _), item in by_place.items() if name == kind), key=_newness, reverse=True)
+        kept += same[:INVOICES]
+    return tuple(kept)
+
+
+def _newness(fact: SubscriptionFact) -> tuple[object, ...]:
+    return (*fact.order, fact.object_id)
+
+
+class Subscriber(msgspec.Struct, frozen=True):
+    """All of one person's subscriptions that matter: every live one, and the newest of the others."""
+
+    subscriptions: Mapping[str, Subscription]
+    version: int
+
+    def live_to(self, creator_id: str, now: datetime) -> Subscription | None:
+        """The newest of those to the creator that are live."""
+        return newest(
+            item for item in self.subscriptions.values() if item.creator_id == creator_id and item.live_at(now)
+        )
+
+    def holdings(self, creator_id: str) -> tuple[Holding, ...]:
+        """What each of the subscriptions to one creator is worth, where it is worth anything."""
+        found = sorted(
+            (item for item in self.subscriptions.values() if item.creator_id == creator_id), key=_age, reverse=True
+        )
+        return tuple(item.holding for item in found if item.status not in ("incomplete", "expired"))
+
+
+def newest(found: Iterable[Subscription]) -> Subscription | None:
+    return max(found, key=_age, default=None)
+
+
+def _age(subscription: Subscription) -> tuple[datetime, str]:
+    return subscription.requested_at, subscription.subscription_id
+
+
+def subscriber_after(before: Subscriber | None, event: Event, version: int) -> Subscriber | None:
+    """The subscriber once an event of theirs has been taken in."""
+    name = subscription_of(event)
+    if name is None:
+        return before
+    known = {} if before is None else before.subscriptions
+    held = known.get(name)
+    after = subscription_after(held, event, version)
+    if after is None or after is held:
+        return before
+    return Subscriber({**known, name: after}, max(version, 0 if before is None else before.version))
+
+
+class SubscriptionEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
+    """One subscription in the subscriber's list, and in the creator's list of subscribers."""
+
+    subscription_id: str
+    subscriber_id: str
+    creator_id: str
+    tier_id: str
+    tier_name: str
+    rank: int
+    status: SubscriptionStatus
+    interval: str
+    amount_minor: int
+    currency: str
+    requested_at: datetime
+    checkout_until: datetime
+    period_start: datetime | None = None
+    period_end: datetime | None = None
+    entitled_until: datetime | None = None
+    cancel_at_period_end: bool = False
+    cancelled_at: datetime | None = None
+    next_tier_id: str | None = None
+    """Asked for, and not in force yet."""
+    livemode: bool = False
+
+    def status_at(self, now: datetime) -> SubscriptionStatus:
+        """``Subscription.status_at`` of what the entry tells."""
+        if self.status == "incomplete" and now >= self.checkout_until:
+            return "expired"
+        ended = self.cancel_at_period_end and self.period_end is not None and now >= self.period_end
+        return "expired" if ended and self.status in ("trialing", "active") else self.status
+
+
+def entry_of(item: Subscription) -> SubscriptionEntry:
+    """What lists show of a subscription."""
+    seen, terms = item.observed, item.current_terms
+    asked = item.changes[-1].tier_id if item.changes else None
+    return SubscriptionEntry(
+        subscription_id=item.subscription_id, subscriber_id=item.subscriber_id, creator_id=item.creator_id,
+        tier_id=terms.tier_id, tier_name=terms.tier_name, rank=terms.rank, status=item.status, interval=terms.interval,
+        amount_minor=terms.amount_minor, currency=terms.currency, requested_at=item.requested_at,
+        checkout_until=item.checkout_until, period_start=None if seen is None else seen.period_start,
+        period_end=None if seen is None else seen.period_end, entitled_until=item.entitled_until,
+        cancel_at_period_end=item.cancel_at_period_end, cancelled_at=None if seen is None else seen.cancelled_at,
+        next_tier_id=asked if asked != terms.tier_id else None, livemode=bool(item.livemode),
+    )
+

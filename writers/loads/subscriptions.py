@@ -1,0 +1,66 @@
+"""Subscriptions by subscriber and by creator, and the requests about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from configs.contracts.loading import SubscriptionRequestRow
+from configs.contracts.subscriptions import Subscriber, Subscription
+from writers.connections import Connection
+from writers.sinks.subscriptions import read_subscription
+
+KEPT: Final = 1_000
+"""Subscriptions of one person that shards and lists know: all that did not end, and the newest of the others."""
+
+OF_SUBSCRIBERS: Final = """
+SELECT person.id::text, newest.state::text
+FROM unnest(%s::uuid[]) AS person (id), LATERAL (
+    SELECT state FROM subscriptions WHERE subscriber_id = person.id
+    ORDER BY (status <> 'expired') DESC, requested_at DESC LIMIT %s
+) AS newest
+"""
+OF_CREATORS: Final = """
+SELECT person.id::text, newest.state::text
+FROM unnest(%s::uuid[]) AS person (id), LATERAL (
+    SELECT state FROM subscriptions WHERE creator_id = person.id AND status IN ('trialing', 'active', 'past_due')
+    ORDER BY requested_at DESC LIMIT %s
+) AS newest
+"""
+REQUESTS: Final = """
+SELECT subscriber_id::text, id::text, subscription_id::text, body_digest, upgrade, version
+FROM subscription_requests JOIN unnest(%s::uuid[], %s::uuid[]) AS named (subscriber, name)
+     ON subscriber_id = subscriber AND id = name
+"""
+
+
+def subscribers(conn: Connection, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
+    """Only people who ever asked for a subscription."""
+    found: dict[str, dict[str, Subscription]] = {}
+    for subscriber, state in conn.execute(OF_SUBSCRIBERS, ([UUID(text) for text in subscriber_ids], KEPT)).fetchall():
+        item = read_subscription(state)
+        found.setdefault(subscriber, {})[item.subscription_id] = item
+    return {
+        subscriber: Subscriber(items, max(item.version for item in items.values())) for subscriber, items in found.items()
+    }
+
+
+def of_creators(conn: Connection, creator_ids: Sequence[str], limit: int) -> Mapping[str, Sequence[Subscription]]:
+    """The newest subscriptions to each creator that have not ended."""
+    found: dict[str, list[Subscription]] = {}
+    for creator, state in conn.execute(OF_CREATORS, ([UUID(text) for text in creator_ids], limit)).fetchall():
+        found.setdefault(creator, []).append(read_subscription(state))
+    return found
+
+
+def requests(conn: Connection, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:
+    """By ``subscriber/request``; only those that were recorded."""
+    named = [place.split("/", 1) for place in places]
+    if not named:
+        return {}
+    rows = conn.execute(REQUESTS, ([subscriber for subscriber, _ in named], [name for _, name in named])).fetchall()
+    return {
+        f"{subscriber}/{name}": SubscriptionRequestRow(subscription_id, body_digest, upgrade, version)
+        for subscriber, name, subscription_id, body_digest, upgrade, version in rows
+    }
