@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid5
 
 import psycopg
 import pytest
@@ -25,6 +28,8 @@ from writers.records import LogRecord, Place, decode_all
 
 pytestmark = pytest.mark.servers
 
+GOLDEN = Path(__file__).parents[1] / "contracts" / "golden"
+ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GENERATIONS = count(100)
 """Generations of their own for tests with dead letters: that table is shared."""
@@ -81,8 +86,18 @@ def swiped(swiper: str, target: str, action: Any, offset: int, key: str | None =
     return record(payload, offset, key=swiper)
 
 
+def from_golden_files(told: set[type[events.Payload]], user: str) -> list[Event]:
+    """The golden form of every event that is not told, with ids that nobody else has."""
+    found = []
+    for payload in (payload for _, payload in events.EVENTS if payload not in told):
+        text = (GOLDEN / f"{payload.TYPE}.v{payload.VERSION}.json").read_text()
+        own = ID.sub(lambda found: str(uuid5(UUID(user), found.group())), text)
+        found.append(events.decode(own.encode()))
+    return found
+
+
 def story(user: str, other: str, address: str) -> list[LogRecord]:
-    """One record of every event about two people, so that each sink writes something."""
+    """One record of every event, most of them about two people, so that each sink writes something."""
     low, high = pair(user, other)
     match, family, note = match_id(user, other), new_id(), new_id()
     identity = events.ProviderIdentity(issuer="i", subject=user, nonce_hash="n", nonce_until=START)
@@ -153,8 +168,10 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
         events.CardsSeen(viewer_id=user, response_ids=(new_id(),), candidate_ids=(other,), positions=(0,)),
         events.RankingConfigured(configuration=RankingConfiguration(), reason="deploy"),  # stores nothing: shared
     ]
-    assert {type(payload) for payload in payloads} == {payload for _, payload in events.EVENTS}
-    return [record(payload, offset) for offset, payload in enumerate(payloads)]
+    others = from_golden_files({type(payload) for payload in payloads}, user)
+    keyed = [(payload, "k") for payload in payloads] + [(event.payload, event.key) for event in others]
+    assert {type(payload) for payload, _ in keyed} == {payload for _, payload in events.EVENTS}
+    return [record(payload, offset, key=key) for offset, (payload, key) in enumerate(keyed)]
 
 
 def contents(conn: Connection, *ids: str) -> dict[str, list[Any]]:

@@ -17,8 +17,21 @@ log = structlog.get_logger(__name__)
 
 DIRECTORY = Path(__file__).parent
 MIGRATIONS = (
-    "0001_people", "0002_identity", "0003_matching", "0004_log", "0005_ranking", "0006_messages", "0007_notifications",
-    "0008_signin", "0009_identities", "0010_provider_facts", "0011_media", "0012_content", "0013_subscriptions",
+    "0001_people",
+    "0002_identity",
+    "0003_matching",
+    "0004_log",
+    "0005_ranking",
+    "0006_messages",
+    "0007_notifications",
+    "0008_signin",
+    "0009_identities",
+    "0010_provider_facts",
+    "0011_media",
+    "0012_content",
+    "0013_message_requests",
+    "0014_subscriptions",
+)
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""
