@@ -32,7 +32,6 @@ MIGRATIONS = (
     "0013_message_requests",
     "0014_subscriptions",
 )
-)
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""
 LOCK = 0x5375676172
