@@ -52,6 +52,11 @@ class Folded(Generic[R]):
             self.events = [(version, event) for version, event in self.events if version > row.version]
         self._fold()
 
+    def forget_history(self) -> None:
+        """Keeps what everything adds up to and none of the events that did; an earlier one that comes late is not taken."""
+        if self.events:
+            self.base, self.base_version, self.events = self.row, self.events[-1][0], []
+
     def _fold(self) -> None:
         self.row = self.base
         for version, event in self.events:

@@ -15,6 +15,9 @@ from actors.media.commands import SERVICE as MEDIA
 from actors.media.shard import MediaService
 from actors.messages.commands import SERVICE as MESSAGES
 from actors.messages.shard import MessageService
+from actors.messages.standing import Standing
+from actors.moderation.commands import SERVICE as MODERATION
+from actors.moderation.shard import ModerationService
 from actors.posts.commands import SERVICE as POSTS
 from actors.posts.shard import PostService
 from actors.sessions.commands import SERVICE as SESSIONS
@@ -62,7 +65,8 @@ def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
     if kind == "messages":
         shards = shards_of(settings.log.partitions, settings.plan.message_actors, slot)
         return {MESSAGES: MessageService(
-            settings=settings, shards=shards, appender=appender, loader=loader, die=die, tell=Publisher(settings).publish
+            settings=settings, shards=shards, appender=appender, loader=loader, die=die, tell=Publisher(settings).publish,
+            away=Standing(settings).away,
         )}
     if kind == "commerce":
         shards = shards_of(settings.log.partitions, settings.plan.commerce_actors, slot)
@@ -76,12 +80,14 @@ def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
             ACCOUNTS: AccountService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
             IDENTITIES: IdentityService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
             SESSIONS: SessionService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
+            MODERATION: ModerationService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
             IMPRESSIONS: ImpressionService(settings=settings, appender=appender, die=die),
             USERS: UserService(settings=settings, shards=shards, appender=appender, loader=loader, die=die),
         }
         if not settings.plan.message_actors:
             hosted[MESSAGES] = MessageService(
-                settings=settings, shards=shards, appender=appender, loader=loader, die=die, tell=Publisher(settings).publish
+                settings=settings, shards=shards, appender=appender, loader=loader, die=die, tell=Publisher(settings).publish,
+                away=Standing(settings).away,
             )
         if not settings.plan.commerce_actors:
             hosted |= {

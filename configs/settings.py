@@ -81,6 +81,8 @@ class Limits(_Group):
     mails_per_address_an_hour: int = Field(60, ge=1, description="such requests from one client address")
     codes_per_account_a_minute: int = Field(5, ge=1, description="second-factor codes tried for one account in a minute")
     tokens_per_address_a_minute: int = Field(60, ge=1, description="mailed tokens presented from one client address")
+    removal_requests_per_address_an_hour: int = Field(20, ge=1, description="requests to remove an intimate image from one client address")
+    removal_requests_a_minute: int = Field(300, ge=1, description="such requests from everywhere; past it 429")
     requests_per_user_a_second: int = Field(50, ge=1, description="requests of one person in a second, per replica")
     messages_per_conversation_a_minute: int = Field(60, ge=1, description="messages of one person in one conversation in a minute")
     messages_per_user_a_minute: int = Field(120, ge=1, description="messages of one person in a minute, counted by each actor that hosts conversations")
@@ -218,6 +220,16 @@ class Push(_Group):
         return self
 
 
+class Assurance(_Group):
+    """Who checks that people are adults; only its results are kept."""
+
+    url: str = Field("", description="base URL of the service; empty: an embedded stand-in (production refuses to start)")
+    provider: str = Field("local", description="what its results are recorded under")
+    callback_key: SecretStr = Field(SecretStr(""), description="bearer token for it and key of its signed results; empty: made by launch")
+    callback_base: str = Field("", description="URL under which it reaches the API; empty: the API's own port on loopback")
+    timeout_s: float = Field(5.0, gt=0, le=10, description="seconds it has to answer")
+
+
 class Media(_Group):
     """Uploads, where they are stored, and how they are processed."""
 
@@ -328,6 +340,7 @@ class Settings(BaseSettings):
     ranking: Ranking = Ranking()
     push: Push = Push()
     payments: Payments = Payments()
+    assurance: Assurance = Assurance()
     media: Media = Media()
 
     @classmethod
@@ -360,6 +373,9 @@ class Settings(BaseSettings):
                     ("SUGAR_AUTH__SIGNING_KEY_PEM", self.auth.signing_key_pem.get_secret_value()),
                     ("SUGAR_AUTH__REFRESH_KEY", self.auth.refresh_key.get_secret_value()),
                     ("SUGAR_AUTH__IMPRESSION_KEY", self.auth.impression_key.get_secret_value()),
+                    ("SUGAR_ASSURANCE__URL", self.assurance.url),
+                    ("SUGAR_ASSURANCE__CALLBACK_KEY", self.assurance.callback_key.get_secret_value()),
+                    ("SUGAR_ASSURANCE__CALLBACK_BASE", self.assurance.callback_base),
                     ("SUGAR_MEDIA__S3_ENDPOINT", self.media.s3_endpoint),
                     ("SUGAR_MEDIA__S3_ACCESS_KEY_ID", self.media.s3_access_key_id),
                     ("SUGAR_MEDIA__S3_SECRET_ACCESS_KEY", self.media.s3_secret_access_key.get_secret_value()),

@@ -34,19 +34,26 @@ from serve_apps.messaging.routes import router as messaging
 from serve_apps.messaging.send import SEND
 from serve_apps.messaging.sync import router as sync
 from serve_apps.messaging.tickets import router as tickets
+from serve_apps.moderation.asking import router as asking
+from serve_apps.moderation.deciding import router as deciding
+from serve_apps.moderation.viewing import router as viewing
 from serve_apps.notifications.devices import router as devices
 from serve_apps.notifications.preferences import router as notification_preferences
 from serve_apps.notifications.routes import router as notifications
 from serve_apps.ops.routes import router as ops
 from serve_apps.payments.webhooks import router as webhooks
 from serve_apps.problems import Answer, FieldProblem, ProblemDocument, problem
+from serve_apps.users.adults import router as adults
 from serve_apps.users.blocking import router as blocking
+from serve_apps.users.leaving import router as leaving
+from serve_apps.users.reporting import router as reporting
 from serve_apps.users.routes import router as users
 
 PREFIX: Final = "/api/v1"
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     auth, oauth, second_factor, passkeys, passwords, sessions,
-    users, blocking,
+    users, blocking, reporting, adults, leaving,
+    viewing, deciding, asking,
     matching, explanations, seen,
     messaging, sync, tickets,
     notifications, devices, notification_preferences,

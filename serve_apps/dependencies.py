@@ -15,11 +15,13 @@ from actors.identities.client import IdentitiesClient
 from actors.impressions.client import ImpressionsClient
 from actors.media.client import MediaClient
 from actors.messages.client import ConversationsClient
+from actors.moderation.client import ModerationClient
 from actors.sessions.client import SessionsClient
 from actors.sessions.revocations import Revocations
 from actors.swipes.client import SwipesClient
 from actors.users.client import UsersClient
 from actors.webhooks.client import WebhooksClient
+from cluster.connections.assurance import AgeAssurance, assurance
 from cluster.connections.media.store import MediaStore, media_store
 from cluster.connections.payments import Providers
 from cluster.connections.reading import Reads, Warming
@@ -62,6 +64,9 @@ class Loader(Protocol):
     def warm_messages(self, pages: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
     def warm_media(self, media_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+    def warm_moderation(self, pages: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
+    def addresses(self, user_ids: Sequence[str]) -> Awaitable[Mapping[str, str]]: ...
 
 
 @dataclass(slots=True)
@@ -79,6 +84,8 @@ class Dependencies:
     warm_conversations: Warming
     warm_messages: Warming
     warm_media: Warming
+    warm_moderation: Warming
+    loader: Loader
     pool: TracedPool
     accounts: AccountsClient
     identities: IdentitiesClient
@@ -89,6 +96,8 @@ class Dependencies:
     swipes: SwipesClient
     cards: CardsClient
     conversations: ConversationsClient
+    moderation: ModerationClient
+    assurance: AgeAssurance | None
     reading: Conversations
     media: MediaClient
     media_records: MediaRecords
@@ -145,6 +154,8 @@ class Dependencies:
             warm_conversations=warm_conversations,
             warm_messages=warm_messages,
             warm_media=warm_media,
+            warm_moderation=Warming(loader.warm_moderation),
+            loader=loader,
             pool=pool,
             accounts=accounts,
             identities=IdentitiesClient(pool),
@@ -155,6 +166,8 @@ class Dependencies:
             swipes=swipes,
             cards=cards,
             conversations=ConversationsClient(pool),
+            moderation=ModerationClient(pool),
+            assurance=assurance(settings),
             reading=Conversations(reads, people, warm_conversations, warm_messages),
             media=MediaClient(pool),
             media_records=MediaRecords(reads, warm_media),
@@ -198,6 +211,7 @@ class Dependencies:
         for warming in (
             self.warm_people, self.warm_addresses, self.warm_sessions, self.warm_conversations, self.warm_messages,
             self.warm_media,
+            self.warm_moderation,
         ):
             await warming.close()
         await self.providers.close()

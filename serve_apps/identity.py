@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from time import time
 from typing import Annotated, Final
 
@@ -10,6 +12,8 @@ from fastapi.security import HTTPBearer
 
 from configs.contracts.access_tokens import Identity
 from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.events import PermissionRole
+from configs.contracts.moderation import RANKS
 from serve_apps.dependencies import Dependencies
 from serve_apps.problems import Refused
 
@@ -74,6 +78,38 @@ async def _recent(person: Annotated[Identity, Depends(_person)]) -> Identity:
     return person
 
 
+@dataclass(frozen=True, slots=True)
+class Staff:
+    """Who acts for the platform: a moderator or administrator, or an operator's tool with a service token."""
+
+    name: str
+    """``person:`` and an id, or ``service:`` and a name; goes into the audit log."""
+    person_id: str | None
+    role: PermissionRole
+
+
+def _staff(least: PermissionRole) -> Callable[..., Awaitable[Staff]]:
+    """The one check of ``permissionRole``: refuses everybody below ``least``."""
+
+    async def check(
+        request: Request, _: Annotated[object, Depends(_PERSON_TOKEN)], __: Annotated[object, Depends(_SERVICE_TOKEN)]
+    ) -> Staff:
+        dependencies, header = dependencies_of(request), _header(request)
+        service = dependencies.tokens.verify_service(bearer_of(header))
+        if service is not None:
+            return Staff(f"service:{service}", None, "admin")
+        person = admit(dependencies, header)
+        role: PermissionRole = person.permission_role if person.permission_role in RANKS else "user"
+        if RANKS[role] < RANKS[least]:
+            raise Refused("forbidden")
+        return Staff(f"person:{person.user_id}", person.user_id, role)
+
+    return check
+
+
+Moderator = Annotated[Staff, Depends(_staff("moderator"))]
+Admin = Annotated[Staff, Depends(_staff("admin"))]
+"""Raise Refused: nobody, revoked, or a lower ``permissionRole``. An operator's service token counts as an administrator."""
 Deps = Annotated[Dependencies, Depends(dependencies_of)]
 Person = Annotated[Identity, Depends(_person)]
 RecentSignIn = Annotated[Identity, Depends(_recent)]

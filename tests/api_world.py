@@ -20,6 +20,8 @@ from actors.hosts import COMMERCE
 from actors.identities.shard import IdentityService
 from actors.impressions.shard import ImpressionService
 from actors.messages.shard import MessageService
+from actors.messages.standing import Standing
+from actors.moderation.shard import ModerationService
 from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, ShardHost
 from actors.sharding.service import shards_of
@@ -70,7 +72,7 @@ class NoRows:
     async def _none(self, keys: Sequence[str]) -> Mapping[str, Any]:
         return {}
 
-    albums = accounts = identities = sessions = idempotency = conversations = posts = _none
+    albums = accounts = identities = sessions = idempotency = conversations = posts = cases = addresses = _none
     shops = offers = subscribers = subscription_requests = _none
 
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
@@ -111,6 +113,8 @@ class NoRows:
 
     async def warm_homes(self, user_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(user_ids)
+    async def warm_moderation(self, pages: Sequence[str]) -> Sequence[str]:
+        return self._warm(pages)
 
     def _warm(self, keys: Sequence[str]) -> Sequence[str]:
         if not self.answers:
@@ -140,6 +144,7 @@ class Shards:
         self.hosts: dict[str, ShardHost] = {}
         self._appenders: dict[str, LogAppender] = {}
         self.publisher = Publisher(settings)
+        self.standing = Standing(settings)
         plan = settings.plan
         for kind, slots in (("identity", plan.identity_actors), ("swipes", plan.swipe_actors), ("cards", plan.card_actors)):
             for slot in range(slots):
@@ -159,10 +164,11 @@ class Shards:
         shards = shards_of(self.settings.log.partitions, self.settings.plan.identity_actors, slot)
         kinds: tuple[tuple[str, Any], ...] = (
             ("accounts", AccountService), ("identities", IdentityService), ("sessions", SessionService), ("users", UserService),
+            ("moderation", ModerationService),
         )
         kinds += tuple(COMMERCE.items())
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
-        messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, **common)
+        messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, away=self.standing.away, **common)
         return {"impressions": impressions, "messages": messages} | {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}
 
     def handle(self, name: str) -> RemoteActor:
@@ -176,6 +182,7 @@ class Shards:
     async def close(self) -> None:
         await asyncio.gather(*(host.close() for host in self.hosts.values()))
         await self.publisher.close()
+        await self.standing.close()
         for appender in self._appenders.values():
             appender.close()
 

@@ -28,13 +28,27 @@ from configs.contracts.loading import (
     SubscriptionRequestRow,
     SwipeRows,
 )
+from configs.contracts.moderation import CaseRow
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.read_model import Operation
 from configs.contracts.subscriptions import Subscriber
 from configs.contracts.tiers import Offer, Shop
 from configs.settings import Settings, load_settings
 from writers.connections import Connection
-from writers.loads import cards, content, home, identity, log, media, messages, ranking, subscriptions, swipes, tiers
+from writers.loads import (
+    cards,
+    content,
+    home,
+    identity,
+    log,
+    media,
+    messages,
+    moderation,
+    ranking,
+    subscriptions,
+    swipes,
+    tiers,
+)
 from writers.loads.read_model import address_operations, people_operations
 from writers.loads.reader import RowReader
 
@@ -44,6 +58,7 @@ METHODS: Final = (
     "conversations", "ordinals", "older_requests", "sent", "warm_conversations", "warm_messages",
     "posts", "warm_posts", "warm_homes", "albums", "warm_media",
     "shops", "offers", "subscribers", "subscription_requests",
+    "cases", "addresses", "warm_moderation",
 )
 OPERATIONS_A_TRIP: Final = 2_000
 PEOPLE_A_PAGE: Final = 50_000
@@ -118,6 +133,15 @@ class Loader:
 
     async def ranking(self) -> RankingConfiguration:
         return await self._reader.rows(ranking.present)
+
+    async def cases(self, target_ids: Sequence[str]) -> Mapping[str, CaseRow]:
+        return await self._reader.rows(lambda conn: moderation.cases(conn, target_ids))
+
+    async def addresses(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        return await self._reader.rows(lambda conn: moderation.addresses(conn, user_ids))
+
+    async def warm_moderation(self, pages: Sequence[str]) -> Sequence[str]:
+        return await self._warm(*await self._reader.fresh(lambda conn: moderation.views(conn, pages)))
 
     async def warm_people(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._warm(*await self._reader.rows(lambda conn: people_operations(conn, user_ids)))

@@ -18,6 +18,7 @@ from configs.contracts.read_model import REVOKED
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.days import keep_days
+from writers.sinks.erasures import sweep
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +60,7 @@ def prune(settings: Settings) -> dict[str, int]:
             "idempotency_keys": _delete(conn, KEYS), "dead_letters": _delete(conn, LETTERS),
             "devices": _delete(conn, DEVICES),
             "mails": _delete(conn, MAILS),
+            "erased_late": _swept(conn),
             "impressions": keep_days(conn, settings.ranking.impressions_days, datetime.now(UTC)),
         }
     try:
@@ -68,6 +70,11 @@ def prune(settings: Settings) -> dict[str, int]:
     except (RedisError, OSError) as error:
         raise DependencyUnavailable("Redis does not answer", kind=type(error).__name__) from error
     return removed
+
+
+def _swept(conn: Connection) -> int:
+    with conn.transaction(), conn.cursor() as cur:
+        return sweep(cur)
 
 
 def _delete(conn: Connection, statement: str) -> int:

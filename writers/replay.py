@@ -15,7 +15,7 @@ from configs.settings import Settings
 from writers.appending import ThreadAppender
 from writers.commit import RECORD_ERRORS, write_facts
 from writers.connections import Connection, open_rows
-from writers.consumers.derive import follows, known_of
+from writers.consumers.derive import Keys, follows, known_of
 from writers.dead_letters import DeadLetter, describe_error, show_letter
 from writers.projections.operations import changes_of
 from writers.records import Fact, decode_all
@@ -70,13 +70,13 @@ def _follow_up(
     settings: Settings, conn: Connection, appender: ThreadAppender, letter: DeadLetter, facts: Sequence[Fact]
 ) -> None:
     """What ``derive`` and the projections left out when the record was refused."""
-    key = bytes.fromhex(settings.auth.refresh_key.get_secret_value())
+    keys = Keys.of(settings)
     known = known_of(conn, facts)
     headers = tuple((name, value) for name, value in letter.headers if value is not None)
     appender.append([
         Record(topic.name, partition_of(event.key, settings.log.partitions), event.key, encode(event), headers)
         for fact in facts
-        for topic, event in follows(fact.event, fact.version, known, key)
+        for topic, event in follows(fact.event, fact.version, known, keys)
     ])
     if not facts:
         return

@@ -16,6 +16,7 @@ from actors.accounts.commands import (
     EndSessions,
     Factors,
     GetFactors,
+    GrantRole,
     IdempotencyConflict,
     Incomplete,
     Joined,
@@ -29,6 +30,7 @@ from actors.accounts.commands import (
     ResetPassword,
     SessionStands,
     SetPassword,
+    SetStanding,
     SignedIn,
     SignIn,
     TokenInvalid,
@@ -101,9 +103,17 @@ class AccountsClient:
         """Adds or removes a way to sign in; NotSignedIn: refused as the command says."""
         return cast(Factors | NotSignedIn, await self._ask(command))
 
-    async def stands(self, command: CheckSession) -> bool:
+    async def grant_role(self, command: GrantRole) -> AccountChanged | NotSignedIn:
+        """NotSignedIn: nobody active holds the address. ``version`` 0: they have the role already."""
+        return cast(AccountChanged | NotSignedIn, await self._ask(command))
+
+    async def set_standing(self, command: SetStanding) -> AccountChanged | NotSignedIn:
+        """``version``: sessions from before it have ended, unless the standing is active."""
+        return cast(AccountChanged | NotSignedIn, await self._ask(command))
+
+    async def stands(self, command: CheckSession) -> SessionStands:
         """Whether a session has survived everything that ends all sessions of an account."""
-        return cast(SessionStands, await self._ask(command)).stands
+        return cast(SessionStands, await self._ask(command))
 
     async def _ask(self, command: Any, traceparent: str | None = None) -> Any:
         shard = self._pool.shard_of(command.email_hash)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from actors.idempotency import IdempotencyConflict
 from configs.contracts.accounts import Passkey, Totp
-from configs.contracts.events import ProviderIdentity, Role
+from configs.contracts.events import PermissionRole, ProviderIdentity, Role, Standing
 
 __all__ = [
     "SERVICE",
@@ -23,6 +23,7 @@ __all__ = [
     "EndSessions",
     "Factors",
     "GetFactors",
+    "GrantRole",
     "IdempotencyConflict",
     "Incomplete",
     "JoinIdentity",
@@ -37,6 +38,7 @@ __all__ = [
     "ResetPassword",
     "SessionStands",
     "SetPassword",
+    "SetStanding",
     "SignIn",
     "SignedIn",
     "TokenInvalid",
@@ -143,6 +145,30 @@ class EndSessions:
     email_hash: str
     user_id: str
     kept_family_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrantRole:
+    """Give whoever holds the address a ``permissionRole``; it ends their sessions. Having it already changes nothing."""
+
+    email_hash: str
+    role: PermissionRole
+    granted_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetStanding:
+    """Carry out a decision, or an erasure, on an account. ``event_id`` is derived from it, as ``derive`` does too.
+
+    One with no higher number than was carried out changes nothing.
+    """
+
+    email_hash: str
+    user_id: str
+    status: Standing
+    number: int
+    cause_id: str
+    event_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +334,7 @@ class SignedIn:
     sessions_from: int
     second_factor: bool = False
     """A code is needed first."""
+    permission_role: PermissionRole = "user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +373,7 @@ class Factors:
 
 @dataclass(frozen=True, slots=True)
 class SessionStands:
-    """Whether the session is still one."""
+    """Whether the session is still one, and what its account may do by now."""
 
     stands: bool
+    permission_role: PermissionRole = "user"

@@ -83,7 +83,7 @@ def _use_code(command: UseCode, row: AccountRow, now: datetime) -> FactorDecisio
     return SecondFactorUsed(
         user_id=row.user_id, email_hash=row.email_hash, challenge_id=command.challenge.challenge_id,
         challenge_until=command.challenge.until, step=command.step, recovery_hash=command.recovery_hash,
-    ), SignedIn(row.user_id, row.sessions_from)
+    ), SignedIn(row.user_id, row.sessions_from, permission_role=row.permission_role)
 
 
 def _add_passkey(command: AddPasskey, row: AccountRow, now: datetime) -> FactorDecision:
@@ -110,4 +110,4 @@ def _use_passkey(command: UsePasskey, row: AccountRow, now: datetime) -> FactorD
         user_id=row.user_id, email_hash=row.email_hash, credential_id=command.credential_id,
         sign_count=command.sign_count, challenge_id=command.challenge.challenge_id,
         challenge_until=command.challenge.until,
-    ), SignedIn(row.user_id, row.sessions_from)
+    ), SignedIn(row.user_id, row.sessions_from, permission_role=row.permission_role)

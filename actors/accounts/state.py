@@ -19,6 +19,7 @@ from actors.accounts.commands import (
     CheckSession,
     EndSessions,
     Factors,
+    GrantRole,
     IdempotencyConflict,
     Incomplete,
     Joined,
@@ -32,6 +33,7 @@ from actors.accounts.commands import (
     ResetPassword,
     SessionStands,
     SetPassword,
+    SetStanding,
     SignedIn,
     SignIn,
     TokenInvalid,
@@ -54,7 +56,9 @@ from configs.contracts.events import (
     PasswordRehashed,
     PasswordSet,
     Payload,
+    RoleGranted,
     SessionsEnded,
+    StandingSet,
 )
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.loading import IdempotencyRow
@@ -64,7 +68,8 @@ SCOPE = "register"
 KEPT_REGISTRATIONS: Final = 4
 
 AccountCommand = (
-    Register | JoinIdentity | Rehash | RequestToken | VerifyAddress | ResetPassword | SetPassword | EndSessions | SignIn | CheckSession
+    Register | JoinIdentity | Rehash | RequestToken | VerifyAddress | ResetPassword | SetPassword | EndSessions | GrantRole | SetStanding
+    | SignIn | CheckSession
     | FactorCommand
 )
 AccountAnswer = (
@@ -144,8 +149,12 @@ class AccountMemory:
         if isinstance(command, FactorCommand):
             payload, answer = decide_factor(command, row, now)
             return _answer(answer) if payload is None else _decided(payload, now, lambda version: answer)
+        if isinstance(command, GrantRole):
+            return _grant_role(command, row, now)
         if row is None or row.user_id != command.user_id:
             return _answer(_refusal(command))
+        if isinstance(command, SetStanding):
+            return _set_standing(command, row, now)
         if isinstance(command, Rehash):
             if row.password_hash != command.stored:
                 return _answer(Rehashed(0))
@@ -162,11 +171,12 @@ class AccountMemory:
             return _decided(ended, now, lambda version: _changed(row, version))
         if isinstance(command, SignIn):
             return _answer(_sign_in(command, row))
-        return _answer(SessionStands(row.admits(command.user_id, command.sessions_from, command.family_id)))
+        stands = row.admits(command.user_id, command.sessions_from, command.family_id)
+        return _answer(SessionStands(stands, row.permission_role))
 
     def _register(self, command: Register, account: Account, now: datetime) -> Decision[AccountAnswer]:
         confirming = command.verification_expires_at
-        if account.row is not None:
+        if account.row is not None and not account.row.vacant:
             repeated = _repeated(command, account, account.row, now)
             if confirming is None:
                 return _answer(repeated)
@@ -207,6 +217,8 @@ class AccountMemory:
             return
         account = self._accounts.use(payload.email_hash)
         account.take(event, version)
+        if account.row is not None and account.row.vacant:
+            account.forget_history()
         if isinstance(payload, AccountRegistered):
             account.registered(payload, version)
         if isinstance(payload, AccountRegistered) and payload.idempotency_key is not None:
@@ -280,8 +292,31 @@ def _set_password(command: SetPassword, row: AccountRow, now: datetime) -> Decis
     return _decided(password, now, lambda version: AccountChanged(row.user_id, command.password_hash, verified, version))
 
 
+def _grant_role(command: GrantRole, row: AccountRow | None, now: datetime) -> Decision[AccountAnswer]:
+    if row is None or row.status != "active":
+        return _answer(NotSignedIn())
+    if row.permission_role == command.role:
+        return _answer(_changed(row, 0))
+    granted = RoleGranted(
+        user_id=row.user_id, email_hash=row.email_hash, role=command.role, granted_by=command.granted_by
+    )
+    return _decided(granted, now, lambda version: _changed(row, version))
+
+
+def _set_standing(command: SetStanding, row: AccountRow, now: datetime) -> Decision[AccountAnswer]:
+    if command.number <= row.standing_number:
+        return _answer(_changed(row, row.sessions_from))
+    standing = StandingSet(
+        user_id=row.user_id, email_hash=row.email_hash, status=command.status, number=command.number,
+        cause_id=command.cause_id,
+    )
+    return _decided(standing, now, lambda version: _changed(row, version), event_id=command.event_id)
+
+
 def _join(command: JoinIdentity, row: AccountRow | None, now: datetime) -> Decision[AccountAnswer]:
     """Links a confirmed account; registers a new person, also in place of an account that nobody confirmed."""
+    if row is not None and row.vacant:
+        row = None
     hashed = hash_of(command.identity)
     if row is not None and row.verified_at is not None:
         linked_by = dict(row.security.identities).get(hashed)
@@ -318,7 +353,9 @@ def _sign_in(command: SignIn, row: AccountRow) -> AccountAnswer:
 
 
 def _admitted(row: AccountRow) -> SignedIn:
-    return SignedIn(row.user_id, row.sessions_from, second_factor=row.security.totp is not None)
+    return SignedIn(
+        row.user_id, row.sessions_from, second_factor=row.security.totp is not None, permission_role=row.permission_role
+    )
 
 
 def _refusal(command: AccountCommand) -> AccountAnswer:

@@ -12,11 +12,14 @@ from actors.cards.blocks import Blocks, grown
 from actors.cards.identities import UNKNOWN, Identities, split_ids
 from actors.cards.nearby import Nearby
 from configs.contracts.events import (
+    AgeAssessed,
     Event,
     LocationChanged,
     PreferencesChanged,
     ProfileChanged,
+    StandingChanged,
     UserCreated,
+    UserErased,
     WasActive,
 )
 from configs.contracts.loading import UNKNOWN_ROLE, PackedIds, PeopleRows
@@ -30,6 +33,7 @@ ELSEWHERE: Final = 0
 """The group of people without a location and of those in other actors' cells: known, never answered."""
 DEFAULT_AGES: Final = (18, 99)
 DEFAULT_DISTANCE_KM: Final = 50
+CHANGES: Final = (ProfileChanged, PreferencesChanged, LocationChanged, WasActive, AgeAssessed, StandingChanged)
 
 
 def slot_of(cell: int, actors: int) -> int:
@@ -115,7 +119,9 @@ class Everybody:
         try:
             if isinstance(payload, UserCreated):
                 self._created(payload)
-            elif isinstance(payload, (ProfileChanged, PreferencesChanged, LocationChanged, WasActive)):
+            elif isinstance(payload, UserErased):
+                self._erased(self._known(payload.user_id))
+            elif isinstance(payload, CHANGES):
                 person = self._known(payload.user_id)
                 if version > self._versions[person]:
                     if self._updated(person, payload):
@@ -134,6 +140,15 @@ class Everybody:
             blocks.words[row] = candidates.pack_word(birth_day, *preferences)
             blocks.flags[row] = candidates.with_role(flags, role)
 
+    def _erased(self, person: int) -> None:
+        """Forgets what is known of somebody; nothing that comes later counts."""
+        self._place(person, ELSEWHERE)
+        row = self._blocks.row_of[person]
+        self._blocks.words[row] = candidates.pack_word(0, *DEFAULT_AGES, DEFAULT_DISTANCE_KM)
+        self._blocks.flags[row] = candidates.pack_flags(None, 0, 0, 0, discoverable=False, verified=False)
+        self._blocks.active_s[row] = 0
+        self._versions[person] = self._match_versions[person] = np.iinfo(np.uint64).max
+
     def _updated(self, person: int, payload: Any) -> bool:
         """Applies a change; whether it named a field of ``read_model.MATCH_FIELDS``."""
         blocks, row = self._blocks, self._blocks.row_of[person]
@@ -145,6 +160,13 @@ class Everybody:
             blocks.active_s[row] = max(int(blocks.active_s[row]), seconds)
             return False
         flags = int(blocks.flags[row])
+        if isinstance(payload, AgeAssessed):
+            blocks.flags[row] = _with(flags, candidates.UNVERIFIED, payload.status != "verified")
+            return False
+        if isinstance(payload, StandingChanged):
+            # Whoever asked not to be shown is still left out when cards are served.
+            blocks.flags[row] = _with(flags, candidates.HIDDEN, payload.status != "active")
+            return True
         if isinstance(payload, ProfileChanged):
             if payload.gender is None:
                 return False
@@ -160,7 +182,7 @@ class Everybody:
         if payload.genders is not None:
             flags = candidates.with_genders_accepted(flags, gender_mask(payload.genders))
         if payload.discoverable is not None:
-            flags = flags & ~candidates.HIDDEN | (0 if payload.discoverable else candidates.HIDDEN)
+            flags = _with(flags, candidates.HIDDEN, not payload.discoverable)
         blocks.flags[row] = flags
         return any(
             value is not None for value in (*sent, payload.roles, payload.genders, payload.discoverable)
@@ -207,6 +229,10 @@ class Everybody:
             self.nearby.add(latitude, longitude)
             group = self._groups[cell] = self._blocks.add_group(cell)
         return group
+
+
+def _with(flags: int, bit: int, on: bool) -> int:
+    return flags | bit if on else flags & ~bit
 
 
 def id_number(user_id: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -49,11 +49,18 @@ TOPICS = (MESSAGING_MESSAGE_SENT.name, MESSAGING_MESSAGE_READ.name, MATCHING_MAT
 """A conversation has the id of its match, so all that concerns it stands in one partition number of each."""
 _BARRIER = b'"type":"barrier"'
 
+Away = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
+"""Who of some people is not active."""
 MakeTail = Callable[[Sequence[Feed], Callable[[], str]], LogTail]
 
 
 def _request(command: SendMessage) -> tuple[str, str, str]:
     return command.conversation_id, command.sender_id, command.client_message_id
+
+
+async def _nobody(user_ids: Sequence[str]) -> frozenset[str]:
+    """For shards without a read model: tests, tools."""
+    return frozenset()
 
 
 def _tell_nobody(channel: str, frame: bytes) -> None:
@@ -69,7 +76,7 @@ class MessageService:
     def __init__(
         self, *, settings: Settings, shards: Sequence[int], appender: Appender, loader: RowLoader,
         die: Callable[[str], None], tell: Callable[[str, bytes], None] = _tell_nobody,
-        clock: Callable[[], datetime] = utc_now, tail: MakeTail | None = None,
+        clock: Callable[[], datetime] = utc_now, tail: MakeTail | None = None, away: Away = _nobody,
     ) -> None:
         """``tell(channel, frame)`` reaches sockets, soon or never; it is called after what is told is durable."""
         async def load_rows(keys: Sequence[str]) -> Mapping[str, object]:
@@ -82,6 +89,7 @@ class MessageService:
         self._name = f"{SERVICE}-{self._shards[0] if self._shards else 'none'}"
         self._partitions = settings.log.partitions
         self._tell = tell
+        self._away = away
         self._appender = appender
         self._loader = loader
         self._die = die
@@ -135,8 +143,17 @@ class MessageService:
 
         A shard that died between the log and telling is made good for by whoever repeats the request.
         """
-        await self._present([command.conversation_id for command in commands])
-        answers = await self.group.record(await self._looked_up(commands))
+        names = [command.conversation_id for command in commands]
+        await self._present(names)
+        try:
+            closed = await self._closed(names)
+        except (DependencyUnavailable, ShardUnavailable) as error:
+            return [error] * len(commands)
+        kept = [command for command in commands if command.conversation_id not in closed]
+        recorded = iter(await self.group.record(await self._looked_up(kept)))
+        answers: list[Answer | PlatformError] = [
+            NoConversation() if name in closed else next(recorded) for name in names
+        ]
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, Sent):
                 self._tell_all(message_told(
@@ -220,6 +237,15 @@ class MessageService:
     def _tell_all(self, publications: Sequence[Publication]) -> None:
         for channel, frame in publications:
             self._tell(channel, frame)
+
+    async def _closed(self, names: Sequence[str]) -> set[str]:
+        """The conversations of which a member is not active. Raises ShardUnavailable, DependencyUnavailable."""
+        await self.group.ensure_loaded(names)
+        members = {name: found for name in set(names) if (found := self.memory.active_members(name)) is not None}
+        if not members:
+            return set()
+        away = await self._away(sorted({person for both in members.values() for person in both}))
+        return {name for name, both in members.items() if not away.isdisjoint(both)} if away else set()
 
     async def _present(self, names: Sequence[str]) -> None:
         """Looks again for conversations that were not there: whoever was notified of a match finds it in rows, while the

@@ -25,6 +25,7 @@ ACTOR_OF_SERVICE = {
     "identities": "identity",
     "sessions": "identity",
     "users": "identity",
+    "moderation": "identity",
     "impressions": "identity",
     "messages": "messages",
     "posts": "commerce",

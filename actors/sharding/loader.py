@@ -25,6 +25,7 @@ from configs.contracts.loading import (
     SubscriptionRequestRow,
     SwipeRows,
 )
+from configs.contracts.moderation import CaseRow
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.subscriptions import Subscriber
 from configs.contracts.tiers import Offer, Shop
@@ -134,6 +135,15 @@ class LoaderClient:
 
     async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_addresses", list(email_hashes))  # type: ignore[no-any-return]
+
+    async def cases(self, target_ids: Sequence[str]) -> Mapping[str, CaseRow]:
+        return await self._call("cases", list(target_ids))  # type: ignore[no-any-return]
+
+    async def addresses(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        return await self._call("addresses", list(user_ids))  # type: ignore[no-any-return]
+
+    async def warm_moderation(self, pages: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_moderation", list(pages))  # type: ignore[no-any-return]
 
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_sessions", list(user_ids))  # type: ignore[no-any-return]

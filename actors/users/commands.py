@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from actors.idempotency import IdempotencyConflict
 from configs.contracts.events import (
+    AgeAssessed,
     CommentDeleted,
+    ConsentChanged,
     ContentCommented,
     ContentLiked,
     ContentUnliked,
@@ -40,6 +42,8 @@ RecordPayload = (
     | UserBlocked
     | UserUnblocked
     | UserReported
+    | AgeAssessed
+    | ConsentChanged
     | NotificationSent
     | NotificationRead
     | NotificationsRead

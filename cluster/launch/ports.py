@@ -11,7 +11,7 @@ from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
 
 SINGLE = (
-    "postgres", "valkey", "broker", "mailbox", "media_store", "payments", "gcs", "node_manager", "object_manager", "runtime_env_agent", "dashboard_agent",
+    "postgres", "valkey", "broker", "mailbox", "media_store", "payments", "assurance", "gcs", "node_manager", "object_manager", "runtime_env_agent", "dashboard_agent",
     "dashboard_agent_grpc", "metrics_export", "haproxy_stats", "haproxy_metrics", "fallback_http", "fallback_grpc",
 )
 REPLICA_PORTS = 64

@@ -30,6 +30,7 @@ MAKERS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("auth", "impression_key", _symmetric_key),
     ("auth", "account_key", _symmetric_key),
     ("media", "url_key", _symmetric_key),
+    ("assurance", "callback_key", _symmetric_key),
 )
 """(group of settings, key, what makes one); a key's file has its name."""
 

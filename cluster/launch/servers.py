@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from cluster.connections.media.local import media_dir
+from cluster.embedded.assurance import EmbeddedAssurance
 from cluster.embedded.broker import EmbeddedBroker
 from cluster.embedded.mailbox import EmbeddedMailbox
 from cluster.embedded.media_store import EmbeddedMediaStore
@@ -22,7 +23,7 @@ from configs.settings import Settings
 WEBHOOKS = "/api/v1/payments/webhooks/stripe"
 Server = (
     EmbeddedPostgres | EmbeddedValkey | EmbeddedBroker | KafkaCluster | EmbeddedMailbox | EmbeddedMediaStore
-    | EmbeddedSandboxProvider
+    | EmbeddedSandboxProvider | EmbeddedAssurance
 )
 
 
@@ -41,6 +42,7 @@ class EmbeddedServers:
         self.mailbox: EmbeddedMailbox | None = None
         self.media_store: EmbeddedMediaStore | None = None
         self.payments: EmbeddedSandboxProvider | None = None
+        self.assurance: EmbeddedAssurance | None = None
         if not settings.database_url.get_secret_value():
             self.postgres = EmbeddedPostgres(data / "postgres", run, port=ports.get("postgres", 0))
         if not settings.redis_url.get_secret_value():
@@ -65,6 +67,10 @@ class EmbeddedServers:
                 secret=settings.payments.stripe_webhook_secrets[0].get_secret_value(),
                 webhook_url=f"http://{LOOPBACK}:{settings.port}{WEBHOOKS}", port=ports.get("payments", 0),
             )
+        if not settings.assurance.url:
+            self.assurance = EmbeddedAssurance(
+                run, settings.assurance.callback_key.get_secret_value(), port=ports.get("assurance", 0)
+            )
 
     def __iter__(self) -> Iterator[tuple[str, Server]]:
         """(name, server) in order of starting."""
@@ -72,6 +78,7 @@ class EmbeddedServers:
             ("postgres", self.postgres), ("valkey", self.valkey), ("broker", self.broker), ("mailbox", self.mailbox),
             ("media_store", self.media_store),
             ("payments", self.payments),
+            ("assurance", self.assurance),
         ):
             if server is not None:
                 yield name, server
@@ -108,6 +115,8 @@ class EmbeddedServers:
             updates["media"] = self._configured.media.model_copy(update={"local_url": self.media_store.url})
         if self.payments is not None:
             updates["payments"] = self._configured.payments.model_copy(update={"stripe_url": self.payments.url})
+        if self.assurance is not None:
+            updates["assurance"] = self._configured.assurance.model_copy(update={"url": self.assurance.url})
         return self._configured.model_copy(update=updates)
 
 

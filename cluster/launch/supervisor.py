@@ -84,7 +84,7 @@ class Supervisor:
         self._step("ending what an earlier run left")
         end_leftovers(self._data)
         # Before choosing ports: what an earlier run left may hold them.
-        for name in ("postgres", "valkey", "broker", "mailbox", "media_store", "payments", "runtime"):
+        for name in ("postgres", "valkey", "broker", "mailbox", "media_store", "payments", "assurance", "runtime"):
             ServerProcess(name, self._run).end_predecessor()
         configured = with_keys(self._configured)
         ports = choose_ports(configured, self._state.ports)

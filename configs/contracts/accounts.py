@@ -21,9 +21,13 @@ from configs.contracts.events import (
     PasskeyUsed,
     PasswordRehashed,
     PasswordSet,
+    PermissionRole,
     ProviderIdentity,
+    RoleGranted,
     SecondFactorUsed,
     SessionsEnded,
+    Standing,
+    StandingSet,
     TotpDisabled,
     TotpEnabled,
 )
@@ -90,13 +94,21 @@ class AccountRow:
     version: int
     email: str = ""
     claimed_at: datetime = LONG_AGO
-    status: str = "active"
+    status: Standing = "active"
     verified_at: datetime | None = None
     sessions_from: int = 0
     """Version of the newest event that ended all sessions; sessions that began under an older one have ended."""
     kept_family: str | None = None
     """The one session that this event spared."""
     security: Security = field(default_factory=Security)
+    permission_role: PermissionRole = "user"
+    standing_number: int = 0
+    """Of the newest standing; see ``StandingSet``."""
+
+    @property
+    def vacant(self) -> bool:
+        """Whether the account was erased, so that the address may be registered anew."""
+        return self.status == "deleted"
 
     def admits(self, user_id: str, sessions_from: int, family_id: str) -> bool:
         """Whether a session of this account, begun when ``sessions_from`` was that, still is one."""
@@ -116,7 +128,9 @@ def after(row: AccountRow | None, event: Event, version: int) -> AccountRow | No
         return _registered(payload, event, version) if isinstance(payload, AccountRegistered) else None
     if version <= row.version:
         return row
-    if isinstance(payload, AccountRegistered) and payload.displaces == row.user_id and row.verified_at is None:
+    if isinstance(payload, AccountRegistered) and (
+        row.vacant or (payload.displaces == row.user_id and row.verified_at is None)
+    ):
         return _registered(payload, event, version)
     changed = row if isinstance(payload, AccountRegistered) or payload.user_id != row.user_id else _changed(
         row, payload, event, version
@@ -165,9 +179,27 @@ def _changed(row: AccountRow, payload: Any, event: Event, version: int) -> Accou
         return replace(row, security=msgspec.structs.replace(security, totp=None))
     if isinstance(payload, SecondFactorUsed | PasskeyAdded | PasskeyUsed | PasskeyRemoved):
         return replace(row, security=_factor_used(security, payload, event))
+    if isinstance(payload, RoleGranted):
+        return replace(row, permission_role=payload.role, sessions_from=version, kept_family=None)
+    if isinstance(payload, StandingSet):
+        return _standing_set(row, payload, version)
     if isinstance(payload, SessionsEnded):
         return replace(row, sessions_from=version, kept_family=payload.kept_family_id)
     return row
+
+
+def _standing_set(row: AccountRow, payload: StandingSet, version: int) -> AccountRow:
+    if payload.number <= row.standing_number:
+        return row
+    changed = replace(row, status=payload.status, standing_number=payload.number)
+    if payload.status == "active":
+        return changed
+    changed = replace(changed, sessions_from=version, kept_family=None)
+    if payload.status != "deleted":
+        return changed
+    return replace(
+        changed, email="", password_hash=None, verified_at=None, security=Security(), permission_role="user"
+    )
 
 
 def _factor_used(

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from configs.contracts.events.base import Verification
+from configs.contracts.events import Verification
 from configs.contracts.read_model import UserRecord
 
 __all__ = [
@@ -54,7 +54,6 @@ class Consent(msgspec.Struct, frozen=True, rename="camel"):
     creator_id: str
     person_id: str
     state: ConsentState
-    changed_at: str
 
 
 def unconsented(creator_id: str, depicted: Iterable[str], consents: Mapping[str, Consent]) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from configs.contracts.conversations import (
     put_message,
 )
 from configs.contracts.events import (
+    AgeAssessed,
+    ConsentChanged,
     LocationChanged,
     MatchEnd,
     NotificationPreferencesChanged,
@@ -28,18 +30,24 @@ from configs.contracts.events import (
     PreferencesChanged,
     ProfileChanged,
     Role,
+    StandingChanged,
     UserBlocked,
+    UserErased,
     UserUnblocked,
     WasActive,
 )
 from configs.contracts.ids import match_id
 from configs.contracts.read_model import (
+    ERASED_VERSION,
     Credential,
     Listing,
     MatchEntry,
     NotificationEntry,
     Operation,
+    erased_fields,
+    forget_person,
     open_person,
+    put_consent,
     put_credential,
     put_entry,
     put_notification,
@@ -88,6 +96,15 @@ def recorded(payload: Payload, version: int) -> tuple[Operation, ...]:
         return (put_record(payload.user_id, place, version),)
     if isinstance(payload, WasActive):
         return (put_record(payload.user_id, {"lastActiveAt": payload.active_at}, version),)
+    if isinstance(payload, AgeAssessed):
+        found = {"verification": payload.status, "verified": payload.status == "verified"}
+        return (put_record(payload.user_id, found, version),)
+    if isinstance(payload, StandingChanged):
+        return (put_record(payload.user_id, {"status": payload.status}, version),)
+    if isinstance(payload, UserErased):
+        return erased(payload.user_id)
+    if isinstance(payload, ConsentChanged):
+        return consented(payload.user_id, payload.creator_id, given=payload.given, version=version)
     if isinstance(payload, UserBlocked | UserUnblocked):
         blocker, other, blocked = payload.user_id, payload.blocked_id, isinstance(payload, UserBlocked)
         return (
@@ -95,6 +112,19 @@ def recorded(payload: Payload, version: int) -> tuple[Operation, ...]:
             put_relation(other, blocker, by_other=True, blocked=blocked, version=version),
         )
     return ()
+
+
+def erased(user_id: str) -> tuple[Operation, ...]:
+    """Nothing of the person is left in the read model but that they are gone, whatever comes late."""
+    return (forget_person(user_id), put_record(user_id, erased_fields(), ERASED_VERSION), open_person(user_id))
+
+
+def consented(person_id: str, creator_id: str, *, given: bool, version: int) -> tuple[Operation, ...]:
+    """A consent in both people's relations. ``version``: of the person's events, so that theirs are in order."""
+    return (
+        put_consent(creator_id, person_id, by_other=True, given=given, version=version),
+        put_consent(person_id, creator_id, by_other=False, given=given, version=version),
+    )
 
 
 def _milliseconds(at: datetime) -> int:

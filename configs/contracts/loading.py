@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from configs.contracts.accounts import AccountRow, IdentityRow
 from configs.contracts.albums import Album
 from configs.contracts.content import PostRecord
+from configs.contracts.moderation import CaseRow
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.subscriptions import Subscriber
 from configs.contracts.tiers import Offer, Shop
@@ -328,6 +329,18 @@ class RowLoader(Protocol):
 
     async def warm_media(self, media_ids: Sequence[str]) -> Sequence[str]:
         """Writes the records of these media; returns the ids that exist."""
+        ...
+
+    async def cases(self, target_ids: Sequence[str]) -> Mapping[str, CaseRow]:
+        """Only targets about which something was decided or asked are in the answer."""
+        ...
+
+    async def addresses(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        """Person -> hash of their account's address; people without an account are missing."""
+        ...
+
+    async def warm_moderation(self, pages: Sequence[str]) -> Sequence[str]:
+        """Caches what moderators look at, each named by a ``moderation_views.page_name``; returns the names."""
         ...
 
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:

@@ -22,8 +22,7 @@ from typing import Final, Literal
 import msgspec
 
 from configs.contracts.errors import ReadModelUnknown
-from configs.contracts.events import Gender, MatchEnd, Role
-from configs.contracts.events.base import Verification
+from configs.contracts.events import Gender, MatchEnd, Role, Standing, Verification
 from configs.contracts.home_scripts import HOME_SCRIPTS
 from configs.contracts.message_scripts import MESSAGE_SCRIPTS
 from configs.contracts.positions import version_text
@@ -60,7 +59,7 @@ class UserRecord(msgspec.Struct, frozen=True, rename="camel"):
     birth_date: str = ""
     bio: str = ""
     gender: Gender | None = None
-    status: str = "active"
+    status: Standing = "active"
     verified: bool = False
     """What others see of ``verification``."""
     verification: Verification = "unverified"
@@ -87,6 +86,18 @@ class UserRecord(msgspec.Struct, frozen=True, rename="camel"):
     def exists(self) -> bool:
         """Whether the person's creation has been seen (updates may come first)."""
         return self.role is not None and self.status == "active"
+
+
+ERASED_VERSION: Final = (1 << 64) - 1
+"""Newer than anything: nothing that comes late brings a field of an erased person back."""
+
+
+def erased_fields() -> dict[str, object]:
+    """What ``put_record`` writes of an erased person, at ``ERASED_VERSION``: every field of a record, empty."""
+    fields: dict[str, object] = msgspec.to_builtins(UserRecord("", status="deleted", discoverable=False))
+    for name in ("userId", "matchVersion"):
+        del fields[name]
+    return fields
 
 
 MATCH_FIELDS: Final = (
@@ -232,6 +243,11 @@ redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return 1
 """
 
+FORGET_LUA: Final = """
+for i = 1, #KEYS do redis.call('DEL', KEYS[i]) end
+return 1
+"""
+
 SCRIPTS: Final[Mapping[str, str]] = {
     "record": RECORD_LUA,
     "field": FIELD_LUA,
@@ -240,6 +256,7 @@ SCRIPTS: Final[Mapping[str, str]] = {
     "notice": NOTICE_LUA,
     "open": OPEN_LUA,
     "cache": CACHE_LUA,
+    "forget": FORGET_LUA,
     **MESSAGE_SCRIPTS,
     **HOME_SCRIPTS,
 }
@@ -325,6 +342,20 @@ def put_relation(user_id: str, other_id: str, *, by_other: bool, blocked: bool, 
     """Records in ``user_id``'s relations that they block ``other_id``, or (``by_other``) are blocked by them."""
     field = ("by:" if by_other else "b:") + other_id
     return Operation("field", (relation_key(user_id),), (field, version_text(version), "1" if blocked else "0"))
+
+
+def put_consent(user_id: str, other_id: str, *, by_other: bool, given: bool, version: int) -> Operation:
+    """Records in ``user_id``'s relations that they may be pictured by ``other_id``, or (``by_other``) may picture them."""
+    field = ("cb:" if by_other else "c:") + other_id
+    return Operation("field", (relation_key(user_id),), (field, version_text(version), "1" if given else "0"))
+
+
+def forget_person(user_id: str) -> Operation:
+    """Takes away every key of a person's, and everything that was cached of them under a name that can be made again."""
+    return Operation("forget", (
+        f"fld:{{{user_id}}}", record_key(user_id), relation_key(user_id), sessions_key(user_id), unread_key(user_id),
+        *(key for listing in LISTING_BOUNDS for key in listing_keys(listing, user_id)),
+    ), ())
 
 
 def put_entry(listing: Listing, user_id: str, entry_id: str, entry: msgspec.Struct, *, version: int,

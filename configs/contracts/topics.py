@@ -43,6 +43,7 @@ PAYMENT_COMPLETED = Topic("payment.completed", "payer; of payouts and accounts t
 TIER_CHANGED = Topic("tier.changed", "creator")
 SUBSCRIPTION_CREATED = Topic("subscription.created", "subscriber")
 MEDIA_UPLOADED = Topic("media.uploaded", "owner")
+MODERATION_DECIDED = Topic("moderation.decided", "target: a person, or an object", restricted=True)
 RANKING_CONFIGURED = Topic("ranking.configured", "the word ranking")
 CONTENT_PUBLISHED = Topic("content.published", "creator", restricted=True)
 CONTENT_LIKED = Topic("content.liked", "post")
@@ -69,6 +70,7 @@ TOPICS = (
     TIER_CHANGED,
     SUBSCRIPTION_CREATED,
     MEDIA_UPLOADED,
+    MODERATION_DECIDED,
     RANKING_CONFIGURED,
     CONTENT_PUBLISHED,
     CONTENT_LIKED,

@@ -84,6 +84,7 @@ async def _signed_in(dependencies: Dependencies, token: IdToken, body: OauthBody
         return asked
     return await begun(dependencies, Begin(
         user_id=admitted.user_id, email_hash=account.email_hash, sessions_from=admitted.sessions_from, client=client,
+        permission_role=admitted.permission_role,
     ))
 
 

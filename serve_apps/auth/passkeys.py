@@ -171,6 +171,7 @@ async def _signed_in(dependencies: Dependencies, command: UsePasskey, client: st
         raise Refused("passkey_invalid")
     return await begun(dependencies, Begin(
         user_id=admitted.user_id, email_hash=command.email_hash, sessions_from=admitted.sessions_from, client=client,
+        permission_role=admitted.permission_role,
     ))
 
 

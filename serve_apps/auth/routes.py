@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from actors.accounts.commands import AwaitsConfirmation, CheckSession
 from actors.sessions.commands import RevokeSession, RotateSession, SessionInvalid
+from configs.contracts.events import PermissionRole
 from configs.contracts.ids import email_hash
 from configs.contracts.tokens import parse_refresh_token, refresh_token, token_hash
 from serve_apps.auth.models import Accepted, Jwk, Jwks, LoginBody, Me, RefreshBody, RegisterBody, Tokens
@@ -71,6 +72,7 @@ async def login(body: LoginBody, request: Request, dependencies: Deps) -> Tokens
         return asked
     tokens = await begun(dependencies, Begin(
         user_id=admitted.user_id, email_hash=address, sessions_from=admitted.sessions_from, client=name_of(request),
+        permission_role=admitted.permission_role,
     ))
     stored = credential.password_hash
     if stored is not None and dependencies.passwords.outdated(stored):
@@ -100,14 +102,19 @@ async def refresh(body: RefreshBody, dependencies: Deps) -> Tokens:
             dependencies.revocations.add(family_id)
             await dependencies.write_through.revoke(family_id, dependencies.now_ms())
         raise Refused("refresh_token_invalid")
-    if answer.email_hash is not None and not await dependencies.accounts.stands(CheckSession(
-        email_hash=answer.email_hash, user_id=answer.user_id, family_id=family_id, sessions_from=answer.sessions_from,
-    )):
-        await revoked(dependencies, RevokeSession(family_id=family_id, user_id=answer.user_id, reason="password_changed"))
-        raise Refused("refresh_token_invalid")
+    permission_role: PermissionRole = "user"
+    if answer.email_hash is not None:
+        session = await dependencies.accounts.stands(CheckSession(
+            email_hash=answer.email_hash, user_id=answer.user_id, family_id=family_id, sessions_from=answer.sessions_from,
+        ))
+        if not session.stands:
+            await revoked(dependencies, RevokeSession(family_id=family_id, user_id=answer.user_id, reason="password_changed"))
+            raise Refused("refresh_token_invalid")
+        permission_role = session.permission_role
     return tokens(
         dependencies, answer.user_id, family_id, refresh_token(dependencies.refresh_key, family_id, answer.counter),
         email_hash=answer.email_hash, sessions_from=answer.sessions_from, signed_in_at=answer.signed_in_at,
+        permission_role=permission_role,
     )
 
 

@@ -138,4 +138,5 @@ async def _completed(dependencies: Dependencies, command: UseCode, client: str |
         raise Refused("code_invalid")
     return await begun(dependencies, Begin(
         user_id=admitted.user_id, email_hash=command.email_hash, sessions_from=admitted.sessions_from, client=client,
+        permission_role=admitted.permission_role,
     ))

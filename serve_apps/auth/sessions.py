@@ -10,6 +10,7 @@ from fastapi import Request, Response
 
 from actors.accounts.commands import AccountChanged, SignedIn
 from actors.sessions.commands import RevokeSession, StartSession
+from configs.contracts.events import PermissionRole
 from configs.contracts.ids import new_id
 from configs.contracts.read_model import ended_member
 from configs.contracts.tokens import refresh_token, token_hash
@@ -35,6 +36,7 @@ class Begin:
     client: str | None
     family_id: str | None = None
     parent_event_id: str | None = None
+    permission_role: PermissionRole = "user"
 
 
 def client_of(dependencies: Dependencies, request: Request) -> str:
@@ -61,7 +63,7 @@ async def begun(dependencies: Dependencies, begin: Begin) -> Tokens:
     ))
     return tokens(
         dependencies, begin.user_id, family_id, refresh, email_hash=begin.email_hash, sessions_from=begin.sessions_from,
-        signed_in_at=now,
+        signed_in_at=now, permission_role=begin.permission_role,
     )
 
 
@@ -78,13 +80,13 @@ def asked_first(dependencies: Dependencies, admitted: SignedIn, email_hash: str)
 
 def tokens(
     dependencies: Dependencies, user_id: str, family_id: str, refresh: str, *, email_hash: str | None, sessions_from: int,
-    signed_in_at: datetime | None,
+    signed_in_at: datetime | None, permission_role: PermissionRole = "user",
 ) -> Tokens:
     """The answer of everything that signs in or stays signed in."""
     return Tokens(
         user_id=user_id,
         access_token=dependencies.tokens.issue(
-            user_id, family_id, email_hash=email_hash or "", sessions_from=sessions_from,
+            user_id, family_id, permission_role=permission_role, email_hash=email_hash or "", sessions_from=sessions_from,
             signed_in_at=0.0 if signed_in_at is None else signed_in_at.timestamp(),
         ),
         refresh_token=refresh,

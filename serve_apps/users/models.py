@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from configs.contracts.events import Gender, Role
+from configs.contracts.events import Gender, ReportCategory, Role
 from configs.contracts.people import MAXIMUM_DISTANCE_KM
 from serve_apps.fields import Address, Answer, Bio, BirthDate, Body, DisplayName, Password, Text, UserIdText
 from serve_apps.media.urls import PhotoView
@@ -16,7 +16,6 @@ Latitude = Annotated[StrictFloat, Field(ge=-90, le=90, allow_inf_nan=False)]
 Longitude = Annotated[StrictFloat, Field(ge=-180, le=180, allow_inf_nan=False)]
 Roles = Annotated[list[Role], Field(min_length=1, max_length=2)]
 Genders = Annotated[list[Gender], Field(max_length=3)]
-Category = Literal["spam", "harassment", "fake", "underage", "nudity", "violence", "scam", "other"]
 
 
 class ProfileBody(Body):
@@ -51,10 +50,19 @@ class LocationBody(Body):
 
 
 class ReportBody(Body):
-    target_type: Literal["user"]
+    """``conversationId``: of a message, the conversation in which the reporter saw it."""
+
+    target_type: Literal["user", "message", "media", "post"]
     target_id: UserIdText
-    category: Category
+    category: ReportCategory
     text: Annotated[Text, Field(max_length=2_000)] | None = None
+    conversation_id: UserIdText | None = None
+
+    @model_validator(mode="after")
+    def _message_has_a_conversation(self) -> Self:
+        if (self.target_type == "message") != (self.conversation_id is not None):
+            raise ValueError("conversationId names the conversation of a message, and nothing else's")
+        return self
 
 
 class CreateUserBody(Body):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from actors.accounts.commands import Registered
-from configs.contracts.events import LocationChanged, PreferencesChanged, ProfileChanged, UserReported
+from configs.contracts.events import LocationChanged, PreferencesChanged, ProfileChanged
 from configs.contracts.people import snap
 from serve_apps.auth.registration import NewAccount, registered
 from serve_apps.dependencies import Dependencies
@@ -22,8 +22,6 @@ from serve_apps.users.models import (
     PreferencesBody,
     Profile,
     ProfileBody,
-    ReportBody,
-    Reported,
 )
 from serve_apps.users.profiles import own, preferences, profile
 
@@ -112,27 +110,6 @@ async def update_preferences(
         body_digest=body_digest(dependencies.seals.key, body),
     ))
     return preferences(await dependencies.people.own_record(person.user_id))
-
-
-@router.post(
-    "/reports", operation_id="report", status_code=201, response_model=Reported,
-    responses=errors(*SIGNED_IN, *WITH_BODY, "idempotency_conflict", "not_found", "self_target"),
-)
-async def report(body: ReportBody, person: Person, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> Reported:
-    """Reports a person to the moderators; blocking each other does not prevent it."""
-    if body.target_id == person.user_id:
-        raise Refused("self_target")
-    if body.target_id not in await dependencies.people.records((body.target_id,)):
-        raise Refused("not_found")
-    payload = UserReported(
-        report_id="", reporter_id=person.user_id, target_type=body.target_type, target_id=body.target_id,
-        category=body.category, text=body.text,
-    )
-    answer = await recorded(
-        dependencies, person.user_id, payload, scope="report", idempotency_key=idempotency_key,
-        body_digest=body_digest(dependencies.seals.key, body),
-    )
-    return Reported(report_id=answer.event_id)
 
 
 @router.post(

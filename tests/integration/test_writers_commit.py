@@ -36,6 +36,7 @@ GENERATIONS = count(100)
 TABLES = (
     "users", "blocks", "reports", "notifications", "credentials", "identities", "sessions", "idempotency_keys", "swipes", "matches",
     "conversations", "messages", "read_marks", "device_tokens", "mails", "cards_served", "cards_seen",
+    "moderation_cases", "decisions", "appeals", "audit_log", "consents", "assessments",
 )
 
 
@@ -127,6 +128,8 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
             identity_hash=identity_hash("i", user), user_id=user, email_hash=address, identity=identity
         ),
         events.IdentityUsed(identity_hash=identity_hash("i", user), user_id=user, identity=identity),
+        events.RoleGranted(user_id=user, email_hash=address, role="moderator", granted_by="service:test"),
+        events.StandingSet(user_id=user, email_hash=address, status="suspended", number=1, cause_id=note),
         events.SessionStarted(
             family_id=family, user_id=user, token_hash="00" * 32, expires_at=START, email_hash=address, signed_in_at=START,
             client="a phone",
@@ -142,6 +145,22 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
         events.UserUnblocked(user_id=user, blocked_id=other),
         events.UserReported(
             report_id=new_id(), reporter_id=user, target_type="user", target_id=other, category="spam", text="t"
+        ),
+        events.AgeAssessed(user_id=user, assessment_id=note, status="verified", provider="local"),
+        events.StandingChanged(user_id=user, status="suspended", number=1, cause_id=note),
+        events.ConsentChanged(user_id=user, creator_id=other, given=True),
+        events.RemovalRequested(
+            request_id=new_id(), target_type="media", target_id=user, contact="c@example.com", signature="s", description="d",
+            digest="g",
+        ),
+        events.CaseDecided(
+            decision_id=note, target_type="user", target_id=user, subject_id=user, action="suspend", category="spam",
+            statement="s", decided_by="service:test", number=1,
+        ),
+        events.DecisionAppealed(appeal_id=new_id(), decision_id=note, target_id=user, appellant_id=user, text="t"),
+        events.AppealDecided(
+            appeal_id=new_id(), decision_id=note, target_type="user", target_id=user, subject_id=user, action="suspend",
+            outcome="reversed", statement="s", decided_by="service:test", number=2,
         ),
         events.Swiped(swiper_id=user, swiped_id=other, action="like", idempotency_key="one"),
         events.SwipeUndone(swiper_id=user, swiped_id=other, undone_action="like", idempotency_key="two"),
@@ -166,6 +185,7 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
             positions=(0,), scores=(-1.0,), propensities=(1.0,),
         ),
         events.CardsSeen(viewer_id=user, response_ids=(new_id(),), candidate_ids=(other,), positions=(0,)),
+        events.UserErased(user_id=new_id(), email_hash=address),
         events.RankingConfigured(configuration=RankingConfiguration(), reason="deploy"),  # stores nothing: shared
     ]
     others = from_golden_files({type(payload) for payload in payloads}, user)

@@ -26,7 +26,7 @@ def test_only_an_assured_and_active_adult_may(verification: str, status: str, ro
 
 
 def consent(state: ConsentState, creator: str = CREATOR) -> Consent:
-    return Consent(creator, FRIEND, state, "2026-01-01T00:00:00.000Z")
+    return Consent(creator, FRIEND, state)
 
 
 def test_everybody_depicted_needs_a_consent_that_stands_except_the_creator() -> None:

@@ -30,6 +30,8 @@ PRODUCTION = {
     "SUGAR_MEDIA__URL_KEY": "33",
     "SUGAR_PAYMENTS__STRIPE_KEY": "sk_live_0",
     "SUGAR_PAYMENTS__STRIPE_WEBHOOK_SECRETS": '["whsec_0"]',
+    "SUGAR_ASSURANCE__URL": "https://age.example.com", "SUGAR_ASSURANCE__CALLBACK_KEY": "44",
+    "SUGAR_ASSURANCE__CALLBACK_BASE": "https://api.example.com",
     "SMTP_URL": "smtps://mail.example.com",
     "SUGAR_TRUSTED_PROXIES": '["10.0.0.0/8"]',
     "SUGAR_REALTIME__URL": "wss://rt.example.com/api/v1/messaging/ws",

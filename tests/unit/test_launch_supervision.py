@@ -187,6 +187,7 @@ def test_keys_are_made_once_and_readable_by_the_owner_only(tmp_path: Path) -> No
     made = list((tmp_path / "secrets").iterdir())
     assert {path.name for path in made} == {
         "signing_key_pem", "refresh_key", "impression_key", "account_key", "url_key", "sandbox_key", "sandbox_webhook_secret",
+        "callback_key",
     }
     assert {path.stat().st_mode & 0o777 for path in made} == {0o600}
     assert settings.auth.signing_key_pem.get_secret_value() not in repr(settings)

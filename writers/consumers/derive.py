@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cluster.connections.kafka import Record
 from configs.contracts import topics
@@ -21,23 +22,25 @@ from writers.connections import Connection
 from writers.consumers import audience
 from writers.consumers.audience import Registration, Wishes
 from writers.consumers.derive_accounts import Holders, follows_account, holders_of
+from writers.consumers.derive_moderation import Sides, follows_decision, sides_of
 from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
 from writers.loads.notifying import too_many_devices, wishes_of
 from writers.positions import Ownership, advance
 from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
-TOPICS = (topics.AUTH_ACCOUNTS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEVICES)
+TOPICS = (topics.AUTH_ACCOUNTS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEVICES, topics.MODERATION_DECIDED)
 
 
 class Derive:
-    """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many → its removal."""
+    """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many → its
+    removal; a decision → the person's standing, and what both sides are told."""
 
     consumer = "derive"
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
-        self._refresh_key = bytes.fromhex(settings.auth.refresh_key.get_secret_value())
+        self._keys = Keys.of(settings)
         self._appending = Appending(settings, f"{name}-derived")
 
     def handle(
@@ -52,13 +55,25 @@ class Derive:
                 tuple((name, value) for name, value in record.headers if value is not None),
             )
             for record, fact in decoded
-            for topic, event in follows(fact.event, fact.version, known, self._refresh_key)
+            for topic, event in follows(fact.event, fact.version, known, self._keys)
         ])
         with conn.transaction(), conn.cursor() as cur:
             advance(cur, owned, before, next_offsets(records))
 
     def close(self) -> None:
         self._appending.close()
+
+
+class Keys(NamedTuple):
+    """What tokens are made with: those of sessions, and those that appeal."""
+
+    refresh: bytes
+    account: bytes
+
+    @classmethod
+    def of(cls, settings: Settings) -> Keys:
+        keys = (settings.auth.refresh_key, settings.auth.account_key)
+        return cls(*(bytes.fromhex(key.get_secret_value()) for key in keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,7 @@ class Known:
     wishes: Wishes
     too_many: Mapping[str, tuple[Registration, ...]]
     """Person -> devices beyond the limit."""
+    sides: Sides = field(default_factory=Sides)
 
 
 def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
@@ -80,14 +96,17 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
         holders_of(conn, facts),
         wishes_of(conn, matched),
         too_many_devices(conn, owners) if owners else {},
+        sides_of(conn, facts),
     )
 
 
-def follows(event: Event, version: int, known: Known, refresh_key: bytes) -> Iterator[tuple[Topic, Event]]:
+def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tuple[Topic, Event]]:
     """(topic, event) of everything that follows from an event; the same ids and times on every repetition."""
     payload = event.payload
     if TOPIC_OF[type(payload)] is topics.AUTH_ACCOUNTS:
-        yield from follows_account(event, version, known.holders, refresh_key)
+        yield from follows_account(event, version, known.holders, keys.refresh)
+    elif TOPIC_OF[type(payload)] is topics.MODERATION_DECIDED:
+        yield from follows_decision(event, known.sides, keys.account)
     elif isinstance(payload, Matched):
         for told in audience.match(event, known.wishes):
             yield topics.NOTIFICATION_SEND, told

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -22,14 +22,18 @@ from configs.contracts.events import (
     PasskeyAdded,
     PasskeyRemoved,
     PasswordSet,
+    Payload,
     PreferencesChanged,
     ProviderIdentity,
+    RoleGranted,
     SessionRevoked,
     SessionsEnded,
     SessionStarted,
+    StandingSet,
     TotpDisabled,
     TotpEnabled,
     UserCreated,
+    UserErased,
 )
 from configs.contracts.ids import derived_id
 from configs.contracts.tokens import refresh_token, token_hash
@@ -38,7 +42,7 @@ from writers.connections import Connection
 from writers.records import Fact
 
 Reason = Literal["password_changed", "logout", "administrator"]
-HOLDERS = "SELECT email_hash, user_id::text, email FROM credentials WHERE email_hash = ANY(%s::uuid[])"
+HOLDERS = "SELECT email_hash, user_id::text, email, sessions_from FROM credentials WHERE email_hash = ANY(%s::uuid[])"
 FAMILIES = """
 SELECT user_id::text, family_id::text, sessions_from FROM sessions
 WHERE user_id = ANY(%s::uuid[]) AND revoked_at IS NULL AND expires_at > now()
@@ -50,6 +54,7 @@ class Holder(NamedTuple):
 
     user_id: str
     email: str
+    sessions_from: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,9 @@ def holders_of(conn: Connection, facts: Sequence[Fact]) -> Holders:
     payloads = [fact.event.payload for fact in facts if TOPIC_OF[type(fact.event.payload)] is topics.AUTH_ACCOUNTS]
     found = Holders()
     if payloads:
-        for email_hash, user_id, email in conn.execute(HOLDERS, ([payload.email_hash for payload in payloads],)):
-            found.by_address[email_hash.hex] = Holder(user_id, email)
-    ended = [payload.user_id for payload in payloads if isinstance(payload, PasswordSet | SessionsEnded)]
+        for email_hash, *holder in conn.execute(HOLDERS, ([payload.email_hash for payload in payloads],)):
+            found.by_address[email_hash.hex] = Holder(*holder)
+    ended = [payload.user_id for payload in payloads if _ends_sessions(payload)]
     ended += [payload.displaces for payload in payloads if isinstance(payload, AccountRegistered) and payload.displaces]
     if ended:
         for user_id, family_id, sessions_from in conn.execute(FAMILIES, (ended,)):
@@ -86,6 +91,10 @@ def follows_account(
     """
     payload = event.payload
     holder = holders.by_address.get(payload.email_hash)
+    if isinstance(payload, StandingSet) and payload.status == "deleted":
+        # Whoever holds the address by now: it is free again.
+        yield from _erased(event, payload, version, holders)
+        return
     if holder is None or payload.user_id != holder.user_id:
         return
     if isinstance(payload, AccountRegistered):
@@ -105,15 +114,37 @@ def follows_account(
         yield _mail(event, holder, template, with_token=True)
     elif isinstance(payload, TotpEnabled | TotpDisabled | PasskeyAdded | PasskeyRemoved):
         yield _mail(event, holder, "sign_in_changed", with_token=False)
-    elif isinstance(payload, PasswordSet | SessionsEnded):
-        reason: Reason = (
-            "password_changed" if isinstance(payload, PasswordSet) else "logout"
-        )
+    elif _ends_sessions(payload):
+        reason, kept = _REASONS.get(type(payload), "administrator"), getattr(payload, "kept_family_id", None)
+        # A standing that is carried out twice ends sessions once: those that began since stand.
+        counts = not isinstance(payload, StandingSet) or holder.sessions_from == version
         for family_id, sessions_from in holders.families.get(payload.user_id, ()):
-            if family_id != payload.kept_family_id and sessions_from < version:
+            if family_id != kept and sessions_from < version and counts:
                 yield _revoked(event, payload.user_id, family_id, reason)
         if isinstance(payload, PasswordSet):
             yield _mail(event, holder, "password_changed", with_token=False)
+        elif isinstance(payload, StandingSet):
+            yield _mail(event, holder, "account_restricted", with_token=False, token_id=payload.cause_id)
+
+
+_REASONS: Final[Mapping[type, Reason]] = {PasswordSet: "password_changed", SessionsEnded: "logout"}
+
+
+def _ends_sessions(payload: Payload) -> bool:
+    """Whether sessions from before the event have ended."""
+    if isinstance(payload, StandingSet):
+        return payload.status != "active"
+    return isinstance(payload, PasswordSet | SessionsEnded | RoleGranted)
+
+
+def _erased(event: Event, payload: StandingSet, version: int, holders: Holders) -> Iterator[tuple[Topic, Event]]:
+    for family_id, sessions_from in holders.families.get(payload.user_id, ()):
+        if sessions_from < version:
+            yield _revoked(event, payload.user_id, family_id, "administrator")
+    yield topics.USER_UPDATED, Event(
+        derived_id(event.event_id, "erased"), event.occurred_at, payload.user_id,
+        UserErased(user_id=payload.user_id, email_hash=payload.email_hash),
+    )
 
 
 def _claim(event: Event, identity: ProviderIdentity) -> tuple[Topic, Event]:
@@ -162,14 +193,16 @@ def _person(event: Event, payload: AccountRegistered, refresh_key: bytes) -> Ite
         )
 
 
-def _mail(event: Event, holder: Holder, template: MailTemplate, *, with_token: bool) -> tuple[Topic, Event]:
+def _mail(
+    event: Event, holder: Holder, template: MailTemplate, *, with_token: bool, token_id: str | None = None
+) -> tuple[Topic, Event]:
     payload, mail_id = event.payload, derived_id(event.event_id, "mail")
     expires_at = payload.verification_expires_at if isinstance(payload, AccountRegistered) else getattr(payload, "expires_at", None)
     return topics.NOTIFICATION_MAIL, Event(
         mail_id, event.occurred_at, payload.email_hash,
         MailRequested(
             mail_id=mail_id, user_id=holder.user_id, email_hash=payload.email_hash, address=holder.email,
-            template=template, token_id=event.event_id if with_token else None,
+            template=template, token_id=event.event_id if with_token else token_id,
             expires_at=expires_at if with_token else None,
         ),
     )

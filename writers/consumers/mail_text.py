@@ -7,6 +7,7 @@ from email.policy import SMTP
 from typing import Final
 
 from configs.contracts.events import MailRequested, MailTemplate
+from configs.contracts.moderation import appeal_token
 from configs.contracts.tokens import mail_token
 from configs.settings import Settings
 
@@ -37,6 +38,11 @@ _TEXTS: Final[dict[MailTemplate, tuple[str, str]]] = {
         "A second factor or a passkey of your account was added or removed. "
         "If it was not you, choose a new password and end all sessions now.",
     ),
+    "account_restricted": (
+        "Your account was suspended or closed",
+        "Moderators have suspended or closed your account because it broke the rules. "
+        "You may ask once, within six months, that another moderator looks again, with this token:\n\n{token}",
+    ),
     "password_changed": (
         "Your password was changed",
         "The password of your account was changed, and every other device was signed out. "
@@ -50,6 +56,10 @@ def message(settings: Settings, key: bytes, request: MailRequested) -> EmailMess
     subject, text = _TEXTS[request.template]
     purpose = PURPOSES.get(request.template)
     token = ""
+    if request.template == "account_restricted" and request.token_id is not None:
+        # The decision is about the person who gets the mail.
+        token = appeal_token(key, request.token_id, request.user_id, request.user_id)
+        token = settings.mail.link.replace("{purpose}", "appeal").replace("{token}", token) or token
     if purpose is not None and request.token_id is not None:
         token = mail_token(key, purpose, request.email_hash, request.token_id)
         token = settings.mail.link.replace("{purpose}", purpose).replace("{token}", token) or token

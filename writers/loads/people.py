@@ -13,7 +13,16 @@ import msgspec
 from configs.contracts.changes import rfc3339
 from configs.contracts.content import FollowEntry, HeartEntry, PostEntry
 from configs.contracts.loading import ACTION_CODES
-from configs.contracts.read_model import LISTING_BOUNDS, Credential, LikeEntry, Listing, MatchEntry, NotificationEntry
+from configs.contracts.read_model import (
+    ERASED_VERSION,
+    LISTING_BOUNDS,
+    Credential,
+    LikeEntry,
+    Listing,
+    MatchEntry,
+    NotificationEntry,
+    erased_fields,
+)
 from configs.contracts.selling import SHOP, held
 from configs.contracts.subscriptions import entry_of
 from writers.connections import Connection
@@ -30,6 +39,10 @@ RELATIONS: Final = """
 SELECT user_id::text, 'b:' || blocked_id, active, version FROM blocks WHERE user_id = ANY(%(ids)s)
 UNION ALL
 SELECT blocked_id::text, 'by:' || user_id, active, version FROM blocks WHERE blocked_id = ANY(%(ids)s)
+UNION ALL
+SELECT person_id::text, 'c:' || creator_id, given, version FROM consents WHERE person_id = ANY(%(ids)s)
+UNION ALL
+SELECT creator_id::text, 'cb:' || person_id, given, version FROM consents WHERE creator_id = ANY(%(ids)s)
 """
 
 MATCHES: Final = """
@@ -110,13 +123,17 @@ class Person:
     fields: dict[str, tuple[object, int]] = field(default_factory=dict)
     """``UserRecord`` field in camelCase -> (value, version); 0: from user_created. Unset fields are missing."""
     relations: dict[str, tuple[bool, int]] = field(default_factory=dict)
-    """``b:{id}`` (blocks) or ``by:{id}`` (is blocked by) -> (present, version)."""
+    """``b:{id}`` (blocks), ``by:{id}`` (is blocked by), ``c:{id}`` and ``cb:{id}`` (consents) -> (present, version)."""
     listings: dict[Listing, dict[str, Entry]] = field(default_factory=lambda: {name: {} for name in LISTING_BOUNDS})
     commerce: dict[str, tuple[object, int]] = field(default_factory=dict)
     """``shop``, or the id of a creator whose subscriber the person is or was -> (value, version)."""
     credentials: dict[str, tuple[Credential, int]] = field(default_factory=dict)
     """Address hash in hex -> (credential, version)."""
 
+
+    @property
+    def erased(self) -> bool:
+        return self.fields.get("status", ("", 0))[0] == "deleted"
 
     @property
     def known(self) -> bool:
@@ -175,6 +192,9 @@ def load_people(conn: Connection, user_ids: Sequence[str]) -> dict[str, Person]:
     _load_likes(conn, ids, people)
     _load_content(conn, ids, people)
     _load_commerce(conn, user_ids, people)
+    for user_id, person in people.items():
+        if person.erased:
+            people[user_id] = Person(fields=person.fields)
     rows = conn.execute(CREDENTIALS + "user_id = ANY(%s)", (ids,)).fetchall()
     for email_hash, user_id, password_hash, status, verified, version in rows:
         credential = Credential(user_id=user_id, password_hash=password_hash, status=status, verified=verified)
@@ -201,10 +221,13 @@ def _fields(
         if values[where.column] is not None
     }
     fields |= {name: (value, versions.get(name, 0)) for name, value in preferences.items()}
-    if status != "active":
+    if status == "deleted":
+        return {name: (value, ERASED_VERSION) for name, value in erased_fields().items()}
+    if status != "active" or "status" in versions:
         fields["status"] = (status, versions.get("status", 0))
-    if verification == "verified":
-        fields["verified"] = (True, versions.get("verified", 0))
+    if verification != "unverified":
+        fields["verification"] = (verification, versions.get("verification", 0))
+        fields["verified"] = (verification == "verified", versions.get("verification", 0))
     return fields
 
 

@@ -9,6 +9,7 @@ from configs.contracts.read_model import (
     Operation,
     ended_member,
     open_person,
+    put_consent,
     put_credential,
     put_entry,
     put_notification,
@@ -32,7 +33,10 @@ def operations(user_id: str, person: Person) -> Iterator[Operation]:
         yield put_record(user_id, fields, version)
     for name, (blocked, version) in person.relations.items():
         direction, _, other_id = name.partition(":")
-        yield put_relation(user_id, other_id, by_other=direction == "by", blocked=blocked, version=version)
+        if direction in ("c", "cb"):
+            yield put_consent(user_id, other_id, by_other=direction == "cb", given=blocked, version=version)
+        else:
+            yield put_relation(user_id, other_id, by_other=direction == "by", blocked=blocked, version=version)
     for listing, entries in person.listings.items():
         for entry_id, entry in entries.items():
             if isinstance(entry.content, NotificationEntry) and entry.at_ms is not None:

@@ -31,6 +31,7 @@ MIGRATIONS = (
     "0012_content",
     "0013_message_requests",
     "0014_subscriptions",
+    "0015_safety",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

@@ -12,7 +12,7 @@ import psycopg
 
 from configs.contracts import changes, content, topics
 from configs.contracts.albums import put_photos
-from configs.contracts.conversations import open_conversation
+from configs.contracts.conversations import PAGE_MESSAGES, head_key, open_conversation, page_key, page_name, window_key
 from configs.contracts.events import (
     AccountRegistered,
     Matched,
@@ -21,9 +21,12 @@ from configs.contracts.events import (
     NotificationsRead,
     PasswordSet,
     PhotosArranged,
+    RoleGranted,
     SessionRevoked,
     SessionsEnded,
+    StandingSet,
     UserCreated,
+    UserErased,
 )
 from configs.contracts.home import drop_home
 from configs.contracts.ids import match_id
@@ -46,7 +49,7 @@ from configs.contracts.telling import is_news, match_ended, match_told, notifica
 from writers.loads.content import comments_of, counts_of, follows_of, likes_of
 from writers.loads.content import posts as posts_of
 from writers.loads.media import media_operations, photos
-from writers.loads.messages import stored_messages
+from writers.loads.messages import conversation_operations, stored_messages
 from writers.loads.people import load_credentials
 from writers.loads.ranking import present
 from writers.loads.subscriptions import subscribers
@@ -69,6 +72,11 @@ NOTIFIED = """
 SELECT user_id::text, id::text, kind, title, body, data, created_at, read_at IS NOT NULL, version
 FROM notifications JOIN unnest(%s::uuid[], %s::uuid[]) AS named (owner, name) ON user_id = owner AND id = name
 """
+ENDS = "SELECT sessions_from FROM credentials WHERE email_hash = ANY(%s::uuid[])"
+CONVERSATIONS_OF = """
+SELECT DISTINCT id::text FROM matches JOIN conversations ON id = match_id WHERE member_id = ANY(%(people)s::uuid[])
+"""
+LAST_NUMBERS = "SELECT conversation_id::text, max(seq) FROM messages WHERE conversation_id = ANY(%s::uuid[]) GROUP BY 1"
 READ_AT_ONCE = """
 SELECT user_id::text, id::text, kind, title, body, data, created_at, TRUE, notifications.version
 FROM notifications JOIN unnest(%s::uuid[], %s::bigint[]) AS named (owner, at)
@@ -94,11 +102,17 @@ def accounts(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Chang
     found = load_credentials(conn, sorted({record.event.payload.email_hash for record in records}))
     for email_hash, (credential, version) in found.items():
         into.operations.append(put_credential(email_hash, credential, version))
+    # A standing that is carried out twice ends sessions once: those that began since stand.
+    ends = {row[0] for row in conn.execute(ENDS, (sorted(found),)).fetchall()}
     for record in records:
         payload = record.event.payload
         if isinstance(payload, AccountRegistered) and payload.displaces is not None:
             member = ended_member(payload.displaces, record.version, None)
             into.revoked[member] = _milliseconds(record.event.occurred_at)
+        if isinstance(payload, RoleGranted) or (
+            isinstance(payload, StandingSet) and payload.status != "active" and record.version in ends
+        ):
+            into.revoked[ended_member(payload.user_id, record.version, None)] = _milliseconds(record.event.occurred_at)
         if isinstance(payload, PasswordSet | SessionsEnded):
             member = ended_member(payload.user_id, record.version, payload.kept_family_id)
             into.revoked[member] = _milliseconds(record.event.occurred_at)
@@ -124,6 +138,20 @@ def created(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
 def updated(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     for record in records:
         into.operations += changes.recorded(record.event.payload, record.version)
+    erased = [record.event.payload.user_id for record in records if isinstance(record.event.payload, UserErased)]
+    if erased:
+        into.operations += _conversations_without(conn, erased)
+
+
+def _conversations_without(conn: psycopg.Connection[Any], people: Sequence[str]) -> Sequence[Operation]:
+    """The conversations of these people as the rows have them now, without what the people wrote."""
+    names = [row[0] for row in conn.execute(CONVERSATIONS_OF, {"people": list(people)}).fetchall()]
+    pages = (
+        page_key(page_name(name, page)) for name, last in conn.execute(LAST_NUMBERS, (names,)).fetchall()
+        for page in range(last // PAGE_MESSAGES + 1)
+    )
+    forgotten = [Operation("forget", (key,), ()) for name in names for key in (head_key(name), window_key(name))]
+    return [*forgotten, *(Operation("forget", (key,), ()) for key in pages), *conversation_operations(conn, names)[1]]
 
 
 def swipes(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
@@ -232,7 +260,7 @@ def _milliseconds(at: datetime) -> int:
 
 
 def nothing(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
-    """Reports, devices, impressions and mails are not in the read model."""
+    """Reports, decisions, devices, impressions and mails are not in the read model."""
 
 
 def media(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
@@ -304,6 +332,7 @@ PROJECTIONS: Mapping[str, Project] = {
     topics.PAYMENT_COMPLETED.name: nothing,
     topics.TIER_CHANGED.name: tiers,
     topics.SUBSCRIPTION_CREATED.name: subscriptions,
+    topics.MODERATION_DECIDED.name: nothing,
     topics.RANKING_CONFIGURED.name: ranking,
     topics.CONTENT_PUBLISHED.name: posts,
     topics.CONTENT_LIKED.name: likes,

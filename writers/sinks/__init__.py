@@ -5,9 +5,12 @@ from __future__ import annotations
 from configs.contracts.events import Payload
 from writers.sinks import (
     accounts,
+    adults,
+    audit,
     blocks,
     comments,
     devices,
+    erasures,
     follows,
     idempotency,
     identities,
@@ -16,6 +19,7 @@ from writers.sinks import (
     matches,
     media,
     messages,
+    moderation,
     notifications,
     post_likes,
     posts,
@@ -37,6 +41,9 @@ SINKS: tuple[Sink, ...] = (
     users.SINK,
     blocks.SINK,
     reports.SINK,
+    moderation.SINK,
+    adults.SINK,
+    audit.SINK,
     swipes.SINK,
     matches.SINK,
     messages.SINK,
@@ -54,6 +61,7 @@ SINKS: tuple[Sink, ...] = (
     tiers.SINK,
     subscriptions.SINK,
     idempotency.SINK,
+    erasures.SINK,
 )
 """In the order in which a commit writes. An event may have several."""
 

@@ -20,8 +20,10 @@ from configs.contracts.events import (
     PasskeyUsed,
     PasswordRehashed,
     PasswordSet,
+    RoleGranted,
     SecondFactorUsed,
     SessionsEnded,
+    StandingSet,
     TotpDisabled,
     TotpEnabled,
 )
@@ -31,29 +33,32 @@ from writers.sinks.base import Cursor, Sink, hash_as_id, parsed_id
 
 COLUMNS = (
     "email_hash::text, user_id::text, password_hash, version, email, claimed_at, status, verified_at, sessions_from, "
-    "kept_family::text, security"
+    "kept_family::text, security, permission_role, standing_number"
 )
 READ = f"SELECT {COLUMNS} FROM credentials WHERE email_hash = ANY(%s) ORDER BY email_hash FOR UPDATE"  # noqa: S608
 WRITE = """
 INSERT INTO credentials AS stored
-    (email_hash, user_id, email, password_hash, claimed_at, version, verified_at, sessions_from, kept_family, ended_at, security)
+    (email_hash, user_id, email, password_hash, claimed_at, version, verified_at, sessions_from, kept_family, ended_at, security,
+     status, permission_role, standing_number)
 SELECT email_hash, user_id, email, password_hash, claimed_at, version, verified_at, sessions_from, kept_family, ended_at,
-       security::jsonb
-FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
-    (email_hash, user_id, email, password_hash, claimed_at, version, verified_at, sessions_from, kept_family, ended_at, security)
+       security::jsonb, status, permission_role, standing_number
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
+    (email_hash, user_id, email, password_hash, claimed_at, version, verified_at, sessions_from, kept_family, ended_at, security,
+     status, permission_role, standing_number)
 ON CONFLICT (email_hash) DO UPDATE
 SET user_id = excluded.user_id, email = excluded.email, password_hash = excluded.password_hash,
     claimed_at = excluded.claimed_at, version = excluded.version, verified_at = excluded.verified_at,
     sessions_from = excluded.sessions_from, kept_family = excluded.kept_family,
-    ended_at = coalesce(excluded.ended_at, stored.ended_at), security = excluded.security
+    ended_at = coalesce(excluded.ended_at, stored.ended_at), security = excluded.security,
+    status = excluded.status, permission_role = excluded.permission_role, standing_number = excluded.standing_number
 WHERE stored.version < excluded.version
 """
 
 
 def read_account(row: Sequence[object]) -> AccountRow:
     """The account of a row of ``COLUMNS``."""
-    email_hash, *facts, security = row
-    values: list[Any] = [UUID(str(email_hash)).hex, *facts, msgspec.convert(security, Security)]
+    email_hash, *facts, security, permission_role, number = row
+    values: list[Any] = [UUID(str(email_hash)).hex, *facts, msgspec.convert(security, Security), permission_role, number]
     return AccountRow(*values)
 
 
@@ -98,6 +103,9 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
                 columns.uuids([account.kept_family for account in accounts]),
                 columns.timestamps(_ended(changed, facts)),
                 columns.texts(msgspec.json.encode(account.security).decode() for account in accounts),
+                columns.texts(account.status for account in accounts),
+                columns.texts(account.permission_role for account in accounts),
+                columns.bigints([account.standing_number for account in accounts]),
             ),
         )
     return len(changed)
@@ -106,6 +114,6 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
 SINK = Sink(
     "accounts",
     (AccountRegistered, PasswordRehashed, AddressTokenRequested, AddressVerified, PasswordSet, SessionsEnded, IdentityLinked,
-     TotpEnabled, TotpDisabled, SecondFactorUsed, PasskeyAdded, PasskeyUsed, PasskeyRemoved),
+     TotpEnabled, TotpDisabled, SecondFactorUsed, PasskeyAdded, PasskeyUsed, PasskeyRemoved, RoleGranted, StandingSet),
     write,
 )

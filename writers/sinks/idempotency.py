@@ -10,7 +10,9 @@ from datetime import datetime
 
 from configs.contracts.events import (
     AccountRegistered,
+    AgeAssessed,
     CommentDeleted,
+    ConsentChanged,
     ContentCommented,
     ContentLiked,
     ContentUnliked,
@@ -85,7 +87,7 @@ SINK = Sink(
         AccountRegistered, ProfileChanged, PreferencesChanged, LocationChanged, UserBlocked, UserUnblocked,
         UserReported, NotificationSent, NotificationRead, NotificationsRead, NotificationPreferencesChanged,
         DeviceRegistered, DeviceRemoved, ContentLiked, ContentUnliked, ContentCommented, CommentDeleted, Followed,
-        Unfollowed, TierChanged, PromoCodeChanged,
+        Unfollowed, TierChanged, PromoCodeChanged, AgeAssessed, ConsentChanged,
     ),
     write,
 )

@@ -12,11 +12,14 @@ import msgspec
 from configs.contracts.changes import SECTIONS
 from configs.contracts.errors import InvalidEvent
 from configs.contracts.events import (
+    AgeAssessed,
     LocationChanged,
     NotificationPreferencesChanged,
     PreferencesChanged,
     ProfileChanged,
+    StandingChanged,
     UserCreated,
+    UserErased,
     WasActive,
 )
 from writers import columns
@@ -24,32 +27,37 @@ from writers.records import Fact
 from writers.sinks.base import Cursor, Sink, parsed_day, parsed_id
 
 PROFILE = ("display_name", "bio", "gender")
-MATCHING = {"gender", "place", "ageMin", "ageMax", "maxDistanceKm", "roles", "genders", "discoverable"}
+MATCHING = {"gender", "place", "ageMin", "ageMax", "maxDistanceKm", "roles", "genders", "discoverable", "status"}
 """Fields whose change moves ``match_version``; see ``PeopleRows.match_versions``."""
+
+STANDING_NUMBER = "standing number"
+"""Beside the versions of fields: the number of the standing that counts (``StandingChanged``)."""
 
 READ = """
 SELECT id::text, role, display_name, bio, gender, latitude, longitude, cell, birth_date, last_active_at, created_at,
-       preferences, field_versions, version, match_version, updated_at
+       status, verification_status, preferences, field_versions, version, match_version, updated_at
 FROM users WHERE id = ANY(%s) ORDER BY id FOR UPDATE
 """
 WRITE = """
 INSERT INTO users AS stored
     (id, role, display_name, bio, gender, latitude, longitude, cell, birth_date, last_active_at, created_at,
-     preferences, field_versions, version, match_version, updated_at)
+     status, verification_status, preferences, field_versions, version, match_version, updated_at)
 SELECT id, role, display_name, bio, gender, latitude, longitude, cell, birth_date, last_active_at, created_at,
-       preferences::jsonb, field_versions::jsonb, version, match_version, updated_at
-FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+       coalesce(status, 'active'), coalesce(verification_status, 'unverified'), preferences::jsonb, field_versions::jsonb, version, match_version, updated_at
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
      AS batch (id, role, display_name, bio, gender, latitude, longitude, cell, birth_date, last_active_at, created_at,
-               preferences, field_versions, version, match_version, updated_at)
+               status, verification_status, preferences, field_versions, version, match_version, updated_at)
 ON CONFLICT (id) DO UPDATE
 SET role = excluded.role, display_name = excluded.display_name, bio = excluded.bio, gender = excluded.gender,
     latitude = excluded.latitude, longitude = excluded.longitude, cell = excluded.cell,
     birth_date = excluded.birth_date, last_active_at = excluded.last_active_at, created_at = excluded.created_at,
+    status = excluded.status, verification_status = excluded.verification_status,
     preferences = excluded.preferences, field_versions = excluded.field_versions, version = excluded.version,
     match_version = excluded.match_version, updated_at = excluded.updated_at
 """
 COLUMNS = (
     "role", "display_name", "bio", "gender", "latitude", "longitude", "cell", "birth_date", "last_active_at", "created_at",
+    "status", "verification_status",
 )
 
 
@@ -69,6 +77,13 @@ class Person:
         """Takes in one fact; older and repeated ones change nothing."""
         event, version, _ = fact
         payload = event.payload
+        if self.values.get("status") == "deleted":
+            return
+        if isinstance(payload, UserErased):
+            self.values, self.preferences, self.versions = {"status": "deleted"}, {}, {"status": version}
+            self.version = self.match_version = max(self.version, version)
+            self.updated_at, self.changed = event.occurred_at, True
+            return
         if isinstance(payload, UserCreated):
             self._fill("role", payload.role)
             self._fill("display_name", payload.display_name)
@@ -90,6 +105,12 @@ class Person:
         elif isinstance(payload, LocationChanged):
             place = {"latitude": payload.latitude, "longitude": payload.longitude, "cell": _cell(payload.cell)}
             self._set("place", version, place)
+        elif isinstance(payload, AgeAssessed):
+            self._set("verification", version, {"verification_status": payload.status})
+        elif isinstance(payload, StandingChanged):
+            if payload.number >= self.versions.get(STANDING_NUMBER, 0):
+                self.versions[STANDING_NUMBER] = payload.number
+                self._set("status", version, {"status": payload.status})
         elif isinstance(payload, WasActive):
             self._set("last_active_at", version, {"last_active_at": payload.active_at})
         if version > self.version:
@@ -135,8 +156,8 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     ids = sorted({fact.event.payload.user_id for fact in facts})
     stored = {}
     for row in cur.execute(READ, (columns.uuids(ids),)).fetchall():
-        values = dict(zip(COLUMNS, row[1:11], strict=True))
-        stored[row[0]] = Person(values, row[11], row[12], row[13], row[14], row[15])
+        values = dict(zip(COLUMNS, row[1:13], strict=True))
+        stored[row[0]] = Person(values, row[13], row[14], row[15], row[16], row[17])
     changed = fold(stored, facts)
     if changed:
         _write(cur, changed)
@@ -159,6 +180,7 @@ def _write(cur: Cursor, changed: Mapping[str, Person]) -> None:
             columns.dates(column("birth_date")),
             columns.timestamps(column("last_active_at")),
             columns.timestamps(column("created_at")),
+            *(columns.texts(column(name)) for name in ("status", "verification_status")),
             columns.texts(msgspec.json.encode(person.preferences).decode() for person in people),
             columns.texts(msgspec.json.encode(person.versions).decode() for person in people),
             columns.bigints([person.version for person in people]),
@@ -170,6 +192,7 @@ def _write(cur: Cursor, changed: Mapping[str, Person]) -> None:
 
 SINK = Sink(
     "users",
-    (UserCreated, ProfileChanged, PreferencesChanged, NotificationPreferencesChanged, LocationChanged, WasActive),
+    (UserCreated, ProfileChanged, PreferencesChanged, NotificationPreferencesChanged, LocationChanged, WasActive, AgeAssessed,
+     StandingChanged, UserErased),
     write,
 )

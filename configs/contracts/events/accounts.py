@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from configs.contracts import topics
-from configs.contracts.events.base import Instant, Payload, Role
+from configs.contracts.events.base import Instant, Payload, PermissionRole, Role, Standing
 from configs.contracts.topics import Topic
 
 
@@ -176,6 +176,33 @@ class PasskeyRemoved(Payload, frozen=True, kw_only=True):
     credential_id: str
 
 
+class RoleGranted(Payload, frozen=True, kw_only=True):
+    """The account's ``permissionRole`` from now on. Every session has ended: tokens carry the role."""
+
+    TYPE: ClassVar[str] = "role_granted"
+    user_id: str
+    email_hash: str
+    role: PermissionRole
+    granted_by: str
+    """``person:`` and an id, or ``service:`` and a name."""
+
+
+class StandingSet(Payload, frozen=True, kw_only=True):
+    """The account's standing from now on; unless it is active every session has ended and none begins.
+
+    ``number``: the person's decisions and erasure are counted, and of two standings the one with the higher number
+    counts, in whatever order they come. ``deleted`` also takes the address and everything that signs in away.
+    """
+
+    TYPE: ClassVar[str] = "standing_set"
+    user_id: str
+    email_hash: str
+    status: Standing
+    number: int
+    cause_id: str
+    """The decision, or the request to erase, that it follows from."""
+
+
 class IdentityClaimed(Payload, frozen=True, kw_only=True):
     """A provider's identity belongs to an account; the first in the log counts. Derived from what linked it."""
 
@@ -247,6 +274,8 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.AUTH_ACCOUNTS, PasskeyAdded),
     (topics.AUTH_ACCOUNTS, PasskeyUsed),
     (topics.AUTH_ACCOUNTS, PasskeyRemoved),
+    (topics.AUTH_ACCOUNTS, RoleGranted),
+    (topics.AUTH_ACCOUNTS, StandingSet),
     (topics.AUTH_IDENTITIES, IdentityClaimed),
     (topics.AUTH_IDENTITIES, IdentityUsed),
     (topics.AUTH_SESSIONS, SessionStarted),

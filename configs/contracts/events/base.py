@@ -17,11 +17,33 @@ Standing = Literal["active", "suspended", "banned", "deleted"]
 """Of an account; only an active one signs in, is shown or gets anything."""
 
 
+PermissionRole = Literal["user", "moderator", "admin"]
+"""What an account may do for the platform; an admin may do what a moderator may."""
+
+
 Verification = Literal["unverified", "pending", "verified", "failed"]
 """What age assurance has found out so far; ``failed`` may try again."""
 
 
-MailTemplate = Literal["verify_address", "reset_password", "address_in_use", "password_changed", "sign_in_changed"]
+TargetType = Literal["user", "message", "post", "comment", "media", "unlocated"]
+"""What a report or decision is about; ``unlocated``: a removal request that only describes it, under its own id."""
+
+
+ReportCategory = Literal[
+    "spam", "harassment", "fake", "underage", "nudity", "violence", "scam", "other", "intimate_image", "child_abuse"
+]
+
+
+Action = Literal["dismiss", "warn", "remove", "suspend", "ban", "reinstate"]
+"""remove: the content · suspend, ban, reinstate: the account of a ``user`` target."""
+
+
+Outcome = Literal["upheld", "reversed"]
+
+
+MailTemplate = Literal[
+    "verify_address", "reset_password", "address_in_use", "password_changed", "sign_in_changed", "account_restricted"
+]
 
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]

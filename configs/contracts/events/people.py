@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from configs.contracts import topics
-from configs.contracts.events.base import Gender, Instant, Payload, Role
+from configs.contracts.events.base import Gender, Instant, Payload, ReportCategory, Role, Standing, Verification
 from configs.contracts.topics import Topic
 
 
@@ -103,14 +103,60 @@ class UserUnblocked(Payload, frozen=True, kw_only=True):
     body_digest: str | None = None
 
 
+class AgeAssessed(Payload, frozen=True, kw_only=True):
+    """What an age-assurance service is asked or has found; never a document, nor what stood in one."""
+
+    TYPE: ClassVar[str] = "age_assessed"
+    user_id: str
+    assessment_id: str
+    status: Verification
+    provider: str
+    method: str = ""
+    """How the service looked: document, face, card … ; its own word."""
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class StandingChanged(Payload, frozen=True, kw_only=True):
+    """The person is shown nowhere unless active; derived from the decision. See ``StandingSet`` for ``number``."""
+
+    TYPE: ClassVar[str] = "standing_changed"
+    user_id: str
+    status: Standing
+    number: int
+    cause_id: str
+
+
+class ConsentChanged(Payload, frozen=True, kw_only=True):
+    """``user_id`` lets a creator publish pictures of them, or no longer."""
+
+    TYPE: ClassVar[str] = "consent_changed"
+    user_id: str
+    creator_id: str
+    given: bool
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class UserErased(Payload, frozen=True, kw_only=True):
+    """The tombstone: nothing of the person counts any more, whether it came before or comes later."""
+
+    TYPE: ClassVar[str] = "user_erased"
+    user_id: str
+    email_hash: str = ""
+    """Of their account; empty: not known to whoever asked."""
+
+
 class UserReported(Payload, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "user_reported"
     report_id: str
     reporter_id: str
     target_type: Literal["user", "message", "post", "comment", "media"]
     target_id: str
-    category: Literal["spam", "harassment", "fake", "underage", "nudity", "violence", "scam", "other"]
+    category: ReportCategory
     text: str | None = None
+    context_id: str | None = None
+    """Of a message: its conversation."""
     idempotency_key: str | None = None
     body_digest: str | None = None
 
@@ -124,5 +170,9 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.USER_UPDATED, WasActive),
     (topics.USER_UPDATED, UserBlocked),
     (topics.USER_UPDATED, UserUnblocked),
+    (topics.USER_UPDATED, AgeAssessed),
+    (topics.USER_UPDATED, StandingChanged),
+    (topics.USER_UPDATED, ConsentChanged),
+    (topics.USER_UPDATED, UserErased),
     (topics.USER_REPORTED, UserReported),
 )

@@ -1,0 +1,294 @@
+"""Moderation through the API on real servers: roles, decisions, appeals, removal requests, and what they reach."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+from api_world import Person, World
+from safety_world import SafetyWorld, code, hours_from_now, seconds_until, until
+
+from cluster.connections.postgres import connect
+from cluster.launch.secrets import with_keys
+from cluster.launch.servers import EmbeddedServers
+from configs.contracts.ids import new_id
+from configs.settings import load_settings
+
+pytestmark = pytest.mark.servers
+HERE = (48.2, 16.37)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def safety(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SafetyWorld]:
+    servers = EmbeddedServers(with_keys(load_settings("test", data_dir=tmp_path_factory.mktemp("safety"))))
+    await asyncio.to_thread(servers.start)
+    world = await SafetyWorld.start(servers)
+    yield world
+    await world.close()
+    await asyncio.to_thread(servers.stop)
+
+
+async def pair(safety: SafetyWorld) -> tuple[Person, Person, str]:
+    """Two people who have matched, and their conversation."""
+    one, other = await safety.here.register(at=HERE), await safety.here.register("sugar_daddy", at=HERE)
+    await one.swipe(other)
+    matched = await other.swipe(one)
+    await safety.in_rows(one)
+    await safety.in_rows(other)
+    return one, other, matched["matchId"]
+
+
+async def send(person: Person, conversation: str, text: str = "hello") -> Any:
+    return await person.ask("POST", "/messaging/send", json={
+        "conversationId": conversation, "content": text, "clientMessageId": new_id(),
+    })
+
+
+MODERATOR_ROUTES = (
+    ("GET", "/moderation/queue", None), ("GET", f"/moderation/cases/{new_id()}", None),
+    ("POST", f"/moderation/cases/{new_id()}/decisions", {
+        "targetType": "user", "action": "warn", "category": "spam", "statement": "s", "seen": 0,
+    }),
+    ("POST", f"/moderation/cases/{new_id()}/appeals/{new_id()}", {"outcome": "upheld", "statement": "s"}),
+)
+ADMIN_ROUTES = (
+    ("GET", "/moderation/audit", None), ("GET", "/moderation/queue?restricted=true", None),
+    ("PUT", "/moderation/roles", {"email": "nobody@example.com", "role": "moderator"}),
+)
+
+
+async def test_each_route_answers_the_role_that_it_is_for_and_no_lower_one(safety: SafetyWorld) -> None:
+    user, moderator, admin = await safety.here.register(), await safety.moderator(), await safety.moderator("admin")
+    for method, path, body in (*MODERATOR_ROUTES, *ADMIN_ROUTES):
+        for_admins = (method, path, body) in ADMIN_ROUTES
+        for person, allowed in ((user, False), (moderator, not for_admins), (admin, True)):
+            answer = await person.ask(method, path, json=body)
+            refused = answer.status_code == 403 and answer.json()["code"] == "forbidden"
+            assert refused is not allowed, (method, path, person is moderator, answer.text)
+        anonymous = await safety.here.client.request(method, f"/api/v1{path}", json=body)
+        assert code(anonymous) == (401, "unauthenticated")
+
+
+async def test_a_client_cannot_give_itself_a_role_and_a_role_taken_back_reaches_tokens(safety: SafetyWorld) -> None:
+    refused = await safety.here.client.post("/api/v1/auth/register", json=safety.here.body(permissionRole="admin"))
+    assert code(refused) == (422, "invalid")
+    moderator = await safety.moderator()
+    assert (await moderator.ok("GET", "/auth/me"))["permissionRole"] == "moderator"
+    assert (await moderator.ask("GET", "/moderation/queue")).status_code == 200
+    await safety.as_service("PUT", "/moderation/roles", json={"email": moderator.email, "role": "user"})
+
+    async def gone() -> bool:
+        answer = await safety.elsewhere.client.get(
+            "/api/v1/moderation/queue", headers={"Authorization": f"Bearer {moderator.access_token}"}
+        )
+        return answer.status_code in (401, 403)
+
+    assert await seconds_until(gone) < 5
+    refreshed = await safety.here.client.post("/api/v1/auth/refresh", json={"refreshToken": moderator.refresh_token})
+    assert refreshed.status_code == 401
+    again = await safety.signed_in(moderator)
+    assert (await again.ok("GET", "/auth/me"))["permissionRole"] == "user"
+
+
+async def test_a_ban_reaches_every_read_path_and_token_and_an_appeal_undoes_it(safety: SafetyWorld) -> None:
+    one, bad, conversation = await pair(safety)
+    liker = await safety.here.register(at=HERE)
+    fan = await safety.here.register("sugar_baby", at=HERE)
+    await bad.swipe(fan)
+    assert (await send(one, conversation)).status_code == 200
+    reported = await one.ok("POST", "/reports", json={"targetType": "user", "targetId": bad.user_id, "category": "harassment"})
+    first, second = await safety.moderator(), await safety.moderator()
+
+    async def queued() -> Any:
+        entries = (await first.ok("GET", "/moderation/queue?limit=100"))["entries"]
+        return next((entry for entry in entries if entry["targetId"] == bad.user_id), None)
+
+    entry = await until(queued)
+    assert (entry["kind"], entry["reports"], entry["categories"], entry["overdue"]) == ("report", 1, ["harassment"], False)
+    case = await first.ok("GET", f"/moderation/cases/{bad.user_id}")
+    assert [(report["id"], report["status"]) for report in case["reports"]] == [(reported["reportId"], "open")]
+
+    decided = await safety.decide(first, bad.user_id, "ban")
+    assert decided.status_code == 201, decided.text
+    assert (await safety.decide(first, bad.user_id, "ban")).json() == decided.json(), "repeated"
+    assert code(await safety.decide(second, bad.user_id, "warn")) == (409, "case_moved")
+
+    async def refused() -> bool:
+        header = {"Authorization": f"Bearer {bad.access_token}"}
+        answers = [await world.client.get("/api/v1/users/me", headers=header) for world in (safety.here, safety.elsewhere)]
+        return all(answer.status_code == 401 for answer in answers)
+
+    assert await seconds_until(refused) < 5
+    login = {"email": bad.email, "password": bad.password}
+    assert (await safety.here.client.post("/api/v1/auth/login", json=login)).status_code == 401
+    refresh = {"refreshToken": bad.refresh_token}
+    assert (await safety.here.client.post("/api/v1/auth/refresh", json=refresh)).status_code == 401
+
+    async def invisible() -> bool:
+        profile = await one.ask("GET", f"/users/profile/{bad.user_id}")
+        listed = str(await one.ok("GET", "/matching/matches")) + str(await one.ok("GET", "/messaging/conversations"))
+        likes, cards = await fan.ok("GET", "/matching/likes-me"), await liker.ok("GET", "/matching/cards?limit=50")
+        refusal = await send(one, conversation)
+        shown = [bad.user_id in text for text in (listed, str(likes), str(cards))]
+        return profile.status_code == 404 and not any(shown) and refusal.status_code == 404
+
+    assert await seconds_until(invisible) < 5
+    assert (await safety.here.client.get("/api/v1/users/profile/" + bad.user_id)).status_code == 401
+
+    case = await first.ok("GET", f"/moderation/cases/{bad.user_id}")
+    assert (case["number"], case["reports"][0]["status"], case["decisions"][0]["action"]) == (1, "decided", "ban")
+
+    async def told() -> Any:
+        notes = (await one.ok("GET", "/notifications/list"))["notifications"]
+        return next((note for note in notes if note.get("body") == "It was harassment."), None)
+
+    assert (await until(told))["data"]["decisionId"] == decided.json()["decisionId"]
+    token = await appeal_token(safety, bad, decided.json()["decisionId"])
+    appeal = {"token": token, "text": "It was a joke."}
+    taken = await safety.here.client.post("/api/v1/moderation/appeals", json=appeal)
+    assert taken.status_code == 201, taken.text
+    assert (await safety.here.client.post("/api/v1/moderation/appeals", json=appeal)).json() == taken.json()
+    forged = {"token": token[:-4] + "AAAA", "text": "x"}
+    assert code(await safety.here.client.post("/api/v1/moderation/appeals", json=forged)) == (422, "token_invalid")
+
+    path = f"/moderation/cases/{bad.user_id}/appeals/{decided.json()['decisionId']}"
+    outcome = {"outcome": "reversed", "statement": "It was."}
+    assert code(await first.ask("POST", path, json=outcome)) == (409, "same_moderator")
+    assert (await second.ask("POST", path, json=outcome)).status_code == 201
+    assert code(await second.ask("POST", path, json=outcome | {"outcome": "upheld"})) == (409, "not_appealable")
+
+    async def back() -> bool:
+        profile = await one.ask("GET", f"/users/profile/{bad.user_id}")
+        return profile.status_code == 200 and (await send(one, conversation)).status_code == 200
+
+    await until(back)
+    assert (await (await safety.signed_in(bad)).ask("GET", "/users/me")).status_code == 200
+    await audited(safety, bad.user_id, ["ban", "account banned", "appeal", "appeal reversed", "account active"])
+
+
+async def appeal_token(safety: SafetyWorld, person: Person, decision_id: str) -> str:
+    """As the notification of the decision holds it in the rows; the banned person reads it in a mail."""
+    def found() -> Any:
+        with connect(safety.settings, "test") as conn:
+            row = conn.execute(
+                "SELECT data->>'appealToken' FROM notifications WHERE user_id = %s AND data->>'decisionId' = %s",
+                (person.user_id, decision_id),
+            ).fetchone()
+            return row and row[0]
+
+    return str(await until(found))
+
+
+async def audited(safety: SafetyWorld, target_id: str, actions: list[str]) -> None:
+    """The audit log says exactly this of the target, and does not let itself be changed."""
+    async def logged() -> bool:
+        answer = await safety.as_service("GET", f"/moderation/audit?limit=100&targetId={target_id}")
+        return sorted(entry["action"] for entry in answer.json()["entries"]) == sorted(actions)
+
+    await until(logged)
+    with connect(safety.settings, "test") as conn:
+        for change in ("UPDATE audit_log SET actor = 'nobody'", "DELETE FROM audit_log", "TRUNCATE audit_log"):
+            with pytest.raises(psycopg.errors.RaiseException):
+                conn.execute(change)
+
+
+async def test_removal_of_an_intimate_image_needs_no_account_and_is_due_in_48_hours(safety: SafetyWorld) -> None:
+    media, ask = new_id(), safety.here.client.post
+    body = {
+        "targetType": "media", "targetId": media, "contact": "jo@example.com", "signature": "Jo Doe",
+        "description": "A picture of me that I did not consent to.",
+    }
+    first = await ask("/api/v1/moderation/removal-requests", json=body)
+    assert first.status_code == 201, first.text
+    assert (await ask("/api/v1/moderation/removal-requests", json=body)).json() == first.json(), "the same receipt"
+    described = {name: body[name] for name in ("contact", "signature", "description")}
+    other = await ask("/api/v1/moderation/removal-requests", json=described)
+    assert other.json()["requestId"] != first.json()["requestId"]
+    for wrong in (body | {"targetId": None}, body | {"contact": "nobody"}, body | {"signature": " "}, {}, body | {"more": 1}):
+        assert code(await ask("/api/v1/moderation/removal-requests", json=wrong)) == (422, "invalid")
+    moderator = await safety.moderator()
+
+    async def queued() -> Any:
+        entries = (await moderator.ok("GET", "/moderation/queue?limit=100"))["entries"]
+        found = {entry["targetId"]: entry for entry in entries}
+        return found if {media, other.json()["requestId"]} <= set(found) else None
+
+    found = await until(queued)
+    assert found[media]["categories"] == ["intimate_image"]
+    assert 47.9 < hours_from_now(found[media]["dueAt"]) <= 48
+    decided = await safety.decide(
+        moderator, media, "remove", targetType="media", category="intimate_image", statement="Published without consent."
+    )
+    assert decided.status_code == 201
+    assert (await moderator.ok("GET", f"/moderation/cases/{media}"))["reports"][0]["contact"] == "jo@example.com"
+
+
+async def test_a_flood_of_removal_requests_is_refused_before_anything_is_recorded(safety: SafetyWorld) -> None:
+    limits = safety.settings.limits.model_copy(update={"removal_requests_per_address_an_hour": 2})
+    narrow = World(safety.settings.model_copy(update={"limits": limits}), safety.shards)
+    key = "limit:removal-address:{127.0.0.1}"
+    await narrow.dependencies.redis.delete(key)
+    try:
+        answers = [
+            await narrow.client.post("/api/v1/moderation/removal-requests", json={
+                "contact": "jo@example.com", "signature": "Jo", "description": f"number {number}",
+            }) for number in range(4)
+        ]
+    finally:
+        await narrow.dependencies.redis.delete(key)
+        await narrow.close()
+    assert [answer.status_code for answer in answers] == [201, 201, 429, 429]
+    assert int(answers[-1].headers["retry-after"]) > 0
+
+
+async def test_child_abuse_reports_are_for_administrators_only(safety: SafetyWorld) -> None:
+    one, other = await safety.here.register(), await safety.here.register()
+    await one.ok("POST", "/reports", json={"targetType": "user", "targetId": other.user_id, "category": "child_abuse"})
+    moderator, admin = await safety.moderator(), await safety.moderator("admin")
+
+    async def queued() -> Any:
+        entries = (await admin.ok("GET", "/moderation/queue?limit=100&restricted=true"))["entries"]
+        return next((entry for entry in entries if entry["targetId"] == other.user_id), None)
+
+    assert hours_from_now((await until(queued))["dueAt"]) <= 24
+    ordinary = (await moderator.ok("GET", "/moderation/queue?limit=100"))["entries"]
+    assert other.user_id not in {entry["targetId"] for entry in ordinary}
+    assert code(await moderator.ask("GET", f"/moderation/cases/{other.user_id}")) == (403, "forbidden")
+    assert code(await safety.decide(moderator, other.user_id, "ban", category="child_abuse")) == (403, "forbidden")
+
+
+async def test_a_message_is_reported_with_its_conversation_also_after_the_match_has_ended(safety: SafetyWorld) -> None:
+    one, bad, conversation = await pair(safety)
+    message = (await send(bad, conversation, "something vile")).json()["messageId"]
+    await one.ok("DELETE", f"/matching/matches/{conversation}")
+    body = {"targetType": "message", "targetId": message, "category": "harassment"}
+    stranger = await safety.here.register()
+    assert code(await one.ask("POST", "/reports", json=body)) == (422, "invalid")
+    await stranger.ok("GET", "/users/me")
+    foreign = await stranger.ask("POST", "/reports", json=body | {"conversationId": conversation})
+    assert code(foreign) == (404, "not_found")
+    await one.ok("POST", "/reports", json=body | {"conversationId": conversation})
+    moderator = await safety.moderator()
+
+    async def seen() -> Any:
+        case = await moderator.ok("GET", f"/moderation/cases/{message}")
+        return case if case["evidence"] else None
+
+    case = await until(seen)
+    assert (case["evidence"], case["subjectId"]) == ("something vile", bad.user_id)
+
+
+async def test_bad_decisions_are_refused_and_change_nothing(safety: SafetyWorld) -> None:
+    moderator, target = await safety.moderator(), await safety.here.register()
+    await safety.in_rows(target)
+    for fields in ({"action": "remove"}, {"action": "pardon"}, {"seen": -1}, {"statement": ""}, {"category": "dislike"}):
+        answer = await safety.decide(moderator, target.user_id, **({"action": "ban"} | fields))  # type: ignore[arg-type]
+        assert code(answer) == (422, "invalid"), fields
+    assert code(await safety.decide(moderator, new_id(), "ban")) == (404, "not_found")
+    assert code(await safety.decide(moderator, moderator.user_id, "ban")) == (403, "forbidden"), "nobody judges themselves"
+    assert code(await safety.decide(moderator, target.user_id, "ban", seen=3)) == (409, "case_moved")
+    assert (await target.ask("GET", "/users/me")).status_code == 200

@@ -1,0 +1,145 @@
+"""What follows from moderators' decisions: the account's standing, the person's, and what both sides are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from configs.contracts import topics
+from configs.contracts.events import (
+    Action,
+    AppealDecided,
+    CaseDecided,
+    ContentRemoved,
+    Event,
+    MediaRemoved,
+    MediaReviewed,
+    NotificationSent,
+    StandingChanged,
+    StandingSet,
+)
+from configs.contracts.ids import derived_id
+from configs.contracts.moderation import STANDINGS, appeal_token, appealable
+from configs.contracts.topics import Topic
+from writers.connections import Connection
+from writers.loads.moderation import addresses
+from writers.records import Fact
+
+TOLD: Final = 100
+"""Reporters of one target who are told of its decision: the first ones."""
+BLOCKED: Final = ("intimate_image", "child_abuse", "underage")
+"""Categories of media whose hashes are blocked, so that nobody uploads it again."""
+REPORTERS: Final = """
+SELECT DISTINCT target_id::text, reporter_id::text FROM reports
+WHERE target_id = ANY(%s::uuid[]) AND decision_id = ANY(%s::uuid[]) AND reporter_id IS NOT NULL
+"""
+_WORDS: Final[Mapping[Action, str]] = {
+    "dismiss": "no rule was broken", "warn": "a warning", "remove": "it was removed", "suspend": "the account is suspended",
+    "ban": "the account is closed", "reinstate": "the account is active again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What the rows say of the people whom decisions concern."""
+
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Person -> hash of their account's address."""
+    reporters: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Target -> who reported it before it was decided."""
+
+
+def sides_of(conn: Connection, facts: Sequence[Fact]) -> Sides:
+    """What ``follows_decision`` needs of the rows for these facts."""
+    payloads = [fact.event.payload for fact in facts if isinstance(fact.event.payload, CaseDecided | AppealDecided)]
+    if not payloads:
+        return Sides()
+    subjects = sorted({payload.subject_id for payload in payloads if payload.subject_id is not None})
+    reporters: dict[str, list[str]] = {}
+    names = ([payload.target_id for payload in payloads], [payload.decision_id for payload in payloads])
+    for target_id, reporter_id in conn.execute(REPORTERS, names).fetchall():
+        reporters.setdefault(target_id, []).append(reporter_id)
+    return Sides(addresses(conn, subjects), {target: sorted(found)[:TOLD] for target, found in reporters.items()})
+
+
+def follows_decision(event: Event, sides: Sides, account_key: bytes) -> Iterator[tuple[Topic, Event]]:
+    """(topic, event) of what follows; the same ids on every repetition."""
+    payload = event.payload
+    if not isinstance(payload, CaseDecided | AppealDecided):
+        return
+    reversed_ = isinstance(payload, AppealDecided) and payload.outcome == "reversed"
+    if isinstance(payload, CaseDecided) or reversed_:
+        yield from _standing(event, sides, "reinstate" if reversed_ else payload.action)
+    if isinstance(payload, CaseDecided):
+        yield from _content(event, payload)
+    yield from _told(event, sides, account_key)
+
+
+def _standing(event: Event, sides: Sides, action: Action) -> Iterator[tuple[Topic, Event]]:
+    payload = event.payload
+    status = STANDINGS.get(action) if payload.target_type == "user" else None
+    if status is None or payload.subject_id is None:
+        return
+    facts: dict[str, Any] = {
+        "user_id": payload.subject_id, "status": status, "number": payload.number, "cause_id": payload.decision_id
+    }
+    address = sides.addresses.get(payload.subject_id)
+    if address is not None:
+        yield topics.AUTH_ACCOUNTS, Event(
+            standing_id(event.event_id), event.occurred_at, address, StandingSet(email_hash=address, **facts)
+        )
+    yield topics.USER_UPDATED, Event(
+        derived_id(event.event_id, "shown"), event.occurred_at, payload.subject_id, StandingChanged(**facts)
+    )
+
+
+def _content(event: Event, payload: CaseDecided) -> Iterator[tuple[Topic, Event]]:
+    """What is decided about media and posts happens in their owners' logs. What was removed is gone: no appeal brings it back."""
+    owner, target = payload.subject_id, payload.target_id
+    if owner is None:
+        return
+    name = derived_id(event.event_id, "content")
+    if payload.target_type == "media" and payload.action == "remove":
+        intimate = payload.category == "intimate_image"
+        yield topics.MEDIA_UPLOADED, Event(name, event.occurred_at, owner, MediaRemoved(
+            media_id=target, owner_id=owner, reason="intimate_image" if intimate else "moderation",
+            block=payload.category in BLOCKED,
+        ))
+    elif payload.target_type == "media" and payload.action == "dismiss":
+        yield topics.MEDIA_UPLOADED, Event(name, event.occurred_at, owner, MediaReviewed(
+            media_id=target, owner_id=owner, verdict="approved", decision_id=payload.decision_id,
+        ))
+    elif payload.target_type == "post" and payload.action == "remove":
+        yield topics.CONTENT_PUBLISHED, Event(name, event.occurred_at, owner, ContentRemoved(
+            post_id=target, creator_id=owner, reason="moderation", decision_id=payload.decision_id,
+        ))
+
+
+def standing_id(event_id: str) -> str:
+    """The id of the account's change that follows from a decision, whoever carries it out."""
+    return derived_id(event_id, "standing")
+
+
+def _told(event: Event, sides: Sides, account_key: bytes) -> Iterator[tuple[Topic, Event]]:
+    """Both sides get the statement of reasons; the subject also what to appeal with."""
+    payload = event.payload
+    subject, appeal = payload.subject_id, isinstance(payload, AppealDecided)
+    outcome = f"Your appeal was decided: {payload.outcome}" if appeal else f"A decision was made: {_WORDS[payload.action]}"
+    data = {"decisionId": payload.decision_id, "targetType": payload.target_type, "targetId": payload.target_id}
+    if subject is not None and (appeal or payload.action != "dismiss"):
+        more = {}
+        if isinstance(payload, CaseDecided) and appealable(payload.action):
+            more = {"appealToken": appeal_token(account_key, payload.decision_id, payload.target_id, subject)}
+        yield _notification(event, subject, outcome, payload.statement, data | more)
+    for reporter in sides.reporters.get(payload.target_id, ()):
+        if reporter != subject:
+            word = _WORDS[payload.action] if not appeal else f"on appeal the decision was {payload.outcome}"
+            yield _notification(event, reporter, f"What you reported was looked at: {word}", payload.statement, data)
+
+
+def _notification(event: Event, user_id: str, title: str, body: str, data: dict[str, str]) -> tuple[Topic, Event]:
+    name = derived_id(event.event_id, f"told:{user_id}")
+    return topics.NOTIFICATION_SEND, Event(name, event.occurred_at, user_id, NotificationSent(
+        notification_id=name, user_id=user_id, kind="system", title=title, body=body, data=data,
+    ))
