@@ -13,7 +13,7 @@ from cluster.embedded.broker import EmbeddedBroker
 from cluster.engines.kafka import KafkaCluster
 from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
-from configs.settings import Settings, load_settings
+from configs.settings import Payments, Settings, load_settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,8 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _start(data_dir: Path) -> EmbeddedServers:
     settings = with_keys(load_settings("test", data_dir=data_dir))
-    # Few tests pay: the sandbox is started for them alone (``sandbox``).
-    servers = EmbeddedServers(settings.model_copy(update={"payments": settings.payments.model_copy(update={"sandbox": False})}))
+    # Few tests pay, and those start a sandbox of their own (payments_world): no processor is known to the others.
+    servers = EmbeddedServers(settings.model_copy(update={"payments": Payments()}))
     servers.start()
     return servers
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from pydantic import SecretStr
 
 from cluster.connections.payments.stripe import StripeProvider
 from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
 from configs.contracts.ids import new_id
 from configs.contracts.payments import Pay, Price, Subscribe
+from configs.settings import Payments, Settings
 
 KEY = "sk_test_of_tests"
 SECRET = "whsec_of_tests"
@@ -31,6 +33,12 @@ class SandboxDriver:
     def provider(self, **changed: Any) -> StripeProvider:
         """The adapter, for the event loop that asks."""
         return StripeProvider(**{"key": KEY, "webhook_secrets": [SECRET], "url": self.url, "retries": 0} | changed)
+
+    def settings(self, settings: Settings, **changed: Any) -> Settings:
+        """The settings of a platform that takes its payments here."""
+        return settings.model_copy(update={"payments": Payments(
+            stripe_key=SecretStr(KEY), stripe_webhook_secrets=(SecretStr(SECRET),), stripe_url=self.url, retries=0, **changed,
+        )})
 
     async def command(self, name: str, **wanted: Any) -> Any:
         async with httpx.AsyncClient() as client:

@@ -19,12 +19,13 @@ from writers.connections import open_rows
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.mail import TOPICS as MAILED
+from writers.consumers.payments import TOPICS as WEBHOOKS
 from writers.loads.log import ROWS, positions
 from writers.push.consumer import TOPICS as PUSHED_FROM
 from writers.push.consumer import consumers_of
 
 DEADLINE_S: Final = 5.0
-FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM, "mail": MAILED}
+FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM, "mail": MAILED, "payments": WEBHOOKS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,10 @@ from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.likes import Likes, settings_of
 from writers.consumers.mail import TOPICS as MAILED
 from writers.consumers.mail import Mail
+from writers.consumers.payments import TOPICS as WEBHOOKS
+from writers.consumers.payments import Payments
 from writers.loops import ConsumingThread
+from writers.payment_polling import PaymentPolling
 from writers.projections.thread import ProjectionThread
 from writers.pruning import keep_pruning
 from writers.push.consumer import TOPICS as PUSHED_FROM
@@ -68,6 +71,12 @@ class Writer:
             settings, f"{name}-mail", self._mail_handler,
             [(topic.name, partition) for topic in MAILED for partition in partitions], fenced=fenced,
         )
+        self._payments_handler = Payments(settings, name)
+        self._payments = ConsumingThread(
+            settings, f"{name}-payments", self._payments_handler,
+            [(topic.name, partition) for topic in WEBHOOKS for partition in partitions], fenced=fenced,
+        )
+        self._polling = PaymentPolling(settings, name)
         self._projection = ProjectionThread(
             settings, f"{name}-projection",
             [(topic.name, partition) for topic in TOPICS for partition in partitions], self._committed, fatal=fenced,
@@ -85,7 +94,7 @@ class Writer:
             for provider, consumer in self._push.items()
         }
         self._threads: tuple[ConsumingThread | ProjectionThread, ...] = (
-            self._rows, self._derive, self._likes, self._mail, self._projection, *self._pushing.values()
+            self._rows, self._derive, self._likes, self._mail, self._payments, self._projection, *self._pushing.values()
         )
         # One of the writers does what must be done once in a platform.
         self._once = [] if slot else [
@@ -96,6 +105,7 @@ class Writer:
                 target=keep_pruning, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-pruning",
                 daemon=True,
             ),
+            threading.Thread(target=self._polling.run, args=(self._stopping,), name=f"{name}-payment-polling", daemon=True),
         ]
 
     def _committed(self) -> Mapping[Place, int]:
@@ -125,6 +135,8 @@ class Writer:
         return {
             "rows": self._rows.describe(), "derive": self._derive.describe(), "likes": self._likes.describe(),
             "projection": self._projection.describe(), "mail": self._mail.describe() | dict(self._mail_handler.figures),
+            "payments": self._payments.describe() | dict(self._payments_handler.figures),
+            "payment_polling": self._polling.describe(),
             **{f"push_{provider}": self._describe_push(provider) for provider in self._push},
             "epoch": self._rows.epoch, "dead_letters": self._rows_handler.dead_letters,
         }

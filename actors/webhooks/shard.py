@@ -10,8 +10,9 @@ from actors.sharding.appends import AppendService
 from actors.webhooks.commands import Keep
 from cluster.connections.kafka import LogAppender, Record
 from configs.contracts.events import Event, WebhookReceived, encode
-from configs.contracts.ids import derived_id, partition_of
+from configs.contracts.ids import partition_of
 from configs.contracts.loading import RowLoader
+from configs.contracts.payments import webhook_id
 from configs.contracts.topics import PAYMENT_WEBHOOKS
 from configs.settings import Settings
 
@@ -36,8 +37,3 @@ class WebhookService(AppendService[Keep]):
         )
         event = Event(webhook_id(command.provider, command.provider_event_id), received, command.object_id, payload)
         return [Record(PAYMENT_WEBHOOKS.name, partition_of(event.key, self._partitions), event.key, encode(event))]
-
-
-def webhook_id(provider: str, provider_event_id: str) -> str:
-    """The event id of a webhook, however often it comes."""
-    return derived_id(f"{provider}:{provider_event_id}", "webhook")

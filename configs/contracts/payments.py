@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
 from configs.contracts.errors import DependencyUnavailable, PlatformError
+from configs.contracts.ids import derived_id
 from configs.contracts.payment_facts import AccountState, AnyFact, Interval
 
 
@@ -178,6 +179,11 @@ class Report:
     body: str
 
 
+def webhook_id(provider: str, provider_event_id: str) -> str:
+    """The event id of a report, however often it comes."""
+    return derived_id(f"{provider}:{provider_event_id}", "webhook")
+
+
 class PaymentProvider(Protocol):
     """One processor. Calls are idempotent by ``request_id`` for as long as the provider remembers (Stripe: 24 h or more).
 
@@ -236,8 +242,11 @@ class PaymentProvider(Protocol):
         """All that is true of an object now. Raises ObjectUnknown."""
         ...
 
-    def list_since(self, since: datetime) -> AsyncIterator[Report]:
-        """What happened since, in any order; all that a webhook would have told, and some of it that one has told."""
+    def list_since(self, since: datetime, *, accounts: bool = True) -> AsyncIterator[Report]:
+        """What happened since, in any order; all that a webhook would have told, and some of it that one has told.
+
+        ``accounts``: also in creators' accounts, at the cost of a call for each.
+        """
         ...
 
     def verify(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report | None:

@@ -32,6 +32,7 @@ MIGRATIONS = (
     "0013_message_requests",
     "0014_subscriptions",
     "0015_safety",
+    "0016_webhooks_applied",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from configs.contracts.errors import ConfigurationError
 from configs.contracts.payments import PaymentProvider
 from configs.settings import Settings
 
@@ -12,6 +13,9 @@ from configs.settings import Settings
 def providers_of(settings: Settings) -> dict[str, Callable[[], PaymentProvider]]:
     """Name -> what makes it, of every processor that has keys. Making one imports its client: off the event loop, please."""
     payments = settings.payments
+    if payments.sandbox and not payments.stripe_url:
+        # Its key would go to Stripe itself.
+        raise ConfigurationError("the payments' sandbox has no address", setting="payments.stripe_url")
     made: dict[str, Callable[[], PaymentProvider]] = {}
     if payments.stripe_key.get_secret_value():
         def stripe() -> PaymentProvider:

@@ -137,7 +137,7 @@ class HostedFormProvider:
 
     # -- what this kind cannot do
 
-    async def list_since(self, since: datetime) -> AsyncIterator[Report]:
+    async def list_since(self, since: datetime, *, accounts: bool = True) -> AsyncIterator[Report]:
         nothing: Sequence[Report] = ()
         for report in nothing:
             yield report

@@ -322,17 +322,14 @@ class StripeProvider:
             return ()
         return await self._looking.facts(report.object_id)
 
-    async def list_since(self, since: datetime) -> AsyncIterator[Report]:
+    async def list_since(self, since: datetime, *, accounts: bool = True) -> AsyncIterator[Report]:
         async for report in self._events(since, PLATFORM_KINDS, None):
             yield report
+        if not accounts:
+            return
         async for account_id in self._accounts():
             async for report in self._events(since, ACCOUNT_KINDS, account_id):
                 yield report
-
-    async def list_platform_since(self, since: datetime) -> AsyncIterator[Report]:
-        """Like ``list_since`` without creators' accounts: one call, or one for every hundred events."""
-        async for report in self._events(since, PLATFORM_KINDS, None):
-            yield report
 
     async def _events(self, since: datetime, kinds: tuple[str, ...], account_id: str | None) -> AsyncIterator[Report]:
         assert len(kinds) <= LISTED_TYPES

@@ -1,0 +1,183 @@
+"""The consumer ``payments``: what webhooks prove, as facts on the topics of those whom it concerns.
+
+A webhook is a reason to look. Its object is looked up at the provider once a batch, whatever its webhooks say and in
+whatever order they come, and what is true of it is appended under ids derived from the newest of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from cluster.connections.kafka import Record
+from cluster.connections.payments import Providers
+from configs.contracts import topics
+from configs.contracts.errors import DependencyUnavailable, PlatformError
+from configs.contracts.events import Event, PaymentObserved, SubscriptionObserved, WebhookReceived, encode
+from configs.contracts.ids import derived_id, partition_of
+from configs.contracts.payment_facts import AnyFact, SubscriptionState, owner_of
+from configs.contracts.payments import ProviderMisconfigured, Report, webhook_id
+from configs.settings import Settings
+from writers.connections import Connection
+from writers.consumers.deriving import Appending, wait_for_rows
+from writers.dead_letters import without_dead
+from writers.positions import Ownership, advance
+from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
+
+log = structlog.get_logger(__name__)
+
+TOPICS = (topics.PAYMENT_WEBHOOKS,)
+AT_ONCE: Final = 16
+"""Look-ups at one time; Stripe takes 100 a second of an account."""
+BATCH: Final = 256
+"""Webhooks between two commits."""
+
+APPLIED = """
+SELECT provider, provider_event_id FROM webhook_events
+WHERE object_id = ANY(%s) AND provider_event_id = ANY(%s) AND applied_at IS NOT NULL
+"""
+APPLY = """
+UPDATE webhook_events SET applied_at = now() FROM unnest(%s::text[], %s::text[], %s::text[]) AS batch (object_id, provider, id)
+WHERE webhook_events.object_id = batch.object_id AND webhook_events.provider = batch.provider
+  AND webhook_events.provider_event_id = batch.id AND applied_at IS NULL
+"""
+Object = tuple[str, str]
+"""(provider, object id)."""
+
+
+class Payments:
+    """Applies each webhook once; killed before its commit, it looks and appends again under the same ids."""
+
+    consumer = "payments"
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings = settings
+        self._appending = Appending(settings, f"{name}-payments")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._providers = Providers(settings)
+        self.figures: Counter[str] = Counter()
+        """applied, repeated, of_no_concern, refused (the provider knows no such object, or not with our rights)."""
+
+    def handle(
+        self, conn: Connection, owned: Ownership, before: Mapping[Place, int], records: Sequence[LogRecord]
+    ) -> None:
+        wait_for_rows(conn, owned, records)
+        reached = dict(before)
+        for start in range(0, len(records), BATCH):
+            batch = records[start : start + BATCH]
+            decoded, _ = decode_all(without_dead(conn, batch, owned.generations), owned.generations)
+            webhooks = [fact for _, fact in decoded if isinstance(fact.event.payload, WebhookReceived)]
+            newest = self._unapplied(conn, webhooks)
+            self._appending.append(self._run(self._looked_up(newest)))
+            payloads = [fact.event.payload for fact in webhooks]
+            with conn.transaction(), conn.cursor() as cur:
+                advance(cur, owned, reached, next_offsets(batch))
+                cur.execute(APPLY, (
+                    [payload.object_id for payload in payloads], [payload.provider for payload in payloads],
+                    [payload.provider_event_id for payload in payloads],
+                ))
+            reached.update(next_offsets(batch))
+
+    def _unapplied(self, conn: Connection, webhooks: Sequence[Fact]) -> dict[Object, Event]:
+        """The newest webhook of each object that has one that was not applied."""
+        if not webhooks:
+            return {}
+        payloads = [fact.event.payload for fact in webhooks]
+        rows = conn.execute(APPLIED, (
+            [payload.object_id for payload in payloads], [payload.provider_event_id for payload in payloads],
+        )).fetchall()
+        applied = {(provider, event_id) for provider, event_id in rows}
+        newest: dict[Object, Event] = {}
+        for fact in webhooks:
+            payload = fact.event.payload
+            if (payload.provider, payload.provider_event_id) in applied:
+                self.figures["repeated"] += 1
+                continue
+            held = newest.get((payload.provider, payload.object_id))
+            if held is None or held.payload.created_at <= payload.created_at:
+                newest[(payload.provider, payload.object_id)] = fact.event
+        return newest
+
+    def _run(self, work: Coroutine[None, None, list[Record]]) -> list[Record]:
+        self._loop = self._loop or asyncio.new_event_loop()
+        return self._loop.run_until_complete(work)
+
+    async def _looked_up(self, webhooks: Mapping[Object, Event]) -> list[Record]:
+        """The records of all facts. Raises DependencyUnavailable: a provider is away; come again."""
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(event: Event) -> list[Record]:
+            async with gate:
+                return self._records(event, await self._facts(event.payload))
+
+        found = await asyncio.gather(*(one(event) for event in webhooks.values()))
+        return [record for records in found for record in records]
+
+    async def _facts(self, webhook: WebhookReceived) -> Sequence[AnyFact]:
+        if webhook.provider not in self._providers.names:
+            self.figures["refused"] += 1
+            return ()
+        provider = await self._providers.named(webhook.provider)
+        try:
+            facts = await provider.facts(Report(
+                provider=webhook.provider, event_id=webhook.provider_event_id, object_id=webhook.object_id, kind=webhook.kind,
+                livemode=webhook.livemode, created_at=webhook.created_at, body=webhook.body,
+            ))
+        except (DependencyUnavailable, ProviderMisconfigured) as error:
+            raise DependencyUnavailable("a payment provider does not answer", provider=webhook.provider) from error
+        except PlatformError as error:
+            log.warning("webhook_refused", provider=webhook.provider, kind=webhook.kind, reason=str(error))
+            self.figures["refused"] += 1
+            return ()
+        self.figures["applied" if facts else "of_no_concern"] += 1
+        return facts
+
+    def _records(self, webhook: Event, facts: Sequence[AnyFact]) -> list[Record]:
+        made = []
+        for fact in facts:
+            owner_id = owner_of(fact)
+            if not is_id(owner_id):
+                log.warning("fact_without_owner", kind=fact.kind, object=fact.object_id)
+                continue
+            subscription = isinstance(fact, SubscriptionState)
+            topic = topics.SUBSCRIPTION_CREATED if subscription else topics.PAYMENT_COMPLETED
+            payload = SubscriptionObserved if subscription else PaymentObserved
+            event = Event(
+                derived_id(webhook.event_id, f"{fact.kind}:{fact.object_id}"), webhook.occurred_at, owner_id,
+                payload(owner_id=owner_id, fact=fact),  # type: ignore[arg-type]
+            )
+            made.append(Record(topic.name, partition_of(owner_id, self._settings.log.partitions), owner_id, encode(event)))
+        return made
+
+    def close(self) -> None:
+        self._appending.close()
+        if self._loop is not None:
+            self._loop.run_until_complete(self._providers.close())
+            self._loop.close()
+            self._loop = None
+
+
+def is_id(text: str) -> bool:
+    """Whether metadata holds an id of ours: anybody with the provider's console can write something else there."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def received(report: Report, at: datetime, partitions: int) -> Record:
+    """A report as the route would have kept it."""
+    event = Event(
+        webhook_id(report.provider, report.event_id), at.astimezone(UTC), report.object_id,
+        WebhookReceived(
+            provider=report.provider, provider_event_id=report.event_id, object_id=report.object_id, kind=report.kind,
+            livemode=report.livemode, created_at=report.created_at, body=report.body,
+        ),
+    )
+    return Record(topics.PAYMENT_WEBHOOKS.name, partition_of(event.key, partitions), event.key, encode(event))

@@ -1,0 +1,125 @@
+"""Webhooks that never came: found in the provider's own list, and put into the log as if they had come.
+
+Every ``payments.poll_s`` the newest reports are listed, and once a day (and when the process begins) those of the last
+``payments.reconcile_days``, creators' accounts included. What no webhook brought by the second look is appended to
+payment.webhooks; the consumer ``payments`` applies it once, whether the webhook comes after all or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import structlog
+
+from cluster.connections.payments import Providers
+from cluster.connections.postgres import translated
+from configs.contracts.errors import PlatformError
+from configs.contracts.payments import Report
+from configs.settings import Settings
+from writers.connections import open_rows
+from writers.consumers.deriving import Appending
+from writers.consumers.payments import received
+
+log = structlog.get_logger(__name__)
+
+RECONCILE_S: Final = 86_400.0
+OVERLAP: Final = timedelta(seconds=120)
+"""The list may show an event later than one that came after it."""
+CHUNK: Final = 500
+KNOWN = "SELECT provider_event_id FROM webhook_events WHERE provider = %s AND provider_event_id = ANY(%s) AND applied_at IS NOT NULL"
+
+
+class PaymentPolling:
+    """One of the writers polls; two that do at once append the same under the same ids."""
+
+    def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._loop = asyncio.new_event_loop()
+        self._providers = Providers(settings)
+        self._appending = Appending(settings, f"{name}-polling")
+        self._newest: dict[str, datetime] = {}
+        self._suspects: dict[str, frozenset[str]] = {}
+        self._reconciled_at: float | None = None
+        self.figures: Counter[str] = Counter()
+        """looks, listed, found (that no webhook had brought), failed."""
+
+    def run(self, stopping: threading.Event) -> None:
+        """Until ``stopping``; a provider or server that is away is asked again next time."""
+        try:
+            while not stopping.wait(self._settings.payments.poll_s):
+                try:
+                    self.look()
+                except PlatformError as error:
+                    self.figures["failed"] += 1
+                    log.warning("payment_polling_failed", reason=str(error))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._providers.close())
+        self._loop.close()
+        self._appending.close()
+
+    def look(self) -> int:
+        """One look at every provider that can list; returns how many reports no webhook had brought.
+
+        For a thread without a running event loop. Raises DependencyUnavailable, ProviderMisconfigured.
+        """
+        whole = self._reconciled_at is None or time.monotonic() - self._reconciled_at >= RECONCILE_S
+        found = sum(self._look_at(name, whole) for name in self._providers.names)
+        if whole:
+            self._reconciled_at = time.monotonic()
+        self.figures["looks"] += 1
+        return found
+
+    async def _listed(self, name: str, whole: bool) -> dict[str, Report]:
+        provider = await self._providers.named(name)
+        if not provider.capabilities.listing:
+            return {}
+        since = self._newest[name] - OVERLAP if name in self._newest and not whole else (
+            self._clock() - timedelta(days=self._settings.payments.reconcile_days)
+        )
+        return {report.event_id: report async for report in provider.list_since(since, accounts=whole)}
+
+    def _look_at(self, name: str, whole: bool) -> int:
+        reports = self._loop.run_until_complete(self._listed(name, whole))
+        self.figures["listed"] += len(reports)
+        missing = self._missing(name, list(reports))
+        # A webhook that is on its way is not lost: only what is still missing at the second look is.
+        lost = [event_id for event_id in missing if whole or event_id in self._suspects.get(name, frozenset())]
+        self._suspects[name] = frozenset(missing)
+        self._append([reports[event_id] for event_id in lost])
+        if reports:
+            self._newest[name] = max(report.created_at for report in reports.values())
+        self.figures["found"] += len(lost)
+        if lost:
+            log.info("lost_webhooks_found", provider=name, count=len(lost), reconciling=whole)
+        return len(lost)
+
+    def _missing(self, name: str, event_ids: Sequence[str]) -> list[str]:
+        known: set[str] = set()
+        if event_ids:
+            with open_rows(self._settings, "payment-polling") as conn, translated():
+                for start in range(0, len(event_ids), CHUNK):
+                    rows = conn.execute(KNOWN, (name, list(event_ids[start : start + CHUNK]))).fetchall()
+                    known.update(event_id for (event_id,) in rows)
+        return [event_id for event_id in event_ids if event_id not in known]
+
+    def _append(self, reports: Sequence[Report]) -> None:
+        # Oldest first, as webhooks would mostly have come.
+        records = [
+            received(report, self._clock(), self._settings.log.partitions)
+            for report in sorted(reports, key=lambda report: (report.created_at, report.event_id))
+        ]
+        for start in range(0, len(records), CHUNK):
+            self._appending.append(records[start : start + CHUNK])
+
+    def describe(self) -> Mapping[str, int]:
+        return dict(self.figures)
