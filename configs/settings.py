@@ -91,6 +91,12 @@ class Limits(_Group):
     rows_pending: int = Field(5_000_000, ge=1, description="appended records not yet in rows; past it writes answer 503")
 
 
+class Content(_Group):
+    """Posts and feeds."""
+
+    fanout_followers: int = Field(100_000, ge=0, description="followers up to which a post is added to their feeds when it is published; feeds of more ask for it")
+
+
 class Auth(_Group):
     """Tokens and passwords."""
 
@@ -342,6 +348,7 @@ class Settings(BaseSettings):
     payments: Payments = Payments()
     assurance: Assurance = Assurance()
     media: Media = Media()
+    content: Content = Content()
 
     @classmethod
     def settings_customise_sources(

@@ -22,6 +22,10 @@ from serve_apps.auth.passkeys import router as passkeys
 from serve_apps.auth.passwords import router as passwords
 from serve_apps.auth.routes import router as auth
 from serve_apps.auth.second_factor import router as second_factor
+from serve_apps.content.creators import router as creators
+from serve_apps.content.feed import FEED
+from serve_apps.content.posts import router as posts
+from serve_apps.content.reactions import router as reactions
 from serve_apps.dependencies import Dependencies
 from serve_apps.edge import Edge
 from serve_apps.matching.cards import CARDS
@@ -59,8 +63,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     notifications, devices, notification_preferences,
     media,
     webhooks,
+    posts, reactions, creators,
 )
-HOT: Final = (SWIPE, CARDS, SEND)
+HOT: Final = (SWIPE, CARDS, SEND, FEED)
 _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 FIELDS_SHOWN: Final = 20
 

@@ -16,6 +16,7 @@ from actors.impressions.client import ImpressionsClient
 from actors.media.client import MediaClient
 from actors.messages.client import ConversationsClient
 from actors.moderation.client import ModerationClient
+from actors.posts.client import PostsClient
 from actors.sessions.client import SessionsClient
 from actors.sessions.revocations import Revocations
 from actors.swipes.client import SwipesClient
@@ -35,6 +36,8 @@ from serve_apps.auth.id_tokens import IdTokens
 from serve_apps.auth.rehashing import Rehashing
 from serve_apps.auth.sealing import AccountSeals
 from serve_apps.client_address import ClientAddresses
+from serve_apps.content.reading import Contents
+from serve_apps.content.rendering import Rendering
 from serve_apps.hashing import Passwords
 from serve_apps.limits import PersonLimit, SharedLimits
 from serve_apps.matching.decks import Decks
@@ -68,6 +71,10 @@ class Loader(Protocol):
 
     def addresses(self, user_ids: Sequence[str]) -> Awaitable[Mapping[str, str]]: ...
 
+    def warm_posts(self, post_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
+    def warm_homes(self, user_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
 
 @dataclass(slots=True)
 class Dependencies:
@@ -86,6 +93,8 @@ class Dependencies:
     warm_media: Warming
     warm_moderation: Warming
     loader: Loader
+    warm_posts: Warming
+    warm_homes: Warming
     pool: TracedPool
     accounts: AccountsClient
     identities: IdentitiesClient
@@ -98,6 +107,9 @@ class Dependencies:
     conversations: ConversationsClient
     moderation: ModerationClient
     assurance: AgeAssurance | None
+    posts: PostsClient
+    contents: Contents
+    rendering: Rendering
     reading: Conversations
     media: MediaClient
     media_records: MediaRecords
@@ -136,6 +148,7 @@ class Dependencies:
         warm_people, warm_addresses = Warming(loader.warm_people), Warming(loader.warm_addresses)
         warm_conversations, warm_messages = Warming(loader.warm_conversations), Warming(loader.warm_messages)
         warm_media, media_urls = Warming(loader.warm_media), MediaUrls(settings)
+        warm_posts = Warming(loader.warm_posts)
         accounts, users = AccountsClient(pool), UsersClient(pool)
         swipes, cards = SwipesClient(pool), CardsClient(pool)
         people = People(reads, warm_people, warm_addresses)
@@ -156,6 +169,8 @@ class Dependencies:
             warm_media=warm_media,
             warm_moderation=Warming(loader.warm_moderation),
             loader=loader,
+            warm_posts=warm_posts,
+            warm_homes=Warming(loader.warm_homes),
             pool=pool,
             accounts=accounts,
             identities=IdentitiesClient(pool),
@@ -168,6 +183,9 @@ class Dependencies:
             conversations=ConversationsClient(pool),
             moderation=ModerationClient(pool),
             assurance=assurance(settings),
+            posts=PostsClient(pool),
+            contents=Contents(reads, people, warm_posts, warm_media),
+            rendering=Rendering(media_urls),
             reading=Conversations(reads, people, warm_conversations, warm_messages),
             media=MediaClient(pool),
             media_records=MediaRecords(reads, warm_media),
@@ -212,6 +230,7 @@ class Dependencies:
             self.warm_people, self.warm_addresses, self.warm_sessions, self.warm_conversations, self.warm_messages,
             self.warm_media,
             self.warm_moderation,
+            self.warm_posts, self.warm_homes,
         ):
             await warming.close()
         await self.providers.close()
@@ -235,6 +254,9 @@ class Dependencies:
             ("sugar_warm_calls", "conversations"): self.warm_conversations.calls,
             ("sugar_warm_calls", "messages"): self.warm_messages.calls,
             ("sugar_warm_calls", "media"): self.warm_media.calls,
+            ("sugar_warm_calls", "posts"): self.warm_posts.calls,
+            ("sugar_warm_calls", "homes"): self.warm_homes.calls,
+            ("sugar_rendered_posts", "made"): self.rendering.made,
             ("sugar_write_through", "applied"): self.write_through.applied,
             ("sugar_write_through", "left_to_projections"): self.write_through.left_to_projections,
             ("sugar_tokens_verified", "signatures"): self.tokens.verified,

@@ -8,6 +8,7 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 
 import msgspec
+from pydantic import BaseModel
 
 from configs.contracts.access_tokens import Identity
 from serve_apps.dependencies import Dependencies
@@ -43,7 +44,7 @@ class HotRoute:
     tag: str
     summary: str
     handler: Handler
-    answer: type[msgspec.Struct]
+    answer: type[msgspec.Struct | BaseModel]
     codes: tuple[str, ...]
     body: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
@@ -104,9 +105,17 @@ def query_values(query: bytes) -> dict[str, str]:
 
 def document(openapi: dict[str, Any], routes: tuple[HotRoute, ...], prefix: str) -> None:
     """Adds the hot routes to an OpenAPI document."""
-    structs = [kind for route in routes for kind in (route.body, route.answer) if kind is not None]
+    kinds = [kind for route in routes for kind in (route.body, route.answer) if kind is not None]
+    structs = [kind for kind in kinds if issubclass(kind, msgspec.Struct)]
     _, components = msgspec.json.schema_components(structs, ref_template=REF)
-    openapi.setdefault("components", {}).setdefault("schemas", {}).update(components)
+    schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(components)
+    for model in kinds:
+        if issubclass(model, BaseModel):
+            described = model.model_json_schema(ref_template=REF.replace("{name}", "{model}"), mode="serialization")
+            for name, nested in described.pop("$defs", {}).items():
+                schemas.setdefault(name, nested)
+            schemas.setdefault(model.__name__, described)
     for route in routes:
         operation: dict[str, Any] = {
             "tags": [route.tag],

@@ -15,7 +15,14 @@ from fastapi import Query
 
 from cluster.connections.reading import Reads
 from configs.contracts.impressions import SEAL_BYTES
-from configs.contracts.read_model import MARKER, Listing, listing_keys, read_versioned
+from configs.contracts.read_model import (
+    MARKED_LISTINGS,
+    MARKER,
+    Listing,
+    listing_keys,
+    read_versioned,
+    relation_key,
+)
 from configs.settings import Auth
 from serve_apps.fields import CURSOR_PATTERN
 from serve_apps.people import People
@@ -107,7 +114,7 @@ class Listings:
             user_id,
             ("ZRANGE", order, "+inf" if after is None else after.at_ms, "-inf", "BYSCORE", "REV", "LIMIT", 0,
              limit + 1 + (EXTRA if after else 0), "WITHSCORES"),
-            ("HMGET", entries, MARKER),
+            ("HMGET", entries if listing in MARKED_LISTINGS else relation_key(user_id), MARKER),
             marked=(1,),
         )
         members = _scored(ranked)

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import msgspec
 import numpy as np
+import redis.asyncio
 
 from actors.accounts.shard import AccountService
 from actors.cards.shard import CardShard
@@ -31,8 +32,10 @@ from actors.swipes.service import swipe_service
 from actors.users.shard import UserService
 from cluster.connections.fanout import Publisher
 from cluster.connections.kafka import LogAppender, Record
+from cluster.connections.redis import apply_async
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Event, UserCreated, encode
+from configs.contracts.home import begin_home, fill_home
 from configs.contracts.ids import derived_id, email_hash, new_id, partition_of
 from configs.contracts.loading import PeopleRows, SwipeRows
 from configs.contracts.ranking import INITIAL, RankingConfiguration
@@ -55,6 +58,8 @@ class NoRows:
     def __init__(self) -> None:
         self.answers = True
         self.warmed: list[str] = []
+        self.redis: redis.asyncio.Redis | None = None
+        """Of the newest world that was started."""
 
     async def positions(self, topics: Sequence[str]) -> Mapping[str, Mapping[int, int]]:
         return {topic: {} for topic in topics}
@@ -111,10 +116,16 @@ class NoRows:
     async def warm_posts(self, post_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(post_ids)
 
-    async def warm_homes(self, user_ids: Sequence[str]) -> Sequence[str]:
-        return self._warm(user_ids)
     async def warm_moderation(self, pages: Sequence[str]) -> Sequence[str]:
         return self._warm(pages)
+
+    async def warm_homes(self, user_ids: Sequence[str]) -> Sequence[str]:
+        """Empty feeds: nobody follows anybody in these rows."""
+        if self.redis is not None:
+            await apply_async(self.redis, [
+                step for user_id in user_ids for step in (begin_home(user_id, "t"), fill_home(user_id, "t", ()))
+            ])
+        return user_ids
 
     def _warm(self, keys: Sequence[str]) -> Sequence[str]:
         if not self.answers:
@@ -232,6 +243,7 @@ class World:
 
     async def start(self) -> None:
         await self.dependencies.redis.set(GENERATION, "test")
+        self.shards.loader.redis = self.dependencies.redis
         await self.dependencies.start()
 
     async def close(self) -> None:

@@ -6,6 +6,8 @@ from cluster.connections.postgres import translated
 from configs.settings import Settings
 from writers.connections import open_rows
 from writers.consumers.deriving import ROWS
+from writers.consumers.feeds import TOPICS as FEEDS_FROM
+from writers.consumers.feeds import Feeds
 from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.likes import Likes
 from writers.positions import begin
@@ -17,5 +19,6 @@ def begin_new(settings: Settings) -> None:
     """Gives new consumers their positions; while no writer runs. Raises DependencyUnavailable."""
     with open_rows(settings, "prepare") as conn, translated():
         begin(conn, Likes.consumer, ROWS, [topic.name for topic in LIKES_FROM])
+        begin(conn, Feeds.consumer, ROWS, [topic.name for topic in FEEDS_FROM])
         for provider in consumers_of(settings):
             begin(conn, f"push_{provider}", ROWS, [topic.name for topic in PUSHED_FROM])

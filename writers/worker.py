@@ -14,6 +14,8 @@ from configs.process import quieten_collector
 from configs.settings import Settings, load_settings
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
+from writers.consumers.feeds import TOPICS as FEEDS_FROM
+from writers.consumers.feeds import Feeds
 from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.likes import Likes, settings_of
 from writers.consumers.mail import TOPICS as MAILED
@@ -24,6 +26,7 @@ from writers.loops import ConsumingThread
 from writers.payment_polling import PaymentPolling
 from writers.projections.thread import ProjectionThread
 from writers.pruning import keep_pruning
+from writers.publishing import keep_publishing
 from writers.push.consumer import TOPICS as PUSHED_FROM
 from writers.push.consumer import PushConsumer, consumers_of
 from writers.rebuild import ReadModelKeeper
@@ -66,6 +69,11 @@ class Writer:
             settings_of(settings), f"{name}-likes", Likes(settings, name),
             [(topic.name, partition) for topic in LIKES_FROM for partition in partitions], fenced=fenced,
         )
+        self._feeds_handler = Feeds(settings)
+        self._feeds = ConsumingThread(
+            settings, f"{name}-feeds", self._feeds_handler,
+            [(topic.name, partition) for topic in FEEDS_FROM for partition in partitions], fenced=fenced,
+        )
         self._mail_handler = Mail(settings)
         self._mail = ConsumingThread(
             settings, f"{name}-mail", self._mail_handler,
@@ -94,7 +102,8 @@ class Writer:
             for provider, consumer in self._push.items()
         }
         self._threads: tuple[ConsumingThread | ProjectionThread, ...] = (
-            self._rows, self._derive, self._likes, self._mail, self._payments, self._projection, *self._pushing.values()
+            self._rows, self._derive, self._likes, self._feeds, self._mail, self._payments, self._projection,
+            *self._pushing.values(),
         )
         # One of the writers does what must be done once in a platform.
         self._once = [] if slot else [
@@ -106,6 +115,10 @@ class Writer:
                 daemon=True,
             ),
             threading.Thread(target=self._polling.run, args=(self._stopping,), name=f"{name}-payment-polling", daemon=True),
+            threading.Thread(
+                target=keep_publishing, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-publishing",
+                daemon=True,
+            ),
         ]
 
     def _committed(self) -> Mapping[Place, int]:
@@ -137,6 +150,7 @@ class Writer:
             "projection": self._projection.describe(), "mail": self._mail.describe() | dict(self._mail_handler.figures),
             "payments": self._payments.describe() | dict(self._payments_handler.figures),
             "payment_polling": self._polling.describe(),
+            "feeds": self._feeds.describe() | dict(self._feeds_handler.figures),
             **{f"push_{provider}": self._describe_push(provider) for provider in self._push},
             "epoch": self._rows.epoch, "dead_letters": self._rows_handler.dead_letters,
         }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from actors.idempotency import IdempotencyConflict
 from configs.contracts.events import (
@@ -79,12 +80,14 @@ class Recorded:
     """The fact is durable. ``payload`` is what was recorded, with the ids the shard filled in.
 
     ``replayed``: the key names an earlier request; ``event_id`` is that one's, ``payload`` None and ``version`` 0.
+    ``at``: the time of the event.
     """
 
     event_id: str
     version: int
     replayed: bool
     payload: RecordPayload | None
+    at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class UserMemory:
         found = person.requests.find(request, now) if request is not None and person.requests is not None else None
         if found is not None:
             same = found.body_digest == (command.body_digest or "")
-            repeated = Recorded(found.event_id, 0, replayed=True, payload=None) if same else IdempotencyConflict()
+            repeated = Recorded(found.event_id, 0, replayed=True, payload=None, at=found.at) if same else IdempotencyConflict()
             return Decision((), lambda versions: repeated)
         payload = command.payload
         if isinstance(payload, LocationChanged):
@@ -106,7 +106,7 @@ class UserMemory:
         key = command.topic_key or _key_of(payload)
         return Decision(
             (Append(TOPIC_OF[type(payload)], key, Event(event_id, now, key, recorded)),),
-            lambda versions: Recorded(event_id, versions[0], replayed=False, payload=recorded),
+            lambda versions: Recorded(event_id, versions[0], replayed=False, payload=recorded, at=now),
         )
 
     def _wait_s(self, person: Person, now: datetime) -> int:

@@ -187,12 +187,14 @@ class FollowEntry(msgspec.Struct, frozen=True, rename="camel"):
     """A creator whom a person follows, in their listing ``follow``."""
 
     creator_id: str
+    active: bool = True
 
 
 class HeartEntry(msgspec.Struct, frozen=True, rename="camel"):
     """A post that a person likes, in their listing ``heart``."""
 
     post_id: str
+    liked: bool = True
 
 
 class CommentEntry(msgspec.Struct, frozen=True, rename="camel"):
@@ -266,10 +268,10 @@ def read_comment(value: bytes) -> CommentEntry:
 def followed(user_id: str, creator_id: str, *, version: int, at: datetime, active: bool) -> Operation:
     """A creator in a person's follows, or out of them."""
     at_ms = int(at.timestamp() * 1_000) if active else None
-    return put_entry("follow", user_id, creator_id, FollowEntry(creator_id), version=version, at_ms=at_ms)
+    return put_entry("follow", user_id, creator_id, FollowEntry(creator_id, active), version=version, at_ms=at_ms)
 
 
 def liked(user_id: str, post_id: str, *, version: int, at: datetime, active: bool) -> Operation:
     """A post among those that a person likes, or out of them."""
     at_ms = int(at.timestamp() * 1_000) if active else None
-    return put_entry("heart", user_id, post_id, HeartEntry(post_id), version=version, at_ms=at_ms)
+    return put_entry("heart", user_id, post_id, HeartEntry(post_id, active), version=version, at_ms=at_ms)

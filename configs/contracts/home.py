@@ -1,6 +1,6 @@
 """Home feeds in the read model: a cache a person of the newest posts of whom they follow.
 
-``home:{u}`` sorted set: post id -> when it was published (Unix ms); the member ``*`` at 0 says that it is complete. A
+``home:{u}`` sorted set: post and its creator -> when it was published (Unix ms); the member ``*`` at 0 says that it is complete. A
 feed that nobody reads is not kept: publishing adds a post only to feeds that are there, and who reads without one has
 the writers fill it. Filling begins with a token in the set, before rows are read: whatever is published meanwhile is
 added beside it, and whoever dropped the feed meanwhile (follow, unfollow) took the token away.
@@ -17,7 +17,7 @@ from configs.contracts.read_model import Operation
 LARGE_CREATORS: Final = "large"
 LARGE_BOUND: Final = 64
 """Creators whose posts feeds ask for; further large ones are added to feeds like everybody's."""
-HOME_POSTS: Final = 500
+HOME_POSTS: Final = 200
 """Newest posts of a feed; it ends there."""
 HOME_TTL_S: Final = 14 * 86_400
 """After filling: a feed that is still read then is filled anew."""
@@ -26,22 +26,33 @@ def home_key(user_id: str) -> str:
     return f"home:{{{user_id}}}"
 
 
+def home_member(post_id: str, creator_id: str) -> str:
+    """A post in a feed: with its creator, whose facts are read together with it."""
+    return f"{post_id}/{creator_id}"
+
+
+def read_member(member: str) -> tuple[str, str]:
+    """(post, creator)."""
+    post_id, _, creator_id = member.partition("/")
+    return post_id, creator_id
+
+
 def begin_home(user_id: str, token: str) -> Operation:
     """Begins to fill a feed that is not complete, in place of whoever had begun before."""
     return Operation("home_begin", (home_key(user_id),), (f"~{token}",))
 
 
 def fill_home(user_id: str, token: str, posts: Sequence[tuple[str, int]]) -> Operation:
-    """Puts (post, Unix ms) into the feed and says that it is complete, unless the token is gone."""
+    """Puts (member, Unix ms) into the feed and says that it is complete, unless the token is gone."""
     args: list[str | int] = [f"~{token}", HOME_TTL_S]
-    for post_id, at_ms in posts:
-        args += (post_id, at_ms)
+    for member, at_ms in posts:
+        args += (member, at_ms)
     return Operation("home_fill", (home_key(user_id),), tuple(args))
 
 
-def push_home(user_id: str, post_id: str, at_ms: int) -> Operation:
+def push_home(user_id: str, member: str, at_ms: int) -> Operation:
     """Adds a post to a feed that is there."""
-    return Operation("home_push", (home_key(user_id),), (post_id, at_ms, HOME_POSTS))
+    return Operation("home_push", (home_key(user_id),), (member, at_ms, HOME_POSTS))
 
 
 def drop_home(user_id: str) -> Operation:

@@ -8,14 +8,14 @@ from uuid import UUID
 
 import psycopg
 
-from configs.contracts.home import HOME_POSTS, LARGE_BOUND, fill_home, put_large
+from configs.contracts.home import HOME_POSTS, LARGE_BOUND, fill_home, home_member, put_large
 from configs.contracts.read_model import Operation
 from writers.connections import Connection
 
 _HOME: Final = """
-SELECT person.id::text, newest.id::text, at
+SELECT person.id::text, newest.id::text, newest.creator_id::text, at
 FROM unnest(%s::uuid[]) AS person (id), LATERAL (
-    SELECT posts.id, posts.published_at AS at
+    SELECT posts.id, follows.creator_id, posts.published_at AS at
     FROM follows, LATERAL (
         SELECT id, published_at FROM posts
         WHERE creator_id = follows.creator_id AND state = 'published' AND review = 'approved'
@@ -28,7 +28,7 @@ FROM unnest(%s::uuid[]) AS person (id), LATERAL (
 A_CREATOR: Final = 50
 """Newest posts of each creator that a feed begins with."""
 _FOLLOWERS: Final = "SELECT user_id FROM follows WHERE creator_id = %s AND active AND user_id > %s ORDER BY user_id LIMIT %s"
-_MORE_THAN: Final = "SELECT count(*) FROM (SELECT FROM follows WHERE creator_id = %s AND active LIMIT %s) AS some"
+_MORE_THAN: Final = "SELECT count(*) FROM (SELECT FROM follows WHERE creator_id = %s AND active LIMIT %s) AS counted"
 _LARGE: Final = "SELECT creator_id::text FROM large_creators ORDER BY since LIMIT %s"
 
 
@@ -36,8 +36,8 @@ def home_operations(conn: Connection, tokens: Sequence[tuple[str, str]]) -> list
     """Fills the feed of each (person, token)."""
     posts: dict[str, list[tuple[str, int]]] = {user_id: [] for user_id, _ in tokens}
     rows = conn.execute(_HOME, (list(posts), A_CREATOR, HOME_POSTS)).fetchall()
-    for user_id, post_id, at in rows:
-        posts[user_id].append((post_id, int(at.timestamp() * 1_000)))
+    for user_id, post_id, creator_id, at in rows:
+        posts[user_id].append((home_member(post_id, creator_id), int(at.timestamp() * 1_000)))
     return [fill_home(user_id, token, posts[user_id]) for user_id, token in tokens]
 
 

@@ -1,0 +1,267 @@
+"""Posts, likes, comments, follows and feeds through the API, down to rows and back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from api_world import Person
+from content_world import ContentWorld, content_world
+
+from configs.contracts.ids import new_id
+from configs.settings import Settings
+from writers.connections import open_rows
+from writers.rebuild import clear, write_everything
+from writers.reconcile import reconcile
+
+pytestmark = pytest.mark.servers
+
+
+@pytest_asyncio.fixture(scope="module")
+async def world(servers: Settings) -> AsyncIterator[ContentWorld]:
+    async with content_world(servers) as made:
+        yield made
+
+
+async def shown(person: Person, post_id: str) -> Any:
+    return await person.ok("GET", f"/content/posts/{post_id}")
+
+
+async def feed_of(person: Person, **params: Any) -> list[str]:
+    return [post["postId"] for post in (await person.ok("GET", "/content/feed", params=params))["posts"]]
+
+
+async def test_a_post_goes_from_draft_to_everybody_and_away(world: ContentWorld) -> None:
+    creator, reader = await world.creator(), await world.register("sugar_daddy")
+    draft = await world.post(creator, state="draft", caption="first words")
+    assert (draft["state"], draft["publishedAt"]) == ("draft", None)
+    post = f"/content/posts/{draft['postId']}"
+    assert (await reader.ask("GET", post)).status_code == 404
+    assert [item["postId"] for item in (await creator.ok("GET", "/content/drafts"))["posts"]] == [draft["postId"]]
+    published = await creator.ok("PUT", post, json={"state": "published", "caption": "last words"})
+    seen = await shown(reader, draft["postId"])
+    assert (seen["caption"], seen["access"], seen["publishedAt"]) == ("last words", "open", published["publishedAt"])
+    page = await reader.ok("GET", f"/content/creators/{creator.user_id}/posts")
+    assert [item["postId"] for item in page["posts"]] == [draft["postId"]]
+    assert (await reader.ok("GET", f"/content/creators/{creator.user_id}"))["postCount"] == 1
+    assert (await reader.ask("PUT", post, json={"caption": "mine"})).status_code == 404
+    assert (await reader.ask("DELETE", post)).status_code == 404
+    assert (await creator.ask("PUT", post, json={"state": "draft"})).json()["code"] == "post_state"
+    assert await creator.ok("DELETE", post) == {"success": True}
+    for person in (creator, reader):
+        assert (await person.ask("GET", post)).status_code == 404
+    assert (await creator.ask("DELETE", post)).status_code == 404
+
+
+async def test_a_request_creates_one_post_however_often_it_is_sent(world: ContentWorld) -> None:
+    creator = await world.creator()
+    body = {"contentType": "text", "caption": "once", "access": {"visibility": "public"}, "state": "published"}
+    answers = await asyncio.gather(*(creator.ask("POST", "/content/posts", json=body, key="k") for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["postId"] for answer in answers}) == 1
+    other = await creator.ask("POST", "/content/posts", json=body | {"caption": "twice"}, key="k")
+    assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
+    assert (await creator.ok("GET", f"/content/creators/{creator.user_id}"))["postCount"] == 1
+
+
+async def test_nothing_is_published_before_its_media_are_approved(world: ContentWorld) -> None:
+    creator, reader = await world.creator(), await world.adult(await world.register("sugar_daddy"))
+    media = await world.media(creator, new_id(), review="pending")
+    body = {"contentType": "image", "mediaIds": [media], "access": {"visibility": "public"}}
+    refused = await creator.ask("POST", "/content/posts", json=body | {"state": "published"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "media_not_ready")
+    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    post = await creator.ok("POST", "/content/posts", json=body | {"state": "scheduled", "scheduledAt": soon})
+    await asyncio.sleep(2.5)
+    assert (await reader.ask("GET", f"/content/posts/{post['postId']}")).status_code == 404
+    await world.media(creator, media)
+    await world.until(lambda: _answers(reader, post["postId"]))
+    seen = await shown(reader, post["postId"])
+    assert [item["mediaId"] for item in seen["media"]] == [media]
+    # What is taken down later is out of the next answer, with whatever leads to it.
+    await world.media(creator, media, state="removed")
+    await world.dependencies.redis.delete(f"media:{{{media}}}")
+    assert (await shown(reader, post["postId"]))["media"] == []
+
+
+async def _answers(person: Person, post_id: str) -> bool:
+    return (await person.ask("GET", f"/content/posts/{post_id}")).status_code == 200
+
+
+async def test_others_media_and_bad_bodies_change_nothing(world: ContentWorld) -> None:
+    creator, other, reader = await world.creator(), await world.creator(), await world.register("sugar_daddy")
+    foreign, video = await world.media(other, new_id()), await world.media(creator, new_id(), kind="video")
+    text = {"contentType": "text", "caption": "words", "access": {"visibility": "public"}, "state": "published"}
+    ppv = {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}}
+    for code, change in (
+        ("media_unknown", {"contentType": "image", "mediaIds": [foreign]}),
+        ("media_unknown", {"contentType": "image", "mediaIds": [video]}),
+        ("media_unknown", {"contentType": "image", "mediaIds": [new_id()]}),
+        ("post_incomplete", {"contentType": "image"}), ("post_incomplete", {"caption": "  "}),
+        ("post_incomplete", {"mediaIds": [video]}),
+        ("consent_missing", {"depicted": [reader.user_id]}),
+        ("tier_unknown", {"access": {"visibility": "tier_specific", "requiredTierId": new_id()}}),
+        ("invalid", {"access": {"visibility": "ppv"}}), ("invalid", {"access": {"visibility": "tier_specific"}}),
+        ("invalid", {"access": {"visibility": "public", "price": ppv["price"]}}),
+        *(("invalid", {"access": {"visibility": "ppv", "price": {"amount": amount, "currency": currency}}}) for amount, currency in (
+            ("-1", "USD"), ("0", "USD"), ("0.001", "USD"), ("1e3", "USD"), ("5.5", "JPY"), ("5", "XXX"), ("9" * 12, "USD"),
+        )),
+        ("invalid", {"state": "scheduled"}), ("invalid", {"scheduledAt": datetime.now(UTC).isoformat()}),
+        ("invalid", {"state": "scheduled", "scheduledAt": "2020-01-01T00:00:00Z"}), ("invalid", {"state": "removed"}),
+        ("invalid", {"caption": "x" * 4_001}), ("invalid", {"mediaIds": [video] * 2}), ("invalid", {"unheard": 1}),
+    ):
+        answer = await creator.ask("POST", "/content/posts", json=text | change)
+        assert answer.json()["code"] == code, (change, answer.text)
+    assert (await reader.ask("POST", "/content/posts", json=text)).json()["code"] == "forbidden"
+    young = await world.register("sugar_baby")
+    assert (await young.ask("POST", "/content/posts", json=text)).json()["code"] == "age_unverified"
+    assert (await creator.ok("GET", f"/content/creators/{creator.user_id}"))["postCount"] == 0
+    assert (await creator.ok("GET", "/content/drafts"))["posts"] == []
+
+
+async def test_what_was_on_sale_can_only_be_unlisted(world: ContentWorld) -> None:
+    creator, reader = await world.creator(), await world.register("sugar_daddy")
+    media = await world.media(creator, new_id())
+    post = await world.post(
+        creator, contentType="image", mediaIds=[media],
+        access={"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}},
+    )
+    path = f"/content/posts/{post['postId']}"
+    seen = await shown(reader, post["postId"])
+    assert (seen["access"], seen["price"]) == ("purchase", {"amount": "5.00", "currency": "USD"})
+    for change in ({"access": {"visibility": "public"}}, {"mediaIds": [await world.media(creator, new_id())]}):
+        assert (await creator.ask("PUT", path, json=change)).json()["code"] == "post_sold"
+    await creator.ok("DELETE", path)
+    assert (await shown(creator, post["postId"]))["state"] == "unlisted"
+    assert (await reader.ask("GET", path)).status_code == 404
+    assert (await creator.ok("PUT", path, json={"state": "published"}))["state"] == "published"
+    assert await shown(reader, post["postId"]) == seen
+
+
+async def test_likes_and_comments_are_counted_exactly(world: ContentWorld) -> None:
+    """Whatever people repeat and undo at the same time, the counts are those of the rows."""
+    creator = await world.creator()
+    people = [await world.register("sugar_daddy") for _ in range(6)]
+    post = await world.post(creator)
+    path = f"/content/posts/{post['postId']}"
+    await asyncio.gather(*(person.ok("POST", f"{path}/like") for person in people for _ in range(3)))
+    await asyncio.gather(*(person.ok("DELETE", f"{path}/like") for person in people[:2] for _ in range(2)))
+    texts = await asyncio.gather(*(
+        person.ok("POST", f"{path}/comments", json={"text": f"from {index}"}, key=f"c{index}")
+        for index, person in enumerate(people) for _ in range(3)
+    ))
+    assert len({item["commentId"] for item in texts}) == len(people)
+    assert [(await shown(person, post["postId"]))["liked"] for person in people] == [False] * 2 + [True] * 4
+    counts = await world.until(lambda: _counts(people[0], post["postId"], (4, 6)))
+    assert counts == (4, 6)
+    listed = (await people[0].ok("GET", f"{path}/comments", params={"limit": 4}))
+    rest = await people[0].ok("GET", f"{path}/comments", params={"limit": 4, "cursor": listed["nextCursor"]})
+    found = {item["commentId"]: item["userId"] for item in listed["comments"] + rest["comments"]}
+    assert (len(found), rest["nextCursor"]) == (6, None)
+    one, other = [name for name, user in found.items() if user != people[5].user_id][:2]
+    assert (await people[5].ask("DELETE", f"{path}/comments/{one}")).status_code == 403
+    await creator.ok("DELETE", f"{path}/comments/{one}")
+    await next(p for p in people if p.user_id == found[other]).ok("DELETE", f"{path}/comments/{other}")
+    assert (await creator.ask("DELETE", f"{path}/comments/{one}")).status_code == 404
+    await world.until(lambda: _counts(people[0], post["postId"], (4, 4)))
+    for bad in ({"text": ""}, {"text": " "}, {"text": "x" * 1_001}, {"text": "a\u0000b"}, {}):
+        assert (await people[0].ask("POST", f"{path}/comments", json=bad)).status_code == 422
+    conflict = await people[0].ask("POST", f"{path}/comments", json={"text": "another"}, key="c0")
+    assert conflict.json()["code"] == "idempotency_conflict"
+
+
+async def _counts(person: Person, post_id: str, expected: tuple[int, int]) -> tuple[int, int] | None:
+    post = await shown(person, post_id)
+    found = post["likeCount"], post["commentCount"]
+    return found if found == expected else None
+
+
+async def test_a_feed_holds_the_posts_of_whom_one_follows(world: ContentWorld) -> None:
+    one, other, reader = await world.creator(), await world.creator(), await world.register("sugar_daddy")
+    early = [(await world.post(one, caption=str(index)))["postId"] for index in range(3)]
+    assert await feed_of(reader) == []
+    await reader.ok("POST", f"/content/creators/{one.user_id}/follow")
+    await reader.ok("POST", f"/content/creators/{other.user_id}/follow")
+    await world.until(lambda: _is_feed(reader, early[::-1]))
+    late = [(await world.post(creator))["postId"] for creator in (other, one)]
+    whole = [*late[::-1], *early[::-1]]
+    await world.until(lambda: _is_feed(reader, whole))
+    first = await reader.ok("GET", "/content/feed", params={"limit": 2})
+    second = await reader.ok("GET", "/content/feed", params={"limit": 3, "cursor": first["nextCursor"]})
+    assert [post["postId"] for post in first["posts"] + second["posts"]] == whole
+    assert second["nextCursor"] is None
+    assert (await other.ask("GET", "/content/feed", params={"cursor": first["nextCursor"]})).json()["code"] == "cursor_invalid"
+    await one.ok("DELETE", f"/content/posts/{late[1]}")
+    assert await feed_of(reader) == [late[0], *early[::-1]]
+    await reader.ok("DELETE", f"/content/creators/{one.user_id}/follow")
+    await world.until(lambda: _is_feed(reader, [late[0]]))
+    followed = (await reader.ok("GET", "/content/following"))["creators"]
+    assert [creator["userId"] for creator in followed] == [other.user_id]
+    assert (await reader.ask("POST", f"/content/creators/{reader.user_id}/follow")).json()["code"] == "self_target"
+
+
+async def _is_feed(person: Person, expected: list[str]) -> bool:
+    return await feed_of(person) == expected
+
+
+async def test_blocked_people_find_nothing_of_each_other(world: ContentWorld) -> None:
+    creator, reader = await world.creator(), await world.register("sugar_daddy")
+    post = await world.post(creator)
+    await reader.ok("POST", f"/content/creators/{creator.user_id}/follow")
+    await world.until(lambda: _is_feed(reader, [post["postId"]]))
+    await reader.ok("POST", f"/content/posts/{post['postId']}/comments", json={"text": "hello"})
+    await creator.ok("POST", f"/users/{reader.user_id}/block")
+    paths = [
+        ("GET", f"/content/posts/{post['postId']}"), ("GET", f"/content/posts/{post['postId']}/comments"),
+        ("POST", f"/content/posts/{post['postId']}/like"), ("GET", f"/content/creators/{creator.user_id}"),
+        ("GET", f"/content/creators/{creator.user_id}/posts"), ("POST", f"/content/creators/{creator.user_id}/follow"),
+    ]
+    for method, path in paths:
+        assert (await reader.ask(method, path)).status_code == 404, path
+    assert await feed_of(reader) == []
+    assert (await reader.ok("GET", "/content/following"))["creators"] == []
+    assert (await creator.ok("GET", f"/content/posts/{post['postId']}/comments"))["comments"] == []
+
+
+async def test_feeds_ask_for_the_posts_of_very_large_creators(world: ContentWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    creator = await world.creator()
+    readers = [await world.register("sugar_daddy") for _ in range(3)]
+    before = await world.post(creator)
+    for reader in readers[:2]:
+        await reader.ok("POST", f"/content/creators/{creator.user_id}/follow")
+        await world.until(lambda reader=reader: _is_feed(reader, [before["postId"]]))  # type: ignore[misc]
+    with open_rows(world.settings, "test") as conn:
+        conn.execute("INSERT INTO large_creators VALUES (%s, now())", (creator.user_id,))
+        after = await world.post(creator)
+        for reader in readers[:2]:
+            await world.until(lambda reader=reader: _is_feed(reader, [after["postId"], before["postId"]]))  # type: ignore[misc]
+            assert await world.dependencies.redis.zcard(f"home:{{{reader.user_id}}}") == 2
+        assert await feed_of(readers[2]) == []
+        conn.execute("DELETE FROM large_creators")
+    await world.dependencies.redis.delete("large")
+
+
+async def test_rows_and_read_model_agree_and_a_lost_read_model_comes_back(world: ContentWorld) -> None:
+    creator, reader = await world.creator(), await world.register("sugar_daddy")
+    post = await world.post(creator)
+    path = f"/content/posts/{post['postId']}"
+    await reader.ok("POST", f"{path}/like")
+    await reader.ok("POST", f"{path}/comments", json={"text": "kept"})
+    await reader.ok("POST", f"/content/creators/{creator.user_id}/follow")
+    await world.until(lambda: _counts(reader, post["postId"], (1, 1)))
+    await world.until(lambda: _is_feed(reader, [post["postId"]]))
+    mine = {creator.user_id, reader.user_id, post["postId"]}
+    ours = {"post", "draft", "follow", "heart", "post_count", "comment"}
+    report = await asyncio.to_thread(reconcile, world.settings)
+    assert [item for item in report.differences if item.kind in ours and item.user_id in mine] == []
+    before = await shown(reader, post["postId"])
+    await asyncio.to_thread(clear, world.settings)
+    await asyncio.to_thread(write_everything, world.settings)
+    await world.adult(creator)
+    assert await shown(reader, post["postId"]) == before
+    assert [item["text"] for item in (await reader.ok("GET", f"{path}/comments"))["comments"]] == ["kept"]
+    assert await feed_of(reader) == [post["postId"]]
