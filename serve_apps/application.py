@@ -45,8 +45,11 @@ from serve_apps.notifications.devices import router as devices
 from serve_apps.notifications.preferences import router as notification_preferences
 from serve_apps.notifications.routes import router as notifications
 from serve_apps.ops.routes import router as ops
+from serve_apps.payments.parties import router as parties
 from serve_apps.payments.webhooks import router as webhooks
 from serve_apps.problems import Answer, FieldProblem, ProblemDocument, problem
+from serve_apps.subscriptions.routes import router as subscriptions
+from serve_apps.subscriptions.tiers import router as tiers
 from serve_apps.users.adults import router as adults
 from serve_apps.users.blocking import router as blocking
 from serve_apps.users.leaving import router as leaving
@@ -64,6 +67,8 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     media,
     webhooks,
     posts, reactions, creators,
+    parties,
+    tiers, subscriptions,
 )
 HOT: Final = (SWIPE, CARDS, SEND, FEED)
 _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}

@@ -19,7 +19,9 @@ from actors.moderation.client import ModerationClient
 from actors.posts.client import PostsClient
 from actors.sessions.client import SessionsClient
 from actors.sessions.revocations import Revocations
+from actors.subscriptions.client import SubscriptionsClient
 from actors.swipes.client import SwipesClient
+from actors.tiers.client import TiersClient
 from actors.users.client import UsersClient
 from actors.webhooks.client import WebhooksClient
 from cluster.connections.assurance import AgeAssurance, assurance
@@ -49,6 +51,7 @@ from serve_apps.messaging.reading import Conversations
 from serve_apps.metrics import ReplicaMetrics
 from serve_apps.pages import Listings, Seals
 from serve_apps.people import People
+from serve_apps.subscriptions.shops import Shops
 from serve_apps.tracing import TracedPool
 from serve_apps.write_through import WriteThrough
 
@@ -63,6 +66,8 @@ class Loader(Protocol):
     def warm_sessions(self, user_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
     def warm_conversations(self, conversation_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
+    def warm_tiers(self, tier_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
     def warm_messages(self, pages: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
@@ -90,6 +95,10 @@ class Dependencies:
     warm_sessions: Warming
     warm_conversations: Warming
     warm_messages: Warming
+    warm_tiers: Warming
+    tiers: TiersClient
+    subscriptions: SubscriptionsClient
+    shops: Shops
     warm_media: Warming
     warm_moderation: Warming
     loader: Loader
@@ -149,6 +158,7 @@ class Dependencies:
         warm_conversations, warm_messages = Warming(loader.warm_conversations), Warming(loader.warm_messages)
         warm_media, media_urls = Warming(loader.warm_media), MediaUrls(settings)
         warm_posts = Warming(loader.warm_posts)
+        warm_tiers = Warming(loader.warm_tiers)
         accounts, users = AccountsClient(pool), UsersClient(pool)
         swipes, cards = SwipesClient(pool), CardsClient(pool)
         people = People(reads, warm_people, warm_addresses)
@@ -166,6 +176,10 @@ class Dependencies:
             warm_sessions=Warming(loader.warm_sessions),
             warm_conversations=warm_conversations,
             warm_messages=warm_messages,
+            warm_tiers=warm_tiers,
+            tiers=TiersClient(pool),
+            subscriptions=SubscriptionsClient(pool),
+            shops=Shops(reads, people, warm_tiers),
             warm_media=warm_media,
             warm_moderation=Warming(loader.warm_moderation),
             loader=loader,
@@ -230,7 +244,7 @@ class Dependencies:
             self.warm_people, self.warm_addresses, self.warm_sessions, self.warm_conversations, self.warm_messages,
             self.warm_media,
             self.warm_moderation,
-            self.warm_posts, self.warm_homes,
+            self.warm_posts, self.warm_homes, self.warm_tiers,
         ):
             await warming.close()
         await self.providers.close()

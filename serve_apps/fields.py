@@ -43,7 +43,7 @@ def _printable(text: str) -> str:
     return text
 
 
-def _filled(text: str) -> str:
+def filled(text: str) -> str:
     if not text.strip():
         raise ValueError("must not be blank")
     return text.strip()
@@ -70,7 +70,7 @@ def _birth(value: date) -> date:
 
 
 Text = Annotated[StrictStr, AfterValidator(_printable)]
-DisplayName = Annotated[Text, AfterValidator(_filled), Field(min_length=1, max_length=100)]
+DisplayName = Annotated[Text, AfterValidator(filled), Field(min_length=1, max_length=100)]
 Bio = Annotated[Text, Field(max_length=2_000)]
 Address = Annotated[
     StrictStr, Field(min_length=3, max_length=254, pattern=r"^[^\s@\x00-\x1f\x7f]+@[^\s@\x00-\x1f\x7f]+$"),

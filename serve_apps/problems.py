@@ -15,6 +15,7 @@ from configs.contracts.errors import (
     ReadModelRebuilding,
     ReadModelUnknown,
 )
+from configs.contracts.payments import PaymentDeclined, PaymentMethodUnusable
 from configs.contracts.people import PositionInvalid
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -49,6 +50,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "token_invalid": Kind(422, "The token was used, replaced or is too old; ask for a new one."),
     "refresh_token_invalid": Kind(401, "The refresh token is not valid; sign in again."),
     "payment_needed": Kind(402, "This has to be paid for first; `access` says how."),
+    "payment_declined": Kind(402, "The payment was declined; choose another payment method."),
     "forbidden": Kind(403, "This token may not do that."),
     "age_unverified": Kind(403, "This needs an age verification: POST /users/me/verification."),
     "consent_missing": Kind(403, "Somebody who is depicted has not given consent; `people` names them."),
@@ -72,10 +74,25 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "post_sold": Kind(409, "The post was on sale: its media and that it is sold cannot be changed any more."),
     "media_not_ready": Kind(409, "A media is not processed and approved yet."),
     "follow_limit_reached": Kind(409, "You follow as many creators as one may."),
+    "already_subscribed": Kind(409, "There is a subscription to this creator; `subscriptionId` names it."),
+    "subscription_not_active": Kind(409, "The subscription is not active."),
+    "same_tier": Kind(409, "The subscription is to this tier already."),
+    "creator_not_payable": Kind(409, "The creator cannot be paid at the moment."),
+    "payment_refused": Kind(409, "The payment processor does not do this."),
+    "payments_off": Kind(409, "No payments are taken at the moment."),
+    "promo_code_exhausted": Kind(409, "The promo code was redeemed as often as it may be."),
+    "trial_used": Kind(409, "This payment method had its trial of this creator."),
+    "limit_reached": Kind(409, "There are as many of these as there may be."),
+    "currency_fixed": Kind(409, "A creator has one currency; `currency` names it."),
+    "promo_code_taken": Kind(409, "A code of this text works already."),
     "resync": Kind(410, "Too much has changed, or the position is not known any more; load the lists anew."),
     "body_too_large": Kind(413, "The body is too large."),
     "unsupported_media_type": Kind(415, "The body must be application/json."),
     "invalid": Kind(422, "The request has invalid fields."),
+    "payment_method_invalid": Kind(422, "The payment method is not one of yours, or has expired."),
+    "promo_code_invalid": Kind(422, "The promo code does not work for this tier."),
+    "not_offered": Kind(422, "The tier does not offer that; `offer` names it."),
+    "amount_invalid": Kind(422, "The amount is too small, too large, or finer than the currency; `field` names it."),
     "address_unverified": Kind(422, "The provider does not vouch for the address."),
     "registration_incomplete": Kind(422, "A new person needs the fields that `missing` names."),
     "underage": Kind(422, "The platform is for adults: 18 years or older."),
@@ -100,6 +117,8 @@ _CODES: Final[tuple[tuple[type[PlatformError], str], ...]] = (
     (ReadModelUnknown, "read_model_unknown"),
     (DependencyUnavailable, "dependency_unavailable"),
     (PositionInvalid, "position_invalid"),
+    (PaymentMethodUnusable, "payment_method_invalid"),
+    (PaymentDeclined, "payment_declined"),
 )
 """Codes of errors raised below the routes; the first class that fits counts. Anything else is ``internal_error``."""
 

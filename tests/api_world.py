@@ -98,6 +98,9 @@ class NoRows:
     async def warm_addresses(self, email_hashes: Sequence[str]) -> Sequence[str]:
         return self._warm(email_hashes)
 
+    async def warm_tiers(self, tier_ids: Sequence[str]) -> Sequence[str]:
+        return self._warm(tier_ids)
+
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(user_ids)
 

@@ -23,7 +23,8 @@ Progress = Callable[[str, int, int], None]
 DERIVE: Final = "derive"
 LIKES: Final = "likes"
 DERIVED: Final = (topics.USER_CREATED, topics.USER_UPDATED, topics.AUTH_IDENTITIES, topics.AUTH_SESSIONS,
-    topics.NOTIFICATION_SEND, topics.NOTIFICATION_DEVICES, topics.NOTIFICATION_MAIL)
+    topics.NOTIFICATION_SEND, topics.NOTIFICATION_DEVICES, topics.NOTIFICATION_MAIL,
+    topics.SUBSCRIPTION_CREATED)
 """Topics of the events that the consumers ``derive`` and ``likes`` append."""
 POLL_S: Final = 0.05
 

@@ -49,7 +49,7 @@ from writers.loads import (
     swipes,
     tiers,
 )
-from writers.loads.read_model import address_operations, people_operations
+from writers.loads.read_model import address_operations, people_operations, tier_operations
 from writers.loads.reader import RowReader
 
 METHODS: Final = (
@@ -57,7 +57,7 @@ METHODS: Final = (
     "warm_people", "warm_addresses", "warm_sessions",
     "conversations", "ordinals", "older_requests", "sent", "warm_conversations", "warm_messages",
     "posts", "warm_posts", "warm_homes", "albums", "warm_media",
-    "shops", "offers", "subscribers", "subscription_requests",
+    "shops", "offers", "subscribers", "subscription_requests", "warm_tiers",
     "cases", "addresses", "warm_moderation",
 )
 OPERATIONS_A_TRIP: Final = 2_000
@@ -106,6 +106,9 @@ class Loader:
 
     async def offers(self, places: Sequence[str]) -> Mapping[str, Offer]:
         return await self._reader.rows(lambda conn: tiers.offers(conn, places))
+
+    async def warm_tiers(self, tier_ids: Sequence[str]) -> Sequence[str]:
+        return await self._warm(*await self._reader.rows(lambda conn: tier_operations(conn, tier_ids)))
 
     async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
         return await self._reader.rows(lambda conn: subscriptions.subscribers(conn, subscriber_ids))

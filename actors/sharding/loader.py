@@ -88,6 +88,9 @@ class LoaderClient:
     async def offers(self, places: Sequence[str]) -> Mapping[str, Offer]:
         return await self._call("offers", list(places))  # type: ignore[no-any-return]
 
+    async def warm_tiers(self, tier_ids: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_tiers", list(tier_ids))  # type: ignore[no-any-return]
+
     async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
         return await self._call("subscribers", list(subscriber_ids))  # type: ignore[no-any-return]
 

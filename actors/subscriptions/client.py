@@ -11,6 +11,7 @@ from actors.subscriptions.commands import (
     AlreadySubscribed,
     Cancel,
     Change,
+    Find,
     IdempotencyConflict,
     NotPossible,
     Observe,
@@ -32,7 +33,7 @@ class SubscriptionsClient:
         return cast(SubscriptionStands | AlreadySubscribed | IdempotencyConflict, await self._ask(command))
 
     async def ask(
-        self, command: Change | Cancel | Resume | Abandon
+        self, command: Find | Change | Cancel | Resume | Abandon
     ) -> SubscriptionStands | Unknown | NotPossible | IdempotencyConflict:
         return cast(SubscriptionStands | Unknown | NotPossible | IdempotencyConflict, await self._ask(command))
 

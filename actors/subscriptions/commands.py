@@ -11,7 +11,7 @@ from configs.contracts.payment_facts import SubscriptionFact
 from configs.contracts.subscriptions import Subscriber, Subscription
 
 __all__ = [
-    "SERVICE", "Abandon", "AlreadySubscribed", "Cancel", "Change", "IdempotencyConflict", "NotPossible", "Observe",
+    "SERVICE", "Abandon", "AlreadySubscribed", "Cancel", "Change", "Find", "IdempotencyConflict", "NotPossible", "Observe",
     "Observed", "Resume", "Subscribe", "SubscriptionStands", "Unknown",
 ]
 
@@ -30,6 +30,15 @@ class Subscribe:
     payment_method_id: str
     terms: Terms
     checkout_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Find:
+    """What became of a request; Unknown: it was never recorded."""
+
+    subscriber_id: str
+    request_id: str
+    body_digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from actors.subscriptions.commands import (
     AlreadySubscribed,
     Cancel,
     Change,
+    Find,
     IdempotencyConflict,
     NotPossible,
     Observe,
@@ -38,7 +39,7 @@ from configs.contracts.loading import SubscriptionRequestRow
 from configs.contracts.subscriptions import Subscriber, Subscription, subscriber_after, subscription_of, with_fact
 from configs.contracts.topics import SUBSCRIPTION_CREATED
 
-SubscriptionCommand = Subscribe | Abandon | Change | Cancel | Resume | Observe
+SubscriptionCommand = Subscribe | Find | Abandon | Change | Cancel | Resume | Observe
 SubscriptionAnswer = SubscriptionStands | Observed | AlreadySubscribed | NotPossible | Unknown | IdempotencyConflict
 Requesting = SubscriptionRequested | SubscriptionChangeRequested | SubscriptionCancelled | SubscriptionResumed
 
@@ -107,12 +108,16 @@ class SubscriptionMemory:
         request = self._requests.get(request_place(command.subscriber_id, command.request_id))
         if request is not None and request.row is not None:
             return _answer(_repeated(command, held, request.row))
+        if isinstance(command, Find):
+            return _answer(Unknown())
         if isinstance(command, Subscribe):
             return _subscribe(command, held, now)
         subscription = held.subscriptions.get(command.subscription_id)
         if subscription is None:
             return _answer(Unknown())
         if subscription.provider_id is None or subscription.status_at(now) not in ("trialing", "active", "past_due"):
+            return _answer(NotPossible("subscription_not_active"))
+        if isinstance(command, Resume) and subscription.wish is not None and subscription.wish.reason != "subscriber":
             return _answer(NotPossible("subscription_not_active"))
         if isinstance(command, Change):
             return _change(command, held, subscription, now)
@@ -155,7 +160,7 @@ class SubscriptionMemory:
 
 
 def _repeated(
-    command: Subscribe | Change | Cancel | Resume, held: Subscriber, row: SubscriptionRequestRow
+    command: Subscribe | Find | Change | Cancel | Resume, held: Subscriber, row: SubscriptionRequestRow
 ) -> SubscriptionAnswer:
     subscription = held.subscriptions.get(row.subscription_id)
     if row.body_digest != command.body_digest or subscription is None:

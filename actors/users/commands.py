@@ -21,6 +21,7 @@ from configs.contracts.events import (
     NotificationRead,
     NotificationSent,
     NotificationsRead,
+    PaymentPartiesChanged,
     PreferencesChanged,
     ProfileChanged,
     Unfollowed,
@@ -37,6 +38,7 @@ SERVICE = "users"
 RecordPayload = (
     ProfileChanged
     | PreferencesChanged
+    | PaymentPartiesChanged
     | NotificationPreferencesChanged
     | LocationChanged
     | WasActive

@@ -27,6 +27,7 @@ from configs.contracts.events import (
     NotificationPreferencesChanged,
     NotificationSent,
     Payload,
+    PaymentPartiesChanged,
     PreferencesChanged,
     ProfileChanged,
     Role,
@@ -68,6 +69,7 @@ _NOTIFYING: Final = (
 )
 SECTIONS: Final[Mapping[type[Payload], Sequence[tuple[str, str]]]] = {
     ProfileChanged: _PROFILE, PreferencesChanged: _PREFERENCES, NotificationPreferencesChanged: _NOTIFYING,
+    PaymentPartiesChanged: (("payment_customer", "paymentCustomer"), ("payment_account", "paymentAccount")),
 }
 """Section of user.updated -> (its field, the record's name for it)."""
 _PAIR_LISTINGS: Final[tuple[Listing, ...]] = ("match", "conv")
@@ -88,7 +90,9 @@ def created(
 def recorded(payload: Payload, version: int) -> tuple[Operation, ...]:
     """What an account change does to records and relations; nothing for reports and notifications."""
     names = SECTIONS.get(type(payload))
-    if names is not None and isinstance(payload, ProfileChanged | PreferencesChanged | NotificationPreferencesChanged):
+    if names is not None and isinstance(
+        payload, ProfileChanged | PreferencesChanged | NotificationPreferencesChanged | PaymentPartiesChanged
+    ):
         fields = {name: value for field, name in names if (value := getattr(payload, field)) is not None}
         return (put_record(payload.user_id, fields, version),) if fields else ()
     if isinstance(payload, LocationChanged):

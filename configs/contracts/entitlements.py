@@ -5,7 +5,6 @@ It looks at what was paid for and is still paid for, never at what a client says
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -111,12 +110,3 @@ def access(content: Content, viewer: Viewer, now: datetime) -> Access:
 def rank_of(holdings: tuple[Holding, ...], now: datetime) -> int | None:
     """The highest rank that any of the viewer's subscriptions to one creator opens now; None: none does."""
     return max((rank for holding in holdings if (rank := holding.rank_at(now)) is not None), default=None)
-
-
-class Entitlements(msgspec.Struct, frozen=True):
-    """One person's subscriptions by creator, as one read of the read model gives them."""
-
-    by_creator: Mapping[str, tuple[Holding, ...]]
-
-    def of(self, creator_id: str) -> tuple[Holding, ...]:
-        return self.by_creator.get(creator_id, ())

@@ -265,6 +265,10 @@ class RowLoader(Protocol):
         """What checkouts and instruments (``tiers.checkout_key``, ``tiers.instrument_key``) took of shops."""
         ...
 
+    async def warm_tiers(self, tier_ids: Sequence[str]) -> Sequence[str]:
+        """Writes whose these tiers are; returns those that exist."""
+        ...
+
     async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
         """Subscriptions by subscriber: all that may be live, and the newest of the others."""
         ...

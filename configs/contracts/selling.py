@@ -26,8 +26,20 @@ def put_commerce(user_id: str, field: str, value: object, version: int) -> Opera
     return Operation("field", (commerce_key(user_id),), (field, version_text(version), msgspec.json.encode(value)))
 
 
-def put_shop(shop: Shop) -> Operation:
-    return put_commerce(shop.creator_id, SHOP, shop, shop.version)
+def tier_key(tier_id: str) -> str:
+    """Whose a tier is: the creator's id. It never changes; no such key: unknown until the writers have warmed it."""
+    return f"tier:{{{tier_id}}}"
+
+
+def put_shop(shop: Shop) -> Iterator[Operation]:
+    """A shop, and whose its tiers are."""
+    yield put_commerce(shop.creator_id, SHOP, shop, shop.version)
+    for tier in shop.tiers:
+        yield put_tier(tier.tier_id, shop.creator_id)
+
+
+def put_tier(tier_id: str, creator_id: str) -> Operation:
+    return Operation("string", (tier_key(tier_id),), (version_text(0), creator_id))
 
 
 def subscribed(subscriber_id: str, subscriber: Subscriber, names: Iterable[str]) -> Iterator[Operation]:

@@ -305,7 +305,6 @@ class SubscriptionEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaul
 def entry_of(item: Subscription) -> SubscriptionEntry:
     """What lists show of a subscription."""
     seen, terms = item.observed, item.current_terms
-    asked = item.changes[-1].tier_id if item.changes else None
     return SubscriptionEntry(
         subscription_id=item.subscription_id, subscriber_id=item.subscriber_id, creator_id=item.creator_id,
         tier_id=terms.tier_id, tier_name=terms.tier_name, rank=terms.rank, status=item.status, interval=terms.interval,
@@ -313,6 +312,6 @@ def entry_of(item: Subscription) -> SubscriptionEntry:
         checkout_until=item.checkout_until, period_start=None if seen is None else seen.period_start,
         period_end=None if seen is None else seen.period_end, entitled_until=item.entitled_until,
         cancel_at_period_end=item.cancel_at_period_end, cancelled_at=None if seen is None else seen.cancelled_at,
-        next_tier_id=asked if asked != terms.tier_id else None, livemode=bool(item.livemode),
+        next_tier_id=None if seen is None else seen.pending_tier_id, livemode=bool(item.livemode),
     )
 

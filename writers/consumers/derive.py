@@ -13,28 +13,37 @@ from configs.contracts.events import (
     DeviceRegistered,
     Event,
     Matched,
+    PaymentObserved,
+    StandingChanged,
+    UserBlocked,
+    UserErased,
     encode,
 )
 from configs.contracts.ids import partition_of
 from configs.contracts.topics import Topic
 from configs.settings import Settings
 from writers.connections import Connection
-from writers.consumers import audience
+from writers.consumers import audience, subscriptions
 from writers.consumers.audience import Registration, Wishes
 from writers.consumers.derive_accounts import Holders, follows_account, holders_of
 from writers.consumers.derive_moderation import Sides, follows_decision, sides_of
 from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
 from writers.loads.notifying import too_many_devices, wishes_of
+from writers.loads.subscriptions import renewing_of
 from writers.positions import Ownership, advance
 from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
-TOPICS = (topics.AUTH_ACCOUNTS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEVICES, topics.MODERATION_DECIDED)
+TOPICS = (
+    topics.AUTH_ACCOUNTS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEVICES, topics.MODERATION_DECIDED,
+    topics.PAYMENT_COMPLETED, topics.USER_UPDATED,
+)
 
 
 class Derive:
     """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many → its
-    removal; a decision → the person's standing, and what both sides are told."""
+    removal; a decision → the person's standing, and what both sides are told; money of a subscription → a report on it; a
+    block, or the end of an account → the end of renewal."""
 
     consumer = "derive"
 
@@ -85,6 +94,8 @@ class Known:
     too_many: Mapping[str, tuple[Registration, ...]]
     """Person -> devices beyond the limit."""
     sides: Sides = field(default_factory=Sides)
+    renewing: tuple[subscriptions.Renewing, ...] = ()
+    """Subscriptions that go on, of and to everybody whose account ended or who blocked or was blocked."""
 
 
 def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
@@ -97,6 +108,7 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
         wishes_of(conn, matched),
         too_many_devices(conn, owners) if owners else {},
         sides_of(conn, facts),
+        renewing_of(conn, *subscriptions.pairs_and_ended(payloads)),
     )
 
 
@@ -110,6 +122,11 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
     elif isinstance(payload, Matched):
         for told in audience.match(event, known.wishes):
             yield topics.NOTIFICATION_SEND, told
+    elif isinstance(payload, PaymentObserved):
+        yield from subscriptions.reported(event)
+    elif isinstance(payload, UserBlocked | StandingChanged | UserErased):
+        for cancelled in subscriptions.stopped(event, known.renewing):
+            yield topics.SUBSCRIPTION_CREATED, cancelled
     elif isinstance(payload, DeviceRegistered):
         for removed in audience.crowded_out(event, known.too_many):
             yield topics.NOTIFICATION_DEVICES, removed

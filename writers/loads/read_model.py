@@ -16,9 +16,11 @@ from configs.contracts.read_model import (
     put_record,
     put_relation,
 )
-from configs.contracts.selling import put_commerce
+from configs.contracts.selling import put_commerce, put_shop, put_tier
+from configs.contracts.tiers import Shop
 from writers.connections import Connection
 from writers.loads.people import Person, load_credentials, load_people
+from writers.loads.tiers import owners
 
 REVOKED_FOR = "2 hours"
 """How far back revoked families are listed; replicas look back the life of an access token, at most 15 minutes."""
@@ -44,7 +46,10 @@ def operations(user_id: str, person: Person) -> Iterator[Operation]:
             else:
                 yield put_entry(listing, user_id, entry_id, entry.content, version=entry.version, at_ms=entry.at_ms)
     for name, (value, version) in person.commerce.items():
-        yield put_commerce(user_id, name, value, version)
+        if isinstance(value, Shop):
+            yield from put_shop(value)
+        else:
+            yield put_commerce(user_id, name, value, version)
     for email_hash, (credential, version) in person.credentials.items():
         yield put_credential(email_hash, credential, version)
     yield open_person(user_id)
@@ -83,6 +88,12 @@ def address_operations(conn: Connection, email_hashes: Sequence[str]) -> tuple[l
     """(the hashes that are claimed, their operations)."""
     found = load_credentials(conn, email_hashes)
     return list(found), [put_credential(name, credential, version) for name, (credential, version) in found.items()]
+
+
+def tier_operations(conn: Connection, tier_ids: Sequence[str]) -> tuple[list[str], list[Operation]]:
+    """(the tiers that exist, the operations that say whose they are)."""
+    found = owners(conn, tier_ids)
+    return list(found), [put_tier(tier_id, creator_id) for tier_id, creator_id in found.items()]
 
 
 def revoked_families(conn: Connection) -> Mapping[str, int]:

@@ -9,6 +9,7 @@ from uuid import UUID
 from configs.contracts.loading import SubscriptionRequestRow
 from configs.contracts.subscriptions import Subscriber, Subscription
 from writers.connections import Connection
+from writers.consumers.subscriptions import Renewing
 from writers.sinks.subscriptions import read_subscription
 
 KEPT: Final = 1_000
@@ -27,6 +28,18 @@ FROM unnest(%s::uuid[]) AS person (id), LATERAL (
     SELECT state FROM subscriptions WHERE creator_id = person.id AND status IN ('trialing', 'active', 'past_due')
     ORDER BY requested_at DESC LIMIT %s
 ) AS newest
+"""
+BETWEEN: Final = """
+SELECT subscriber_id::text, creator_id::text, id::text
+FROM subscriptions JOIN unnest(%s::uuid[], %s::uuid[]) AS pair (one, other) ON subscriber_id = one AND creator_id = other
+WHERE status <> 'expired' AND NOT cancel_at_period_end
+"""
+WITH: Final = """
+SELECT subscriber_id::text, creator_id::text, id::text FROM subscriptions
+WHERE subscriber_id = ANY(%(ids)s::uuid[]) AND status <> 'expired' AND NOT cancel_at_period_end
+UNION
+SELECT subscriber_id::text, creator_id::text, id::text FROM subscriptions
+WHERE creator_id = ANY(%(ids)s::uuid[]) AND status IN ('trialing', 'active', 'past_due') AND NOT cancel_at_period_end
 """
 REQUESTS: Final = """
 SELECT subscriber_id::text, id::text, subscription_id::text, body_digest, upgrade, version
@@ -52,6 +65,17 @@ def of_creators(conn: Connection, creator_ids: Sequence[str], limit: int) -> Map
     for creator, state in conn.execute(OF_CREATORS, ([UUID(text) for text in creator_ids], limit)).fetchall():
         found.setdefault(creator, []).append(read_subscription(state))
     return found
+
+
+def renewing_of(conn: Connection, pairs: Sequence[tuple[str, str]], ended: Sequence[str]) -> tuple[Renewing, ...]:
+    """What goes on between each pair of people, and all that is of or to those whose account ended."""
+    found: list[Renewing] = []
+    if pairs:
+        both = [*pairs, *((other, one) for one, other in pairs)]
+        found += (Renewing(*row) for row in conn.execute(BETWEEN, ([one for one, _ in both], [other for _, other in both])))
+    if ended:
+        found += (Renewing(*row) for row in conn.execute(WITH, {"ids": list(ended)}))
+    return tuple(dict.fromkeys(found))
 
 
 def requests(conn: Connection, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:

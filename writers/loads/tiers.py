@@ -59,6 +59,12 @@ def shops(conn: Connection, creator_ids: Sequence[str]) -> Mapping[str, Shop]:
     }
 
 
+def owners(conn: Connection, tier_ids: Sequence[str]) -> Mapping[str, str]:
+    """Tier -> creator; only those that exist."""
+    ids = [UUID(text) for text in tier_ids]
+    return dict(conn.execute("SELECT id::text, creator_id::text FROM subscription_tiers WHERE id = ANY(%s)", (ids,)).fetchall())
+
+
 def _tier(row: Sequence[Any]) -> Tier:
     (
         tier_id, rank, name, currency, monthly, revision, description, yearly, benefits, trial_days, bundles, is_active,

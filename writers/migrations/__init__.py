@@ -33,6 +33,7 @@ MIGRATIONS = (
     "0014_subscriptions",
     "0015_safety",
     "0016_webhooks_applied",
+    "0017_tier_owners",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

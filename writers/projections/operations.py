@@ -241,7 +241,7 @@ def notifications(conn: psycopg.Connection[Any], records: Sequence[Fact], into: 
 def tiers(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
     """Shops, from the rows, which count each redemption once."""
     creators = sorted({record.event.payload.creator_id for record in records})
-    into.operations += (put_shop(shop) for shop in shops(conn, creators).values())
+    into.operations += (step for shop in shops(conn, creators).values() for step in put_shop(shop))
 
 
 def subscriptions(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:

@@ -25,6 +25,7 @@ from configs.contracts.events import (
     NotificationSent,
     NotificationsRead,
     Payload,
+    PaymentPartiesChanged,
     PreferencesChanged,
     ProfileChanged,
     PromoCodeChanged,
@@ -87,7 +88,7 @@ SINK = Sink(
         AccountRegistered, ProfileChanged, PreferencesChanged, LocationChanged, UserBlocked, UserUnblocked,
         UserReported, NotificationSent, NotificationRead, NotificationsRead, NotificationPreferencesChanged,
         DeviceRegistered, DeviceRemoved, ContentLiked, ContentUnliked, ContentCommented, CommentDeleted, Followed,
-        Unfollowed, TierChanged, PromoCodeChanged, AgeAssessed, ConsentChanged,
+        Unfollowed, TierChanged, PromoCodeChanged, PaymentPartiesChanged, AgeAssessed, ConsentChanged,
     ),
     write,
 )

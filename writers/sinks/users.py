@@ -15,6 +15,7 @@ from configs.contracts.events import (
     AgeAssessed,
     LocationChanged,
     NotificationPreferencesChanged,
+    PaymentPartiesChanged,
     PreferencesChanged,
     ProfileChanged,
     StandingChanged,
@@ -96,7 +97,7 @@ class Person:
                 value = getattr(payload, name)
                 if value is not None:
                     self._set(name, version, {name: value})
-        elif isinstance(payload, PreferencesChanged | NotificationPreferencesChanged):
+        elif isinstance(payload, PreferencesChanged | NotificationPreferencesChanged | PaymentPartiesChanged):
             # The preferences column has the read model's names.
             for name, stored in SECTIONS[type(payload)]:
                 value = getattr(payload, name)
@@ -192,7 +193,9 @@ def _write(cur: Cursor, changed: Mapping[str, Person]) -> None:
 
 SINK = Sink(
     "users",
-    (UserCreated, ProfileChanged, PreferencesChanged, NotificationPreferencesChanged, LocationChanged, WasActive, AgeAssessed,
-     StandingChanged, UserErased),
+    (
+        UserCreated, ProfileChanged, PreferencesChanged, NotificationPreferencesChanged, PaymentPartiesChanged, LocationChanged,
+        WasActive, AgeAssessed, StandingChanged, UserErased,
+    ),
     write,
 )

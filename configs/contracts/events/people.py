@@ -67,6 +67,17 @@ class NotificationPreferencesChanged(Payload, frozen=True, kw_only=True):
     body_digest: str | None = None
 
 
+class PaymentPartiesChanged(Payload, frozen=True, kw_only=True):
+    """Who the person is at a payment processor: as a payer, as a payee. Each ``processor:id``; only the fields that were sent."""
+
+    TYPE: ClassVar[str] = "payment_parties_changed"
+    user_id: str
+    payment_customer: str | None = None
+    payment_account: str | None = None
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
 class LocationChanged(Payload, frozen=True, kw_only=True):
     """The centre of the person's H3 resolution-6 cell; the true position is never in an event."""
 
@@ -166,6 +177,7 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.USER_UPDATED, ProfileChanged),
     (topics.USER_UPDATED, PreferencesChanged),
     (topics.USER_UPDATED, NotificationPreferencesChanged),
+    (topics.USER_UPDATED, PaymentPartiesChanged),
     (topics.USER_UPDATED, LocationChanged),
     (topics.USER_UPDATED, WasActive),
     (topics.USER_UPDATED, UserBlocked),

@@ -1,0 +1,221 @@
+"""Payers and payees at the payment processor: customers, their payment methods, and creators' accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path
+from pydantic import Field, StrictStr
+
+from configs.contracts.adults import AGE_UNVERIFIED, may_be_paid
+from configs.contracts.events import PaymentPartiesChanged
+from configs.contracts.ids import derived_id, new_id
+from configs.contracts.parties import Parties, party, read_parties
+from configs.contracts.payments import ObjectUnknown, Onboarding, PaymentMethod, PaymentProvider
+from configs.contracts.read_model import record_key
+from serve_apps.dependencies import Dependencies
+from serve_apps.fields import Answer, Body, Success, Time
+from serve_apps.identity import Deps, Person, RecentSignIn
+from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
+from serve_apps.recording import recorded, to_the_end
+
+router = APIRouter(prefix="/payments", tags=["payments"])
+
+METHODS: Final = 20
+"""Payment methods shown; a customer with more is asked to remove some."""
+MethodIdPath = Annotated[str, Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,128}$", description="a payment method's id")]
+ReturnUrl = Annotated[
+    StrictStr,
+    Field(
+        max_length=500, pattern=r"^(https://[^\s\x00-\x1f\x7f]+|http://(localhost|127\.0\.0\.1)(:[0-9]+)?(/[^\s\x00-\x1f\x7f]*)?)$",
+        examples=["https://app.example.com/payouts"],
+    ),
+]
+
+
+class SetupView(Answer):
+    """The client finishes with the processor's own form and this secret."""
+
+    id: str
+    client_secret: str
+    livemode: bool
+
+
+class MethodView(Answer):
+    payment_method_id: str
+    brand: str
+    last4: str
+    exp_month: int
+    exp_year: int
+
+
+class Methods(Answer):
+    payment_methods: list[MethodView]
+
+
+class OnboardingBody(Body):
+    country: Annotated[StrictStr, Field(pattern=r"^[A-Z]{2}$", examples=["DE"])]
+    return_url: ReturnUrl
+    refresh_url: ReturnUrl
+
+
+class OnboardingView(Answer):
+    """Where the creator identifies themselves at the processor; the link works once and soon expires."""
+
+    url: str
+    expires_at: Time
+
+
+class AccountView(Answer):
+    """What the processor says of one's account; without one, nothing is enabled."""
+
+    exists: bool
+    charges_enabled: bool
+    payouts_enabled: bool
+    details_submitted: bool
+    due: list[str]
+    livemode: bool
+
+
+async def provider_of(dependencies: Dependencies) -> PaymentProvider:
+    """The processor that takes new payments. Raises Refused: there is none."""
+    try:
+        return await dependencies.providers.present()
+    except KeyError as error:
+        raise Refused("payments_off") from error
+
+
+async def parties_of(dependencies: Dependencies, user_id: str) -> Parties:
+    """Who the person is at processors. Raises ReadModelUnknown."""
+    await dependencies.people.own_record(user_id)
+    (value,) = await dependencies.reads.read(("GET", record_key(user_id)))
+    return Parties() if value is None else read_parties(value)
+
+
+async def customer_of(dependencies: Dependencies, provider: PaymentProvider, user_id: str) -> str:
+    """The payer's name at the processor, made and remembered if there is none. Two requests at once get the same one."""
+    known = (await parties_of(dependencies, user_id)).customer(provider.name)
+    if known is not None:
+        return known
+    made = await provider.create_customer(derived_id(user_id, f"customer {provider.name}"), user_id)
+    await recorded(
+        dependencies, user_id, PaymentPartiesChanged(user_id=user_id, payment_customer=party(provider.name, made)),
+        scope="customer", idempotency_key=None,
+    )
+    return made
+
+
+async def method_of(dependencies: Dependencies, provider: PaymentProvider, user_id: str, method_id: str) -> tuple[str, PaymentMethod]:
+    """(customer, payment method). Raises Refused: it is not one of this payer's, or has expired."""
+    customer = (await parties_of(dependencies, user_id)).customer(provider.name)
+    methods: Sequence[PaymentMethod] = () if customer is None else await provider.payment_methods(customer)
+    found = next((method for method in methods if method.payment_method_id == method_id), None)
+    if customer is None or found is None or _expired(found):
+        raise Refused("payment_method_invalid")
+    return customer, found
+
+
+def _expired(method: PaymentMethod) -> bool:
+    now = datetime.now()  # noqa: DTZ005  a card is good until the end of its month, somewhere
+    return (method.exp_year, method.exp_month) < (now.year, now.month)
+
+
+@router.post(
+    "/methods/setup", operation_id="setUpPaymentMethod", response_model=SetupView, responses=errors(*SIGNED_IN, "payments_off")
+)
+async def set_up(person: Person, dependencies: Deps) -> SetupView:
+    """Begins to save a card. Card numbers go from the client to the processor, never here."""
+    provider = await provider_of(dependencies)
+    customer = await to_the_end(customer_of(dependencies, provider, person.user_id))
+    started = await provider.setup_payment_method(new_id(), customer)
+    return SetupView(id=started.object_id, client_secret=started.client_secret or "", livemode=_live(dependencies))
+
+
+@router.get("/methods", operation_id="listPaymentMethods", response_model=Methods, responses=errors(*SIGNED_IN, "payments_off"))
+async def list_methods(person: Person, dependencies: Deps) -> Methods:
+    """One's saved cards, as the processor has them."""
+    provider = await provider_of(dependencies)
+    customer = (await parties_of(dependencies, person.user_id)).customer(provider.name)
+    found = [] if customer is None else list(await provider.payment_methods(customer))[:METHODS]
+    return Methods(payment_methods=[
+        MethodView(
+            payment_method_id=method.payment_method_id, brand=method.brand, last4=method.last4, exp_month=method.exp_month,
+            exp_year=method.exp_year,
+        )
+        for method in found
+    ])
+
+
+@router.delete(
+    "/methods/{id}", operation_id="removePaymentMethod", response_model=Success,
+    responses=errors(*SIGNED_IN, "not_found", "payments_off"),
+)
+async def remove_method(method_id: MethodIdPath, person: Person, dependencies: Deps) -> Success:
+    """Forgets a card. What is subscribed with it fails at its next payment unless another is chosen."""
+    provider = await provider_of(dependencies)
+    customer = (await parties_of(dependencies, person.user_id)).customer(provider.name)
+    if customer is None:
+        raise Refused("not_found")
+    try:
+        await provider.detach_payment_method(customer, method_id)
+    except ObjectUnknown as error:
+        raise Refused("not_found") from error
+    return Success()
+
+
+@router.post(
+    "/connect/onboarding", operation_id="beginOnboarding", response_model=OnboardingView,
+    responses=errors(*SIGNED_IN, *WITH_BODY, "forbidden", AGE_UNVERIFIED, "sign_in_again", "payments_off"),
+)
+async def onboard(body: OnboardingBody, person: RecentSignIn, dependencies: Deps) -> OnboardingView:
+    """Opens a creator's account for payouts, or gives a new link to it. Needs a sign-in at most 5 minutes old."""
+    record = await dependencies.people.own_record(person.user_id)
+    if record.role != "sugar_baby":
+        raise Refused("forbidden")
+    if not may_be_paid(record):
+        raise Refused(AGE_UNVERIFIED)
+    provider = await provider_of(dependencies)
+    account = (await parties_of(dependencies, person.user_id)).account(provider.name)
+    if account is not None:
+        link = await provider.onboarding_link(account, body.return_url, body.refresh_url)
+    else:
+        link = await to_the_end(_opened(dependencies, provider, person.user_id, body))
+    return OnboardingView(url=link.url, expires_at=link.expires_at)
+
+
+async def _opened(
+    dependencies: Dependencies, provider: PaymentProvider, user_id: str, body: OnboardingBody
+) -> Onboarding:
+    link = await provider.onboard(
+        derived_id(user_id, f"account {provider.name}"), user_id, body.country, body.return_url, body.refresh_url
+    )
+    await recorded(
+        dependencies, user_id, PaymentPartiesChanged(user_id=user_id, payment_account=party(provider.name, link.account_id)),
+        scope="account", idempotency_key=None,
+    )
+    return link
+
+
+@router.get(
+    "/connect/account", operation_id="getPayoutAccount", response_model=AccountView, responses=errors(*SIGNED_IN, "payments_off")
+)
+async def account(person: Person, dependencies: Deps) -> AccountView:
+    """Whether one may be paid, and what the processor still wants to know."""
+    provider = await provider_of(dependencies)
+    known = (await parties_of(dependencies, person.user_id)).account(provider.name)
+    if known is None:
+        return AccountView(
+            exists=False, charges_enabled=False, payouts_enabled=False, details_submitted=False, due=[],
+            livemode=_live(dependencies),
+        )
+    state = await provider.account(known)
+    return AccountView(
+        exists=True, charges_enabled=state.charges_enabled, payouts_enabled=state.payouts_enabled,
+        details_submitted=state.details_submitted, due=list(state.due), livemode=state.livemode,
+    )
+
+
+def _live(dependencies: Dependencies) -> bool:
+    return not dependencies.settings.payments.in_test_mode

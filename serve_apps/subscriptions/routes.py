@@ -1,0 +1,258 @@
+"""Routes of subscribers: subscribe, change, cancel, resume; and the lists of both sides."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+from fastapi import APIRouter
+
+from actors.subscriptions.commands import (
+    Cancel,
+    Change,
+    Find,
+    IdempotencyConflict,
+    NotPossible,
+    Resume,
+    SubscriptionStands,
+)
+from configs.contracts.events.subscriptions import Terms
+from configs.contracts.ids import derived_id
+from configs.contracts.money import format_amount
+from configs.contracts.payments import ChangeSubscription, PaymentDeclined, Started
+from configs.contracts.read_model import MARKER, listing_keys, read_versioned, relation_key
+from configs.contracts.subscriptions import Subscription, SubscriptionEntry
+from serve_apps.dependencies import Dependencies
+from serve_apps.fields import body_digest
+from serve_apps.identity import Deps, Person
+from serve_apps.pages import Cursor, Limit
+from serve_apps.payments.parties import provider_of
+from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
+from serve_apps.recording import to_the_end
+from serve_apps.subscriptions.checkout import WRONG, begin, observed, price_of, shown
+from serve_apps.subscriptions.models import (
+    ChangeBody,
+    CheckoutView,
+    MoneyKey,
+    SubscribeBody,
+    Subscribers,
+    SubscriberView,
+    SubscriptionIdPath,
+    Subscriptions,
+    SubscriptionView,
+)
+
+router = APIRouter(prefix="/subscriptions", tags=["subscriptions"])
+
+_ENTRIES: Final = msgspec.json.Decoder(SubscriptionEntry)
+PAYING: Final = (
+    *SIGNED_IN, "idempotency_conflict", "not_found", "payments_off", "payment_declined", "payment_refused",
+)
+Requested = Change | Cancel | Resume
+
+
+@router.post(
+    "", operation_id="subscribe", status_code=201, response_model=CheckoutView,
+    responses=errors(
+        *PAYING, *WITH_BODY, "self_target", "already_subscribed", "creator_not_payable", "payment_method_invalid", "not_offered",
+        "promo_code_invalid", "promo_code_exhausted", "trial_used",
+    ),
+)
+async def subscribe(body: SubscribeBody, person: Person, dependencies: Deps, idempotency_key: MoneyKey) -> CheckoutView:
+    """Subscribes to a creator's tier. Access begins when the processor says that it is paid, or the trial runs.
+
+    With a `clientSecret` the payer confirms first. The same request again goes on where the first one stopped.
+    """
+    subscription, started = await to_the_end(begin(
+        dependencies, person.user_id, body, idempotency_key, body_digest(dependencies.seals.key, body)
+    ))
+    return _checkout(dependencies, subscription, started)
+
+
+def _checkout(dependencies: Dependencies, subscription: Subscription, started: Started | None) -> CheckoutView:
+    livemode = subscription.livemode
+    return CheckoutView(
+        id=subscription.subscription_id, status=subscription.status_at(datetime.now(UTC)),
+        client_secret=None if started is None else started.client_secret,
+        livemode=not dependencies.settings.payments.in_test_mode if livemode is None else livemode,
+    )
+
+
+@router.get("", operation_id="listSubscriptions", response_model=Subscriptions, responses=errors(*SIGNED_IN, "cursor_invalid"))
+async def list_subscriptions(person: Person, dependencies: Deps, limit: Limit = 20, cursor: Cursor = None) -> Subscriptions:
+    """One's own subscriptions, newest first, ended ones among them."""
+    page = await dependencies.listings.page("sub", person.user_id, limit, cursor)
+    return Subscriptions(
+        subscriptions=[_view(_ENTRIES.decode(value)) for _, value in page.entries], next_cursor=page.next_cursor
+    )
+
+
+def _view(entry: SubscriptionEntry) -> SubscriptionView:
+    return SubscriptionView(
+        subscription_id=entry.subscription_id, creator_id=entry.creator_id, tier_id=entry.tier_id, tier_name=entry.tier_name,
+        status=entry.status_at(datetime.now(UTC)), interval=entry.interval,
+        amount=format_amount(entry.amount_minor, entry.currency), currency=entry.currency,
+        current_period_start=entry.period_start, current_period_end=entry.period_end, entitled_until=entry.entitled_until,
+        cancel_at_period_end=entry.cancel_at_period_end, next_tier_id=entry.next_tier_id, livemode=entry.livemode,
+        created_at=entry.requested_at,
+    )
+
+
+@router.get(
+    "/subscribers", operation_id="listSubscribers", response_model=Subscribers, responses=errors(*SIGNED_IN, "cursor_invalid")
+)
+async def list_subscribers(person: Person, dependencies: Deps, limit: Limit = 20, cursor: Cursor = None) -> Subscribers:
+    """Who subscribes to one now, newest first: the newest 10,000. A page may be short: blocked people are left out."""
+    page = await dependencies.listings.page("fan", person.user_id, limit, cursor)
+    now = datetime.now(UTC)
+    entries = [entry for _, value in page.entries if (entry := _ENTRIES.decode(value)).status_at(now) != "expired"]
+    people = await dependencies.people.unblocked(person.user_id, [entry.subscriber_id for entry in entries])
+    return Subscribers(
+        subscribers=[
+            SubscriberView(
+                user_id=entry.subscriber_id, display_name=people[entry.subscriber_id].display_name,
+                subscription_id=entry.subscription_id, tier_id=entry.tier_id, tier_name=entry.tier_name,
+                status=entry.status_at(now), cancel_at_period_end=entry.cancel_at_period_end,
+                current_period_end=entry.period_end, subscribed_at=entry.requested_at,
+            )
+            for entry in entries if entry.subscriber_id in people
+        ],
+        next_cursor=page.next_cursor,
+    )
+
+
+@router.get(
+    "/{id}", operation_id="getSubscription", response_model=SubscriptionView, responses=errors(*SIGNED_IN, "not_found")
+)
+async def get_subscription(subscription_id: SubscriptionIdPath, person: Person, dependencies: Deps) -> SubscriptionView:
+    """One of one's own subscriptions, as it stands now."""
+    _, entries = listing_keys("sub", person.user_id)
+    _, value = await dependencies.people.sets(
+        person.user_id, ("HMGET", relation_key(person.user_id), MARKER), ("HGET", entries, subscription_id), marked=(0,)
+    )
+    if value is None:
+        raise Refused("not_found")
+    return _view(_ENTRIES.decode(read_versioned(value)[1]))
+
+
+@router.put(
+    "/{id}", operation_id="changeSubscription", response_model=CheckoutView,
+    responses=errors(*PAYING, *WITH_BODY, "subscription_not_active", "same_tier", "not_offered"),
+)
+async def change(
+    subscription_id: SubscriptionIdPath, body: ChangeBody, person: Person, dependencies: Deps, idempotency_key: MoneyKey
+) -> CheckoutView:
+    """Changes to another tier of the creator, at its present price.
+
+    To a higher one now: the difference is charged, a trial ends, and access rises when that is paid. To a lower one from
+    the next period on.
+    """
+    digest = body_digest(dependencies.seals.key, subscription_id + body.tier_id)
+    request_id = derived_id(person.user_id, f"change {idempotency_key}")
+    found = await dependencies.subscriptions.ask(
+        Find(subscriber_id=person.user_id, request_id=request_id, body_digest=digest)
+    )
+    if isinstance(found, SubscriptionStands):
+        return _checkout(dependencies, *await to_the_end(_changed(dependencies, found, request_id, body.tier_id)))
+    if isinstance(found, IdempotencyConflict):
+        raise Refused("idempotency_conflict")
+    sale = await dependencies.shops.tier(body.tier_id)
+    entry = await get_subscription(subscription_id, person, dependencies)
+    if sale is None or sale[0].creator_id != entry.creator_id or not sale[1].for_sale:
+        raise Refused("not_found")
+    tier = sale[1]
+    amount_minor = tier.price_minor(entry.interval)
+    if amount_minor is None:
+        raise Refused("not_offered", offer="interval")
+    answer = await to_the_end(_asked(dependencies, Change(
+        subscriber_id=person.user_id, request_id=request_id, body_digest=digest, subscription_id=subscription_id,
+        terms=Terms(
+            tier_id=tier.tier_id, rank=tier.rank, tier_name=tier.name, revision=tier.revision, interval=entry.interval,
+            amount_minor=amount_minor, currency=tier.currency,
+        ),
+    )))
+    return _checkout(dependencies, *await to_the_end(_changed(dependencies, answer, request_id, body.tier_id)))
+
+
+async def _asked(dependencies: Dependencies, command: Requested) -> SubscriptionStands:
+    """Makes the wish durable and shows it. Raises Refused."""
+    answer = await dependencies.subscriptions.ask(command)
+    if isinstance(answer, IdempotencyConflict):
+        raise Refused("idempotency_conflict")
+    if isinstance(answer, NotPossible):
+        raise Refused(answer.code)
+    if not isinstance(answer, SubscriptionStands):
+        raise Refused("not_found")
+    await shown(dependencies, answer.subscriber, answer.subscription.subscription_id)
+    return answer
+
+
+async def _changed(
+    dependencies: Dependencies, answer: SubscriptionStands, request_id: str, tier_id: str
+) -> tuple[Subscription, Started]:
+    """Asks the processor for what was recorded. Raises Refused: the difference was not paid; the tier stays as it was."""
+    subscription = answer.subscription
+    terms, name = subscription.terms_of(tier_id), subscription.provider_id
+    if terms is None or name is None:
+        raise Refused("subscription_not_active")
+    provider = await provider_of(dependencies)
+    try:
+        started = await provider.change(ChangeSubscription(
+            request_id=request_id, subscription_id=name, price=price_of(terms), now=answer.now
+        ))
+    except PaymentDeclined as error:
+        raise Refused("payment_declined") from error
+    except WRONG as error:
+        raise Refused("payment_refused") from error
+    after = await observed(dependencies, subscription, started)
+    if started.status == "failed":
+        raise Refused("payment_declined")
+    return after, started
+
+
+@router.delete(
+    "/{id}", operation_id="cancelSubscription", response_model=CheckoutView, responses=errors(*PAYING, "subscription_not_active")
+)
+async def cancel(
+    subscription_id: SubscriptionIdPath, person: Person, dependencies: Deps, idempotency_key: MoneyKey
+) -> CheckoutView:
+    """Ends a subscription with what is paid for: access stays until then, and nothing more is charged."""
+    request_id = derived_id(person.user_id, f"cancel {idempotency_key}")
+    return await to_the_end(_renewal(dependencies, Cancel(
+        subscriber_id=person.user_id, request_id=request_id, subscription_id=subscription_id,
+        body_digest=body_digest(dependencies.seals.key, subscription_id),
+    )))
+
+
+@router.post(
+    "/{id}/resume", operation_id="resumeSubscription", response_model=CheckoutView,
+    responses=errors(*PAYING, "subscription_not_active"),
+)
+async def resume(
+    subscription_id: SubscriptionIdPath, person: Person, dependencies: Deps, idempotency_key: MoneyKey
+) -> CheckoutView:
+    """Takes a cancellation back while the period runs. A subscription that a block or an account's end stopped stays so."""
+    request_id = derived_id(person.user_id, f"resume {idempotency_key}")
+    return await to_the_end(_renewal(dependencies, Resume(
+        subscriber_id=person.user_id, request_id=request_id, subscription_id=subscription_id,
+        body_digest=body_digest(dependencies.seals.key, subscription_id),
+    )))
+
+
+async def _renewal(dependencies: Dependencies, command: Cancel | Resume) -> CheckoutView:
+    answer = await _asked(dependencies, command)
+    subscription, provider = answer.subscription, await provider_of(dependencies)
+    name = subscription.provider_id
+    if name is None:
+        raise Refused("subscription_not_active")
+    newest = subscription.wish is None or subscription.wish.cancel == isinstance(command, Cancel)
+    if not newest:
+        # A repetition of a request that another one has taken back since.
+        return _checkout(dependencies, subscription, None)
+    try:
+        call = provider.cancel_at_period_end if isinstance(command, Cancel) else provider.resume
+        started = await call(command.request_id, name)
+    except WRONG as error:
+        raise Refused("payment_refused") from error
+    return _checkout(dependencies, await observed(dependencies, subscription, started), None)
