@@ -286,7 +286,7 @@ class Payments(_Group):
     stripe_url: str = Field("", description="another address than Stripe's own; set by launch for the sandbox")
     sandbox: bool = Field(False, description="the key is that of the local sandbox; set by launch")
     timeout_s: float = Field(10.0, gt=0, le=80, description="seconds a call to a processor may take")
-    retries: int = Field(2, ge=0, le=5, description="repetitions of a call that failed, with the same idempotency key")
+    retries: int = Field(1, ge=0, le=5, description="repetitions of a call that failed, with the same idempotency key")
     webhook_tolerance_s: int = Field(300, ge=30, description="age of a signature, in seconds, past which a webhook is a replay")
     webhook_bytes: int = Field(524_288, ge=65_536, description="size of a webhook's body")
     poll_s: float = Field(30.0, gt=0, description="seconds between two looks at the processor's own list, for webhooks that did not come")

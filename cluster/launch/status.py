@@ -38,6 +38,7 @@ class PlatformStatus(BaseModel):
     uptime_s: int = 0
     url: str = ""
     dashboard_url: str = ""
+    payments_url: str = Field("", description="the payments' sandbox; empty: a real processor")
     api: str = Field("", description="'ready', or why the API's /ready is not 200")
     servers: list[ServerStatus] = []
     actors: list[ActorReport] = []
@@ -61,6 +62,7 @@ def collect(data_dir: Path) -> PlatformStatus:
         uptime_s=int(time.time() - state.started_s),
         url=f"http://127.0.0.1:{state.ports['api']}" if "api" in state.ports else "",
         dashboard_url=f"http://127.0.0.1:{state.ports['dashboard']}" if "dashboard" in state.ports else "",
+        payments_url=f"http://127.0.0.1:{state.ports['payments']}" if "payments" in state.pids else "",
         servers=servers,
     )
     if report is not None:
@@ -118,6 +120,8 @@ def show(console: Console, found: PlatformStatus) -> None:
     console.print(f"{found.url}  {word}, {found.phase}, up {found.uptime_s} s" + (f", {found.step}" if found.step else ""))
     if found.api not in ("", READY):
         console.print(f"API: {found.api}", markup=False)
+    if found.payments_url:
+        console.print(f"payments: test mode, the sandbox is at {found.payments_url}")
     if found.problem:
         console.print(f"last problem: {found.problem}", markup=False)
     servers = Table("server", "pid", "runs", "restarts", "MiB", title="Servers")

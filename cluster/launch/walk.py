@@ -48,6 +48,8 @@ def show(console: Console, settings: Settings) -> None:
     table.add_row("API documentation", f"{url}/docs")
     table.add_row("Realtime sockets", "  ".join(url_of(settings, slot) for slot in range(settings.plan.gateways)))
     table.add_row("Ray dashboard", f"http://127.0.0.1:{settings.dashboard_port}")
+    if settings.payments.sandbox:
+        table.add_row("Payments (test mode: `sugar payments`)", settings.payments.stripe_url)
     table.add_row("Health, dependencies, metrics", f"{url}/health  {url}/ready  {url}/metrics")
     table.add_row("Data, keys and logs", str(settings.data_dir))
     console.print(table)

@@ -60,6 +60,8 @@ async def ready(dependencies: Deps) -> Response:
         "no trusted proxy is configured: limits per client address see one address for everybody"
     ]
     notes += push_notes(dependencies.settings)
+    if dependencies.settings.payments.in_test_mode:
+        notes.append("payments are in test mode: no money moves")
     whole = all(said == "ok" for said in checks.values())
     found = Ready(status="ready" if whole else "not_ready", checks=checks, notes=notes)
     headers = None if whole else {"Retry-After": "1"}

@@ -21,8 +21,9 @@ from configs.contracts import topics
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.events import Event, PaymentObserved, SubscriptionObserved, WebhookReceived, encode
 from configs.contracts.ids import derived_id, partition_of
-from configs.contracts.payment_facts import AnyFact, SubscriptionState, owner_of
+from configs.contracts.payment_facts import AnyFact, SubscriptionFact, SubscriptionState, owner_of
 from configs.contracts.payments import ProviderMisconfigured, Report, webhook_id
+from configs.contracts.topics import Topic
 from configs.settings import Settings
 from writers.connections import Connection
 from writers.consumers.deriving import Appending, wait_for_rows
@@ -139,21 +140,28 @@ class Payments:
         return facts
 
     def _records(self, webhook: Event, facts: Sequence[AnyFact]) -> list[Record]:
+        """A subscription's state for its shard, money for the ledger; money of a subscription for both."""
         made = []
         for fact in facts:
             owner_id = owner_of(fact)
             if not is_id(owner_id):
                 log.warning("fact_without_owner", kind=fact.kind, object=fact.object_id)
                 continue
-            subscription = isinstance(fact, SubscriptionState)
-            topic = topics.SUBSCRIPTION_CREATED if subscription else topics.PAYMENT_COMPLETED
-            payload = SubscriptionObserved if subscription else PaymentObserved
-            event = Event(
-                derived_id(webhook.event_id, f"{fact.kind}:{fact.object_id}"), webhook.occurred_at, owner_id,
-                payload(owner_id=owner_id, fact=fact),  # type: ignore[arg-type]
-            )
-            made.append(Record(topic.name, partition_of(owner_id, self._settings.log.partitions), owner_id, encode(event)))
+            event_id = derived_id(webhook.event_id, f"{fact.kind}:{fact.object_id}")
+            if isinstance(fact, SubscriptionState):
+                made.append(self._record(topics.SUBSCRIPTION_CREATED, event_id, webhook, SubscriptionObserved(owner_id=owner_id, fact=fact)))
+                continue
+            made.append(self._record(topics.PAYMENT_COMPLETED, event_id, webhook, PaymentObserved(owner_id=owner_id, fact=fact)))
+            if isinstance(fact, SubscriptionFact) and fact.subscription_id is not None:
+                made.append(self._record(
+                    topics.SUBSCRIPTION_CREATED, derived_id(event_id, "subscription"), webhook,
+                    SubscriptionObserved(owner_id=owner_id, fact=fact),
+                ))
         return made
+
+    def _record(self, topic: Topic, event_id: str, webhook: Event, payload: PaymentObserved | SubscriptionObserved) -> Record:
+        event = Event(event_id, webhook.occurred_at, payload.owner_id, payload)
+        return Record(topic.name, partition_of(event.key, self._settings.log.partitions), event.key, encode(event))
 
     def close(self) -> None:
         self._appending.close()
