@@ -20,6 +20,8 @@ from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.likes import Likes, settings_of
 from writers.consumers.mail import TOPICS as MAILED
 from writers.consumers.mail import Mail
+from writers.consumers.media import KINDS, MediaConsumer, consumer_of
+from writers.consumers.media import TOPICS as MEDIA_FROM
 from writers.consumers.payments import TOPICS as WEBHOOKS
 from writers.consumers.payments import Payments
 from writers.loops import ConsumingThread
@@ -101,9 +103,18 @@ class Writer:
             )
             for provider, consumer in self._push.items()
         }
+        self._media = {consumer_of(kind): MediaConsumer(settings, name, kind) for kind in KINDS}
+        self._processing = {
+            consumer: ConsumingThread(
+                settings, f"{name}-{consumer}", handler,
+                [(topic.name, partition) for topic in MEDIA_FROM for partition in partitions], fenced=fenced,
+            )
+            for consumer, handler in self._media.items()
+        }
         self._threads: tuple[ConsumingThread | ProjectionThread, ...] = (
             self._rows, self._derive, self._likes, self._feeds, self._mail, self._payments, self._projection,
             *self._pushing.values(),
+            *self._processing.values(),
         )
         # One of the writers does what must be done once in a platform.
         self._once = [] if slot else [
@@ -151,6 +162,7 @@ class Writer:
             "payments": self._payments.describe() | dict(self._payments_handler.figures),
             "payment_polling": self._polling.describe(),
             "feeds": self._feeds.describe() | dict(self._feeds_handler.figures),
+            **{consumer: thread.describe() | dict(self._media[consumer].figures) for consumer, thread in self._processing.items()},
             **{f"push_{provider}": self._describe_push(provider) for provider in self._push},
             "epoch": self._rows.epoch, "dead_letters": self._rows_handler.dead_letters,
         }

@@ -123,7 +123,8 @@ def media_after(row: MediaRow | None, event: Event, version: int) -> MediaRow | 
         )
     if isinstance(payload, MediaRemoved) and state != "removed":
         return change(
-            row, version=version, blocked=payload.block, record=change(row.record, state="removed", reason=payload.reason)
+            row, version=version, blocked=payload.block, preserved=row.preserved or payload.reason in ("moderation", "intimate_image"),
+            record=change(row.record, state="removed", reason=payload.reason)
         )
     return row
 

@@ -123,6 +123,8 @@ def values_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.lists(values_of(get_args(kind)[0]), max_size=4).map(tuple)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return structs_of(kind)
+    if get_origin(kind) is dict:
+        return st.dictionaries(*map(values_of, get_args(kind)))
     if get_origin(kind) is not None and type(None) in get_args(kind):
         return st.none() | st.one_of(*(values_of(part) for part in get_args(kind) if part is not type(None)))
     if get_origin(kind) in (Union, UnionType):

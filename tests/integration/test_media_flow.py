@@ -1,0 +1,185 @@
+"""From an upload through the API to what others get, and back out again: with the writers' consumers and real rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from api_world import Person, World
+from log_writing import eventually
+from media_world import picture, sha256, uploaded, video
+
+from actors.media.commands import Found, RemoveMedia, ReviewMedia
+from cluster.connections.media.store import media_store
+from cluster.connections.redis import sync_client
+from configs.contracts.albums import media_key
+from configs.contracts.ids import new_id
+from configs.contracts.media import LARGE, THUMB, derivative_key, preserved_key, preview_key, quarantine_key
+from configs.settings import Settings
+from writers.connections import open_rows
+from writers.differences import media_differences
+from writers.loads.media import albums, media_rows
+from writers.media.block_lists import CSAM, add
+from writers.worker import Writer
+
+pytestmark = pytest.mark.servers
+
+
+@contextmanager
+def writing(settings: Settings) -> Iterator[Writer]:
+    """The writer of all partitions, without the keeper of the read model, which would rebuild it."""
+    fenced: list[str] = []
+    running = Writer(settings, 0, fenced=fenced.append)
+    running._once = []
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+    assert not fenced
+
+
+@pytest.fixture(scope="module")
+def settings(servers: Settings) -> Settings:
+    return servers.model_copy(update={"plan": servers.plan.model_copy(update={"writer_actors": 1})})
+
+
+@pytest.fixture(scope="module")
+def writer(settings: Settings) -> Iterator[Writer]:
+    with writing(settings) as running:
+        yield running
+
+
+async def shown(person: Person, media_id: str, **expected: str) -> dict[str, Any]:
+    """The media once it is as expected, as a person sees it."""
+    async with asyncio.timeout(60):
+        while True:
+            answer = await person.ask("GET", f"/media/{media_id}")
+            if answer.status_code == 200 and expected.items() <= answer.json().items():
+                return answer.json()  # type: ignore[no-any-return]
+            await asyncio.sleep(0.1)
+
+
+async def reviewed(world: World, owner: Person, media_id: str, verdict: Any) -> None:
+    """What the moderation's decision does."""
+    async with asyncio.timeout(30):
+        while not isinstance(await world.dependencies.media.review(ReviewMedia(
+            owner_id=owner.user_id, media_id=media_id, verdict=verdict, decision_id=new_id()
+        )), Found):
+            await asyncio.sleep(0.1)
+
+
+async def test_a_photo_is_shown_to_others_once_it_was_approved_and_gone_once_it_was_taken_down(
+    world: World, writer: Writer, settings: Settings
+) -> None:
+    owner, other = await world.register(), await world.register("sugar_daddy")
+    content = picture(31)
+    media = await uploaded(owner, content)
+    ready = await shown(owner, media, state="ready", review="pending")
+    store = media_store(settings)
+    await eventually(lambda: store.size(quarantine_key(media)) is None)
+    async with httpx.AsyncClient() as client:
+        for name in ("url", "thumbUrl", "previewUrl"):
+            answer = await client.get(ready["view"][name])
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+            assert answer.headers["cache-control"] == "private, no-store"
+        await owner.ok("PUT", "/users/me/photos", json={"mediaIds": [media]})
+        assert (await other.ask("GET", f"/media/{media}")).status_code == 404
+        assert (await other.ok("GET", f"/users/profile/{owner.user_id}"))["avatarUrl"] is None, "not reviewed yet"
+
+        await reviewed(world, owner, media, "approved")
+        await shown(other, media, review="approved")
+        profile = await other.ok("GET", f"/users/profile/{owner.user_id}")
+        assert [photo["mediaId"] for photo in profile["photos"]] == [media]
+        assert (await client.get(profile["avatarUrl"])).status_code == 200
+        assert sha256(content) not in str(profile)
+
+        await owner.ok("POST", f"/users/{other.user_id}/block")
+        assert (await other.ask("GET", f"/media/{media}")).status_code == 404
+        await owner.ok("DELETE", f"/users/{other.user_id}/block")
+
+        removed = await world.dependencies.media.remove(RemoveMedia(
+            owner_id=owner.user_id, media_id=media, reason="moderation", block=True
+        ))
+        assert isinstance(removed, Found)
+        await eventually(lambda: store.size(derivative_key(media, LARGE)) is None)
+        await eventually(lambda: store.size(preview_key(media)) is None)
+        assert store.size(preserved_key(media)), "evidence is kept"
+        assert (await client.get(profile["avatarUrl"])).status_code == 404, "also under URLs that are out already"
+    async with asyncio.timeout(20):
+        for person in (owner, other):
+            while (await person.ask("GET", f"/media/{media}")).status_code != 404:
+                await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        while (await other.ok("GET", f"/users/profile/{owner.user_id}"))["avatarUrl"] is not None:
+            await asyncio.sleep(0.1)
+
+    again = await uploaded(other, picture(31, quality=60))
+    rejected = await shown(other, again, state="rejected")
+    assert (rejected["reason"], rejected["view"]) == ("blocked", None), "nobody uploads it again"
+
+    with open_rows(settings, "test") as conn, sync_client(settings) as client:
+        rows = media_rows(conn, (media, again))
+        assert rows[media].blocked
+        assert rows[media].preserved
+        assert media_differences(client, rows) == []
+        album = albums(conn, (owner.user_id,))[owner.user_id]
+        assert (album.photos, album.shown(), dict(album.media)) == ((media,), (), {})
+        client.delete(media_key(media))
+        assert [found.user_id for found in media_differences(client, rows)] == [media]
+
+
+async def test_a_video_is_played_by_signed_playlists_and_segments(world: World, writer: Writer) -> None:
+    owner, other = await world.register(), await world.register("sugar_daddy")
+    media = await uploaded(owner, video(2.5), "video", "video/mp4")
+    view = (await shown(owner, media, state="ready"))["view"]
+    assert view["durationMs"] > 2_000
+    assert view["url"].startswith(f"/api/v1/media/{media}/playlist.m3u8?")
+    master = await world.client.get(view["url"])
+    assert (master.status_code, master.headers["cache-control"]) == (200, "private, no-store")
+    (variant,) = [line for line in master.text.splitlines() if not line.startswith("#")]
+    playlist = await world.client.get(variant)
+    assert playlist.status_code == 200, playlist.text
+    lines = playlist.text.splitlines()
+    segment = next(line for line in lines if not line.startswith("#"))
+    size, start = next(line for line in lines if line.startswith("#EXT-X-BYTERANGE")).partition(":")[2].split("@")
+    async with httpx.AsyncClient() as client:
+        for url in (view["posterUrl"], view["thumbUrl"], view["previewUrl"]):
+            assert (await client.get(url)).status_code == 200
+        part = await client.get(segment, headers={"Range": f"bytes={start}-{int(start) + int(size) - 1}"})
+        assert (part.status_code, len(part.content)) == (206, int(size))
+        assert (await client.get(segment.partition("?")[0])).status_code == 403, "segments are signed too"
+    for wrong in (
+        view["url"].replace("expires=", "expires=1"), view["url"].replace(media, new_id()),
+        view["url"].partition("&signature")[0] + "&signature=" + "0" * 64,
+    ):
+        assert (await world.client.get(wrong)).status_code == 404
+    assert (await other.ask("GET", f"/media/{media}")).status_code == 404
+    await owner.ok("DELETE", f"/media/{media}")
+    assert (await world.client.get(view["url"])).status_code == 404, "a playlist ends with its media"
+
+
+async def test_what_is_on_the_child_abuse_list_is_preserved_and_shown_to_nobody(
+    world: World, writer: Writer, settings: Settings
+) -> None:
+    owner = await world.register()
+    first = await uploaded(owner, picture(33))
+    await shown(owner, first, state="ready")
+    with open_rows(settings, "test") as conn:
+        add(conn, CSAM, "test", media_rows(conn, (first,))[first].hashes)
+    content = picture(33, quality=55)
+    second = await uploaded(owner, content)
+    answer = await shown(owner, second, state="rejected")
+    assert answer["reason"] == "blocked"
+    assert "csam" not in str(answer), "who uploads it learns no more than of any other list"
+    store = media_store(settings)
+    assert store.size(preserved_key(second)) == len(content)
+    assert store.size(derivative_key(second, THUMB)) is None
+    await eventually(lambda: store.size(quarantine_key(second)) is None)
+    with open_rows(settings, "test") as conn:
+        row = conn.execute("SELECT matched, preserved FROM media WHERE id = %s", (second,)).fetchone()
+    assert row == (CSAM, True)

@@ -1,0 +1,127 @@
+"""A writer that dies while it processes: one outcome in the end, everything stored, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from log_writing import append, eventually, record
+from media_world import picture, sha256
+
+from cluster.connections.media.store import media_store
+from cluster.connections.redis import sync_client
+from configs.contracts import topics
+from configs.contracts.albums import media_key, read_media
+from configs.contracts.events import MediaRequested, MediaUploaded
+from configs.contracts.ids import new_id
+from configs.contracts.media import LARGE, THUMB, derivative_key, preview_key, quarantine_key
+from configs.contracts.read_model import GENERATION
+from configs.settings import SETTINGS_VARIABLE, Settings
+from writers.connections import open_rows
+from writers.loads.media import media_rows
+from writers.worker import Writer
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(scope="module")
+def settings(servers: Settings) -> Settings:
+    return servers.model_copy(update={"plan": servers.plan.model_copy(update={"writer_actors": 1})})
+
+
+@contextmanager
+def writing(settings: Settings) -> Iterator[None]:
+    """The writer of all partitions, without the keeper of the read model, which would rebuild it."""
+    with sync_client(settings) as client:
+        client.set(GENERATION, "test")
+    fenced: list[str] = []
+    running = Writer(settings, 0, fenced=fenced.append)
+    running._once = []
+    running.start()
+    try:
+        yield
+    finally:
+        running.stop()
+    assert not fenced
+
+
+def state_of(settings: Settings, media_id: str) -> str | None:
+    with open_rows(settings, "test") as conn:
+        row = media_rows(conn, (media_id,)).get(media_id)
+        return None if row is None else row.record.state
+
+
+KILLED = """
+import os, sys, time
+from configs.settings import load_settings
+from writers.consumers.deriving import Appending
+from writers.media import processing
+from writers.worker import Writer
+
+place = sys.argv[1]
+if place == "before the outcome is in the log":
+    Appending.append = lambda self, records: os._exit(9)
+elif place == "before the upload is deleted":
+    inner = Appending.append
+    def append(self, records):
+        inner(self, records)
+        os._exit(9)
+    Appending.append = append
+elif place == "while derivatives are being stored":
+    processing.Processing._put = lambda self, record, out, facts: os._exit(9)
+writer = Writer(load_settings(), 0, fenced=lambda reason: os._exit(3))
+writer._once = []
+writer.start()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("place", [
+    "while derivatives are being stored", "before the outcome is in the log", "before the upload is deleted",
+])
+async def test_a_writer_killed_in_the_middle_of_processing_loses_and_doubles_nothing(
+    settings: Settings, tmp_path: Path, place: str
+) -> None:
+    owner, media = new_id(), new_id()
+    content = picture(hash(place) % 1_000 + 100)
+    store = media_store(settings)
+    path = tmp_path / "content"
+    path.write_bytes(content)
+    store.put(quarantine_key(media), path, "image/jpeg")
+    await append(
+        settings,
+        record(settings, topics.MEDIA_UPLOADED, owner, MediaRequested(
+            media_id=media, owner_id=owner, kind="image", content_type="image/jpeg", size=len(content), sha256=sha256(content),
+        )),
+        record(settings, topics.MEDIA_UPLOADED, owner, MediaUploaded(media_id=media, owner_id=owner)),
+    )
+    file = tmp_path / "settings.json"
+    file.write_text(settings.dump())
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", KILLED, place], env=os.environ | {SETTINGS_VARIABLE: str(file)}, timeout=90,
+        check=False, capture_output=True,
+    )
+    assert done.returncode == 9, done.stderr.decode()[-2_000:]
+    assert state_of(settings, media) in ("uploaded", "ready", None)
+    with writing(settings):
+        await eventually(lambda: state_of(settings, media) == "ready")
+        await eventually(lambda: store.size(quarantine_key(media)) is None)
+        await eventually(_projected(settings, media))
+    for key in (derivative_key(media, LARGE), derivative_key(media, THUMB), preview_key(media)):
+        assert store.size(key)
+
+
+def _projected(settings: Settings, media: str) -> Callable[[], bool]:
+    def look() -> bool:
+        with sync_client(settings) as client:
+            value: Any = client.get(media_key(media))
+            return value is not None and read_media(value).state == "ready"
+
+    return look

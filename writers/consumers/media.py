@@ -1,0 +1,168 @@
+"""The consumers ``media_image`` and ``media_video``: what was uploaded is processed, and what was removed is deleted.
+
+Two, so that a video holds up no photo. Each reads the same topic with a position of its own; an outcome is in the log
+before its upload is deleted, and that before the position moves. A repetition processes again what has no outcome in
+rows, or finds the upload gone; of two outcomes the first counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from cluster.connections.kafka import Record
+from cluster.connections.media.store import MediaStore, ObjectMissing, media_store
+from configs.contracts import topics
+from configs.contracts.albums import MediaRow
+from configs.contracts.events import Event, MediaRemoved, MediaUploaded, encode
+from configs.contracts.ids import derived_id, partition_of
+from configs.contracts.media import (
+    LARGE,
+    MediaKind,
+    MediaRecord,
+    derivative_key,
+    preserved_key,
+    quarantine_key,
+    stored_keys,
+)
+from configs.settings import Settings
+from writers.connections import Connection
+from writers.consumers.deriving import Appending, wait_for_rows
+from writers.dead_letters import without_dead
+from writers.loads.media import media_rows
+from writers.media.block_lists import KeptLists
+from writers.media.running import Runner, runner_of
+from writers.positions import Ownership, advance
+from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
+
+log = structlog.get_logger(__name__)
+
+TOPICS = (topics.MEDIA_UPLOADED,)
+KINDS: Final[tuple[MediaKind, ...]] = ("image", "video")
+EVIDENCE: Final = ("moderation", "intimate_image")
+"""Reasons of a removal after which what was shown is kept, where nobody gets it."""
+
+
+def consumer_of(kind: MediaKind) -> str:
+    """The consumer that processes this kind."""
+    return f"media_{kind}"
+
+
+class MediaConsumer:
+    """Processes uploads of one kind, a few at once, in the log's order of their beginning."""
+
+    def __init__(self, settings: Settings, name: str, kind: MediaKind, *, runner: Runner | None = None) -> None:
+        self.consumer = consumer_of(kind)
+        self._settings = settings
+        self._kind = kind
+        self._appending = Appending(settings, f"{name}-{self.consumer}")
+        self._given = runner
+        self._runner: Runner | None = runner
+        self._made_store: MediaStore | None = None
+        self._lists = KeptLists()
+        self.figures: Counter[str] = Counter()
+        """processed, each reason of a rejection, removed; since the process began."""
+
+    @property
+    def _store(self) -> MediaStore:
+        self._made_store = self._made_store or media_store(self._settings)
+        return self._made_store
+
+    def handle(
+        self, conn: Connection, owned: Ownership, before: Mapping[Place, int], records: Sequence[LogRecord]
+    ) -> None:
+        wait_for_rows(conn, owned, records)
+        decoded = {
+            (record.partition, record.offset): fact
+            for record, fact in decode_all(without_dead(conn, records, owned.generations), owned.generations)[0]
+        }
+        reached = dict(before)
+        window: list[LogRecord] = []
+        uploads: list[Fact] = []
+        for record in records:
+            fact = decoded.get((record.partition, record.offset))
+            if fact is not None and isinstance(fact.event.payload, MediaUploaded):
+                uploads.append(fact)
+            elif fact is not None and isinstance(fact.event.payload, MediaRemoved):
+                self._process(conn, uploads)
+                uploads = []
+                self._remove(conn, fact)
+            window.append(record)
+            if len(uploads) == self._settings.media.at_once:
+                self._process(conn, uploads)
+                self._advance(conn, owned, reached, window)
+                uploads, window = [], []
+        self._process(conn, uploads)
+        self._advance(conn, owned, reached, window)
+
+    def _advance(
+        self, conn: Connection, owned: Ownership, reached: dict[Place, int], window: Sequence[LogRecord]
+    ) -> None:
+        if window:
+            with conn.transaction(), conn.cursor() as cur:
+                advance(cur, owned, reached, next_offsets(window))
+            reached.update(next_offsets(window))
+
+    def _process(self, conn: Connection, uploads: Sequence[Fact]) -> None:
+        """Outcomes first into the log, then the uploads go."""
+        if not uploads:
+            return
+        rows = media_rows(conn, {fact.event.payload.media_id for fact in uploads})
+        due = [
+            (fact, row.record) for fact in uploads
+            if (row := rows.get(fact.event.payload.media_id)) is not None and self._waits(row)
+        ]
+        if due:
+            self._runner = self._runner or runner_of(self._settings)
+            lists = self._lists.fresh(conn)
+            outcomes = self._runner.run([record for _, record in due], lists)
+            events = []
+            for (fact, record), outcome in zip(due, outcomes, strict=True):
+                event_id = derived_id(fact.event.event_id, "outcome")
+                events.append(Event(event_id, datetime.now(UTC), record.owner_id, outcome))
+                self.figures[getattr(outcome, "reason", "processed")] += 1
+                if getattr(outcome, "preserved", False):
+                    log.error("media_preserved", media=record.media_id)
+            self._appending.append([
+                Record(
+                    topics.MEDIA_UPLOADED.name, partition_of(event.key, self._settings.log.partitions), event.key,
+                    encode(event),
+                )
+                for event in events
+            ])
+        self._store.delete([
+            quarantine_key(media_id) for media_id, row in rows.items() if row.record.kind == self._kind
+        ])
+
+    def _waits(self, row: MediaRow) -> bool:
+        return row.record.kind == self._kind and row.record.state == "uploaded"
+
+    def _remove(self, conn: Connection, fact: Fact) -> None:
+        """Deletes everything that is stored of a media; after a moderator's decision what was shown stays as evidence."""
+        media_id = fact.event.payload.media_id
+        row = media_rows(conn, (media_id,)).get(media_id)
+        if row is None or row.record.kind != self._kind:
+            return
+        record = row.record
+        if fact.event.payload.reason in EVIDENCE and record.derivatives:
+            try:
+                self._store.copy(derivative_key(media_id, _best(record)), preserved_key(media_id))
+            except ObjectMissing:
+                log.warning("evidence_was_kept_before", media=media_id)
+        self._store.delete([*stored_keys(record), quarantine_key(media_id)])
+        self.figures["removed"] += 1
+
+    def close(self) -> None:
+        self._appending.close()
+        if self._runner is not None and self._given is None:
+            self._runner.close()
+            self._runner = None
+
+
+def _best(record: MediaRecord) -> str:
+    """What shows most of a media."""
+    return LARGE if record.kind == "image" else record.derivatives[-1]
