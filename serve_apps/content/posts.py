@@ -23,6 +23,7 @@ from serve_apps.limits import Rate
 from serve_apps.pages import Cursor, Limit
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
+from serve_apps.users.adults import consents_of
 
 router = APIRouter(prefix="/content", tags=["content"])
 
@@ -157,7 +158,7 @@ async def _checked_media(
 
 
 async def _consented(dependencies: Dependencies, creator_id: str, depicted: Sequence[str]) -> None:
-    missing = unconsented(creator_id, depicted, {})
+    missing = unconsented(creator_id, depicted, await consents_of(dependencies, creator_id, tuple(depicted)))
     if missing:
         raise Refused("consent_missing", people=list(missing))
 

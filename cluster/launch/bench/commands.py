@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.connections.postgres import connect
-from cluster.launch.bench import measure, requests
+from cluster.connections.redis import sync_client
+from cluster.launch.bench import feeds, measure, requests
 from cluster.launch.bench.accounting import APART, SERVING, usage
 from cluster.launch.bench.geo import geo
 from cluster.launch.bench.shard import restart, shard
@@ -234,6 +236,66 @@ def messages(
     lag = _lag_to_zero(data_dir)
     console.print(f"lag of the writers at zero {lag:.1f} s after the end")
     _report("messages", setting, runs, {"lag_to_zero_s": round(lag, 1), "conversations": len(people) // 2})
+
+
+@app.command()
+def feed(
+    data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 60, connections: Connections = 256,
+    readers: Annotated[int, typer.Option(help="People who read their feeds.", min=10, max=20_000)] = 1_000,
+) -> None:
+    """Feeds: pages of 20 posts by 20 creators, of all kinds of access; the reader has subscriptions to half of the creators.
+
+    Creators, posts, follows and subscriptions are appended to the log first. Every page is decided about anew.
+    """
+    setting = _prepare(data_dir)
+    now = datetime.now(UTC)
+    creators, people = setting.people[: feeds.CREATORS], setting.people[-readers:]
+    made = feeds.append(setting.settings, feeds.creators_and_posts(creators, now), now)
+    made += feeds.append(setting.settings, feeds.readers(people, creators, now), now)
+    for person in (people[0], people[-1]):
+        feeds.wait_for_feed(setting.settings.port, person, 20)
+    console.print(f"{made} events appended and read; writers behind for {_lag_to_zero(data_dir):.1f} s more")
+    # Everybody's feed is filled once: a day has many requests for one filling.
+    port = setting.settings.port
+    measure.generate(port, feeds.requests_of(people, len(people)), rate=400, seconds=len(people) / 400, connections=64)
+    runs = _scenario(
+        "feed", setting, lambda count, number: feeds.requests_of(people, count), seconds, connections,
+    )
+    _report("feed", setting, runs, {"readers": len(people), "creators": len(creators)})
+
+
+@app.command()
+def publish(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    followers: Annotated[int, typer.Option(help="Followers, all of whom have a feed.", min=1, max=100_000)] = 100_000,
+) -> None:
+    """Publishing: how long until a post is in the feeds of all followers of its creator, and what that costs."""
+    setting = _prepare(data_dir)
+    creator = setting.people[0].user_id
+    names = sorted(feeds.follow_in_rows(setting.settings, creator, followers))
+    try:
+        before = usage(data_dir)
+        member, began = feeds.publish(setting.settings, creator)
+        took = float("inf")
+        with sync_client(setting.settings) as client:
+            while time.monotonic() - began < LAG_LIMIT_S:
+                if feeds.arrived(client, names[-1:], member):
+                    took = time.monotonic() - began
+                    break
+                time.sleep(0.02)
+            count = feeds.arrived(client, names, member)
+        spent = usage(data_dir).since(before)
+        console.print(
+            f"in {count} of {len(names)} feeds after {took:.2f} s; CPU-s: writers {spent['writer']:.2f}, "
+            f"valkey {spent['valkey']:.2f}, postgres {spent['postgres']:.2f}"
+        )
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "publish.json").write_text(json.dumps(
+            {"followers": len(names), "arrived": count, "seconds": round(took, 3)}
+            | {f"cpu_s_{name}": round(spent[name], 3) for name in ("writer", "valkey", "postgres")}, indent=1,
+        ))
+    finally:
+        feeds.forget_followers(setting.settings, creator, names)
 
 
 @app.command()
