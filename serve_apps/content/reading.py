@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from cluster.connections.reading import Command, Reads, Warming
 from configs.contracts.adults import may_see_explicit
@@ -12,11 +12,21 @@ from configs.contracts.albums import media_key
 from configs.contracts.content import PostRecord, counts_key, post_key, read_count, read_post
 from configs.contracts.entitlements import Access, Content, Viewer, access
 from configs.contracts.errors import ReadModelUnknown
-from configs.contracts.read_model import MARKER, UserRecord, listing_keys, read_blocked, record_key, relation_key
+from configs.contracts.read_model import (
+    MARKER,
+    UserRecord,
+    listing_keys,
+    read_blocked,
+    read_record,
+    record_key,
+    relation_key,
+)
 from serve_apps.content import standing
 from serve_apps.people import People
 from serve_apps.problems import Refused
 
+DECODED: Final = 8_192
+"""Posts and people that one replica keeps decoded, some 1 KB each."""
 LIKED: Final = b'"liked":true'
 Shown = Literal["open", "subscribe", "upgrade", "purchase", "verify_age"]
 
@@ -36,6 +46,28 @@ class Seen(NamedTuple):
     own: bool
 
 
+T = TypeVar("T")
+
+
+class Decoded(Generic[T]):
+    """What was decoded last of a key, used again while its value is the same bytes; ``limit`` keys, oldest forgotten first."""
+
+    def __init__(self, decode: Callable[[bytes], T], limit: int) -> None:
+        self._decode = decode
+        self._limit = limit
+        self._known: dict[str, tuple[bytes, T]] = {}
+
+    def of(self, key: str, raw: bytes) -> T:
+        known = self._known.get(key)
+        if known is not None and known[0] == raw:
+            return known[1]
+        if len(self._known) >= self._limit:
+            del self._known[next(iter(self._known))]
+        decoded = self._decode(raw)
+        self._known[key] = raw, decoded
+        return decoded
+
+
 class Contents:
     """Reads posts; a post that is missing is warmed once, and then known to be absent."""
 
@@ -44,6 +76,8 @@ class Contents:
         self._people = people
         self._posts = posts
         self._media = media
+        self._records = Decoded(read_post, DECODED)
+        self._creators = Decoded(read_record, DECODED)
 
     async def record(self, post_id: str) -> PostRecord | None:
         """A post's record, whatever its state; None: there is none. Raises ReadModelUnknown: it is not written yet."""
@@ -94,7 +128,7 @@ class Contents:
         values, people, relations, hearts = replies[:4]
         counts, held = replies[4 : 4 + len(names)], replies[4 + len(names) :]
         values = await self._values(post_ids, values)
-        records = await self._people.completed([viewer_id, *creators], people)
+        records = await self._people_of([viewer_id, *creators], people)
         viewer = records.get(viewer_id)
         if viewer is None:
             raise ReadModelUnknown("own record is not written yet")
@@ -107,11 +141,11 @@ class Contents:
         now = datetime.now(UTC)
         adult = may_see_explicit(viewer)
         found: list[Seen] = []
-        for index, (_, creator_id) in enumerate(names):
+        for index, (post_id, creator_id) in enumerate(names):
             value, creator = values[index], records.get(creator_id)
             if value is None or creator is None:
                 continue
-            record = read_post(value)
+            record = self._records.of(post_id, value)
             decided = _decided(record, creator_id, viewer, creator, creator_id in blocked, holds, now)
             if decided is None:
                 continue
@@ -125,6 +159,14 @@ class Contents:
                 heart is not None and LIKED in heart, own,
             ))
         return await self._with_media(found)
+
+    async def _people_of(self, user_ids: Sequence[str], values: Sequence[bytes | None]) -> dict[str, UserRecord]:
+        if None in values:
+            return await self._people.completed(user_ids, values)
+        return {
+            user_id: self._creators.of(user_id, value)
+            for user_id, value in zip(user_ids, values, strict=True) if value is not None
+        }
 
     @staticmethod
     def _commands(viewer_id: str, post_ids: Sequence[str], creators: Sequence[str]) -> list[Command]:

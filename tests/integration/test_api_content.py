@@ -11,8 +11,12 @@ import pytest
 import pytest_asyncio
 from api_world import Person
 from content_world import ContentWorld, content_world
+from log_writing import append, record
 
+from configs.contracts import events, topics
+from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import new_id
+from configs.contracts.payment_facts import SubscriptionState
 from configs.settings import Settings
 from writers.connections import open_rows
 from writers.rebuild import clear, write_everything
@@ -59,7 +63,7 @@ async def test_a_post_goes_from_draft_to_everybody_and_away(world: ContentWorld)
 
 async def test_a_request_creates_one_post_however_often_it_is_sent(world: ContentWorld) -> None:
     creator = await world.creator()
-    body = {"contentType": "text", "caption": "once", "access": {"visibility": "public"}, "state": "published"}
+    body: dict[str, Any] = {"contentType": "text", "caption": "once", "access": {"visibility": "public"}, "state": "published"}
     answers = await asyncio.gather(*(creator.ask("POST", "/content/posts", json=body, key="k") for _ in range(8)))
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["postId"] for answer in answers}) == 1
@@ -71,7 +75,7 @@ async def test_a_request_creates_one_post_however_often_it_is_sent(world: Conten
 async def test_nothing_is_published_before_its_media_are_approved(world: ContentWorld) -> None:
     creator, reader = await world.creator(), await world.adult(await world.register("sugar_daddy"))
     media = await world.media(creator, new_id(), review="pending")
-    body = {"contentType": "image", "mediaIds": [media], "access": {"visibility": "public"}}
+    body: dict[str, Any] = {"contentType": "image", "mediaIds": [media], "access": {"visibility": "public"}}
     refused = await creator.ask("POST", "/content/posts", json=body | {"state": "published"})
     assert (refused.status_code, refused.json()["code"]) == (409, "media_not_ready")
     soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
@@ -95,8 +99,8 @@ async def _answers(person: Person, post_id: str) -> bool:
 async def test_others_media_and_bad_bodies_change_nothing(world: ContentWorld) -> None:
     creator, other, reader = await world.creator(), await world.creator(), await world.register("sugar_daddy")
     foreign, video = await world.media(other, new_id()), await world.media(creator, new_id(), kind="video")
-    text = {"contentType": "text", "caption": "words", "access": {"visibility": "public"}, "state": "published"}
-    ppv = {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}}
+    text: dict[str, Any] = {"contentType": "text", "caption": "words", "access": {"visibility": "public"}, "state": "published"}
+    ppv: dict[str, Any] = {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}}
     for code, change in (
         ("media_unknown", {"contentType": "image", "mediaIds": [foreign]}),
         ("media_unknown", {"contentType": "image", "mediaIds": [video]}),
@@ -208,6 +212,39 @@ async def _is_feed(person: Person, expected: list[str]) -> bool:
     return await feed_of(person) == expected
 
 
+async def test_a_subscription_follows_its_creator_and_opens_what_it_is_worth(world: ContentWorld) -> None:
+    """Only what the provider has reported opens anything; a checkout alone has the creator followed."""
+    creator, reader = await world.creator(), await world.register("sugar_daddy")
+    tier = new_id()
+    kinds = ({"visibility": "subscribers"}, {"visibility": "ppv", "price": {"amount": "5", "currency": "USD"}})
+    posts = [(await world.post(creator, access=access))["postId"] for access in kinds]
+    now, name = datetime.now(UTC), new_id()
+    terms = Terms(tier_id=tier, rank=1, tier_name="Gold", revision=1, interval="month", amount_minor=500, currency="USD", trial_days=9)
+    requested = events.SubscriptionRequested(
+        subscription_id=name, subscriber_id=reader.user_id, creator_id=creator.user_id, account_id="a",
+        payment_method_id="p", terms=terms, checkout_until=now + timedelta(minutes=30), body_digest="",
+    )
+    await append(world.settings, record(world.settings, topics.SUBSCRIPTION_CREATED, reader.user_id, requested))
+    await world.until(lambda: _is_feed(reader, posts[::-1]))
+    assert [post["access"] for post in (await reader.ok("GET", "/content/feed"))["posts"]] == ["purchase", "subscribe"]
+    for path in (f"/content/posts/{posts[0]}/like", f"/content/posts/{posts[0]}/comments"):
+        refused = await reader.ask("POST", path, json={"text": "hello"})
+        assert (refused.status_code, refused.json()["code"], refused.json()["access"]) == (402, "payment_needed", "subscribe")
+    observed = events.SubscriptionObserved(owner_id=reader.user_id, fact=SubscriptionState(
+        provider="p", livemode=False, event_id="e", object_id="o", as_of=now, status="trialing", subscriber_id=reader.user_id,
+        creator_id=creator.user_id, request_id=name, tier_id=tier, interval="month", amount_minor=500, currency="USD",
+        period_start=now, period_end=now + timedelta(days=9), trial_end=now + timedelta(days=9),
+    ))
+    await append(world.settings, record(world.settings, topics.SUBSCRIPTION_CREATED, reader.user_id, observed))
+    await world.until(lambda: _opens(reader, posts[0]))
+    assert [post["access"] for post in (await reader.ok("GET", "/content/feed"))["posts"]] == ["purchase", "open"]
+    await reader.ok("POST", f"/content/posts/{posts[0]}/like")
+
+
+async def _opens(person: Person, post_id: str) -> bool:
+    return bool((await shown(person, post_id))["access"] == "open")
+
+
 async def test_blocked_people_find_nothing_of_each_other(world: ContentWorld) -> None:
     creator, reader = await world.creator(), await world.register("sugar_daddy")
     post = await world.post(creator)
@@ -233,12 +270,12 @@ async def test_feeds_ask_for_the_posts_of_very_large_creators(world: ContentWorl
     before = await world.post(creator)
     for reader in readers[:2]:
         await reader.ok("POST", f"/content/creators/{creator.user_id}/follow")
-        await world.until(lambda reader=reader: _is_feed(reader, [before["postId"]]))  # type: ignore[misc]
+        await world.until(lambda reader=reader: _is_feed(reader, [before["postId"]]))
     with open_rows(world.settings, "test") as conn:
         conn.execute("INSERT INTO large_creators VALUES (%s, now())", (creator.user_id,))
         after = await world.post(creator)
         for reader in readers[:2]:
-            await world.until(lambda reader=reader: _is_feed(reader, [after["postId"], before["postId"]]))  # type: ignore[misc]
+            await world.until(lambda reader=reader: _is_feed(reader, [after["postId"], before["postId"]]))
             assert await world.dependencies.redis.zcard(f"home:{{{reader.user_id}}}") == 2
         assert await feed_of(readers[2]) == []
         conn.execute("DELETE FROM large_creators")

@@ -12,14 +12,16 @@ from configs.contracts.events import (
     TOPIC_OF,
     DeviceRegistered,
     Event,
+    Followed,
     Matched,
     PaymentObserved,
     StandingChanged,
+    SubscriptionRequested,
     UserBlocked,
     UserErased,
     encode,
 )
-from configs.contracts.ids import partition_of
+from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.topics import Topic
 from configs.settings import Settings
 from writers.connections import Connection
@@ -37,13 +39,14 @@ from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 TOPICS = (
     topics.AUTH_ACCOUNTS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEVICES, topics.MODERATION_DECIDED,
     topics.PAYMENT_COMPLETED, topics.USER_UPDATED,
+    topics.SUBSCRIPTION_CREATED,
 )
 
 
 class Derive:
     """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many → its
-    removal; a decision → the person's standing, and what both sides are told; money of a subscription → a report on it; a
-    block, or the end of an account → the end of renewal."""
+    removal; a decision → the person's standing, and what both sides are told; a checkout → the creator is followed; money of a
+    subscription → a report on it; a block, or the end of an account → the end of renewal."""
 
     consumer = "derive"
 
@@ -127,6 +130,11 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
     elif isinstance(payload, UserBlocked | StandingChanged | UserErased):
         for cancelled in subscriptions.stopped(event, known.renewing):
             yield topics.SUBSCRIPTION_CREATED, cancelled
+    elif isinstance(payload, SubscriptionRequested):
+        followed = Followed(user_id=payload.subscriber_id, creator_id=payload.creator_id)
+        yield topics.CONTENT_FOLLOWED, Event(
+            derived_id(event.event_id, "follow"), event.occurred_at, payload.subscriber_id, followed
+        )
     elif isinstance(payload, DeviceRegistered):
         for removed in audience.crowded_out(event, known.too_many):
             yield topics.NOTIFICATION_DEVICES, removed
