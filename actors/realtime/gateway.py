@@ -49,7 +49,7 @@ from configs.contracts.frames import (
     encode,
     error,
 )
-from configs.contracts.realtime import CLOSE_DEVICES, frames_channel, presence_channel
+from configs.contracts.realtime import CLOSE_DEVICES, connection_name, frames_channel, presence_channel
 from configs.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -98,7 +98,7 @@ class Gateway:
         self._leaving: set[asyncio.Task[None]] = set()
         self._next_connection = 0
         self.draining = False
-        self.refused = 0
+        self.refused = self.frames = 0
 
     async def start(self) -> None:
         """Connects; without Redis it refuses sockets until Redis is back."""
@@ -160,8 +160,7 @@ class Gateway:
     def _socket(self, scope: Scope) -> Socket:
         wire = wire_of(scope)
         self._next_connection += 1
-        # Begins with the time, so that ids of one person sort by age on every gateway.
-        connection_id = f"{int(time() * 1_000):012x}-{self._name}-{self._next_connection:x}"
+        connection_id = connection_name(int(time() * 1_000), self._standing.life, self._next_connection)
         socket = Socket(Session(connection_id, self._settings, _now()), wire, self._settings)
         wire.on_writable = socket.flush
         return socket
@@ -176,6 +175,7 @@ class Gateway:
             if text is None:
                 socket.close(UNSUPPORTED_DATA)
                 return
+            self.frames += 1
             frame = session.received(text, _now())
             if isinstance(frame, Refusal):
                 self._refuse(socket, frame)
@@ -322,10 +322,11 @@ class Gateway:
             number += 1
             self._end_overdue()
             share = islice(self._hub, number % REFRESH_SHARES, None, REFRESH_SHARES)
-            await self._standing.say(
+            if await self._standing.say(
                 len(self._hub), draining=self.draining,
                 devices=[(socket.session.user_id, socket.session.connection_id) for socket in share],
-            )
+            ):
+                self._watching.look_at_all()
             await asyncio.sleep(TICK_S)
 
     def _end_overdue(self) -> None:
@@ -365,7 +366,8 @@ class Gateway:
         return {
             "sockets": len(self._hub), "people": self._hub.people, "nameless": len(self._nameless),
             "channels": len(self._subscriptions), "watched": len(self._watching), "refused": self.refused,
-            "heard": self._subscriptions.received, "told": self._hub.told, "draining": self.draining,
+            "heard": self._subscriptions.received, "told": self._hub.told, "draining": self.draining, "frames": self.frames,
+            "overflowed": self._hub.overflowed, "slow": sum(socket.waiting > 0 for socket in self._hub),
             "state": "draining" if self.draining else "running" if self._subscriptions.connected else "without Redis",
         }
 

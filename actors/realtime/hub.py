@@ -76,7 +76,7 @@ class Hub:
     def __init__(self) -> None:
         self._by_user: dict[str, list[Socket]] = {}
         self._by_connection: dict[str, Socket] = {}
-        self.told = 0
+        self.told = self.overflowed = 0
 
     def __len__(self) -> int:
         return len(self._by_connection)
@@ -117,8 +117,10 @@ class Hub:
     def tell(self, user_id: str, payload: bytes) -> None:
         """Tells every device of a person that is connected here."""
         for socket in self._by_user.get(user_id, ()):
-            self.told += 1
-            socket.tell(payload)
+            if socket.closed is None:
+                self.told += 1
+                socket.tell(payload)
+                self.overflowed += socket.closed is not None
 
     def withhold(self, user_id: str) -> None:
         """Notes that the person's devices here were not told something."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from time import time
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from configs.contracts import realtime as keys
 from configs.contracts.acknowledged import acknowledge
@@ -14,6 +16,7 @@ from configs.contracts.people import Bucket, activity_bucket
 from configs.contracts.read_model import read_record, record_key
 
 Command = tuple[str | bytes | int, ...]
+_ENTRIES: Final = msgspec.json.Decoder(keys.GatewayEntry)
 
 
 class Lane(Protocol):
@@ -38,20 +41,36 @@ class Attached:
     over: tuple[str, ...]
 
 
+def _connected(devices: Sequence[bytes], lives: Set[str]) -> bool:
+    """Whether one of these devices belongs to a gateway that lives."""
+    return any(keys.life_of(device.decode()) in lives for device in devices)
+
+
 class Presences:
     """Every method raises DependencyUnavailable when Redis does not answer."""
 
     def __init__(self, lane: Lane, *, clock: Callable[[], float] = time) -> None:
         self._lane = lane
         self._clock = clock
+        self._living: frozenset[str] = frozenset()
+
+    def note_gateways(self, gateways: Sequence[bytes]) -> bool:
+        """Takes in what all gateways say of themselves; whether one that lived before does so no longer."""
+        lived, self._living = self._living, self._lives(gateways)
+        return not lived <= self._living
+
+    def _lives(self, gateways: Sequence[bytes]) -> frozenset[str]:
+        """The lives in a reply to HGETALL of ``GATEWAYS`` that go on."""
+        since = self._now_ms() - keys.GATEWAY_LIFE_MS
+        return frozenset(entry.life for value in gateways[1::2] if (entry := _ENTRIES.decode(value)).at_ms > since)
 
     async def attach(self, user_id: str, connection_id: str) -> Attached:
         """Adds a device of a person; the bound of devices holds over all gateways."""
-        (found,) = await self._lane.raw((
+        ((before, over),) = await self._lane.raw((
             "EVAL", keys.ATTACH_LUA, 2, keys.devices_key(user_id), keys.seen_key(user_id),
             connection_id, self._now_ms(), keys.DEVICE_TTL_MS, keys.DEVICES, keys.SEEN_TTL_S,
         ))
-        return Attached(found[0] == 0, tuple(name.decode() for name in found[1:]))
+        return Attached(not _connected(before, self._living), tuple(name.decode() for name in over))
 
     async def detach(self, user_id: str, connection_id: str) -> bool:
         """Takes a device out; whether it was the person's last anywhere."""
@@ -59,7 +78,7 @@ class Presences:
             "EVAL", keys.DETACH_LUA, 2, keys.devices_key(user_id), keys.seen_key(user_id),
             connection_id, self._now_ms(), keys.DEVICE_TTL_MS, keys.SEEN_TTL_S,
         ))
-        return bool(left == 0)
+        return not _connected(left, self._living)
 
     async def refresh(self, devices: Sequence[tuple[str, str]]) -> None:
         """Says of many (person, device) at once that they are still connected."""
@@ -74,19 +93,22 @@ class Presences:
     async def look(self, user_ids: Sequence[str]) -> list[Seen]:
         """The presence of each person, in order."""
         now_ms = self._now_ms()
-        commands: list[Command] = []
+        commands: list[Command] = [("HGETALL", keys.GATEWAYS)]
         for user_id in user_ids:
             commands += (
-                ("ZCOUNT", keys.devices_key(user_id), now_ms - keys.DEVICE_TTL_MS, "+inf"),
+                ("ZRANGEBYSCORE", keys.devices_key(user_id), now_ms - keys.DEVICE_TTL_MS, "+inf"),
                 ("GET", keys.seen_key(user_id)), ("GET", record_key(user_id)),
             )
-        replies = await self._lane.raw(*commands) if commands else []
+        if not user_ids:
+            return []
+        gateways, *replies = await self._lane.raw(*commands)
+        lives = self._lives(gateways)
         return [
-            self._seen(now_ms, *replies[start : start + 3]) for start in range(0, len(replies), 3)
+            self._seen(now_ms, lives, *replies[start : start + 3]) for start in range(0, len(replies), 3)
         ]
 
-    def _seen(self, now_ms: int, devices: int, seen: bytes | None, record: bytes | None) -> Seen:
-        if devices:
+    def _seen(self, now_ms: int, lives: Set[str], devices: Sequence[bytes], seen: bytes | None, record: bytes | None) -> Seen:
+        if _connected(devices, lives):
             return Seen(online=True, bucket="now")
         last_ms = float(seen) if seen else 0.0
         if record is not None and (active := read_record(record).last_active_at) is not None:

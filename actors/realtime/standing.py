@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from time import time
 from typing import Final
@@ -24,19 +25,27 @@ class Standing:
     """Writes the gateway's entry and refreshes devices; what Redis does not take is written a second later."""
 
     def __init__(self, name: str, url: str, reads: Reads, presences: Presences) -> None:
+        self.life = f"{name}.{secrets.token_hex(4)}"
         self._name = name
         self._url = url
         self._reads = reads
         self._presences = presences
 
-    async def say(self, sockets: int, *, draining: bool, devices: Sequence[tuple[str, str]] = ()) -> None:
-        """The gateway lives, with so many sockets; these (person, device) are still connected."""
-        entry = GatewayEntry(url=self._url, sockets=sockets, draining=draining, at_ms=int(time() * 1_000))
+    async def say(self, sockets: int, *, draining: bool, devices: Sequence[tuple[str, str]] = ()) -> bool:
+        """The gateway lives, with so many sockets; these (person, device) are still connected.
+
+        Whether another gateway has died since the last call.
+        """
+        entry = GatewayEntry(url=self._url, sockets=sockets, draining=draining, at_ms=int(time() * 1_000), life=self.life)
         try:
-            await self._reads.raw(("HSET", GATEWAYS, self._name, msgspec.json.encode(entry)))
+            _, found = await self._reads.raw(
+                ("HSET", GATEWAYS, self._name, msgspec.json.encode(entry)), ("HGETALL", GATEWAYS)
+            )
             await self._presences.refresh(devices)
         except DependencyUnavailable as error:
             log.warning("gateway_not_announced", reason=error.message)
+            return False
+        return self._presences.note_gateways(found)
 
     async def leave(self) -> None:
         """The gateway takes no more sockets."""

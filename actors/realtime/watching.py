@@ -23,7 +23,9 @@ from configs.contracts.realtime import presence_channel
 log = structlog.get_logger(__name__)
 
 LOOK_AGAIN_S: Final = 60.0
-"""A gateway that was killed tells nobody that its sockets are gone, so every watched person is looked at so often."""
+"""Every watched person is looked at so often, should a change not have been told."""
+LOOK_SOON_S: Final = 5.0
+"""Over so long everybody is looked at after a gateway died: it told nobody that its sockets are gone."""
 HEARD_WITHIN_S: Final = 5.0
 TOLD_EVERY_S: Final = 1.0
 """Changes of one person within so long are told together."""
@@ -45,13 +47,15 @@ class Watching:
         self._watchers: dict[str, dict[tuple[Socket, str], None]] = {}
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
+        self._all = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> list[asyncio.Task[None]]:
         """The tasks that run until ``close``."""
         self._tasks = [
             asyncio.create_task(self._tell_changes(), name="presence"),
-            asyncio.create_task(self._look_again(), name="presence-again"),
+            asyncio.create_task(self._look_again(LOOK_AGAIN_S), name="presence-again"),
+            asyncio.create_task(self._look_soon(), name="presence-soon"),
         ]
         return self._tasks
 
@@ -138,13 +142,26 @@ class Watching:
             changed, self._changed = self._changed, set()
             await self._look(changed)
 
-    async def _look_again(self) -> None:
-        """Looks at a share of all watched people every second."""
+    def look_at_all(self) -> None:
+        """Looks at everybody who is watched within some seconds."""
+        self._all.set()
+
+    async def _look_soon(self) -> None:
         while True:
-            people = list(self._watchers)
-            for share in range(int(LOOK_AGAIN_S)):
-                await asyncio.sleep(1.0)
-                await self._look(set(people[share :: int(LOOK_AGAIN_S)]))
+            await self._all.wait()
+            self._all.clear()
+            await self._round(LOOK_SOON_S)
+
+    async def _look_again(self, over_s: float) -> None:
+        while True:
+            await self._round(over_s)
+
+    async def _round(self, over_s: float) -> None:
+        """Looks at a share of all watched people every second."""
+        people = list(self._watchers)
+        for share in range(int(over_s)):
+            await asyncio.sleep(1.0)
+            await self._look(set(people[share :: int(over_s)]))
 
     async def _look(self, user_ids: set[str]) -> None:
         watchers: dict[str, list[tuple[Socket, str]]] = {}

@@ -103,7 +103,11 @@ def _says(actor: ActorReport) -> str:
     unusual += [f"refuses {version}: {why}" for version, why in ranking.get("refused", {}).items()]
     gateway = actor.figures.get("gateway", {})
     if gateway:
-        return f"{gateway['state']}, {gateway['sockets']} sockets on port {gateway['port']}"
+        slow = f", {gateway['overflowed']} closed as too slow" if gateway["overflowed"] else ""
+        return (
+            f"{gateway['state']}, {gateway['sockets']} sockets on port {gateway['port']}, {gateway['frames']} frames heard, "
+            f"{gateway['told']} told{slow}"
+        )
     return ", ".join(unusual) or ("running" if states else f"{actor.figures.get('commands', '')} commands".strip())
 
 

@@ -3,7 +3,8 @@
 ``rt:{u}`` sharded pub/sub channel: frames for all devices of a person, and words from gateway to gateway ·
 ``on:{u}`` sharded pub/sub channel: changes of a person's presence, for who watches · ``dev:{u}`` sorted set of
 connected devices by the time (ms) of their last refresh · ``seen:{u}`` Unix ms when a device was last connected ·
-``dlv:{u}`` hash conversation -> seq that a device of the person holds · ``gateways`` hash of living gateways.
+``dlv:{u}`` hash conversation -> seq that a device of the person holds · ``gateways`` hash of living gateways, each under
+its name with the life that its devices' ids name.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ GATEWAYS: Final = "gateways"
 GATEWAY_STALE_MS: Final = 3_000
 """A gateway writes its entry every second; one that has not for so long gets no new sockets."""
 
+GATEWAY_LIFE_MS: Final = 7_000
+"""After so long without its entry the devices of a gateway's life count as gone."""
+
 DEVICES: Final = 10
 """Sockets of one person; with one more the oldest is closed."""
 DEVICE_TTL_MS: Final = 90_000
-"""Without a refresh for so long a device counts as gone: its gateway died."""
+"""Without a refresh for so long a device is taken out, should nobody have noticed that its gateway died."""
 SEEN_TTL_S: Final = 8 * 86_400
 """Longer than the widest presence bucket but one."""
 DELIVERED_TTL_S: Final = 30 * 86_400
@@ -36,6 +40,18 @@ class GatewayEntry(msgspec.Struct, frozen=True, rename="camel"):
     sockets: int
     draining: bool
     at_ms: int
+    life: str = ""
+    """Of this process; another one of the same name has another."""
+
+
+def connection_name(at_ms: int, life: str, number: int) -> str:
+    """The id of a device's connection. It begins with the time, so that ids of one person sort by age on every gateway."""
+    return f"{at_ms:012x}-{life}-{number:x}"
+
+
+def life_of(connection_id: str) -> str:
+    """The gateway's life to which a connection belongs."""
+    return connection_id.partition("-")[2].rpartition("-")[0]
 
 
 def frames_channel(user_id: str) -> str:
@@ -61,28 +77,28 @@ def delivered_key(user_id: str) -> str:
 ATTACH_LUA: Final = """
 local now, ttl, bound = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ttl)
-local before = redis.call('ZCARD', KEYS[1])
+local before = redis.call('ZRANGE', KEYS[1], 0, -1)
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ttl)
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[5])
 local over = redis.call('ZCARD', KEYS[1]) - bound
-if over <= 0 then return {before} end
+if over <= 0 then return {before, {}} end
 local all = redis.call('ZRANGE', KEYS[1], 0, -1)
 table.sort(all)
-local gone = {before}
+local gone = {}
 for i = 1, over do redis.call('ZREM', KEYS[1], all[i]); gone[#gone + 1] = all[i] end
-return gone
+return {before, gone}
 """
-"""Adds a device; answers how many there were, and the ids of those over the bound, oldest first (ids begin with their
-time)."""
+"""Adds a device; answers the ids of those that were there, and of those over the bound, oldest first (ids begin with
+their time)."""
 
 DETACH_LUA: Final = """
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', tonumber(ARGV[2]) - tonumber(ARGV[3]))
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[4])
-return redis.call('ZCARD', KEYS[1])
+return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
-"""Takes a device out; answers how many are left."""
+"""Takes a device out; answers the ids of those that are left."""
 
 REFRESH_LUA: Final = """
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])

@@ -7,17 +7,23 @@ import os
 import signal
 import urllib.error
 import urllib.request
-from contextlib import suppress
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import psutil
 import psycopg
 import pytest
 from running import Platform, alive, eventually, sugar
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from cluster.embedded.process import accepts
 from cluster.launch.ray_head import members, session_root
 from cluster.launch.state import read_state
+from configs.contracts.frames import RESTARTING
 
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
@@ -31,6 +37,22 @@ def answers(platform: Platform) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+@contextmanager
+def opened_socket(platform: Platform) -> Iterator[ClientConnection]:
+    """A realtime socket of a new person, open and ready."""
+    with httpx.Client(base_url=f"{platform.url}/api/v1", timeout=20) as http:
+        person = http.post("/auth/register", json={
+            "email": f"{uuid.uuid4().hex}@example.com", "password": "correct horse battery", "role": "sugar_baby",
+            "displayName": "Ada", "birthDate": "1994-05-17",
+        }).raise_for_status().json()
+        ticket = http.post(
+            "/messaging/ws-ticket", headers={"Authorization": f"Bearer {person['accessToken']}"}
+        ).raise_for_status().json()
+    with connect(f"{ticket['url']}?ticket={ticket['ticket']}") as socket:
+        assert json.loads(socket.recv(timeout=20))["type"] == "ready"
+        yield socket
 
 
 def test_every_component_runs_and_status_says_so(platform: Platform) -> None:
@@ -129,7 +151,15 @@ def test_two_platforms_side_by_side_and_each_ends_without_a_trace(
 
         supervisor = other.pids()["supervisor"][0]
         everything = other.processes()
-        os.kill(supervisor, signal.SIGINT)
+        with opened_socket(other) as socket:
+            os.kill(supervisor, signal.SIGINT)
+            while (last := json.loads(socket.recv(timeout=30)))["type"] != "reconnect":
+                pass
+            assert last["afterMs"] >= 0
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(timeout=30)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == RESTARTING.code, "a stop does not send sockets elsewhere"
         eventually(lambda: not alive(supervisor), 90)
         assert not [process for process in everything if alive(process.pid)]
         assert not members(other.data_dir)

@@ -18,9 +18,12 @@ from api_world import Shards, World
 from realtime_world import Device, RunningGateway, match
 from redis.asyncio import Redis
 
+from actors.realtime import watching
+from actors.realtime.gateway import TICK_S
 from actors.sessions.revocations import STALE_S
 from actors.sharding.client import ActorPool
 from cluster.launch.ports import is_free
+from configs.contracts import realtime
 from configs.contracts.acknowledged import acknowledged_key
 from configs.contracts.frames import (
     FRAME_BYTES,
@@ -183,6 +186,27 @@ async def test_presence_follows_the_other_members_devices_on_any_gateway(pair: A
     await hers.until(lambda: len(hers.of("presence")) == 3)
     assert hers.of("presence")[-1]["online"]
     await back.close()
+
+
+async def test_whoever_was_on_a_killed_gateway_is_away_within_15_seconds(
+    pair: Any, make_gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert realtime.GATEWAY_LIFE_MS / 1_000 + TICK_S + watching.LOOK_SOON_S + 1 <= 15
+    monkeypatch.setattr(realtime, "GATEWAY_LIFE_MS", 3_000)
+    monkeypatch.setattr(watching, "LOOK_SOON_S", 2.0)
+    hers, his, conversation, one, _ = pair
+    lost = await make_gateway()
+    device = await Device.open(his.person, lost.url)
+    await his.close()
+    await hers.send("presence", conversationIds=[conversation])
+    await hers.until(lambda: [frame["online"] for frame in hers.of("presence")[-1:]] == [True])
+    for task in lost.gateway._tasks:
+        task.cancel()  # as a killed one, it says nothing any more, and nobody says of its devices that they are gone
+    await hers.until(lambda: not hers.of("presence")[-1]["online"])
+    back = await Device.open(his.person, one.url)
+    await hers.until(lambda: hers.of("presence")[-1]["online"])
+    await back.close()
+    await device.close()
 
 
 async def test_an_outsider_can_do_nothing_and_learns_nothing(pair: Any, world: World) -> None:

@@ -78,6 +78,7 @@ def test_a_device_that_takes_nothing_is_closed_when_its_queue_is_full_and_the_ot
     for _ in range(5):
         hub.tell("ada", payload)
     assert peer.ended == [TRY_LATER]
+    assert hub.overflowed == 1
     assert (stuck.waiting, len(well.got), well.ended) == (0, 5, [])
 
 
