@@ -54,7 +54,7 @@ def _check_subscription(body: DeviceBody, hosts: tuple[str, ...]) -> None:
     responses=errors(*SIGNED_IN, *WITH_BODY, "idempotency_conflict"),
 )
 async def register(body: DeviceBody, person: Person, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> Device:
-    """Pushes go to this device from now on, and no longer to whoever it belonged to.
+    """Pushes go to this device from now on, and no longer to whoever it belonged to, until this session ends.
 
     Register at every start of the app. The ten devices that registered last are kept.
     """
@@ -63,7 +63,7 @@ async def register(body: DeviceBody, person: Person, dependencies: Deps, idempot
     token = body.token.lower() if body.platform == "apns" else body.token
     payload = DeviceRegistered(
         device_id=device_id(body.platform, token), user_id=person.user_id, platform=body.platform, token=token,
-        public_key=body.p256dh, auth_secret=body.auth,
+        public_key=body.p256dh, auth_secret=body.auth, family_id=person.family_id,
     )
     await to_the_end(recorded(
         dependencies, person.user_id, payload, scope="registerDevice", idempotency_key=idempotency_key,

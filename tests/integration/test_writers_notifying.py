@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -144,9 +145,9 @@ async def test_a_repetition_after_a_commit_that_was_cut_off_tells_the_same_once(
     assert query("SELECT cardinality(likers), told FROM like_bursts WHERE user_id = %s", liked) == [(3, 3)]
 
 
-def registered(settings: Settings, user: str, token: str) -> Record:
+def registered(settings: Settings, user: str, token: str, family: str | None = None) -> Record:
     name = device_id("fcm", token)
-    payload = events.DeviceRegistered(device_id=name, user_id=user, platform="fcm", token=token)
+    payload = events.DeviceRegistered(device_id=name, user_id=user, platform="fcm", token=token, family_id=family)
     return record(settings, topics.NOTIFICATION_DEVICES, name, payload)
 
 
@@ -164,6 +165,29 @@ async def test_a_thousand_devices_of_one_person_leave_the_newest_ten(settings: S
     )
     assert [token for (token,) in kept] == tokens[-DEVICES_A_PERSON:]
     assert query("SELECT count(*) FROM device_tokens WHERE user_id = %s AND removed_at IS NOT NULL AND token = ''", user) == [(990,)]
+
+
+@pytest.mark.parametrize("first", ["device", "sign-out"])
+async def test_a_device_leaves_with_the_session_that_registered_it(
+    settings: Settings, writer: Writer, query: Query, first: str
+) -> None:
+    user, other, family, kept = new_id(), new_id(), new_id(), new_id()
+    ended = record(settings, topics.AUTH_SESSIONS, family, events.SessionRevoked(
+        family_id=family, user_id=user, reason="logout"
+    ))
+    begun = record(settings, topics.AUTH_SESSIONS, family, events.SessionStarted(
+        family_id=family, user_id=user, token_hash="ab" * 32, expires_at=datetime.now(UTC) + timedelta(days=1)
+    ))
+    await append(
+        settings, begun, registered(settings, user, f"{user} kept", kept), registered(settings, user, f"{user} moved", family)
+    )
+    steps = [registered(settings, user, f"{user} gone", family), ended]
+    for step in steps if first == "device" else steps[::-1]:
+        await append(settings, step)
+        await eventually(lambda: query(DEVICES, user))
+    await append(settings, registered(settings, other, f"{user} moved", new_id()))
+    await eventually(lambda: [token for (token,) in query(DEVICES, user)] == [f"{user} kept"])
+    assert query(DEVICES, other) == [(f"{user} moved",)], "somebody else's device by now"
 
 
 async def test_a_device_that_moves_leaves_its_old_account(settings: Settings, writer: Writer, query: Query) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from configs.contracts.events import DeviceRegistered, DeviceRemoved, Event, Matched, NotificationSent
+from configs.contracts.events import DeviceRegistered, DeviceRemoved, Event, Matched, NotificationSent, SessionRevoked
 from configs.contracts.ids import derived_id
 from configs.contracts.notifying import DEFAULTS, Kind, Preferences
 
@@ -107,6 +107,20 @@ def crowded_out(cause: Event, too_many: Mapping[str, tuple[Registration, ...]]) 
             ),
         )
         for device in too_many.get(payload.user_id, ())
+    ]
+
+
+def signed_out(cause: Event, devices: Sequence[Registration]) -> list[Event]:
+    """The removal of devices that a session had registered, when it has ended."""
+    payload: SessionRevoked | DeviceRegistered = cause.payload
+    return [
+        Event(
+            derived_id(device.registration, "signed_out"), cause.occurred_at, device.device_id,
+            DeviceRemoved(
+                device_id=device.device_id, user_id=payload.user_id, reason="signed_out", registration=device.registration
+            ),
+        )
+        for device in devices
     ]
 
 

@@ -15,6 +15,7 @@ from configs.contracts.events import (
     Followed,
     Matched,
     PaymentObserved,
+    SessionRevoked,
     StandingChanged,
     SubscriptionRequested,
     UserBlocked,
@@ -31,22 +32,23 @@ from writers.consumers.derive_accounts import Holders, follows_account, holders_
 from writers.consumers.derive_moderation import Sides, follows_decision, sides_of
 from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
-from writers.loads.notifying import too_many_devices, wishes_of
+from writers.loads.notifying import devices_of_sessions, ended_sessions, too_many_devices, wishes_of
 from writers.loads.subscriptions import renewing_of
 from writers.positions import Ownership, advance
 from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
 TOPICS = (
-    topics.AUTH_ACCOUNTS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEVICES, topics.MODERATION_DECIDED,
-    topics.PAYMENT_COMPLETED, topics.USER_UPDATED,
+    topics.AUTH_ACCOUNTS, topics.AUTH_SESSIONS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEVICES,
+    topics.MODERATION_DECIDED, topics.PAYMENT_COMPLETED, topics.USER_UPDATED,
     topics.SUBSCRIPTION_CREATED,
 )
 
 
 class Derive:
-    """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many → its
-    removal; a decision → the person's standing, and what both sides are told; a checkout → the creator is followed; money of a
-    subscription → a report on it; a block, or the end of an account → the end of renewal."""
+    """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many, or
+    of a session that has ended → its removal; a decision → the person's standing, and what both sides are told; a checkout →
+    the creator is followed; money of a subscription → a report on it; a block, or the end of an account → the end of
+    renewal."""
 
     consumer = "derive"
 
@@ -99,6 +101,9 @@ class Known:
     sides: Sides = field(default_factory=Sides)
     renewing: tuple[subscriptions.Renewing, ...] = ()
     """Subscriptions that go on, of and to everybody whose account ended or who blocked or was blocked."""
+    of_sessions: Mapping[str, tuple[Registration, ...]] = field(default_factory=dict)
+    """Ended session -> devices that it had registered. A registration and the end of its session are in two topics: which
+    of them is derived later finds the other in the rows."""
 
 
 def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
@@ -106,12 +111,17 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
     payloads = [fact.event.payload for fact in facts]
     matched = {user for payload in payloads if isinstance(payload, Matched) for user in (payload.low_id, payload.high_id)}
     owners = {payload.user_id for payload in payloads if isinstance(payload, DeviceRegistered)}
+    registering = {payload.family_id for payload in payloads if isinstance(payload, DeviceRegistered) and payload.family_id}
+    ended = {payload.family_id for payload in payloads if isinstance(payload, SessionRevoked)}
+    if registering:
+        ended |= ended_sessions(conn, registering)
     return Known(
         holders_of(conn, facts),
         wishes_of(conn, matched),
         too_many_devices(conn, owners) if owners else {},
         sides_of(conn, facts),
         renewing_of(conn, *subscriptions.pairs_and_ended(payloads)),
+        devices_of_sessions(conn, ended) if ended else {},
     )
 
 
@@ -137,4 +147,9 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
         )
     elif isinstance(payload, DeviceRegistered):
         for removed in audience.crowded_out(event, known.too_many):
+            yield topics.NOTIFICATION_DEVICES, removed
+        for removed in audience.signed_out(event, known.of_sessions.get(payload.family_id or "", ())):
+            yield topics.NOTIFICATION_DEVICES, removed
+    elif isinstance(payload, SessionRevoked):
+        for removed in audience.signed_out(event, known.of_sessions.get(payload.family_id, ())):
             yield topics.NOTIFICATION_DEVICES, removed

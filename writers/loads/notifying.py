@@ -20,6 +20,11 @@ FROM (
 ) AS devices
 WHERE place > %s
 """
+OF_SESSIONS: Final = """
+SELECT family_id::text, id::text, registration::text FROM device_tokens
+WHERE family_id = ANY(%s::uuid[]) AND removed_at IS NULL
+"""
+ENDED: Final = "SELECT family_id::text FROM sessions WHERE family_id = ANY(%s::uuid[]) AND revoked_at IS NOT NULL"
 
 
 def wishes_of(conn: Connection, user_ids: Collection[str]) -> Wishes:
@@ -38,3 +43,16 @@ def too_many_devices(conn: Connection, user_ids: Iterable[str]) -> dict[str, tup
     for user_id, device_id, registration in conn.execute(CROWDED, (sorted(set(user_ids)), DEVICES_A_PERSON)):
         found[user_id] = (*found.get(user_id, ()), Registration(device_id, registration))
     return found
+
+
+def devices_of_sessions(conn: Connection, family_ids: Iterable[str]) -> dict[str, tuple[Registration, ...]]:
+    """Session -> the devices that it registered and that are still its person's."""
+    found: dict[str, tuple[Registration, ...]] = {}
+    for family_id, device_id, registration in conn.execute(OF_SESSIONS, (sorted(set(family_ids)),)):
+        found[family_id] = (*found.get(family_id, ()), Registration(device_id, registration))
+    return found
+
+
+def ended_sessions(conn: Connection, family_ids: Iterable[str]) -> set[str]:
+    """Those of the sessions that have ended."""
+    return {family_id for (family_id,) in conn.execute(ENDED, (sorted(set(family_ids)),))}

@@ -13,17 +13,18 @@ from writers.sinks.base import Cursor, Sink
 
 READ = """
 SELECT id::text, user_id::text, platform, token, public_key, auth_secret, registration::text, registered_at, removed_at,
-       version
+       version, family_id::text
 FROM device_tokens WHERE id = ANY(%s) ORDER BY id FOR UPDATE
 """
 WRITE = """
 INSERT INTO device_tokens
-    (id, user_id, platform, token, public_key, auth_secret, registration, registered_at, removed_at, version)
-SELECT * FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    (id, user_id, platform, token, public_key, auth_secret, registration, registered_at, removed_at, version, family_id)
+SELECT * FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (id) DO UPDATE
 SET user_id = excluded.user_id, platform = excluded.platform, token = excluded.token,
     public_key = excluded.public_key, auth_secret = excluded.auth_secret, registration = excluded.registration,
-    registered_at = excluded.registered_at, removed_at = excluded.removed_at, version = excluded.version
+    registered_at = excluded.registered_at, removed_at = excluded.removed_at, version = excluded.version,
+    family_id = excluded.family_id
 """
 
 
@@ -41,6 +42,8 @@ class Device:
     registered_at: datetime
     removed_at: datetime | None
     version: int
+    family_id: str | None = None
+    """The session that registered it."""
 
 
 def after(device: Device | None, fact: Fact) -> Device | None:
@@ -51,7 +54,7 @@ def after(device: Device | None, fact: Fact) -> Device | None:
     if isinstance(payload, DeviceRegistered):
         return Device(
             payload.device_id, payload.user_id, payload.platform, payload.token, payload.public_key,
-            payload.auth_secret, event.event_id, event.occurred_at, None, fact.version,
+            payload.auth_secret, event.event_id, event.occurred_at, None, fact.version, payload.family_id,
         )
     assert isinstance(payload, DeviceRemoved)
     if (
@@ -61,7 +64,7 @@ def after(device: Device | None, fact: Fact) -> Device | None:
         return device
     return Device(
         device.device_id, device.user_id, device.platform, "", None, None, device.registration, device.registered_at,
-        event.occurred_at, fact.version,
+        event.occurred_at, fact.version, device.family_id,
     )
 
 
@@ -92,6 +95,7 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
                 columns.timestamps([device.registered_at for device in changed]),
                 columns.timestamps([device.removed_at for device in changed]),
                 columns.bigints([device.version for device in changed]),
+                columns.uuids([device.family_id for device in changed]),
             ),
         )
     return len(changed)

@@ -68,6 +68,7 @@ class DeviceRegistered(Payload, frozen=True, kw_only=True):
 
     ``device_id`` is derived from platform and token, and is the record's key. ``token``: FCM registration token, APNs
     device token, or the endpoint of a Web Push subscription, whose keys are ``public_key`` and ``auth_secret``.
+    ``family_id``: the session that registered it; the registration ends with it.
     """
 
     TYPE: ClassVar[str] = "device_registered"
@@ -77,6 +78,7 @@ class DeviceRegistered(Payload, frozen=True, kw_only=True):
     token: str
     public_key: str | None = None
     auth_secret: str | None = None
+    family_id: Id | None = None
     idempotency_key: str | None = None
     body_digest: str | None = None
 
