@@ -25,6 +25,7 @@ from writers.consumers.media import TOPICS as MEDIA_FROM
 from writers.consumers.payments import TOPICS as WEBHOOKS
 from writers.consumers.payments import Payments
 from writers.loops import ConsumingThread
+from writers.moderation_figures import keep_counting
 from writers.payment_polling import PaymentPolling
 from writers.projections.thread import ProjectionThread
 from writers.pruning import keep_pruning
@@ -116,6 +117,8 @@ class Writer:
             *self._pushing.values(),
             *self._processing.values(),
         )
+        self.moderation: dict[str, int] = {}
+        """What waits for a decision; empty where another writer counts."""
         # One of the writers does what must be done once in a platform.
         self._once = [] if slot else [
             threading.Thread(
@@ -129,6 +132,9 @@ class Writer:
             threading.Thread(
                 target=keep_publishing, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-publishing",
                 daemon=True,
+            ),
+            threading.Thread(
+                target=keep_counting, args=(settings, self._stopping, self.moderation), name=f"{name}-moderation", daemon=True
             ),
         ]
 
@@ -201,6 +207,10 @@ def remote_writer() -> Any:
                 "sugar_push", description="Pushes by provider and what became of them; of stopped, 1: its keys are refused.",
                 tag_keys=("writer", "provider", "of"),
             )
+            self._moderation = Gauge(
+                "sugar_moderation", description="Reports and appeals that wait for a decision; overdue ones are an alarm.",
+                tag_keys=("of",),
+            )
             quieten_collector()
 
         async def ping(self) -> dict[str, Any]:
@@ -208,6 +218,8 @@ def remote_writer() -> Any:
             described = self._writer.describe()
             for (provider, what), value in push_figures(described).items():
                 self._push.set(value, {"writer": self._name, "provider": provider, "of": what})
+            for of, value in self._writer.moderation.items():
+                self._moderation.set(value, {"of": of})
             return {"actor": self._name, "pid": os.getpid(), "ready": self._writer.ready, **described}
 
     return ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=10)(WriterActor)

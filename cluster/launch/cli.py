@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.launch import cache, dead_letters, logs, payments, push, verify, walk
+from cluster.launch import cache, dead_letters, logs, moderating, payments, push, verify, walk
 from cluster.launch.bench import commands as bench
 from cluster.launch.chat.command import chat
 from cluster.launch.ranking import commands as ranking
@@ -176,6 +176,8 @@ app.add_typer(cache.app, name="cache")
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(ranking.app, name="ranking")
 app.add_typer(payments.app, name="payments")
+app.add_typer(moderating.admin, name="admin")
+app.add_typer(moderating.moderate, name="moderate")
 app.command()(verify.verify)
 app.command()(chat)
 app.command()(push.push)

@@ -28,6 +28,7 @@ from configs.contracts.errors import PlatformError
 from configs.contracts.loading import NAMESPACE
 from configs.settings import Settings, load_settings
 from writers.dead_letters import count_waiting
+from writers.moderation_figures import moderation_figures
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,7 @@ class Runtime:
                 self._report.lag = await asyncio.to_thread(lag_by_consumer, self._settings)
                 self._report.lag_at_s = time.time()
                 self._report.dead_letters = await asyncio.to_thread(count_waiting, self._settings)
+                self._report.moderation = await asyncio.to_thread(moderation_figures, self._settings)
             except PlatformError as error:
                 log.warning("figures_missing", kind=type(error).__name__)
             await asyncio.sleep(FIGURES_EVERY_S if self._report.ready else PROBE_EVERY_S / 2)

@@ -47,6 +47,7 @@ class PlatformStatus(BaseModel):
         default_factory=dict, description="consumer (rows, derive, mail) -> topic -> records appended and not yet consumed"
     )
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
+    moderation: dict[str, int] = Field(default_factory=dict, description="reports and appeals: waiting, and overdue")
 
 
 def collect(data_dir: Path) -> PlatformStatus:
@@ -67,7 +68,7 @@ def collect(data_dir: Path) -> PlatformStatus:
     )
     if report is not None:
         found.actors, found.replicas, found.api = report.actors, report.replicas, report.api
-        found.lag, found.dead_letters = report.lag, report.dead_letters
+        found.lag, found.dead_letters, found.moderation = report.lag, report.dead_letters, report.moderation
         found.step = found.step or ("" if fresh else "the runtime does not report")
     found.well = (
         state.phase == "ready" and fresh and found.api == READY and all(server.runs for server in servers)
@@ -152,3 +153,7 @@ def show(console: Console, found: PlatformStatus) -> None:
         behind = [str(topics_of.get(topic, "")) for topics_of in found.lag.values()]
         topics.add_row(topic, *behind, str(found.dead_letters.get(topic, 0)))
     console.print(topics)
+    if found.moderation.get("waiting"):
+        overdue = found.moderation["overdue"]
+        alarm = f", [red]{overdue} past their deadline[/red]" if overdue else ""
+        console.print(f"moderation: {found.moderation['waiting']} wait for a decision{alarm} (sugar moderate list)")

@@ -1,0 +1,178 @@
+"""One decision at a time, one appeal a decision, one receipt a request: whatever is lost, repeated and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from simulated_shard import Logged, SimulatedShard
+
+from actors.moderation.commands import (
+    AppealDecision,
+    Appealed,
+    CaseMoved,
+    Decide,
+    DecideAppeal,
+    DecisionMade,
+    NotAppealable,
+    RemovalTaken,
+    RequestRemoval,
+    SameModerator,
+)
+from actors.moderation.state import ModerationMemory
+from configs.contracts.events import CaseDecided, Event
+from configs.contracts.ids import derived_id, new_id
+from configs.contracts.moderation import APPEAL_WINDOW, CaseRow, case_after
+from configs.contracts.positions import version_of
+
+TARGETS = [derived_id("target", str(number)) for number in range(2)]
+TARGET, MODERATOR = st.sampled_from(TARGETS), st.sampled_from(["person:a", "person:b"])
+ACTION = st.sampled_from(["dismiss", "warn", "ban"])
+
+
+def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> CaseRow | None:
+    row: CaseRow | None = None
+    for event, version in committed:
+        if event.payload.target_id == key:
+            row = case_after(row, event, version)
+    return row
+
+
+class Made:
+    """A decision as the model knows it."""
+
+    def __init__(self, target: str, by: str, action: str, at: datetime) -> None:
+        self.target, self.by, self.action, self.at = target, by, action, at
+        self.appealed = False
+        self.outcome: str | None = None
+
+
+class Moderation(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shard = SimulatedShard(ModerationMemory, rows_of)
+        self.numbers = dict.fromkeys(TARGETS, 0)
+        self.made: dict[str, Made] = {}
+        self.receipts: dict[tuple[str, str], str] = {}
+
+    def ask(self, command: Any, crash: bool) -> Any:
+        if crash:
+            self.shard.ask_and_crash(command)
+        return self.shard.ask(command)
+        # After a crash nobody heard the answer, and the command is sent again.
+
+    @rule(about=TARGET, by=MODERATOR, action=ACTION, behind=st.integers(0, 2), crash=st.booleans())
+    def decide(self, about: str, by: str, action: Any, behind: int, crash: bool) -> None:
+        number = self.numbers[about]
+        seen = max(0, number - behind)
+        command = Decide(
+            target_type="user", target_id=about, subject_id=about, action=action, category="spam",
+            statement=f"{action} {len(self.shard.log)}", decided_by=by, seen=seen,
+        )
+        answer = self.ask(command, crash)
+        if seen != number:
+            assert answer == CaseMoved(number)
+            return
+        assert isinstance(answer, DecisionMade)
+        assert answer.number == number + 1
+        assert answer.decision_id not in self.made
+        again = self.shard.ask(command)
+        assert (again.decision_id, again.repeated) == (answer.decision_id, True)
+        self.numbers[about] = number + 1
+        self.made[answer.decision_id] = Made(about, by, action, self.shard.now)
+
+    @rule(data=st.data(), crash=st.booleans(), foreign=st.booleans())
+    def appeal(self, data: st.DataObject, crash: bool, foreign: bool) -> None:
+        if not self.made:
+            return
+        decision_id = data.draw(st.sampled_from(sorted(self.made)))
+        made = self.made[decision_id]
+        appellant = new_id() if foreign else made.target
+        answer = self.ask(AppealDecision(
+            target_id=made.target, decision_id=decision_id, appellant_id=appellant, text="t"
+        ), crash)
+        late = self.shard.now - made.at > APPEAL_WINDOW
+        if foreign or made.action == "dismiss" or late or made.outcome:
+            assert answer == NotAppealable()
+            return
+        assert answer == Appealed(derived_id(decision_id, "appeal"))
+        made.appealed = True
+
+    @rule(data=st.data(), by=MODERATOR, outcome=st.sampled_from(["upheld", "reversed"]), crash=st.booleans())
+    def decide_appeal(self, data: st.DataObject, by: str, outcome: Any, crash: bool) -> None:
+        if not self.made:
+            return
+        decision_id = data.draw(st.sampled_from(sorted(self.made)))
+        made = self.made[decision_id]
+        answer = self.ask(DecideAppeal(
+            target_id=made.target, decision_id=decision_id, outcome=outcome, statement="s", decided_by=by
+        ), crash)
+        if not made.appealed:
+            assert answer == NotAppealable()
+        elif by == made.by:
+            assert answer == SameModerator()
+        elif made.outcome not in (None, outcome):
+            assert answer == NotAppealable()
+        else:
+            assert isinstance(answer, DecisionMade)
+            if made.outcome is None:
+                self.numbers[made.target] += 1
+            made.outcome = outcome
+
+    @rule(about=TARGET, digest=st.sampled_from(["d1", "d2"]), crash=st.booleans())
+    def request(self, about: str, digest: str, crash: bool) -> None:
+        answer = self.ask(RequestRemoval(
+            request_id=new_id(), target_type="media", target_id=about, contact="c", signature="s", description="d",
+            digest=digest,
+        ), crash)
+        assert isinstance(answer, RemovalTaken)
+        if crash:
+            self.receipts.setdefault((about, digest), answer.request_id)
+        assert answer.request_id == self.receipts.setdefault((about, digest), answer.request_id)
+
+    @rule(about=TARGET)
+    def a_replaced_shard_decides_once_more(self, about: str) -> None:
+        """Its event is in the log: it counts, with a number that stands already."""
+        payload = CaseDecided(
+            decision_id=new_id(), target_type="user", target_id=about, subject_id=about, action="warn", category="spam",
+            statement="z", decided_by="person:z", number=self.numbers[about],
+        )
+        if not payload.number:
+            return
+        self.shard.log.append((Event(payload.decision_id, self.shard.now, about, payload), version_of(1, len(self.shard.log))))
+        self.shard.memory.apply(*self.shard.log[-1])
+        self.made[payload.decision_id] = Made(about, "person:z", "warn", self.shard.now)
+
+    @rule(days=st.sampled_from([1, 200]))
+    def pass_time(self, days: int) -> None:
+        self.shard.pass_time(days * 86_400)
+
+    @rule(records=st.integers(1, 5))
+    def commit(self, records: int) -> None:
+        self.shard.commit(records)
+
+    @rule()
+    def restart(self) -> None:
+        self.shard.restart()
+
+    @rule()
+    def evict(self) -> None:
+        self.shard.evict()
+
+    @rule(index=st.integers(0, 1_000))
+    def repeat(self, index: int) -> None:
+        self.shard.repeat(index)
+
+    @invariant()
+    def the_rows_agree(self) -> None:
+        for target, number in self.numbers.items():
+            row = rows_of(target, self.shard.log, self.shard.now)
+            assert (0 if row is None else row.number) == number
+
+
+TestModeration = Moderation.TestCase
+TestModeration.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
