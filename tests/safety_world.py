@@ -14,11 +14,14 @@ from api_world import Person, Shards, World
 from cluster.connections.redis import sync_client
 from cluster.launch.prepare import prepare
 from cluster.launch.servers import EmbeddedServers
+from configs.contracts.ids import new_id
 from configs.contracts.read_model import GENERATION
 from configs.settings import Settings
 from writers.loader import Loader
 from writers.rebuild import server_run
 from writers.worker import Writer
+
+HERE = (48.2, 16.37)
 
 
 class SafetyWorld:
@@ -121,3 +124,19 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 
 def hours_from_now(at: str) -> float:
     return (datetime.fromisoformat(at) - datetime.now(UTC)).total_seconds() / 3_600
+
+
+async def pair(safety: SafetyWorld) -> tuple[Person, Person, str]:
+    """Two people who have matched, and their conversation."""
+    one, other = await safety.here.register(at=HERE), await safety.here.register("sugar_daddy", at=HERE)
+    await one.swipe(other)
+    matched = await other.swipe(one)
+    await safety.in_rows(one)
+    await safety.in_rows(other)
+    return one, other, matched["matchId"]
+
+
+async def send(person: Person, conversation: str, text: str = "hello") -> Any:
+    return await person.ask("POST", "/messaging/send", json={
+        "conversationId": conversation, "content": text, "clientMessageId": new_id(),
+    })

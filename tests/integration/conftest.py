@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import pytest
 import pytest_asyncio
 from api_world import NoRows, Shards, World
+from safety_world import SafetyWorld
 
-from configs.settings import Settings
+from cluster.launch.secrets import with_keys
+from cluster.launch.servers import EmbeddedServers
+from configs.settings import Settings, load_settings
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -38,3 +43,14 @@ async def make_world(servers: Settings, shards: Shards) -> AsyncIterator[Callabl
 @pytest_asyncio.fixture
 async def world(make_world: Callable[..., Awaitable[World]]) -> World:
     return await make_world()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def safety(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SafetyWorld]:
+    """The API with shards, a writer and rows, on servers of its own; one world a module."""
+    servers = EmbeddedServers(with_keys(load_settings("test", data_dir=tmp_path_factory.mktemp("safety"))))
+    await asyncio.to_thread(servers.start)
+    world = await SafetyWorld.start(servers)
+    yield world
+    await world.close()
+    await asyncio.to_thread(servers.stop)

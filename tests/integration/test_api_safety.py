@@ -2,50 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
 import pytest
-import pytest_asyncio
 from api_world import Person, World
-from safety_world import SafetyWorld, code, hours_from_now, seconds_until, until
+from safety_world import HERE, SafetyWorld, code, hours_from_now, pair, seconds_until, send, until
 
 from cluster.connections.postgres import connect
-from cluster.launch.secrets import with_keys
-from cluster.launch.servers import EmbeddedServers
 from configs.contracts.ids import new_id
-from configs.settings import load_settings
 
 pytestmark = pytest.mark.servers
-HERE = (48.2, 16.37)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def safety(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SafetyWorld]:
-    servers = EmbeddedServers(with_keys(load_settings("test", data_dir=tmp_path_factory.mktemp("safety"))))
-    await asyncio.to_thread(servers.start)
-    world = await SafetyWorld.start(servers)
-    yield world
-    await world.close()
-    await asyncio.to_thread(servers.stop)
-
-
-async def pair(safety: SafetyWorld) -> tuple[Person, Person, str]:
-    """Two people who have matched, and their conversation."""
-    one, other = await safety.here.register(at=HERE), await safety.here.register("sugar_daddy", at=HERE)
-    await one.swipe(other)
-    matched = await other.swipe(one)
-    await safety.in_rows(one)
-    await safety.in_rows(other)
-    return one, other, matched["matchId"]
-
-
-async def send(person: Person, conversation: str, text: str = "hello") -> Any:
-    return await person.ask("POST", "/messaging/send", json={
-        "conversationId": conversation, "content": text, "clientMessageId": new_id(),
-    })
 
 
 MODERATOR_ROUTES = (

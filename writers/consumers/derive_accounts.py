@@ -39,6 +39,7 @@ from configs.contracts.ids import derived_id
 from configs.contracts.tokens import refresh_token, token_hash
 from configs.contracts.topics import Topic
 from writers.connections import Connection
+from writers.consumers.derive_erasures import Left, left_by, taken_away
 from writers.records import Fact
 
 Reason = Literal["password_changed", "logout", "administrator"]
@@ -64,6 +65,8 @@ class Holders:
     by_address: dict[str, Holder] = field(default_factory=dict)
     families: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
     """User -> (family, its sessions_from) of sessions that stand, of people whose sessions were ended."""
+    left: dict[str, Left] = field(default_factory=dict)
+    """What people who were erased left behind."""
 
 
 def holders_of(conn: Connection, facts: Sequence[Fact]) -> Holders:
@@ -78,6 +81,9 @@ def holders_of(conn: Connection, facts: Sequence[Fact]) -> Holders:
     if ended:
         for user_id, family_id, sessions_from in conn.execute(FAMILIES, (ended,)):
             found.families.setdefault(user_id, []).append((family_id, sessions_from))
+    erased = [payload.user_id for payload in payloads if isinstance(payload, StandingSet) and payload.status == "deleted"]
+    if erased:
+        found.left.update(left_by(conn, erased))
     return found
 
 
@@ -141,6 +147,8 @@ def _erased(event: Event, payload: StandingSet, version: int, holders: Holders) 
     for family_id, sessions_from in holders.families.get(payload.user_id, ()):
         if sessions_from < version:
             yield _revoked(event, payload.user_id, family_id, "administrator")
+    if payload.user_id in holders.left:
+        yield from taken_away(event, payload.user_id, holders.left[payload.user_id])
     yield topics.USER_UPDATED, Event(
         derived_id(event.event_id, "erased"), event.occurred_at, payload.user_id,
         UserErased(user_id=payload.user_id, email_hash=payload.email_hash),

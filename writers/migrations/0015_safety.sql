@@ -98,6 +98,8 @@ CREATE TABLE assessments (
 );
 COMMENT ON TABLE assessments IS 'distribution key: user_id; results of age assurance, never a document';
 
+CREATE INDEX comments_by_author ON comments (author_id);
+
 CREATE TABLE erasures (
     user_id   uuid PRIMARY KEY,
     erased_at timestamptz NOT NULL,

@@ -26,6 +26,8 @@ STATEMENTS = (
     "DELETE FROM idempotency_keys WHERE owner = ANY(%(people)s)",
     "DELETE FROM like_bursts WHERE user_id = ANY(%(people)s)",
     "DELETE FROM blocks WHERE user_id = ANY(%(people)s)",
+    "UPDATE comments SET text = '' WHERE author_id = ANY(%(people)s) AND text <> ''",
+    "UPDATE posts SET caption = '' WHERE creator_id = ANY(%(people)s) AND caption <> ''",
     "UPDATE sessions SET client = NULL WHERE user_id = ANY(%(people)s) AND client IS NOT NULL",
 )
 SWEPT = "SELECT user_id FROM erasures WHERE erased_at > now() - interval '8 days'"

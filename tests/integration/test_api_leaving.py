@@ -1,0 +1,226 @@
+"""Age checks, consents, and leaving for good: after an erasure no store knows the person any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from types import FunctionType, ModuleType
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import uvicorn
+from api_world import Person
+from safety_world import HERE, SafetyWorld, code, pair, send, until
+
+from cluster.connections.assurance import HttpAssurance, signature
+from cluster.connections.postgres import connect
+from cluster.connections.redis import sync_client
+from cluster.embedded.process import free_port
+from configs.contracts.ids import new_id
+from writers.connections import open_rows
+from writers.reconcile import reconcile
+from writers.sinks.erasures import sweep
+
+pytestmark = pytest.mark.servers
+CANARY = "kanarienvogel"
+
+
+@pytest_asyncio.fixture
+async def reachable(safety: SafetyWorld) -> AsyncIterator[SafetyWorld]:
+    """The API behind a port, where the age-assurance server calls back."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(safety.here.app, port=port, lifespan="off", log_level="critical"))
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    before = safety.here.dependencies.assurance
+    url = f"http://127.0.0.1:{port}/api/v1/users/verification/result"
+    safety.here.dependencies.assurance = HttpAssurance(safety.settings.assurance, url)
+    yield safety
+    safety.here.dependencies.assurance = before
+    server.should_exit = True
+    await task
+
+
+async def checked(safety: SafetyWorld, person: Person, outcome: str) -> str:
+    """The person goes to the service, which finds something; their status once its answer has come."""
+    begun = await person.ok("POST", "/users/me/verification")
+    async with httpx.AsyncClient() as browser:
+        assert (await browser.get(begun["url"])).status_code == 200
+        assert (await browser.post(begun["url"], data={"outcome": outcome})).status_code == 200
+
+    async def told() -> Any:
+        status = (await person.ok("GET", "/users/me/verification"))["status"]
+        return None if status == "pending" else status
+
+    return str(await until(told))
+
+
+async def test_an_age_check_ends_in_what_the_service_signs_and_nothing_else(reachable: SafetyWorld) -> None:
+    person, other = await reachable.here.register(), await reachable.here.register()
+    assert await person.ok("GET", "/users/me/verification") == {"status": "unverified", "url": None}
+    assert await checked(reachable, person, "failed") == "failed"
+    assert await checked(reachable, person, "verified") == "verified"
+    assert (await person.ok("GET", "/users/me"))["verified"] is True
+    assert (await other.ok("GET", f"/users/profile/{person.user_id}"))["verified"] is True
+    assert await person.ok("POST", "/users/me/verification") == {"status": "verified", "url": None}
+
+    secret = reachable.settings.assurance.callback_key.get_secret_value().encode()
+    body = b'{"reference":"AAAA","outcome":"verified"}'
+    post = reachable.here.client.post
+    for header in ("", "t=1,v1=00", signature(secret, body, 1), signature(b"other", body, 2**33), "t=x", signature(secret, body, 10**11)):
+        answer = await post(
+            "/api/v1/users/verification/result", content=body,
+            headers={"Assurance-Signature": header, "Content-Type": "application/json"},
+        )
+        assert code(answer) == (422, "token_invalid"), header
+    assert (await other.ok("GET", "/users/me/verification"))["status"] == "unverified"
+    with connect(reachable.settings, "test") as conn:
+        stored = await until(lambda: conn.execute(
+            "SELECT status, method FROM assessments WHERE user_id = %s ORDER BY changed_at", (person.user_id,)
+        ).fetchall()[1:])
+    assert stored == [("verified", "local")]
+
+
+async def test_consent_to_be_pictured_is_an_adults_to_give_and_to_withdraw(reachable: SafetyWorld) -> None:
+    creator, person = await reachable.here.register(), await reachable.here.register()
+    path = f"/users/me/consents/{creator.user_id}"
+    assert code(await person.ask("PUT", path)) == (403, "age_unverified")
+    await checked(reachable, person, "verified")
+    assert code(await person.ask("PUT", f"/users/me/consents/{person.user_id}")) == (422, "self_target")
+    assert code(await person.ask("PUT", f"/users/me/consents/{new_id()}")) == (404, "not_found")
+    assert code(await person.ask("DELETE", path)) == (404, "not_found")
+    await person.ok("PUT", path)
+    assert (await person.ok("GET", "/users/me/consents"))["consents"] == [{"creatorId": creator.user_id}]
+    await person.ok("DELETE", path)
+    assert (await person.ok("GET", "/users/me/consents"))["consents"] == []
+
+
+def rows_with(safety: SafetyWorld, canaries: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(table, row) of every row of every table that holds one of the texts."""
+    found = []
+    with connect(safety.settings, "test") as conn:
+        tables = [row[0] for row in conn.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
+        ).fetchall()]
+        for table in tables:
+            found += [
+                (table, row) for (row,) in conn.execute(
+                    f"SELECT t::text FROM {table} AS t WHERE t::text ~* %s", ("|".join(canaries),)
+                ).fetchall()
+            ]
+    return found
+
+
+def keys_with(safety: SafetyWorld, canaries: tuple[str, ...]) -> list[str]:
+    """Every key of Redis that holds, or is named by, one of the texts."""
+    found = []
+    with sync_client(safety.settings) as client:
+        for key in client.scan_iter(count=1_000):
+            kind = client.type(key).decode()
+            value: Any = {
+                "string": client.get, "hash": client.hgetall, "set": client.smembers,
+                "zset": lambda name: client.zrange(name, 0, -1), "list": lambda name: client.lrange(name, 0, -1),
+                "stream": client.xrange,
+            }[kind](key)
+            text = f"{key.decode()} {value}".lower()
+            if any(canary in text for canary in canaries):
+                found.append(key.decode())
+    return found
+
+
+def texts_in(root: Any) -> Iterator[str]:
+    """Every text that can be reached from an object."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        thing = waiting.pop()
+        if isinstance(thing, str):
+            yield thing
+        if id(thing) in seen or isinstance(thing, str | int | float | bytes | type | ModuleType | FunctionType):
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, dict):
+            waiting += [*thing.keys(), *thing.values()]
+        elif isinstance(thing, list | tuple | set | frozenset):
+            waiting += list(thing)
+        else:
+            slots = (name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ()))
+            fields = (*slots, *getattr(thing, "__dict__", ()), *getattr(thing, "__struct_fields__", ()))
+            waiting += [getattr(thing, name) for name in fields if hasattr(thing, name)]
+
+
+def memories_with(safety: SafetyWorld, canaries: tuple[str, ...]) -> list[str]:
+    """The services of shards whose memory holds one of the texts."""
+    found = []
+    for host in safety.shards.hosts.values():
+        for name, service in host._services.items():
+            memory = getattr(getattr(service, "group", None), "memory", None)
+            if any(canary in text.lower() for text in texts_in(memory) for canary in canaries):
+                found.append(name)
+    return found
+
+
+async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: SafetyWorld) -> None:
+    one, gone, conversation = await pair(safety)
+    canaries = (CANARY, gone.email.lower())
+    await gone.ok("PUT", "/users/profile", json={"displayName": f"{CANARY} name", "bio": f"{CANARY} bio"})
+    await gone.ok("PUT", "/users/me/preferences", json={"ageMin": 21})
+    assert (await send(gone, conversation, f"{CANARY} message")).status_code == 200
+    assert (await send(one, conversation, "an answer")).status_code == 200
+    await one.ok("GET", f"/messaging/conversations/{conversation}/messages")
+    await safety.here.client.post(
+        "/api/v1/auth/login", json={"email": gone.email, "password": gone.password}, headers={"User-Agent": f"{CANARY} phone"}
+    )
+    await until(lambda: {"users", "messages", "sessions", "credentials"} <= {table for table, _ in rows_with(safety, canaries)})
+    assert keys_with(safety, canaries)
+    assert "accounts" in memories_with(safety, canaries)
+
+    old = safety.here.dependencies.tokens.issue(gone.user_id, new_id(), signed_in_at=1.0)
+    late = await safety.here.client.delete("/api/v1/users/me", headers={"Authorization": f"Bearer {old}"})
+    assert code(late) == (401, "sign_in_again")
+    await gone.ok("DELETE", "/users/me")
+
+    assert (await gone.ask("GET", "/users/me")).status_code == 401
+    login = {"email": gone.email, "password": gone.password}
+    assert (await safety.here.client.post("/api/v1/auth/login", json=login)).status_code == 401
+    assert code(await one.ask("GET", f"/users/profile/{gone.user_id}")) == (404, "not_found")
+    await until(lambda: not rows_with(safety, canaries))
+    await until(lambda: not keys_with(safety, canaries))
+    assert memories_with(safety, canaries) == []
+    assert gone.user_id not in str(await one.ok("GET", "/matching/matches"))
+    assert code(await send(one, conversation)) == (404, "not_found")
+
+    # What comes late changes nothing, and is swept.
+    with open_rows(safety.settings, "test") as conn:
+        conn.execute("UPDATE messages SET content = %s WHERE sender_id = %s", (CANARY, gone.user_id))
+        with conn.transaction(), conn.cursor() as cur:
+            assert sweep(cur) == 1
+    assert not rows_with(safety, canaries)
+
+    # The address is free again, for somebody new.
+    again = await safety.here.client.post("/api/v1/auth/register", json=safety.here.body(email=gone.email))
+    assert again.status_code == 201, again.text
+    assert again.json()["userId"] != gone.user_id
+
+
+async def test_rows_and_read_model_agree_on_the_banned_the_erased_and_the_consenting(safety: SafetyWorld) -> None:
+    moderator = await safety.moderator()
+    banned, erased, back = [await safety.here.register(at=HERE) for _ in range(3)]
+    for person in (banned, erased, back):
+        await safety.in_rows(person)
+    assert (await safety.decide(moderator, banned.user_id, "ban")).status_code == 201
+    assert (await safety.decide(moderator, back.user_id, "suspend")).status_code == 201
+    assert (await safety.decide(moderator, back.user_id, "reinstate", seen=1)).status_code == 201
+    await erased.ok("DELETE", "/users/me")
+
+    def settled() -> bool:
+        with connect(safety.settings, "test") as conn:
+            rows = conn.execute("SELECT id::text, status FROM users WHERE id = ANY(%s)", ([banned.user_id, erased.user_id],))
+            return dict(rows.fetchall()) == {banned.user_id: "banned", erased.user_id: "deleted"}
+
+    await until(settled)
+    report = await asyncio.to_thread(reconcile, safety.settings, pause_s=0.3)
+    assert report.differences == []
