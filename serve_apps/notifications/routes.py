@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 
 import msgspec
@@ -19,7 +20,7 @@ from configs.contracts.read_model import (
     unread_key,
 )
 from serve_apps.dependencies import Dependencies
-from serve_apps.fields import IdempotencyKey, NotificationIdPath, Success, body_digest
+from serve_apps.fields import UUID_PATTERN, IdempotencyKey, NotificationIdPath, Success, body_digest
 from serve_apps.identity import Deps, Person, Service
 from serve_apps.notifications.models import Notification, Notifications, SendBody, Sent
 from serve_apps.pages import Cursor, Limit
@@ -29,6 +30,7 @@ from serve_apps.recording import recorded, to_the_end
 router = APIRouter(prefix="/notifications", tags=["notifications"])
 
 _ENTRIES = msgspec.json.Decoder(NotificationEntry)
+UUID_TEXT = re.compile(UUID_PATTERN)
 
 
 @router.post(
@@ -64,7 +66,10 @@ async def _sent(dependencies: Dependencies, payload: NotificationSent, scope: st
     "/list", operation_id="listNotifications", response_model=Notifications, responses=errors(*SIGNED_IN, "cursor_invalid")
 )
 async def list_notifications(person: Person, dependencies: Deps, limit: Limit = 20, cursor: Cursor = None) -> Notifications:
-    """The newest 500 notifications, newest first, and how many of them are unread."""
+    """The newest 500 notifications, newest first, and how many of them are unread.
+
+    Those about somebody who is blocked, blocks the person or is not active are left out of a page, which is shorter then.
+    """
     page, (unread, _) = await asyncio.gather(
         dependencies.listings.page("note", person.user_id, limit, cursor),
         dependencies.people.sets(
@@ -72,13 +77,17 @@ async def list_notifications(person: Person, dependencies: Deps, limit: Limit = 
             ("HMGET", listing_keys("note", person.user_id)[1], MARKER), marked=(1,),
         ),
     )
+    listed = [_ENTRIES.decode(value) for _, value in page.entries]
+    named = {entry.notification_id: who for entry in listed if UUID_TEXT.match(who := entry.data.get("userId", ""))}
+    seen = await dependencies.people.unblocked(person.user_id, sorted(set(named.values()) - {person.user_id}))
+    hidden = {name for name, who in named.items() if who not in seen and who != person.user_id}
     return Notifications(
         notifications=[
             Notification(
                 notification_id=entry.notification_id, type=entry.kind, title=entry.title, body=entry.body,
                 data=entry.data, created_at=datetime.fromisoformat(entry.created_at), read=entry.read,
             )
-            for entry in (_ENTRIES.decode(value) for _, value in page.entries)
+            for entry in listed if entry.notification_id not in hidden
         ],
         unread_count=unread,
         next_cursor=page.next_cursor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -164,7 +165,7 @@ async def given(dependencies: Dependencies, user_id: str) -> set[str]:
             return found
 
 
-async def consents_of(dependencies: Dependencies, creator_id: str, people: tuple[str, ...]) -> dict[str, Consent]:
+async def consents_of(dependencies: Dependencies, creator_id: str, people: Sequence[str]) -> dict[str, Consent]:
     """What these people say to a creator's publishing pictures of them, for ``contracts.adults.unconsented``."""
     if not people:
         return {}

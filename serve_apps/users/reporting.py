@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from configs.contracts.content import post_key, read_post
 from configs.contracts.events import UserReported
 from configs.contracts.read_model import listing_keys
 from serve_apps.dependencies import Dependencies
@@ -61,7 +60,7 @@ async def _owner(dependencies: Dependencies, body: ReportBody, reporter_id: str)
         if media is None:
             raise Refused("not_found")
         return media.owner_id
-    (value,) = await dependencies.reads.read(("GET", post_key(body.target_id)))
-    if value is None:
+    post = await dependencies.contents.record(body.target_id)
+    if post is None:
         raise Refused("not_found")
-    return read_post(value).creator_id
+    return post.creator_id
