@@ -35,6 +35,7 @@ from writers.push.consumer import PushConsumer, consumers_of
 from writers.rebuild import ReadModelKeeper
 from writers.records import Place
 from writers.rows import Rows
+from writers.settling import SubscriptionSettling
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +89,7 @@ class Writer:
             [(topic.name, partition) for topic in WEBHOOKS for partition in partitions], fenced=fenced,
         )
         self._polling = PaymentPolling(settings, name)
+        self._settling = SubscriptionSettling(settings, name)
         self._projection = ProjectionThread(
             settings, f"{name}-projection",
             [(topic.name, partition) for topic in TOPICS for partition in partitions], self._committed, fatal=fenced,
@@ -129,6 +131,7 @@ class Writer:
                 daemon=True,
             ),
             threading.Thread(target=self._polling.run, args=(self._stopping,), name=f"{name}-payment-polling", daemon=True),
+            threading.Thread(target=self._settling.run, args=(self._stopping,), name=f"{name}-settling", daemon=True),
             threading.Thread(
                 target=keep_publishing, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-publishing",
                 daemon=True,
@@ -167,6 +170,7 @@ class Writer:
             "projection": self._projection.describe(), "mail": self._mail.describe() | dict(self._mail_handler.figures),
             "payments": self._payments.describe() | dict(self._payments_handler.figures),
             "payment_polling": self._polling.describe(),
+            "subscription_settling": self._settling.describe(),
             "feeds": self._feeds.describe() | dict(self._feeds_handler.figures),
             **{consumer: thread.describe() | dict(self._media[consumer].figures) for consumer, thread in self._processing.items()},
             **{f"push_{provider}": self._describe_push(provider) for provider in self._push},

@@ -43,7 +43,7 @@ class Find:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abandon:
-    """The checkout came to nothing. Changes nothing once the provider has reported the subscription."""
+    """The checkout came to nothing. Changes nothing while the provider says that the subscription lives."""
 
     subscriber_id: str
     subscription_id: str

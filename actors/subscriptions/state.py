@@ -198,7 +198,7 @@ def _abandon(command: Abandon, held: Subscriber, now: datetime) -> Decision[Subs
     subscription = held.subscriptions.get(command.subscription_id)
     if subscription is None:
         return _answer(Unknown())
-    if subscription.abandoned is not None or subscription.observed is not None:
+    if subscription.abandoned is not None or (subscription.observed is not None and subscription.status != "expired"):
         return _answer(SubscriptionStands(held, subscription, replayed=True))
     payload = SubscriptionAbandoned(
         subscription_id=command.subscription_id, subscriber_id=command.subscriber_id, reason=command.reason

@@ -15,7 +15,7 @@ from configs.contracts.entitlements import Holding
 from configs.contracts.positions import version_text
 from configs.contracts.read_model import Operation, commerce_key, put_entry, read_versioned
 from configs.contracts.subscriptions import Subscriber, SubscriptionEntry, entry_of
-from configs.contracts.tiers import Shop
+from configs.contracts.tiers import Shop, shown_shop
 
 SHOP: Final = "shop"
 Holdings = tuple[Holding, ...]
@@ -33,7 +33,7 @@ def tier_key(tier_id: str) -> str:
 
 def put_shop(shop: Shop) -> Iterator[Operation]:
     """A shop, and whose its tiers are."""
-    yield put_commerce(shop.creator_id, SHOP, shop, shop.version)
+    yield put_commerce(shop.creator_id, SHOP, shown_shop(shop), shop.version)
     for tier in shop.tiers:
         yield put_tier(tier.tier_id, shop.creator_id)
 

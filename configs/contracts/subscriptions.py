@@ -105,6 +105,18 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
         return self.status_at(now) in LIVE
 
     @property
+    def unsettled(self) -> bool:
+        """Whether its checkout is open, or renewal is not as it was asked for: somebody has to act at the provider."""
+        if self.status == "incomplete":
+            return True
+        seen, wish = self.observed, self.wish
+        if seen is None or wish is None or self.status == "expired":
+            return False
+        if wish.cancel:
+            return not seen.cancel_at_period_end
+        return seen.cancel_at_period_end and wish.at > seen.as_of
+
+    @property
     def cancel_at_period_end(self) -> bool:
         seen, wish = self.observed, self.wish
         if wish is not None and (seen is None or wish.at > seen.as_of):

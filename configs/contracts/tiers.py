@@ -15,6 +15,8 @@ TIERS: Final = 50
 """A creator's tiers, archived ones among them."""
 ACTIVE_TIERS: Final = 10
 PROMO_CODES: Final = 200
+HELD: Final = 64
+"""Checkouts of one code that can still give back what they took; one ends within half an hour."""
 BENEFITS: Final = 20
 BUNDLES: Final = 4
 TRIAL_DAYS: Final = 30
@@ -62,6 +64,8 @@ class PromoCode(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True,
     created_at: datetime
     request_digest: str = ""
     redeemed: int = 0
+    held: tuple[str, ...] = ()
+    """The newest checkouts that hold a redemption, oldest first: each counts once, and only what is held is given back."""
 
     def refusal(self, tier_id: str, now: datetime) -> Literal["promo_code_invalid", "promo_code_exhausted"] | None:
         """Why the code does not work for this tier at this moment; None: it does."""
@@ -116,14 +120,14 @@ def promo_after(before: PromoCode | None, event: Event) -> PromoCode:
         tier_ids=payload.tier_ids, most=payload.most, expires_at=payload.expires_at, is_active=payload.is_active,
         created_at=event.occurred_at if before is None else before.created_at,
         request_digest=(payload.body_digest or "") if before is None else before.request_digest,
-        redeemed=0 if before is None else before.redeemed,
+        redeemed=0 if before is None else before.redeemed, held=() if before is None else before.held,
     )
 
 
 def shop_after(shop: Shop | None, event: Event, version: int) -> Shop | None:
     """The shop once an event of its creator has been taken in; an older event than it holds changes nothing.
 
-    Redemptions are counted as they come: whoever appends one has made sure that the checkout has none.
+    A checkout's redemption counts once, however often it is told, and is given back once.
     """
     payload = event.payload
     if not isinstance(payload, TierChanged | PromoCodeChanged | OfferRedeemed | OfferReleased):
@@ -139,10 +143,26 @@ def shop_after(shop: Shop | None, event: Event, version: int) -> Shop | None:
     if isinstance(payload, PromoCodeChanged):
         promos[payload.promo_id] = promo_after(promos.get(payload.promo_id), event)
     elif payload.promo_id in promos:
-        promo = promos[payload.promo_id]
-        step = 1 if isinstance(payload, OfferRedeemed) else -1
-        promos[payload.promo_id] = msgspec.structs.replace(promo, redeemed=max(0, promo.redeemed + step))
+        promos[payload.promo_id] = _counted(promos[payload.promo_id], payload)
     return msgspec.structs.replace(before, promo_codes=tuple(promos.values()), version=version)
+
+
+def _counted(promo: PromoCode, payload: OfferRedeemed | OfferReleased) -> PromoCode:
+    name = payload.subscription_id
+    if isinstance(payload, OfferRedeemed) == (name in promo.held):
+        return promo
+    if isinstance(payload, OfferRedeemed):
+        return msgspec.structs.replace(promo, redeemed=promo.redeemed + 1, held=(*promo.held, name)[-HELD:])
+    return msgspec.structs.replace(
+        promo, redeemed=promo.redeemed - 1, held=tuple(other for other in promo.held if other != name)
+    )
+
+
+def shown_shop(shop: Shop) -> Shop:
+    """The shop without what only its shard needs."""
+    return msgspec.structs.replace(
+        shop, promo_codes=tuple(msgspec.structs.replace(promo, held=()) for promo in shop.promo_codes)
+    )
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):

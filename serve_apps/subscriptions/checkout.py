@@ -64,6 +64,7 @@ async def begin(dependencies: Dependencies, user_id: str, body: SubscribeBody, k
     provider = await provider_of(dependencies)
     if isinstance(found, SubscriptionStands):
         if found.subscription.status_at(datetime.now(UTC)) != "incomplete":
+            _as_before(found.subscription)
             return found.subscription, None
         customer, method = await method_of(dependencies, provider, user_id, body.payment_method_id)
         subscription = found.subscription
@@ -83,6 +84,14 @@ async def begin(dependencies: Dependencies, user_id: str, body: SubscribeBody, k
         await shown(dependencies, answer.subscriber, subscription.subscription_id)
     await _take_offers(dependencies, subscription, method)
     return await _call(dependencies, provider, subscription, customer)
+
+
+def _as_before(subscription: Subscription) -> None:
+    """Raises Refused: the checkout was refused, and is again for the same reason."""
+    offer = "promo_code_exhausted" if subscription.terms.promo_id is not None else "trial_used"
+    codes = {"declined": "payment_declined", "provider_refused": "payment_refused", "offer_refused": offer}
+    if subscription.status == "expired" and subscription.abandoned in codes:
+        raise Refused(codes[subscription.abandoned])
 
 
 async def _for_sale(
@@ -218,14 +227,14 @@ async def _bill(dependencies: Dependencies, facts: tuple[SubscriptionFact, ...])
 async def _give_up(
     dependencies: Dependencies, subscription: Subscription, reason: Literal["declined", "provider_refused"]
 ) -> None:
-    """Ends the checkout and gives back what it took."""
-    await _abandon(dependencies, subscription, reason)
+    """Gives back what the checkout took, and ends it."""
     if subscription.terms.promo_id is not None or subscription.terms.trial_days:
         answer = await dependencies.tiers.release(Release(
             creator_id=subscription.creator_id, subscription_id=subscription.subscription_id
         ))
         if answer.shop is not None:
             await dependencies.write_through.apply(*put_shop(answer.shop))
+    await _abandon(dependencies, subscription, reason)
 
 
 async def _abandon(

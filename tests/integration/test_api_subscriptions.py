@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,8 +23,16 @@ from configs.contracts.entitlements import Content, Viewer, access
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import SubscriptionFact
 from configs.contracts.read_model import put_record
-from configs.contracts.selling import holdings_command, read_holdings
+from configs.contracts.selling import holdings_command, put_shop, read_holdings
+from configs.contracts.tiers import Shop
+from configs.contracts.topics import TOPICS
 from configs.settings import Settings
+from writers.connections import open_rows
+from writers.consumers.derive import Derive
+from writers.loads import tiers
+from writers.loops import ConsumingThread
+from writers.rows import Rows
+from writers.settling import SubscriptionSettling
 
 pytestmark = pytest.mark.servers
 
@@ -157,7 +166,8 @@ async def test_a_declined_card_buys_nothing_and_another_one_may_follow_at_once(s
     promo = await creator.ok("POST", "/subscriptions/promo-codes", json={"code": "once", "percent": 50, "maxRedemptions": 1})
     fan, bad = await payer_of(shop_world, sandbox, "pm_card_chargeCustomerFail")
     body = {"tierId": tier["tierId"], "interval": "month", "paymentMethodId": bad, "promoCode": "ONCE"}
-    assert code(await fan.ask("POST", "/subscriptions", json=body, key="a")) == (402, "payment_declined")
+    for _ in range(2):
+        assert code(await fan.ask("POST", "/subscriptions", json=body, key="a")) == (402, "payment_declined")
     assert await may_open(shop_world, fan, creator) == "subscribe"
     (own,) = (await fan.ok("GET", "/subscriptions"))["subscriptions"]
     assert own["status"] == "expired"
@@ -173,7 +183,9 @@ async def test_a_declined_card_buys_nothing_and_another_one_may_follow_at_once(s
     ]
     assert bills == [500]
     late, other = await payer_of(shop_world, sandbox, "pm_card_mastercard")
-    assert code(await late.ask("POST", "/subscriptions", json=body | {"paymentMethodId": other}, key="a")) == (409, "promo_code_exhausted")
+    for key in ("a", "a", "b"):
+        answer = await late.ask("POST", "/subscriptions", json=body | {"paymentMethodId": other}, key=key)
+        assert code(answer) == (409, "promo_code_exhausted")
 
 
 async def test_a_trial_is_one_an_instrument_and_creator(shop_world: World, sandbox: SandboxDriver) -> None:
@@ -282,3 +294,111 @@ async def test_tiers_and_codes_of_wrong_shape_change_nothing(shop_world: World) 
     assert code(await unassured.ask("POST", "/payments/connect/onboarding", json=RETURN)) == (403, "age_unverified")
     for url in ("ftp://x/", "javascript:alert(1)", "http://evil.example/"):
         assert code(await creator.ask("POST", "/payments/connect/onboarding", json=RETURN | {"returnUrl": url})) == (422, "invalid")
+
+
+@pytest_asyncio.fixture
+async def settled(shop_world: World) -> AsyncIterator[Callable[..., Awaitable[int]]]:
+    """Settles what is due, as a writer does, once the rows hold what was appended; ``later``: at a time to come."""
+    settings = shop_world.settings.model_copy(update={"plan": shop_world.settings.plan.model_copy(update={"writer_actors": 1})})
+    fenced: list[str] = []
+    places = [(topic.name, partition) for topic in TOPICS for partition in range(settings.log.partitions)]
+    threads = [
+        ConsumingThread(settings, "test-rows", Rows(settings, "test"), places, fenced=fenced.append),
+        ConsumingThread(
+            settings, "test-derive", Derive(settings, "test"),
+            [place for place in places if place[0] == "user.updated"], fenced=fenced.append,
+        ),
+    ]
+    for thread in threads:
+        thread.start()
+
+    async def settle(statement: str, *values: object, later: timedelta = timedelta(0)) -> int:
+        def wait() -> int:
+            with open_rows(settings, "test") as conn:
+                deadline = time.monotonic() + 30
+                while conn.execute(statement, values).fetchone() is None:
+                    assert time.monotonic() < deadline, "rows do not hold it"
+                    time.sleep(0.05)
+            settling = SubscriptionSettling(settings, "test", clock=lambda: datetime.now(UTC) + later)
+            try:
+                return settling.look()
+            finally:
+                settling.close()
+
+        return await asyncio.to_thread(wait)
+
+    yield settle
+    for thread in threads:
+        thread.stop()
+    for thread in threads:
+        thread.join(10.0)
+    assert not fenced
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+async def test_a_block_stops_renewal_at_the_provider(
+    shop_world: World, sandbox: SandboxDriver, settled: Callable[..., Awaitable[int]]
+) -> None:
+    creator = await creator_of(shop_world)
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    fan, card = await payer_of(shop_world, sandbox)
+    body = {"tierId": tier["tierId"], "interval": "month", "paymentMethodId": card}
+    made = await fan.ok("POST", "/subscriptions", json=body, key="b")
+    await creator.ok("POST", f"/users/{fan.user_id}/block")
+    wanted = "SELECT 1 FROM subscriptions WHERE id = %s AND unsettled AND cancel_at_period_end"
+    assert await settled(wanted, made["id"]) >= 1
+    (found,) = [item for item in await sandbox.objects("subscription") if item["metadata"]["requestId"] == made["id"]]
+    assert (found["status"], found["cancel_at_period_end"]) == ("active", True)
+
+    async def refused() -> bool:
+        """Once the shard knows of the block: it is not the subscriber's to take back."""
+        answer = await fan.ask("POST", f"/subscriptions/{made['id']}/resume", key=new_id())
+        return code(answer) == (409, "subscription_not_active")
+
+    await until(refused)
+    await settled("SELECT 1 FROM subscriptions WHERE id = %s AND NOT unsettled", made["id"])
+
+
+async def test_a_checkout_that_nobody_finishes_ends_and_gives_back_what_it_took(
+    shop_world: World, sandbox: SandboxDriver, settled: Callable[..., Awaitable[int]]
+) -> None:
+    creator = await creator_of(shop_world)
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    await creator.ok("POST", "/subscriptions/promo-codes", json={"code": "LAST", "percent": 10, "maxRedemptions": 1})
+    fan, card = await payer_of(shop_world, sandbox, "pm_card_authenticationRequired")
+    body = {"tierId": tier["tierId"], "interval": "month", "paymentMethodId": card, "promoCode": "LAST"}
+    made = await fan.ok("POST", "/subscriptions", json=body, key="c")
+    assert made["status"] == "incomplete"
+    other, second = await payer_of(shop_world, sandbox)
+    late = body | {"paymentMethodId": second}
+    assert code(await other.ask("POST", "/subscriptions", json=late, key="d")) == (409, "promo_code_exhausted")
+    rows = "SELECT 1 FROM promo_redemptions WHERE subscription_id = %s"
+    before = "SELECT 1 FROM subscriptions WHERE id = %s AND provider_subscription_id IS NOT NULL"
+    await settled(rows, made["id"])
+    assert await settled(before, made["id"], later=timedelta(minutes=31)) >= 1
+    (found,) = [item for item in await sandbox.objects("subscription") if item["metadata"]["requestId"] == made["id"]]
+    assert found["status"] in ("canceled", "incomplete_expired")
+
+    async def free() -> bool:
+        """Once the creator's shard knows it, too."""
+        answer = await other.ask("POST", "/subscriptions", json=late, key=new_id())
+        return answer.status_code == 201
+
+    await settled("SELECT 1 FROM promo_redemptions WHERE subscription_id = %s AND released", made["id"])
+    shop = tiers_of(shop_world, creator)
+    await apply_async(shop_world.dependencies.redis, list(put_shop(await asyncio.to_thread(shop))))
+    await until(free)
+
+
+def tiers_of(world: World, creator: Person) -> Callable[[], Shop]:
+    """The shop as a projection reads it."""
+    def read() -> Shop:
+        with open_rows(world.settings, "test") as conn:
+            return tiers.shops(conn, [creator.user_id])[creator.user_id]
+
+    return read

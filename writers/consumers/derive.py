@@ -14,7 +14,6 @@ from configs.contracts.events import (
     Event,
     Followed,
     Matched,
-    PaymentObserved,
     SessionRevoked,
     StandingChanged,
     SubscriptionRequested,
@@ -39,16 +38,14 @@ from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
 TOPICS = (
     topics.AUTH_ACCOUNTS, topics.AUTH_SESSIONS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEVICES,
-    topics.MODERATION_DECIDED, topics.PAYMENT_COMPLETED, topics.USER_UPDATED,
-    topics.SUBSCRIPTION_CREATED,
+    topics.MODERATION_DECIDED, topics.USER_UPDATED, topics.SUBSCRIPTION_CREATED,
 )
 
 
 class Derive:
     """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many, or
     of a session that has ended → its removal; a decision → the person's standing, and what both sides are told; a checkout →
-    the creator is followed; money of a subscription → a report on it; a block, or the end of an account → the end of
-    renewal."""
+    the creator is followed; a block, or the end of an account → the end of renewal."""
 
     consumer = "derive"
 
@@ -135,8 +132,6 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
     elif isinstance(payload, Matched):
         for told in audience.match(event, known.wishes):
             yield topics.NOTIFICATION_SEND, told
-    elif isinstance(payload, PaymentObserved):
-        yield from subscriptions.reported(event)
     elif isinstance(payload, UserBlocked | StandingChanged | UserErased):
         for cancelled in subscriptions.stopped(event, known.renewing):
             yield topics.SUBSCRIPTION_CREATED, cancelled

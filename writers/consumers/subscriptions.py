@@ -1,24 +1,19 @@
-"""What follows for subscriptions: pure decisions from what providers reported, from blocks and from ends of accounts."""
+"""What follows for subscriptions: pure decisions from blocks and from ends of accounts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from configs.contracts import topics
 from configs.contracts.events import (
     Event,
-    PaymentObserved,
     StandingChanged,
     SubscriptionCancelled,
-    SubscriptionObserved,
     UserBlocked,
     UserErased,
 )
 from configs.contracts.events.base import Payload
 from configs.contracts.ids import derived_id
-from configs.contracts.payment_facts import DisputeClosed, DisputeOpened, InvoiceFailed, InvoicePaid, Refunded
-from configs.contracts.topics import Topic
 
 
 class Renewing(NamedTuple):
@@ -27,17 +22,6 @@ class Renewing(NamedTuple):
     subscriber_id: str
     creator_id: str
     subscription_id: str
-
-
-def reported(event: Event) -> Iterator[tuple[Topic, Event]]:
-    """The report on a subscription that a fact about its money is; its payer is the subscriber."""
-    payload: PaymentObserved = event.payload
-    fact = payload.fact
-    if isinstance(fact, InvoicePaid | InvoiceFailed | Refunded | DisputeOpened | DisputeClosed) and fact.subscription_id is not None:
-        yield topics.SUBSCRIPTION_CREATED, Event(
-            derived_id(event.event_id, "subscription"), event.occurred_at, fact.payer_id,
-            SubscriptionObserved(owner_id=fact.payer_id, fact=fact),
-        )
 
 
 def pairs_and_ended(payloads: Iterable[Payload]) -> tuple[list[tuple[str, str]], list[str]]:

@@ -25,6 +25,7 @@ from configs.contracts.read_model import (
 )
 from configs.contracts.selling import SHOP, held
 from configs.contracts.subscriptions import entry_of
+from configs.contracts.tiers import shown_shop
 from writers.connections import Connection
 from writers.loads import subscriptions, tiers
 from writers.loads.media import photos
@@ -269,7 +270,7 @@ def _load_content(conn: Connection, ids: Sequence[UUID], people: Mapping[str, Pe
 def _load_commerce(conn: Connection, user_ids: Sequence[str], people: Mapping[str, Person]) -> None:
     """Shops, own subscriptions with what they are worth, and subscribers."""
     for user_id, shop in tiers.shops(conn, user_ids).items():
-        people[user_id].commerce[SHOP] = (shop, shop.version)
+        people[user_id].commerce[SHOP] = (shown_shop(shop), shop.version)
     for user_id, subscriber in subscriptions.subscribers(conn, user_ids).items():
         for name, item in subscriber.subscriptions.items():
             people[user_id].listings["sub"][name] = Entry(entry_of(item), item.version, _ms(item.requested_at))

@@ -20,7 +20,13 @@ FROM subscription_tiers WHERE creator_id = ANY(%s) ORDER BY created_at, id
 """
 PROMOS: Final = """
 SELECT creator_id::text, id::text, code, percent, months, tier_ids, most, expires_at, is_active, created_at,
-       request_digest, redeemed, version
+       request_digest, redeemed, ARRAY(
+           SELECT subscription_id::text FROM (
+               SELECT subscription_id, version FROM promo_redemptions
+               WHERE promo_redemptions.creator_id = promo_codes.creator_id AND promo_id = promo_codes.id AND NOT released
+               ORDER BY version DESC LIMIT 64
+           ) AS newest ORDER BY version
+       ), version
 FROM promo_codes WHERE creator_id = ANY(%s) ORDER BY created_at, id
 """
 CHECKOUTS: Final = """
@@ -79,11 +85,11 @@ def _tier(row: Sequence[Any]) -> Tier:
 
 
 def _promo(row: Sequence[Any]) -> PromoCode:
-    promo_id, code, percent, months, tier_ids, most, expires_at, is_active, created_at, digest, redeemed = row
+    promo_id, code, percent, months, tier_ids, most, expires_at, is_active, created_at, digest, redeemed, held = row
     return PromoCode(
         promo_id=promo_id, code=code, percent=percent, months=months, tier_ids=tuple(tier_ids), most=most,
         expires_at=None if expires_at is None else expires_at.astimezone(UTC), is_active=is_active,
-        created_at=created_at.astimezone(UTC), request_digest=digest, redeemed=redeemed,
+        created_at=created_at.astimezone(UTC), request_digest=digest, redeemed=redeemed, held=tuple(held),
     )
 
 

@@ -35,6 +35,7 @@ MIGRATIONS = (
     "0016_webhooks_applied",
     "0017_tier_owners",
     "0018_device_sessions",
+    "0019_unsettled",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

@@ -27,17 +27,18 @@ ORDER BY subscriber_id, id FOR UPDATE
 WRITE = """
 INSERT INTO subscriptions AS stored
     (subscriber_id, id, creator_id, tier_id, status, cancel_at_period_end, entitled_until, provider_subscription_id,
-     current_period_start, current_period_end, cancelled_at, requested_at, state, version)
+     current_period_start, current_period_end, cancelled_at, requested_at, state, version, unsettled)
 SELECT subscriber_id, id, creator_id, tier_id, status, cancel_at_period_end, entitled_until, provider_subscription_id,
-       current_period_start, current_period_end, cancelled_at, requested_at, state::jsonb, version
-FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
+       current_period_start, current_period_end, cancelled_at, requested_at, state::jsonb, version, unsettled
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
     (subscriber_id, id, creator_id, tier_id, status, cancel_at_period_end, entitled_until, provider_subscription_id,
-     current_period_start, current_period_end, cancelled_at, requested_at, state, version)
+     current_period_start, current_period_end, cancelled_at, requested_at, state, version, unsettled)
 ON CONFLICT (subscriber_id, id) DO UPDATE
 SET tier_id = excluded.tier_id, status = excluded.status, cancel_at_period_end = excluded.cancel_at_period_end,
     entitled_until = excluded.entitled_until, provider_subscription_id = excluded.provider_subscription_id,
     current_period_start = excluded.current_period_start, current_period_end = excluded.current_period_end,
-    cancelled_at = excluded.cancelled_at, state = excluded.state, version = excluded.version
+    cancelled_at = excluded.cancelled_at, state = excluded.state, version = excluded.version,
+    unsettled = excluded.unsettled
 WHERE stored.version < excluded.version
 """
 REQUESTS = """
@@ -99,6 +100,7 @@ def _write(cur: Cursor, changed: dict[Place, Subscription]) -> None:
         columns.timestamps([item.requested_at for item in found]),
         columns.texts(msgspec.json.encode(item).decode() for item in found),
         columns.bigints([item.version for item in found]),
+        columns.booleans([item.unsettled for item in found]),
     ))
 
 

@@ -50,7 +50,7 @@ class SubscriptionAbandoned(Payload, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "subscription_abandoned"
     subscription_id: Id
     subscriber_id: Id
-    reason: Literal["declined", "offer_refused", "provider_refused"]
+    reason: Literal["declined", "offer_refused", "provider_refused", "expired"]
 
 
 class SubscriptionChangeRequested(Payload, frozen=True, kw_only=True):

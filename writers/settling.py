@@ -1,0 +1,153 @@
+"""What was asked of a subscription and has not come about: done at the provider, whoever died before it was.
+
+Every few seconds the rows are searched for renewals that were to stop or go on and did not, and for checkouts past their
+time. Everything is asked again until the provider says so, under ids that a repetition makes again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from cluster.connections.kafka import Record
+from cluster.connections.payments import Providers
+from cluster.connections.postgres import translated
+from configs.contracts.errors import DependencyUnavailable, PlatformError
+from configs.contracts.events import TOPIC_OF, Event, OfferReleased, SubscriptionAbandoned, SubscriptionObserved, encode
+from configs.contracts.ids import derived_id, partition_of
+from configs.contracts.payment_facts import SubscriptionFact, SubscriptionState
+from configs.contracts.payments import PaymentProvider, Started
+from configs.contracts.subscriptions import Subscription
+from configs.contracts.tiers import Offer, checkout_key
+from configs.settings import Settings
+from writers.connections import open_rows
+from writers.consumers.deriving import Appending
+from writers.loads.tiers import offers
+from writers.sinks.subscriptions import read_subscription
+
+log = structlog.get_logger(__name__)
+
+LOOK_S: Final = 5.0
+AT_ONCE: Final = 200
+"""Subscriptions of one look, oldest first."""
+UNSETTLED: Final = """
+SELECT state::text FROM subscriptions
+WHERE unsettled AND (status <> 'incomplete' OR (state->>'checkoutUntil')::timestamptz <= %s)
+ORDER BY requested_at LIMIT %s
+"""
+
+
+class SubscriptionSettling:
+    """One of the writers does it; two that do at once ask and append the same."""
+
+    def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._loop = asyncio.new_event_loop()
+        self._providers = Providers(settings)
+        self._appending = Appending(settings, f"{name}-settling")
+        self.figures: Counter[str] = Counter()
+        """stopped, resumed, abandoned, refused (the provider does not do it), failed (a look)."""
+
+    def run(self, stopping: threading.Event) -> None:
+        """Until ``stopping``; a provider or server that is away is asked again next time."""
+        try:
+            while not stopping.wait(LOOK_S):
+                try:
+                    self.look()
+                except PlatformError as error:
+                    self.figures["failed"] += 1
+                    log.warning("settling_failed", reason=str(error))
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._providers.close())
+        self._loop.close()
+        self._appending.close()
+
+    def describe(self) -> Mapping[str, int]:
+        return dict(self.figures)
+
+    def look(self) -> int:
+        """Settles what rows say is due; how many subscriptions that were.
+
+        For a thread without a running event loop. Raises DependencyUnavailable: a server or provider is away.
+        """
+        now = self._clock()
+        with open_rows(self._settings, "settling") as conn, translated():
+            rows = conn.execute(UNSETTLED, (now, AT_ONCE)).fetchall()
+            due = [read_subscription(state) for (state,) in rows]
+            taken = offers(conn, [checkout_key(item.creator_id, item.subscription_id) for item in due])
+        for item in due:
+            offer = taken.get(checkout_key(item.creator_id, item.subscription_id))
+            self._append(item, self._loop.run_until_complete(self._settled(item)), offer)
+        return len(due)
+
+    async def _settled(self, item: Subscription) -> Sequence[SubscriptionFact]:
+        """Asks the provider for what is due; what it says then."""
+        seen = item.observed
+        if seen is None:
+            return ()
+        if seen.provider not in self._providers.names:
+            self.figures["refused"] += 1
+            return ()
+        provider = await self._providers.named(seen.provider)
+        try:
+            started = await self._ask(provider, item, seen)
+        except DependencyUnavailable:
+            raise
+        except PlatformError as error:
+            log.warning("settling_refused", subscription=item.subscription_id, reason=str(error))
+            self.figures["refused"] += 1
+            return ()
+        return [fact for fact in started.facts if isinstance(fact, SubscriptionFact)]
+
+    async def _ask(self, provider: PaymentProvider, item: Subscription, seen: SubscriptionState) -> Started:
+        if item.status == "incomplete":
+            return await provider.end_now(derived_id(item.subscription_id, "expired"), seen.object_id)
+        assert item.wish is not None
+        request_id = derived_id(item.subscription_id, f"renewal:{item.version}")
+        if item.wish.cancel:
+            self.figures["stopped"] += 1
+            return await provider.cancel_at_period_end(request_id, seen.object_id)
+        self.figures["resumed"] += 1
+        return await provider.resume(request_id, seen.object_id)
+
+    def _append(self, item: Subscription, facts: Sequence[SubscriptionFact], offer: Offer | None) -> None:
+        events = list(follows(item, facts, offer, self._clock()))
+        self.figures["abandoned"] += any(isinstance(event.payload, SubscriptionAbandoned) for event in events)
+        partitions = self._settings.log.partitions
+        self._appending.append([
+            Record(TOPIC_OF[type(event.payload)].name, partition_of(event.key, partitions), event.key, encode(event))
+            for event in events
+        ])
+
+
+def follows(
+    item: Subscription, facts: Sequence[SubscriptionFact], offer: Offer | None, now: datetime
+) -> Iterator[Event]:
+    """What the provider said, and, of a checkout that came to nothing, its end and what it took of the shop."""
+    for fact in facts:
+        observed = SubscriptionObserved(owner_id=item.subscriber_id, fact=fact)
+        yield Event(derived_id(fact.event_id, f"{fact.kind}:{fact.object_id}"), now, item.subscriber_id, observed)
+    state = next((fact for fact in facts if isinstance(fact, SubscriptionState)), None)
+    if item.status != "incomplete" or (state is not None and state.status != "expired") or (
+        state is None and item.observed is not None
+    ):
+        return
+    if offer is not None and not offer.released:
+        yield Event(derived_id(item.subscription_id, f"released:{offer.version}"), now, item.creator_id, OfferReleased(
+            creator_id=item.creator_id, subscription_id=item.subscription_id, promo_id=offer.promo_id,
+            instrument=offer.instrument,
+        ))
+    if item.observed is None:
+        yield Event(derived_id(item.subscription_id, "abandoned"), now, item.subscriber_id, SubscriptionAbandoned(
+            subscription_id=item.subscription_id, subscriber_id=item.subscriber_id, reason="expired"
+        ))
