@@ -86,6 +86,8 @@ class Limits(_Group):
     requests_per_user_a_second: int = Field(50, ge=1, description="requests of one person in a second, per replica")
     messages_per_conversation_a_minute: int = Field(60, ge=1, description="messages of one person in one conversation in a minute")
     messages_per_user_a_minute: int = Field(120, ge=1, description="messages of one person in a minute, counted by each actor that hosts conversations")
+    checkouts_per_user_an_hour: int = Field(30, ge=1, description="checkouts and changes of tier that one person may begin in an hour: stolen cards are tried in numbers")
+    cards_per_user_an_hour: int = Field(20, ge=1, description="payment methods that one person may begin to save in an hour")
     undo_hold_s: int = Field(15, ge=1, description="seconds for which a conversation without messages accepts none while its match is being undone")
     body_bytes: int = Field(65_536, ge=1_024, description="size of a JSON body")
     rows_pending: int = Field(5_000_000, ge=1, description="appended records not yet in rows; past it writes answer 503")

@@ -18,11 +18,13 @@ from configs.contracts.read_model import record_key
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Answer, Body, Success, Time
 from serve_apps.identity import Deps, Person, RecentSignIn
+from serve_apps.limits import Rate
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import recorded, to_the_end
 
 router = APIRouter(prefix="/payments", tags=["payments"])
 
+HOUR_S: Final = 3_600
 METHODS: Final = 20
 """Payment methods shown; a customer with more is asked to remove some."""
 MethodIdPath = Annotated[str, Path(alias="id", pattern=r"^[A-Za-z0-9_-]{1,128}$", description="a payment method's id")]
@@ -128,6 +130,8 @@ def _expired(method: PaymentMethod) -> bool:
 async def set_up(person: Person, dependencies: Deps) -> SetupView:
     """Begins to save a card. Card numbers go from the client to the processor, never here."""
     provider = await provider_of(dependencies)
+    limit = dependencies.settings.limits.cards_per_user_an_hour
+    await dependencies.limits.take((Rate("cards", limit, HOUR_S), person.user_id))
     customer = await to_the_end(customer_of(dependencies, provider, person.user_id))
     started = await provider.setup_payment_method(new_id(), customer)
     return SetupView(id=started.object_id, client_secret=started.client_secret or "", livemode=_live(dependencies))

@@ -38,7 +38,8 @@ from configs.contracts.selling import put_shop, subscribed
 from configs.contracts.subscriptions import Subscriber, Subscription
 from configs.contracts.tiers import Shop, Tier
 from serve_apps.dependencies import Dependencies
-from serve_apps.payments.parties import method_of, parties_of, provider_of
+from serve_apps.limits import Rate
+from serve_apps.payments.parties import HOUR_S, method_of, parties_of, provider_of
 from serve_apps.problems import Refused
 from serve_apps.subscriptions.models import SubscribeBody
 
@@ -69,6 +70,7 @@ async def begin(dependencies: Dependencies, user_id: str, body: SubscribeBody, k
         customer, method = await method_of(dependencies, provider, user_id, body.payment_method_id)
         subscription = found.subscription
     else:
+        await limited(dependencies, user_id)
         shop, tier, account_id = await _for_sale(dependencies, provider, user_id, body.tier_id)
         terms = _terms(shop, tier, body, datetime.now(UTC))
         customer, method = await method_of(dependencies, provider, user_id, body.payment_method_id)
@@ -84,6 +86,12 @@ async def begin(dependencies: Dependencies, user_id: str, body: SubscribeBody, k
         await shown(dependencies, answer.subscriber, subscription.subscription_id)
     await _take_offers(dependencies, subscription, method)
     return await _call(dependencies, provider, subscription, customer)
+
+
+async def limited(dependencies: Dependencies, user_id: str) -> None:
+    """Counts a checkout. Raises Refused: too many in an hour."""
+    limit = dependencies.settings.limits.checkouts_per_user_an_hour
+    await dependencies.limits.take((Rate("checkout", limit, HOUR_S), user_id))
 
 
 def _as_before(subscription: Subscription) -> None:

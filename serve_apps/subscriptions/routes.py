@@ -30,7 +30,7 @@ from serve_apps.pages import Cursor, Limit
 from serve_apps.payments.parties import provider_of
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
-from serve_apps.subscriptions.checkout import WRONG, begin, observed, price_of, shown
+from serve_apps.subscriptions.checkout import WRONG, begin, limited, observed, price_of, shown
 from serve_apps.subscriptions.models import (
     ChangeBody,
     CheckoutView,
@@ -157,6 +157,7 @@ async def change(
         return _checkout(dependencies, *await to_the_end(_changed(dependencies, found, request_id, body.tier_id)))
     if isinstance(found, IdempotencyConflict):
         raise Refused("idempotency_conflict")
+    await limited(dependencies, person.user_id)
     sale = await dependencies.shops.tier(body.tier_id)
     entry = await get_subscription(subscription_id, person, dependencies)
     if sale is None or sale[0].creator_id != entry.creator_id or not sale[1].for_sale:

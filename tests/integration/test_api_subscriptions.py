@@ -250,8 +250,13 @@ async def test_what_is_not_offered_or_not_ones_own_is_refused(shop_world: World,
     assert code(await fan.ask("POST", "/subscriptions", json=body, key="k")) == (404, "not_found")
     assert code(await fan.ask("GET", "/subscriptions/tiers", params={"creatorId": creator.user_id})) == (404, "not_found")
     assert (await fan.ok("GET", "/subscriptions"))["subscriptions"] == []
+    for path in ("/subscriptions", PEOPLE):
+        assert code(await fan.ask("GET", path, params={"cursor": "AAAA"})) == (422, "cursor_invalid")
+        assert code(await fan.ask("GET", path, params={"limit": 101})) == (422, "invalid")
+    change = {"tierId": tier["tierId"]}
+    assert code(await fan.ask("PUT", f"/subscriptions/{new_id()}", json=change)) == (422, "invalid")
     for method, path, extra in (
-        ("GET", f"/subscriptions/{new_id()}", {}), ("DELETE", f"/subscriptions/{new_id()}", {"key": "x"}),
+        ("PUT", f"/subscriptions/{new_id()}", {"json": change, "key": "x"}), ("GET", f"/subscriptions/{new_id()}", {}), ("DELETE", f"/subscriptions/{new_id()}", {"key": "x"}),
         ("POST", f"/subscriptions/{new_id()}/resume", {"key": "x"}), ("DELETE", "/payments/methods/pm_none", {}),
     ):
         assert code(await fan.ask(method, path, **extra)) == (404, "not_found"), path

@@ -1,0 +1,126 @@
+"""What follows for subscriptions when people block or leave, and where their shards are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from subscription_facts import BEGIN, CREATOR, FAN, SUBSCRIPTION, Reports, terms
+
+from actors.sharding.client import ActorPool
+from cluster.launch.actors import names
+from configs.contracts import events
+from configs.contracts.events import Event, Payload
+from configs.contracts.ids import new_id
+from configs.contracts.subscriptions import Subscription, entry_of, subscription_after
+from configs.contracts.tiers import Offer
+from configs.settings import load_settings
+from writers.consumers.subscriptions import Renewing, pairs_and_ended, stopped
+from writers.settling import follows
+
+OTHER = "0198c0de-0000-7000-8000-000000000003"
+ONES = (Renewing(FAN, CREATOR, SUBSCRIPTION), Renewing(FAN, OTHER, new_id()), Renewing(OTHER, CREATOR, new_id()))
+NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
+
+
+def event(payload: Payload) -> Event:
+    return Event(new_id(), BEGIN, FAN, payload)
+
+
+def standing(user_id: str, status: Any) -> events.StandingChanged:
+    return events.StandingChanged(user_id=user_id, status=status, number=1, cause_id=new_id())
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (events.UserBlocked(user_id=CREATOR, blocked_id=FAN), {0}),
+        (events.UserBlocked(user_id=FAN, blocked_id=CREATOR), {0}),
+        (events.UserErased(user_id=CREATOR), {0, 2}),
+        (events.UserErased(user_id=FAN), {0, 1}),
+        (standing(CREATOR, "banned"), {0, 2}),
+        (standing(CREATOR, "suspended"), set()),
+        (standing(CREATOR, "active"), set()),
+    ],
+)
+def test_who_blocks_or_leaves_is_charged_no_further_period(payload: Payload, expected: set[int]) -> None:
+    cause = event(payload)
+    found = list(stopped(cause, ONES))
+    assert {one.payload.subscription_id for one in found} == {ONES[index].subscription_id for index in expected}
+    assert [one.event_id for one in stopped(cause, ONES)] == [one.event_id for one in found]
+    pairs, ended = pairs_and_ended((payload,))
+    assert bool(pairs or ended) == bool(expected)
+
+
+def subscription(*payloads: Payload, trial_days: int = 0, promo_id: str | None = None) -> Subscription:
+    state: Subscription | None = None
+    requested = events.SubscriptionRequested(
+        subscription_id=SUBSCRIPTION, subscriber_id=FAN, creator_id=CREATOR, account_id="a", payment_method_id="p",
+        terms=terms(1, trial_days=trial_days, promo_id=promo_id), checkout_until=BEGIN + timedelta(minutes=30), body_digest="",
+    )
+    for version, payload in enumerate((requested, *payloads), 1):
+        state = subscription_after(state, Event(new_id(), BEGIN, FAN, payload), version)
+    assert state is not None
+    return state
+
+
+def observed(status: Any, *, later: bool = False, **changes: Any) -> events.SubscriptionObserved:
+    reports = Reports()
+    reports.now = BEGIN + timedelta(minutes=later)
+    return events.SubscriptionObserved(owner_id=FAN, fact=reports.state(status, **changes))
+
+
+CANCELLED = events.SubscriptionCancelled(request_id=new_id(), subscription_id=SUBSCRIPTION, subscriber_id=FAN)
+
+
+@pytest.mark.parametrize(
+    ("payloads", "expected"),
+    [
+        ((), True),
+        ((observed("incomplete"),), True),
+        ((observed("active"),), False),
+        ((observed("active"), CANCELLED), True),
+        ((observed("active"), CANCELLED, observed("active", later=True, cancel_at_period_end=True)), False),
+        ((observed("active"), CANCELLED, observed("expired", later=True)), False),
+        ((events.SubscriptionAbandoned(subscription_id=SUBSCRIPTION, subscriber_id=FAN, reason="declined"),), False),
+    ],
+    ids=["asked", "open", "runs", "to be stopped", "stopped", "over", "given up"],
+)
+def test_what_somebody_still_has_to_do_at_the_provider(payloads: tuple[Payload, ...], expected: bool) -> None:
+    assert subscription(*payloads).unsettled is expected
+
+
+def test_an_unfinished_checkout_ends_and_gives_back_only_what_it_holds() -> None:
+    item = subscription(promo_id=OTHER)
+    held = Offer(subscription_id=SUBSCRIPTION, promo_id=OTHER, instrument="visa", released=False, version=7)
+    found = list(follows(item, (), held, NOW))
+    assert [one.payload.TYPE for one in found] == ["offer_released", "subscription_abandoned"]
+    assert (found[0].key, found[0].payload.instrument) == (CREATOR, "visa")
+    assert [one.payload.TYPE for one in follows(item, (), None, NOW)] == ["subscription_abandoned"]
+
+
+def test_a_checkout_that_was_paid_in_the_last_moment_stands() -> None:
+    item = subscription(observed("incomplete"), promo_id=OTHER)
+    held = Offer(subscription_id=SUBSCRIPTION, promo_id=OTHER, instrument=None, released=False, version=7)
+    paid = Reports().state("active")
+    assert [one.payload.TYPE for one in follows(item, (paid,), held, NOW)] == ["subscription_observed"]
+    assert list(follows(item, (), held, NOW)) == [], "the provider said nothing: it is asked again"
+
+
+def test_time_alone_ends_checkouts_and_cancelled_periods() -> None:
+    open_one = subscription()
+    assert [open_one.status_at(BEGIN + timedelta(minutes=minutes)) for minutes in (29, 30)] == ["incomplete", "expired"]
+    ending = subscription(observed("active", cancel_at_period_end=True))
+    over = BEGIN + timedelta(days=30)
+    assert (ending.status_at(over - timedelta(seconds=1)), ending.status_at(over)) == ("active", "expired")
+    assert entry_of(ending).status_at(over) == "expired"
+
+
+def test_what_is_sold_has_actors_of_its_own_where_the_plan_says_so() -> None:
+    apart = load_settings("test", plan={"commerce_actors": 3, "identity_actors": 2})
+    assert names(apart)["commerce"] == ["commerce-0", "commerce-1", "commerce-2"]
+    assert {ActorPool(apart).actor_of(service, 4) for service in ("tiers", "subscriptions")} == {"commerce-1"}
+    together = load_settings("test", plan={"commerce_actors": 0, "identity_actors": 2})
+    assert names(together)["commerce"] == []
+    assert {ActorPool(together).actor_of(service, 3) for service in ("tiers", "subscriptions")} == {"identity-1"}
