@@ -196,6 +196,10 @@ class PaymentProvider(Protocol):
 
     async def create_customer(self, request_id: str, user_id: str) -> str: ...
 
+    async def forget_customer(self, customer_id: str) -> None:
+        """Deletes what the provider holds of a payer, ending their subscriptions at once; payments stay, as the law wants."""
+        ...
+
     async def setup_payment_method(self, request_id: str, customer_id: str) -> Started:
         """Begins to save a card; the client finishes with the secret."""
         ...

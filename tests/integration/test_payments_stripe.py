@@ -365,6 +365,15 @@ class TestSubscriptions:
         await stripe_provider.subscribe(pair.subscribe(price(2_000, tier_id=first.tier_id, revision=2)))
 
 
+    async def test_a_forgotten_payer_pays_no_more(self, stripe_provider: StripeProvider, pair: Pair) -> None:
+        subscription_id = (await stripe_provider.subscribe(pair.subscribe(price(1_000)))).object_id
+        await stripe_provider.forget_customer(pair.customer_id)
+        assert (await state(stripe_provider, subscription_id)).status == "expired"
+        with pytest.raises((ObjectUnknown, PaymentMethodUnusable)):
+            await stripe_provider.pay(pair.pay())
+        await stripe_provider.forget_customer(pair.customer_id)
+
+
 class TestCreators:
     async def test_a_creator_is_paid_only_after_onboarding(self, stripe_provider: StripeProvider, sandbox: SandboxDriver, pair: Pair) -> None:
         creator_id = new_id()

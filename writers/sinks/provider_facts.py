@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from configs.contracts.events import PaymentObserved, SubscriptionObserved, WebhookReceived
+from configs.contracts.payment_facts import SubscriptionState
 from writers import columns
 from writers.records import Fact
 from writers.sinks.base import Cursor, Sink
@@ -28,12 +29,17 @@ ON CONFLICT (owner_id, id) DO NOTHING
 
 def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     webhooks = [fact for fact in facts if isinstance(fact.event.payload, WebhookReceived)]
-    observed = [fact for fact in facts if not isinstance(fact.event.payload, WebhookReceived)]
+    # Money of a subscription stands on its shard's topic too; it is kept once.
+    observed = [
+        fact for fact in facts
+        if isinstance(fact.event.payload, PaymentObserved)
+        or (isinstance(fact.event.payload, SubscriptionObserved) and isinstance(fact.event.payload.fact, SubscriptionState))
+    ]
     if webhooks:
         _received(cur, webhooks)
     if observed:
         _observed(cur, observed)
-    return len(facts)
+    return len(webhooks) + len(observed)
 
 
 def _received(cur: Cursor, facts: Sequence[Fact]) -> None:

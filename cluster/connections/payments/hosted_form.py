@@ -148,6 +148,9 @@ class HostedFormProvider:
     async def create_customer(self, request_id: str, user_id: str) -> str:
         _cannot("keep customers")
 
+    async def forget_customer(self, customer_id: str) -> None:
+        _cannot("forget customers: ask it by its console")
+
     async def setup_payment_method(self, request_id: str, customer_id: str) -> Started:
         _cannot("save payment methods")
 

@@ -95,6 +95,13 @@ class StripeProvider:
         made = await self._ask(self._v1.customers.create_async({"metadata": {"userId": user_id}}, _once(request_id, "customer")))
         return str(made["id"])
 
+    async def forget_customer(self, customer_id: str) -> None:
+        try:
+            await self._ask(self._v1.customers.delete_async(customer_id))
+        except ObjectUnknown:
+            # Forgotten before, perhaps by this very request.
+            return
+
     async def setup_payment_method(self, request_id: str, customer_id: str) -> Started:
         made = await self._ask(self._v1.setup_intents.create_async({
             "customer": customer_id, "usage": "off_session",

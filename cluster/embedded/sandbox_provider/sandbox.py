@@ -14,7 +14,7 @@ from cluster.embedded.sandbox_provider.events import Events
 from cluster.embedded.sandbox_provider.invoices import Invoices
 from cluster.embedded.sandbox_provider.payments import Payments
 from cluster.embedded.sandbox_provider.store import Document, Store
-from cluster.embedded.sandbox_provider.subscriptions import Subscriptions
+from cluster.embedded.sandbox_provider.subscriptions import ENDED, Subscriptions
 
 ADVANCE_MOST_S: Final = 800 * 86_400
 SWITCHES: Final[dict[str, Any]] = {"duplicate": 0, "delay_s": 0.0, "reorder": False, "drop": False}
@@ -45,6 +45,19 @@ class Sandbox:
         for invoice in self.store.all("invoice"):
             if wanted is None or invoice["parent"]["subscription_details"]["subscription"] == wanted:
                 yield invoice
+
+    def forget_customer(self, customer_id: str) -> Document:
+        """Ends what the customer subscribes to and lets their cards go. The id is gone; payments keep it."""
+        customer = self.payments.customer(customer_id)
+        for subscription in list(self.store.all("subscription")):
+            if subscription["customer"] == customer_id and subscription["status"] not in ENDED:
+                self.subscriptions.cancel(subscription["id"])
+        for method in list(self.store.all("payment_method")):
+            if method["customer"] == customer_id:
+                self.payments.detach(method["id"])
+        self.store.remove(customer_id)
+        self.events.emit("customer.deleted", customer)
+        return {"id": customer_id, "object": "customer", "deleted": True}
 
     # -- time
 

@@ -108,9 +108,8 @@ class Store:
         found: Document = json.loads(row[2])
         return found
 
-    def account_of(self, object_id: str) -> str:
-        row = self._db.execute("SELECT account FROM objects WHERE id = ?", (object_id,)).fetchone()
-        return "" if row is None else str(row[0])
+    def remove(self, object_id: str) -> None:
+        self._db.execute("DELETE FROM objects WHERE id = ?", (object_id,))
 
     def all(self, kind: str, account: str = "") -> Iterator[Document]:
         """Every object of a kind, newest first."""
