@@ -37,7 +37,7 @@ from serve_apps.media.routes import router as media
 from serve_apps.messaging.routes import router as messaging
 from serve_apps.messaging.send import SEND
 from serve_apps.messaging.sync import router as sync
-from serve_apps.messaging.tickets import router as tickets
+from serve_apps.messaging.tickets import TICKET
 from serve_apps.moderation.asking import router as asking
 from serve_apps.moderation.deciding import router as deciding
 from serve_apps.moderation.viewing import router as viewing
@@ -62,7 +62,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     users, blocking, reporting, adults, leaving,
     viewing, deciding, asking,
     matching, explanations, seen,
-    messaging, sync, tickets,
+    messaging, sync,
     notifications, devices, notification_preferences,
     media,
     webhooks,
@@ -70,7 +70,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     parties,
     tiers, subscriptions,
 )
-HOT: Final = (SWIPE, CARDS, SEND, FEED)
+HOT: Final = (SWIPE, CARDS, SEND, TICKET, FEED)
 _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 FIELDS_SHOWN: Final = 20
 

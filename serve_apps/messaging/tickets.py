@@ -1,12 +1,13 @@
-"""The ticket that opens a realtime socket, and the gateway to open it on."""
+"""The ticket that opens a realtime socket, and the gateway to open it on; hot, since everybody comes at once when a
+gateway has died."""
 
 from __future__ import annotations
 
 import random
 from time import time
+from typing import Final
 
 import msgspec
-from fastapi import APIRouter
 from pydantic import Field
 
 from actors.sessions.tickets import TICKET_TTL_S, IssueTicket, TicketInvalid
@@ -14,12 +15,11 @@ from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.realtime import GATEWAY_STALE_MS, GATEWAYS, GatewayEntry
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Answer
-from serve_apps.identity import Deps, Person
-from serve_apps.problems import SIGNED_IN, Refused, errors
+from serve_apps.hot import HotRequest, HotRoute
+from serve_apps.problems import SIGNED_IN, Refused
 
-router = APIRouter(prefix="/messaging", tags=["messaging"])
-
-_ENTRIES = msgspec.json.Decoder(GatewayEntry)
+_ENTRIES: Final = msgspec.json.Decoder(GatewayEntry)
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 class WsTicket(Answer):
@@ -28,11 +28,9 @@ class WsTicket(Answer):
     expires_in: int = Field(description="seconds")
 
 
-@router.post(
-    "/ws-ticket", operation_id="issueWsTicket", response_model=WsTicket, responses=errors(*SIGNED_IN),
-)
-async def issue_ws_ticket(person: Person, dependencies: Deps) -> WsTicket:
-    """A ticket for one realtime socket of this session, and where to open it; the socket ends with the access token."""
+async def issue_ws_ticket(dependencies: Dependencies, request: HotRequest) -> bytes:
+    """A ticket of the asking session, and a gateway that lives."""
+    person = request.person
     url = await _gateway_url(dependencies)
     ticket = await dependencies.sessions.issue_ticket(IssueTicket(
         family_id=person.family_id, user_id=person.user_id, permission_role=person.permission_role,
@@ -40,7 +38,7 @@ async def issue_ws_ticket(person: Person, dependencies: Deps) -> WsTicket:
     ))
     if isinstance(ticket, TicketInvalid):
         raise Refused("unauthenticated")
-    return WsTicket(url=url, ticket=ticket, expires_in=TICKET_TTL_S)
+    return _ENCODER.encode({"url": url, "ticket": ticket, "expiresIn": TICKET_TTL_S})
 
 
 async def _gateway_url(dependencies: Dependencies) -> str:
@@ -59,3 +57,10 @@ async def _gateway_url(dependencies: Dependencies) -> str:
     fullest = max(entry.sockets for entry in living)
     weights = [fullest - entry.sockets + fullest / 2 + 1 for entry in living]
     return random.choices(living, weights)[0].url  # noqa: S311  only a spread
+
+
+TICKET: Final = HotRoute(
+    method="POST", path="/messaging/ws-ticket", operation_id="issueWsTicket", tag="messaging",
+    summary="A ticket for one realtime socket of this session, and where to open it; the socket ends with the access token.",
+    handler=issue_ws_ticket, answer=WsTicket, codes=SIGNED_IN,
+)
