@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from time import time
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+
+from configs.contracts.realtime import GATEWAY_LIFE_MS, GatewayEntry
 
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the latency buckets in seconds."""
@@ -65,6 +68,32 @@ class Totals(Collector):
             gauges[name].add_metric([label], value)
         yield from counters.values()
         yield from gauges.values()
+
+
+def gateways_text(entries: Mapping[str, GatewayEntry]) -> bytes:
+    """The figures of gateways that live, in Prometheus' text format."""
+    family = GaugeMetricFamily(
+        "sugar_gateway", "What a gateway holds (sockets, people, slow) and has done since it began (frames, told, overflowed).",
+        labels=["gateway", "of"],
+    )
+    fresh = time() * 1_000 - GATEWAY_LIFE_MS
+    for name, entry in sorted(entries.items()):
+        if entry.at_ms > fresh:
+            for of, value in entry.figures.items():
+                family.add_metric([name, of], value)
+    registry = CollectorRegistry()
+    registry.register(_Once(family))
+    return generate_latest(registry)
+
+
+class _Once(Collector):
+    """One family as a collector."""
+
+    def __init__(self, family: GaugeMetricFamily) -> None:
+        self._family = family
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield self._family
 
 
 class ReplicaMetrics:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import resource
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -106,31 +105,11 @@ class GatewayHost:
         return sent_away
 
 
-def gateway_figures(described: Mapping[str, Any]) -> dict[str, float]:
-    """What of ``Gateway.describe`` is a number: sockets, people, frames, told, overflowed, refused …"""
-    return {
-        name: float(value) for name, value in described.items()
-        if isinstance(value, int) and not isinstance(value, bool) and name != "port"
-    }
-
-
 def remote_gateway() -> Any:
     """The Ray actor class; launch gives it name, lifetime and resources."""
     import ray
-    from ray.util.metrics import Gauge
-
     class RealtimeGateway(GatewayHost):
         def __init__(self, name: str) -> None:
             super().__init__(name, load_settings())
-            self._figures = Gauge(
-                "sugar_gateway", description="What a gateway holds (sockets, people, slow) and has done since it began.",
-                tag_keys=("gateway", "of"),
-            )
-
-        async def ping(self) -> dict[str, Any]:
-            answer = await super().ping()
-            for of, value in gateway_figures(answer["gateway"]).items():
-                self._figures.set(value, {"gateway": self._name, "of": of})
-            return answer
 
     return ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=100)(RealtimeGateway)

@@ -325,6 +325,7 @@ class Gateway:
             if await self._standing.say(
                 len(self._hub), draining=self.draining,
                 devices=[(socket.session.user_id, socket.session.connection_id) for socket in share],
+                figures=self.figures(),
             ):
                 self._watching.look_at_all()
             await asyncio.sleep(TICK_S)
@@ -361,13 +362,19 @@ class Gateway:
             socket.close(RESTARTING)
         return len(sockets)
 
-    def describe(self) -> dict[str, Any]:
-        """Figures for status and metrics."""
+    def figures(self) -> dict[str, int]:
+        """What it holds (sockets, people, slow …), and what it has done since it began (frames, told, overflowed …)."""
         return {
             "sockets": len(self._hub), "people": self._hub.people, "nameless": len(self._nameless),
             "channels": len(self._subscriptions), "watched": len(self._watching), "refused": self.refused,
-            "heard": self._subscriptions.received, "told": self._hub.told, "draining": self.draining, "frames": self.frames,
+            "heard": self._subscriptions.received, "told": self._hub.told, "frames": self.frames,
             "overflowed": self._hub.overflowed, "slow": sum(socket.waiting > 0 for socket in self._hub),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Figures and state, for the keeper and status."""
+        return self.figures() | {
+            "draining": self.draining,
             "state": "draining" if self.draining else "running" if self._subscriptions.connected else "without Redis",
         }
 

@@ -31,12 +31,17 @@ class Standing:
         self._reads = reads
         self._presences = presences
 
-    async def say(self, sockets: int, *, draining: bool, devices: Sequence[tuple[str, str]] = ()) -> bool:
+    async def say(
+        self, sockets: int, *, draining: bool, devices: Sequence[tuple[str, str]] = (), figures: dict[str, int] | None = None
+    ) -> bool:
         """The gateway lives, with so many sockets; these (person, device) are still connected.
 
         Whether another gateway has died since the last call.
         """
-        entry = GatewayEntry(url=self._url, sockets=sockets, draining=draining, at_ms=int(time() * 1_000), life=self.life)
+        entry = GatewayEntry(
+            url=self._url, sockets=sockets, draining=draining, at_ms=int(time() * 1_000), life=self.life,
+            figures=figures or {},
+        )
         try:
             _, found = await self._reads.raw(
                 ("HSET", GATEWAYS, self._name, msgspec.json.encode(entry)), ("HGETALL", GATEWAYS)

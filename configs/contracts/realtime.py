@@ -42,6 +42,8 @@ class GatewayEntry(msgspec.Struct, frozen=True, rename="camel"):
     at_ms: int
     life: str = ""
     """Of this process; another one of the same name has another."""
+    figures: dict[str, int] = {}
+    """For metrics: what it holds, and what it has done since its life began."""
 
 
 def connection_name(at_ms: int, life: str, number: int) -> str:

@@ -7,17 +7,20 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Final, Literal
 
+import msgspec
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from actors.cards.commands import DeckQuery
 from actors.sessions.commands import RotateSession
 from actors.swipes.commands import Seen
-from configs.contracts.errors import PlatformError
+from configs.contracts.errors import DependencyUnavailable, PlatformError
+from configs.contracts.realtime import GATEWAYS, GatewayEntry
 from configs.settings import Settings
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Answer
 from serve_apps.identity import Deps
+from serve_apps.metrics import gateways_text
 
 router = APIRouter(tags=["ops"])
 
@@ -110,5 +113,18 @@ async def _answers(dependencies: Dependencies, service: str, shard: int, method:
 
 @router.get("/metrics", operation_id="metrics", response_class=Response)
 async def metrics(dependencies: Deps) -> Response:
-    """Prometheus figures of the replica that happens to answer."""
-    return Response(dependencies.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    """Prometheus figures of the replica that happens to answer, and of every gateway."""
+    text = dependencies.metrics.text() + await _gateways(dependencies)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _gateways(dependencies: Dependencies) -> bytes:
+    """What gateways say of themselves; nothing while Redis does not answer."""
+    try:
+        (found,) = await dependencies.reads.raw(("HGETALL", GATEWAYS))
+    except DependencyUnavailable:
+        return b""
+    return gateways_text({
+        name.decode(): msgspec.json.decode(value, type=GatewayEntry)
+        for name, value in zip(found[::2], found[1::2], strict=True)
+    })

@@ -156,6 +156,28 @@ async def test_read_and_delivered_marks_are_told_and_only_move_forward(pair: Any
         assert (await his.got("error", ref=ref))["code"] == "invalid", "a mark on what nobody wrote"
 
 
+async def test_metrics_hold_the_figures_of_every_gateway(pair: Any, world: World) -> None:
+    hers, his, conversation, _, _ = pair
+    await send(hers, conversation, "counted")
+    await his.got("message", content="counted")
+
+    async def figures() -> dict[str, float]:
+        text = (await world.client.get("/metrics")).text
+        return {
+            line.partition(" ")[0]: float(line.rpartition(" ")[2])
+            for line in text.splitlines() if line.startswith("sugar_gateway{")
+        }
+
+    async with asyncio.timeout(10):
+        while True:
+            found = await figures()
+            said = {of: found.get(f'sugar_gateway{{gateway="gateway-0",of="{of}"}}', -1) for of in ("sockets", "told", "frames")}
+            if min(said.values()) >= 1:
+                break
+            await asyncio.sleep(0.1)
+    assert found['sugar_gateway{gateway="gateway-1",of="overflowed"}'] >= 0
+
+
 async def test_typing_is_told_to_the_other_member_only(pair: Any) -> None:
     hers, his, conversation, _, _ = pair
     await hers.send("typing", conversationId=conversation)
