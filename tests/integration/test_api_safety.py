@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ from safety_world import HERE, SafetyWorld, code, hours_from_now, pair, seconds_
 
 from cluster.connections.postgres import connect
 from configs.contracts.ids import new_id
+from writers.moderation_figures import moderation_figures
 
 pytestmark = pytest.mark.servers
 
@@ -259,3 +261,19 @@ async def test_bad_decisions_are_refused_and_change_nothing(safety: SafetyWorld)
     assert code(await safety.decide(moderator, moderator.user_id, "ban")) == (403, "forbidden"), "nobody judges themselves"
     assert code(await safety.decide(moderator, target.user_id, "ban", seen=3)) == (409, "case_moved")
     assert (await target.ask("GET", "/users/me")).status_code == 200
+
+
+async def test_what_is_past_its_deadline_raises_an_alarm(safety: SafetyWorld) -> None:
+    one, other = await safety.here.register(), await safety.here.register()
+    await one.ok("POST", "/reports", json={"targetType": "user", "targetId": other.user_id, "category": "scam"})
+    before = (await asyncio.to_thread(moderation_figures, safety.settings))["overdue"]
+
+    def late() -> bool:
+        with connect(safety.settings, "test") as conn:
+            changed = conn.execute("UPDATE reports SET due_at = now() - interval '1 s' WHERE target_id = %s", (other.user_id,))
+            return changed.rowcount == 1
+
+    await until(late)
+    assert (await asyncio.to_thread(moderation_figures, safety.settings))["overdue"] == before + 1
+    first = (await (await safety.moderator()).ok("GET", "/moderation/queue?limit=1"))["entries"][0]
+    assert (first["targetId"], first["overdue"]) == (other.user_id, True), "the most urgent first"

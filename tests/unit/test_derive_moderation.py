@@ -1,0 +1,118 @@
+"""What follows from a decision reaches the account, the person, the content and both sides; twice the same."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from configs.contracts import topics
+from configs.contracts.events import (
+    AppealDecided,
+    CaseDecided,
+    ContentRemoved,
+    Event,
+    MediaRemoved,
+    MediaReviewed,
+    NotificationSent,
+    Payload,
+    StandingChanged,
+    StandingSet,
+)
+from configs.contracts.ids import new_id
+from configs.contracts.moderation import appeal_token, parse_appeal_token
+from configs.contracts.topics import Topic
+from writers.consumers.derive_moderation import Sides, follows_decision
+
+KEY = b"k" * 32
+AT = datetime(2026, 3, 1, tzinfo=UTC)
+SUBJECT, REPORTER, TARGET, DECISION = (new_id() for _ in range(4))
+ADDRESS = "ab" * 16
+
+
+def decided(action: Any, target_type: Any = "user", target: str = SUBJECT, **fields: Any) -> CaseDecided:
+    return CaseDecided(
+        decision_id=DECISION, target_type=target_type, target_id=target, subject_id=SUBJECT, action=action, statement="why",
+        decided_by="person:m", number=3, **({"category": "spam"} | fields),
+    )
+
+
+def follows(payload: Payload, event_id: str = DECISION) -> list[tuple[Topic, Event]]:
+    target: str = payload.target_id  # type: ignore[attr-defined]
+    sides = Sides({SUBJECT: ADDRESS}, {target: [REPORTER]})
+    event = Event(event_id, AT, target, payload)
+    made = list(follows_decision(event, sides, KEY))
+    assert made == list(follows_decision(event, sides, KEY)), "a repetition derives the same events"
+    assert len({derived.event_id for _, derived in made}) == len(made)
+    return made
+
+
+def payloads(made: list[tuple[Topic, Event]], kind: type) -> list[Any]:
+    return [event.payload for _, event in made if isinstance(event.payload, kind)]
+
+
+@pytest.mark.parametrize(("action", "status"), [("suspend", "suspended"), ("ban", "banned"), ("reinstate", "active")])
+def test_a_decision_on_a_person_reaches_account_and_record_under_its_number(action: str, status: str) -> None:
+    made = follows(decided(action))
+    (standing,), (shown,) = payloads(made, StandingSet), payloads(made, StandingChanged)
+    assert (standing.status, standing.number, standing.email_hash) == (status, 3, ADDRESS)
+    assert (shown.status, shown.number, shown.user_id) == (status, 3, SUBJECT)
+
+
+@pytest.mark.parametrize("action", ["dismiss", "warn"])
+def test_other_decisions_on_a_person_leave_the_account_alone(action: str) -> None:
+    made = follows(decided(action))
+    assert payloads(made, StandingSet) == payloads(made, StandingChanged) == []
+
+
+def test_both_sides_are_told_the_reasons_and_the_subject_how_to_appeal() -> None:
+    told = {note.user_id: note for note in payloads(follows(decided("ban")), NotificationSent)}
+    assert set(told) == {SUBJECT, REPORTER}
+    assert {note.body for note in told.values()} == {"why"}
+    assert parse_appeal_token(KEY, told[SUBJECT].data["appealToken"]) == (DECISION, SUBJECT, SUBJECT)
+    assert "appealToken" not in told[REPORTER].data
+    dismissed = payloads(follows(decided("dismiss")), NotificationSent)
+    assert [note.user_id for note in dismissed] == [REPORTER], "nobody is told of a report that led to nothing but its sender"
+
+
+@pytest.mark.parametrize(("category", "reason", "block"), [
+    ("intimate_image", "intimate_image", True), ("child_abuse", "moderation", True), ("nudity", "moderation", False),
+])
+def test_removed_media_is_removed_and_blocked_by_hash_where_nobody_may_upload_it_again(
+    category: str, reason: str, block: bool
+) -> None:
+    made = follows(decided("remove", "media", TARGET, category=category))
+    (removed,) = payloads(made, MediaRemoved)
+    assert (removed.media_id, removed.owner_id, removed.reason, removed.block) == (TARGET, SUBJECT, reason, block)
+    assert [(topic, event.key) for topic, event in made if event.payload is removed] == [(topics.MEDIA_UPLOADED, SUBJECT)]
+
+
+def test_media_without_fault_is_approved_and_posts_are_removed() -> None:
+    (reviewed,) = payloads(follows(decided("dismiss", "media", TARGET)), MediaReviewed)
+    assert (reviewed.verdict, reviewed.decision_id) == ("approved", DECISION)
+    (removed,) = payloads(follows(decided("remove", "post", TARGET)), ContentRemoved)
+    assert (removed.post_id, removed.creator_id, removed.decision_id) == (TARGET, SUBJECT, DECISION)
+
+
+def appealed(outcome: Any) -> AppealDecided:
+    return AppealDecided(
+        appeal_id=new_id(), decision_id=DECISION, target_type="user", target_id=SUBJECT, subject_id=SUBJECT, action="ban",
+        outcome=outcome, statement="why not", decided_by="person:n", number=4,
+    )
+
+
+def test_only_an_appeal_that_succeeds_takes_the_decision_back() -> None:
+    made = follows(appealed("reversed"), new_id())
+    assert [(standing.status, standing.number) for standing in payloads(made, StandingSet)] == [("active", 4)]
+    assert {note.user_id for note in payloads(made, NotificationSent)} == {SUBJECT, REPORTER}
+    assert payloads(follows(appealed("upheld"), new_id()), StandingSet) == []
+
+
+def test_a_token_to_appeal_is_good_for_its_decision_only() -> None:
+    token = appeal_token(KEY, DECISION, TARGET, SUBJECT)
+    assert parse_appeal_token(KEY, token) == (DECISION, TARGET, SUBJECT)
+    changed = token[:5] + ("A" if token[5] != "A" else "B") + token[6:]
+    for text in ("", "x", token[:-1], token + "A", changed, "é" * len(token), "!" * len(token)):
+        assert parse_appeal_token(KEY, text) is None
+    assert parse_appeal_token(b"z" * 32, token) is None
