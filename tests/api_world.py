@@ -119,6 +119,9 @@ class NoRows:
     async def warm_posts(self, post_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(post_ids)
 
+    async def warm_exports(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return self._warm(user_ids)
+
     async def warm_moderation(self, pages: Sequence[str]) -> Sequence[str]:
         return self._warm(pages)
 

@@ -35,6 +35,7 @@ from configs.contracts.subscriptions import Subscriber
 from configs.contracts.tiers import Offer, Shop
 from configs.settings import Settings, load_settings
 from writers.connections import Connection
+from writers.exporting import Exports
 from writers.loads import (
     cards,
     content,
@@ -58,7 +59,7 @@ METHODS: Final = (
     "conversations", "ordinals", "older_requests", "sent", "warm_conversations", "warm_messages",
     "posts", "warm_posts", "warm_homes", "albums", "warm_media",
     "shops", "offers", "subscribers", "subscription_requests", "warm_tiers",
-    "cases", "addresses", "warm_moderation",
+    "cases", "addresses", "warm_moderation", "warm_exports",
 )
 OPERATIONS_A_TRIP: Final = 2_000
 PEOPLE_A_PAGE: Final = 50_000
@@ -72,6 +73,7 @@ class Loader:
         self._clock = clock
         self._reader = RowReader(settings, "loader")
         self._redis = sync_client(settings)
+        self._exports = Exports(settings)
 
     async def positions(self, topics: Sequence[str]) -> Positions:
         return await self._reader.fresh(lambda conn: log.positions(conn, self._settings, topics))
@@ -146,6 +148,9 @@ class Loader:
     async def warm_moderation(self, pages: Sequence[str]) -> Sequence[str]:
         return await self._warm(*await self._reader.fresh(lambda conn: moderation.views(conn, pages)))
 
+    async def warm_exports(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return await asyncio.to_thread(self._exports.ask, user_ids)
+
     async def warm_people(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._warm(*await self._reader.rows(lambda conn: people_operations(conn, user_ids)))
 
@@ -192,6 +197,7 @@ class Loader:
         return {"statements": self._reader.statements, "reconnects": self._reader.reconnects}
 
     async def close(self) -> None:
+        await asyncio.to_thread(self._exports.close)
         await self._reader.close()
         self._redis.close()
 

@@ -18,6 +18,7 @@ from configs.contracts.read_model import REVOKED
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.days import keep_days
+from writers.exporting import forget_due
 from writers.sinks.erasures import sweep
 
 log = structlog.get_logger(__name__)
@@ -61,6 +62,7 @@ def prune(settings: Settings) -> dict[str, int]:
             "devices": _delete(conn, DEVICES),
             "mails": _delete(conn, MAILS),
             "erased_late": _swept(conn),
+            "exports": forget_due(settings, conn),
             "impressions": keep_days(conn, settings.ranking.impressions_days, datetime.now(UTC)),
         }
     try:

@@ -148,5 +148,8 @@ class LoaderClient:
     async def warm_moderation(self, pages: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_moderation", list(pages))  # type: ignore[no-any-return]
 
+    async def warm_exports(self, user_ids: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_exports", list(user_ids))  # type: ignore[no-any-return]
+
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_sessions", list(user_ids))  # type: ignore[no-any-return]

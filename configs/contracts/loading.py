@@ -347,6 +347,10 @@ class RowLoader(Protocol):
         """Caches what moderators look at, each named by a ``moderation_views.page_name``; returns the names."""
         ...
 
+    async def warm_exports(self, user_ids: Sequence[str]) -> Sequence[str]:
+        """Has files with these people's own data made where there are none; returns those whose file is there."""
+        ...
+
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         """Caches where these people are signed in; returns those who are."""
         ...

@@ -105,6 +105,11 @@ class MediaUrls:
         """The URL of one rendition's object; its segments are byte ranges of it."""
         return self._signer.get(derivative_key(media_id, name), self._clock())
 
+    def export(self, key: str) -> tuple[str, int]:
+        """The URL of a person's export, and when it ends (Unix seconds)."""
+        now_s = self._clock()
+        return self._signer.get(key, now_s), self._signer.expires_s(now_s)
+
     def opens(self, media_id: str, expires_s: int, seal: str) -> bool:
         """Whether a playlist's URL is one that ``full`` made and has not ended."""
         return expires_s > self._clock() and hmac.compare_digest(seal, self._seal(media_id, expires_s))

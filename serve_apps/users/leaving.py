@@ -1,23 +1,62 @@
-"""The route by which a person leaves for good."""
+"""Routes by which a person takes their data along, and leaves for good."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from actors.accounts.commands import NotSignedIn, SetStanding
 from configs.contracts import changes
+from configs.contracts.exports import export_key, read_export
 from configs.contracts.ids import derived_id
 from configs.contracts.moderation import ERASED_NUMBER
 from serve_apps.auth.sessions import all_ended
 from serve_apps.dependencies import Dependencies
-from serve_apps.fields import Success
+from serve_apps.fields import Answer, Success, Time
 from serve_apps.identity import Deps, RecentSignIn
 from serve_apps.problems import SIGNED_IN, Refused, errors
 from serve_apps.recording import to_the_end
 
 router = APIRouter(prefix="/users", tags=["users"])
+
+
+class ExportLink(Answer):
+    """``url`` reads the file (JSON, gzip) until ``expiresAt``; ask again for another link, for a day."""
+
+    status: Literal["pending", "ready"]
+    url: str | None = None
+    expires_at: Time | None = None
+    bytes: int | None = None
+    made_at: str | None = None
+
+
+_PENDING: Final[dict[int | str, dict[str, Any]]] = {202: {
+    "model": ExportLink, "description": "The file is being made; ask again in some seconds.",
+}}
+
+
+@router.get(
+    "/me/export", operation_id="exportMe", response_model=ExportLink,
+    responses=errors(*SIGNED_IN, "sign_in_again") | _PENDING,
+)
+async def export_me(person: RecentSignIn, dependencies: Deps) -> ExportLink | Response:
+    """Everything that is held of the person, as a file: 202 while it is made, then a link to it.
+
+    A file is made at most once a day; of other people it holds only ids.
+    """
+    ready = await dependencies.loader.warm_exports((person.user_id,))
+    (value,) = await dependencies.reads.read(("GET", export_key(person.user_id)))
+    if person.user_id not in ready or value is None:
+        pending = ExportLink(status="pending").model_dump_json(by_alias=True)
+        return Response(pending, status_code=202, media_type="application/json", headers={"Retry-After": "2"})
+    made = read_export(value)
+    url, expires_s = dependencies.media_urls.export(made.key)
+    return ExportLink(
+        status="ready", url=url, expires_at=datetime.fromtimestamp(expires_s, UTC), bytes=made.bytes, made_at=made.made_at,
+    )
 
 
 @router.delete("/me", operation_id="eraseMe", response_model=Success, responses=errors(*SIGNED_IN, "sign_in_again"))

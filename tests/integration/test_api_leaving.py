@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 from collections.abc import AsyncIterator, Iterator
 from types import FunctionType, ModuleType
 from typing import Any
@@ -20,6 +22,7 @@ from cluster.connections.redis import sync_client
 from cluster.embedded.process import free_port
 from configs.contracts.ids import new_id
 from writers.connections import open_rows
+from writers.exporting import SECTIONS, forget_due
 from writers.reconcile import reconcile
 from writers.sinks.erasures import sweep
 
@@ -207,6 +210,45 @@ async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: Safet
     again = await safety.here.client.post("/api/v1/auth/register", json=safety.here.body(email=gone.email))
     assert again.status_code == 201, again.text
     assert again.json()["userId"] != gone.user_id
+
+
+async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids(safety: SafetyWorld) -> None:
+    one, other, conversation = await pair(safety)
+    await one.ok("PUT", "/users/profile", json={"bio": f"{CANARY} of mine"})
+    await other.ok("PUT", "/users/profile", json={"bio": "somebody else's"})
+    assert (await send(one, conversation, f"{CANARY} said")).status_code == 200
+    assert (await send(other, conversation, "an answer of the other")).status_code == 200
+    await until(lambda: {"users", "messages"} <= {table for table, _ in rows_with(safety, (f"{CANARY} (of mine|said)",))})
+    old = safety.here.dependencies.tokens.issue(one.user_id, new_id(), signed_in_at=1.0)
+    late = await safety.here.client.get("/api/v1/users/me/export", headers={"Authorization": f"Bearer {old}"})
+    assert code(late) == (401, "sign_in_again")
+    assert (await one.ask("GET", "/users/me/export")).status_code == 202
+
+    async def ready() -> Any:
+        answer = await one.ask("GET", "/users/me/export")
+        return answer.json() if answer.status_code == 200 else None
+
+    made = await until(ready)
+    async with httpx.AsyncClient() as browser:
+        file = await browser.get(made["url"])
+        forged = await browser.get(made["url"][:-4] + "0000")
+    assert (file.status_code, forged.status_code) == (200, 403)
+    data = json.loads(gzip.decompress(file.content))
+    assert data["account"][0]["email"] == one.email
+    assert data["profile"][0]["bio"] == f"{CANARY} of mine"
+    assert [message["content"] for message in data["messagesSent"]] == [f"{CANARY} said"]
+    assert [match["other_id"] for match in data["matches"]] == [other.user_id]
+    assert set(data) == {"userId", "exportedAt", *SECTIONS}
+    text = json.dumps(data)
+    assert "password" not in text
+    assert not any(word in text for word in (other.email, "somebody else", "an answer of the other"))
+
+    await one.ok("DELETE", "/users/me")
+    with open_rows(safety.settings, "test") as conn:
+        await until(lambda: conn.execute("SELECT 1 FROM erasures WHERE user_id = %s", (one.user_id,)).fetchone())
+        assert forget_due(safety.settings, conn) == 1
+    async with httpx.AsyncClient() as browser:
+        assert (await browser.get(made["url"])).status_code == 404
 
 
 async def test_rows_and_read_model_agree_on_the_banned_the_erased_and_the_consenting(safety: SafetyWorld) -> None:

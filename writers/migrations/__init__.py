@@ -36,6 +36,7 @@ MIGRATIONS = (
     "0017_tier_owners",
     "0018_device_sessions",
     "0019_unsettled",
+    "0020_exports",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""
