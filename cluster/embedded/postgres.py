@@ -51,12 +51,14 @@ class EmbeddedPostgres:
     ``binaries``: of another installation of PostgreSQL 15 or newer.
     """
 
-    def __init__(self, data_dir: Path, run_dir: Path, *, port: int = 0, binaries: Path = BINARIES) -> None:
+    def __init__(
+        self, data_dir: Path, run_dir: Path, *, port: int = 0, binaries: Path = BINARIES, name: str = "postgres"
+    ) -> None:
         self._binaries = binaries
         self.data_dir = data_dir.resolve()
         self.run_dir = run_dir.resolve()
         self.port = port
-        self._process = ServerProcess("postgres", self.run_dir)
+        self._process = ServerProcess(name, self.run_dir)
 
     @property
     def pid(self) -> int | None:
@@ -109,39 +111,44 @@ class EmbeddedPostgres:
         self._process.send(number)
 
     def _password(self) -> str:
-        return self._password_path.read_text().strip()
+        return self.password_path.read_text().strip()
 
     @property
-    def _password_path(self) -> Path:
+    def password_path(self) -> Path:
+        """The file with the superuser's password."""
         return self.data_dir.parent / f"{self.data_dir.name}.password"
 
     def _ready(self) -> bool:
         with contextlib.suppress(OSError):
             lines = (self.data_dir / "postmaster.pid").read_text().splitlines()
-            return len(lines) >= 8 and lines[0].strip() == str(self.pid) and lines[7].strip() == "ready"
+            return len(lines) >= 8 and lines[0].strip() == str(self.pid) and lines[7].strip() in ("ready", "standby")
         return False
 
     def _initialise(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         for leftover in self.data_dir.iterdir():
             raise DependencyUnavailable("directory is neither empty nor a database", file=str(leftover))
-        os.chown(self.data_dir, *unprivileged_ids())
-        self.data_dir.chmod(0o700)
-        self._password_path.touch(mode=0o600)
-        self._password_path.write_text(secrets.token_hex(16))
-        os.chown(self._password_path, *unprivileged_ids())
+        self._own(self.data_dir)
+        self.password_path.touch(mode=0o600)
+        self.password_path.write_text(secrets.token_hex(16))
+        os.chown(self.password_path, *unprivileged_ids())
         self._run(
             [
                 "initdb", "-D", str(self.data_dir), "-U", USER, "--auth=scram-sha-256",
-                f"--pwfile={self._password_path}", "--encoding=UTF8", "--locale=C", "--no-sync",
+                f"--pwfile={self.password_path}", "--encoding=UTF8", "--locale=C", "--no-sync",
             ],
         )
         self._run(["postgres", "--single", "-D", str(self.data_dir), "postgres"], stdin=f"CREATE DATABASE {DATABASE};\n")
 
-    def _run(self, command: list[str], *, stdin: str | None = None) -> None:
+    def _own(self, directory: Path) -> None:
+        directory.mkdir(exist_ok=True)
+        os.chown(directory, *unprivileged_ids())
+        directory.chmod(0o700)
+
+    def _run(self, command: list[str], *, stdin: str | None = None, env: dict[str, str] | None = None) -> None:
         done = subprocess.run(
             [str(self._binaries / command[0]), *command[1:]], input=stdin, capture_output=True, text=True, check=False,
-            timeout=START_TIMEOUT_S, preexec_fn=drop_root, cwd=self.data_dir,
+            timeout=START_TIMEOUT_S, preexec_fn=drop_root, cwd=self.data_dir, env=None if env is None else os.environ | env,
         )
         if done.returncode != 0:
             raise DependencyUnavailable(f"{command[0]} failed", exit_code=done.returncode, tail=done.stderr[-500:])
