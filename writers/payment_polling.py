@@ -41,7 +41,7 @@ class PaymentPolling:
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._settings = settings
         self._clock = clock
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._providers = Providers(settings)
         self._appending = Appending(settings, f"{name}-polling")
         self._newest: dict[str, datetime] = {}
@@ -63,8 +63,10 @@ class PaymentPolling:
             self.close()
 
     def close(self) -> None:
-        self._loop.run_until_complete(self._providers.close())
-        self._loop.close()
+        if self._loop is not None:
+            self._loop.run_until_complete(self._providers.close())
+            self._loop.close()
+            self._loop = None
         self._appending.close()
 
     def look(self) -> int:
@@ -89,6 +91,7 @@ class PaymentPolling:
         return {report.event_id: report async for report in provider.list_since(since, accounts=whole)}
 
     def _look_at(self, name: str, whole: bool) -> int:
+        self._loop = self._loop or asyncio.new_event_loop()
         reports = self._loop.run_until_complete(self._listed(name, whole))
         self.figures["listed"] += len(reports)
         missing = self._missing(name, list(reports))
