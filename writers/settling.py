@@ -49,7 +49,7 @@ class SubscriptionSettling:
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._settings = settings
         self._clock = clock
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._providers = Providers(settings)
         self._appending = Appending(settings, f"{name}-settling")
         self.figures: Counter[str] = Counter()
@@ -68,8 +68,10 @@ class SubscriptionSettling:
             self.close()
 
     def close(self) -> None:
-        self._loop.run_until_complete(self._providers.close())
-        self._loop.close()
+        if self._loop is not None:
+            self._loop.run_until_complete(self._providers.close())
+            self._loop.close()
+            self._loop = None
         self._appending.close()
 
     def describe(self) -> Mapping[str, int]:
@@ -87,6 +89,7 @@ class SubscriptionSettling:
             taken = offers(conn, [checkout_key(item.creator_id, item.subscription_id) for item in due])
         for item in due:
             offer = taken.get(checkout_key(item.creator_id, item.subscription_id))
+            self._loop = self._loop or asyncio.new_event_loop()
             self._append(item, self._loop.run_until_complete(self._settled(item)), offer)
         return len(due)
 
