@@ -87,6 +87,7 @@ class SubscriptionSettling:
             rows = conn.execute(UNSETTLED, (now, AT_ONCE)).fetchall()
             due = [read_subscription(state) for (state,) in rows]
             taken = offers(conn, [checkout_key(item.creator_id, item.subscription_id) for item in due])
+        self._loop = self._loop or asyncio.new_event_loop()
         for item in due:
             offer = taken.get(checkout_key(item.creator_id, item.subscription_id))
             self._loop = self._loop or asyncio.new_event_loop()
