@@ -48,8 +48,10 @@ def picture(path: Path, out: Path, *, pixels: int) -> dict[str, Any]:
         pages = header.get("n-pages") if header.get_typeof("n-pages") else 1
         if header.width * header.height * pages > pixels:
             raise Unacceptable("too_large")
+        # The transform costs more than the decoding, so only where there is a profile to leave.
+        profile = {"output_profile": "srgb", "intent": "perceptual"} if header.get_typeof("icc-profile-data") else {}
         whole = pyvips.Image.thumbnail(
-            str(path), LARGE_PX, height=LARGE_PX, size="down", fail_on="truncated", output_profile="srgb", intent="perceptual"
+            str(path), LARGE_PX, height=LARGE_PX, size="down", fail_on="truncated", **profile
         )
         large = flat(whole).copy_memory()
     except pyvips.Error as error:
