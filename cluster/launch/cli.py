@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.launch import cache, dead_letters, logs, moderating, payments, push, verify, walk
+from cluster.launch import cache, dead_letters, logs, media, moderating, payments, push, verify, walk
 from cluster.launch.bench import commands as bench
 from cluster.launch.chat.command import chat
 from cluster.launch.ranking import commands as ranking
@@ -174,6 +174,7 @@ def mail(
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
 app.add_typer(dead_letters.app, name="dlq")
+app.add_typer(media.app, name="media")
 app.add_typer(ranking.app, name="ranking")
 app.add_typer(payments.app, name="payments")
 app.add_typer(moderating.admin, name="admin")

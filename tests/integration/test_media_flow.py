@@ -23,7 +23,7 @@ from configs.settings import Settings
 from writers.connections import open_rows
 from writers.differences import media_differences
 from writers.loads.media import albums, media_rows
-from writers.media.block_lists import CSAM, add
+from writers.media.block_lists import CSAM, add, counts, matches
 from writers.worker import Writer
 
 pytestmark = pytest.mark.servers
@@ -182,4 +182,6 @@ async def test_what_is_on_the_child_abuse_list_is_preserved_and_shown_to_nobody(
     await eventually(lambda: store.size(quarantine_key(second)) is None)
     with open_rows(settings, "test") as conn:
         row = conn.execute("SELECT matched, preserved FROM media WHERE id = %s", (second,)).fetchone()
+        assert matches(conn, CSAM, 1)[0].record.media_id == second
+        assert (CSAM, 7) in [found[:2] for found in counts(conn)]
     assert row == (CSAM, True)

@@ -10,8 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.contracts.albums import MediaRow
 from writers import columns
 from writers.connections import Connection
+from writers.sinks.media import read_media_row
 
 CSAM: Final = "csam"
 """The child-abuse list: what matches is preserved and goes past the ordinary queue."""
@@ -25,6 +27,11 @@ ADD: Final = """
 INSERT INTO media_hashes (hash, list, source, added_at) SELECT hash, %s, %s, now() FROM unnest(%s) AS batch (hash)
 ON CONFLICT DO NOTHING
 """
+
+COUNTS: Final = """
+SELECT list, count(*), (SELECT count(*) FROM media WHERE matched = list) FROM media_hashes GROUP BY list ORDER BY list
+"""
+MATCHED: Final = "SELECT facts::text FROM media WHERE matched = %s ORDER BY created_at DESC LIMIT %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +103,18 @@ def add(conn: Connection, name: str, source: str, hashes: Sequence[str]) -> int:
     if any(len(value) != HASH_BYTES for value in values):
         raise ValueError("a PDQ hash has 64 hex digits")
     return conn.execute(ADD, (name, source, columns.byte_strings(values))).rowcount
+
+
+def remove(conn: Connection, name: str, source: str) -> int:
+    """Takes what came from a source off a list; returns how many went."""
+    return conn.execute("DELETE FROM media_hashes WHERE list = %s AND source = %s", (name, source)).rowcount
+
+
+def counts(conn: Connection) -> list[tuple[str, int, int]]:
+    """(list, its hashes, media that were found on it)."""
+    return [(name, hashes, media) for name, hashes, media in conn.execute(COUNTS).fetchall()]
+
+
+def matches(conn: Connection, name: str, limit: int) -> list[MediaRow]:
+    """Media that were found on a list, newest first."""
+    return [read_media_row(facts) for (facts,) in conn.execute(MATCHED, (name, limit)).fetchall()]

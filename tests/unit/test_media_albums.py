@@ -1,0 +1,210 @@
+"""What a person's media add up to, and what a shard decides by it."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from actors.media.commands import (
+    Arranged,
+    ArrangePhotos,
+    CompleteUpload,
+    FindMedia,
+    Found,
+    IdempotencyConflict,
+    MediaUnknown,
+    RemoveMedia,
+    RequestUpload,
+    ReviewMedia,
+    UploadExpired,
+    UploadLimit,
+)
+from actors.media.state import AlbumMemory, MediaCommand
+from cluster.launch.media import hashes_of
+from configs.contracts.albums import Album, album_after
+from configs.contracts.events import Event, MediaProcessed, MediaRejected, Payload
+from configs.contracts.ids import derived_id
+from configs.settings import Media
+
+OWNER = derived_id("owner", "test")
+ONE, TWO = derived_id("one", "test"), derived_id("two", "test")
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+LIMITS = Media(open_uploads_per_user=2, items_per_user=4, bytes_per_user=1_000, upload_ttl_s=600)
+
+
+class Shard:
+    """A memory whose decisions are applied at once, and the log of them."""
+
+    def __init__(self) -> None:
+        self.memory = AlbumMemory(LIMITS)
+        self.memory.load(OWNER, None)
+        self.log: list[Event] = []
+        self.now = NOW
+
+    def __call__(self, command: MediaCommand) -> Any:
+        decision = self.memory.decide(command, self.now)
+        versions = tuple(self.append(append.event) for append in decision.appends)
+        return decision.answer(versions)
+
+    def append(self, event: Event) -> int:
+        self.log.append(event)
+        self.memory.apply(event, len(self.log))
+        return len(self.log)
+
+    def outcome(self, payload: Payload) -> None:
+        self.append(Event(derived_id(str(len(self.log)), "e"), self.now, OWNER, payload))
+
+    def album(self) -> Album:
+        album = None
+        for version, event in enumerate(self.log, 1):
+            album = album_after(album, event, version)
+        assert album is not None
+        return album
+
+
+def request(media_id: str = ONE, size: int = 100, **changes: Any) -> RequestUpload:
+    facts = {"kind": "image", "content_type": "image/jpeg", "sha256": "ab" * 32, **changes}
+    return RequestUpload(owner_id=OWNER, media_id=media_id, size=size, **facts)
+
+
+def complete(media_id: str = ONE) -> CompleteUpload:
+    return CompleteUpload(owner_id=OWNER, media_id=media_id)
+
+
+def processed(media_id: str = ONE, **facts: Any) -> MediaProcessed:
+    return MediaProcessed(media_id=media_id, owner_id=OWNER, content_type="image/jpeg", width=1, height=1, **facts)
+
+
+def review(media_id: str = ONE, verdict: Any = "approved", decision: str = "d") -> ReviewMedia:
+    return ReviewMedia(owner_id=OWNER, media_id=media_id, verdict=verdict, decision_id=derived_id(decision, "d"))
+
+
+def arrange(*media_ids: str, **more: Any) -> ArrangePhotos:
+    return ArrangePhotos(owner_id=OWNER, media_ids=media_ids, **more)
+
+
+def test_one_upload_is_granted_once_and_its_first_outcome_counts() -> None:
+    shard = Shard()
+    assert shard(request()).version == 1
+    assert shard(request()).version == 0
+    assert isinstance(shard(request(size=99)), IdempotencyConflict)
+    assert [shard(complete()).version for _ in range(2)] == [2, 0]
+    shard.outcome(processed())
+    shard.outcome(MediaRejected(media_id=ONE, owner_id=OWNER, reason="unreadable"))
+    found = shard(FindMedia(owner_id=OWNER, media_id=ONE))
+    assert (found.record.state, found.record.review, found.record.published) == ("ready", "pending", False)
+
+
+def test_nothing_is_published_that_nobody_approved_and_a_newer_decision_counts() -> None:
+    shard = Shard()
+    shard(request())
+    assert isinstance(shard(review()), MediaUnknown), "there is nothing to review yet"
+    shard(complete())
+    shard.outcome(processed())
+    assert shard(review()).record.published
+    assert shard(review()).version == 0, "one decision is one fact"
+    assert not shard(review(verdict="rejected", decision="e")).record.published
+
+
+def test_photos_show_once_approved_and_leave_with_their_media() -> None:
+    shard = Shard()
+    for media in (ONE, TWO):
+        shard(request(media))
+        assert isinstance(shard(arrange(media)), MediaUnknown), "it is not complete"
+        shard(complete(media))
+    answer = shard(arrange(TWO, ONE))
+    assert isinstance(answer, Arranged)
+    assert answer.shown == ()
+    for media in (ONE, TWO):
+        shard.outcome(processed(media))
+    assert shard(review(ONE)).photos == (ONE,)
+    assert shard(review(TWO, decision="e")).photos == (TWO, ONE)
+    assert shard(RemoveMedia(owner_id=OWNER, media_id=TWO, reason="owner")).photos == (ONE,)
+    assert isinstance(shard(FindMedia(owner_id=OWNER, media_id=TWO)), MediaUnknown)
+    assert isinstance(shard(arrange(TWO)), MediaUnknown)
+
+
+def test_a_late_retry_of_an_arrangement_brings_nothing_back() -> None:
+    shard = Shard()
+    for media in (ONE, TWO):
+        shard(request(media))
+        shard(complete(media))
+    first = arrange(ONE, TWO, idempotency_key="k", body_digest="a")
+    shard(first)
+    shard(arrange(TWO))
+    assert [record.media_id for record in shard(first).photos] == [TWO]
+    assert isinstance(shard(arrange(ONE, idempotency_key="k", body_digest="b")), IdempotencyConflict)
+    shard.now += timedelta(hours=25)
+    assert [record.media_id for record in shard(first).photos] == [ONE, TWO], "a key is remembered for a day"
+
+
+def test_limits_count_what_is_there_and_not_what_is_gone() -> None:
+    shard = Shard()
+    names = [derived_id(str(number), "n") for number in range(9)]
+    for name in names[:2]:
+        shard(request(name))
+    answer = shard(request(names[2]))
+    assert isinstance(answer, UploadLimit)
+    assert (answer.of, answer.retry_after_s) == ("open_uploads", 600)
+    for name in names[:2]:
+        shard(complete(name))
+    assert shard(request(names[2], size=801)) == UploadLimit("bytes", 0)
+    for name in names[2:4]:
+        shard(request(name))
+        shard(complete(name))
+    assert shard(request(names[4])) == UploadLimit("items", 0)
+    shard(RemoveMedia(owner_id=OWNER, media_id=names[0], reason="owner"))
+    assert isinstance(shard(request(names[4])), Found)
+
+
+def test_an_upload_that_was_open_for_too_long_counts_for_nothing() -> None:
+    shard = Shard()
+    for media in (ONE, TWO):
+        shard(request(media))
+    shard.now += timedelta(seconds=601)
+    assert isinstance(shard(request(derived_id("three", "test"))), Found)
+    shard.now += timedelta(seconds=300)
+    assert isinstance(shard(complete()), UploadExpired)
+    shard.now += timedelta(days=3)
+    shard(request(derived_id("four", "test")))
+    assert len(shard.album().media) == 1, "those that nobody completed are forgotten"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_events_in_any_order_and_number_restore_the_same_album(seed: int) -> None:
+    """As a shard takes them in from rows and the log's tail, with a predecessor's late ones among them."""
+    chance = random.Random(seed)
+    shard = Shard()
+    commands = [
+        request(ONE), request(TWO), complete(ONE), complete(TWO), arrange(TWO, ONE), review(ONE), review(TWO, "rejected", "e"),
+        RemoveMedia(owner_id=OWNER, media_id=TWO, reason="moderation", block=True), arrange(ONE), review(ONE, "rejected", "f"),
+    ]
+    for number, command in enumerate(commands):
+        shard(command)
+        if number == 3:
+            shard.outcome(processed(ONE))
+            shard.outcome(processed(TWO))
+    events = list(enumerate(shard.log, 1))
+    cut = chance.randrange(len(events) + 1)
+    row = None
+    for version, event in events[:cut]:
+        row = album_after(row, event, version)
+    other = AlbumMemory(LIMITS)
+    tail = chance.choices(events, k=len(events)) + events
+    chance.shuffle(tail)
+    loaded_at = chance.randrange(len(tail))
+    for place, (version, event) in enumerate(tail):
+        if place == loaded_at:
+            other.load(OWNER, row)
+        other.apply(event, version)
+    folded = other._albums.get(OWNER)
+    assert folded is not None
+    assert folded.row == shard.album()
+
+
+def test_hashes_are_found_in_lines_of_any_kind() -> None:
+    one, two = "ab" * 32, "CD" * 32
+    assert hashes_of(f"# a list\n{one}\n3,{two},100,note\nnothing here\n") == [one, two.lower()]
