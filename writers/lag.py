@@ -17,6 +17,8 @@ from configs.settings import Settings
 from writers.catching_up import DERIVE, LIKES
 from writers.connections import open_rows
 from writers.consumers.derive import TOPICS as DERIVED_FROM
+from writers.consumers.feeds import TOPICS as FEEDS_FROM
+from writers.consumers.feeds import Feeds
 from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.mail import TOPICS as MAILED
 from writers.consumers.payments import TOPICS as WEBHOOKS
@@ -25,7 +27,7 @@ from writers.push.consumer import TOPICS as PUSHED_FROM
 from writers.push.consumer import consumers_of
 
 DEADLINE_S: Final = 5.0
-FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM, "mail": MAILED, "payments": WEBHOOKS}
+FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM, Feeds.consumer: FEEDS_FROM, "mail": MAILED, "payments": WEBHOOKS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ import structlog
 
 from cluster.connections.kafka import Record
 from cluster.connections.postgres import translated
-from configs.contracts.errors import AppendUnconfirmed, DependencyUnavailable
+from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import ContentPublished, Event, encode
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.topics import CONTENT_PUBLISHED
 from configs.settings import Settings
-from writers.appending import ThreadAppender
 from writers.connections import Connection, open_rows
+from writers.consumers.deriving import Appending
 
 log = structlog.get_logger(__name__)
 
@@ -46,15 +46,15 @@ class Publishing:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings = settings
-        self._appender = ThreadAppender(settings, name)
+        self._appending = Appending(settings, name)
         self._done: frozenset[str] = frozenset()
 
     def publish(self, conn: Connection, now: datetime) -> int:
-        """How many were appended. Raises DependencyUnavailable; AppendUnconfirmed: unknown; call again."""
+        """How many were appended. Raises DependencyUnavailable: a server does not answer, or not acknowledged; call again."""
         with translated():
             due = conn.execute(DUE, (AT_ONCE,)).fetchall()
         fresh = [item for item in due if item[2] not in self._done]
-        self._appender.append([self._record(creator, post, schedule, now) for creator, post, schedule in fresh])
+        self._appending.append([self._record(creator, post, schedule, now) for creator, post, schedule in fresh])
         # Rows follow in a moment; until then these are seen again.
         self._done = frozenset(schedule_id for _, _, schedule_id in due)
         return len(fresh)
@@ -66,7 +66,7 @@ class Publishing:
         return Record(CONTENT_PUBLISHED.name, partition, creator_id, encode(event))
 
     def close(self) -> None:
-        self._appender.close()
+        self._appending.close()
 
 
 def keep_publishing(settings: Settings, stopping: threading.Event, *, fatal: Callable[[str], None]) -> None:
@@ -80,7 +80,7 @@ def keep_publishing(settings: Settings, stopping: threading.Event, *, fatal: Cal
                         if count := publishing.publish(conn, datetime.now(UTC)):
                             log.info("posts_published", posts=count)
                         stopping.wait(EVERY_S)
-            except (DependencyUnavailable, AppendUnconfirmed) as error:
+            except DependencyUnavailable as error:
                 log.warning("publishing_waits", reason=str(error))
             except Exception as error:
                 log.exception("publishing_failed")

@@ -175,7 +175,7 @@ async def test_kills_and_freezes_of_every_server_and_writer_lose_and_double_noth
     await eventually(world.stored)
     await eventually(world.shown)
     assert all(
-        any(name in reason for name in ("rows", "derive", "likes", "mail", "payments", "media", "push")) for reason in world.fenced
+        any(name in reason for name in ("rows", "derive", "likes", "feeds", "mail", "payments", "media", "push")) for reason in world.fenced
     ), world.fenced
     assert {reason.split("-")[1] for reason in world.fenced} == {"0"}
     assert count_waiting(world.settings) == {}
