@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import lru_cache
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from fastapi import APIRouter, Query
 
+from configs.contracts.errors import ConfigurationError
 from configs.contracts.events import DeviceRegistered, DeviceRemoved
 from configs.contracts.notifying import device_id
 from serve_apps.fields import UUID_PATTERN, IdempotencyKey, Success, body_digest
 from serve_apps.identity import Deps, Person
-from serve_apps.notifications.models import Device, DeviceBody
+from serve_apps.notifications.models import Device, DeviceBody, WebPushKey
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import recorded, to_the_end
 
@@ -70,6 +73,28 @@ async def register(body: DeviceBody, person: Person, dependencies: Deps, idempot
         body_digest=body_digest(dependencies.seals.key, body),
     ))
     return Device(device_id=payload.device_id)
+
+
+@router.get(
+    "/webpush-key", operation_id="getWebPushKey", response_model=WebPushKey, responses=errors(*SIGNED_IN, "not_found")
+)
+async def webpush_key(person: Person, dependencies: Deps) -> WebPushKey:
+    """What a browser subscribes with (`applicationServerKey`, RFC 8292); 404 while the platform has no key of its own."""
+    pem = dependencies.settings.push.vapid_key_pem.get_secret_value()
+    if not pem:
+        raise Refused("not_found")
+    return WebPushKey(public_key=public_point(pem))
+
+
+@lru_cache(maxsize=1)
+def public_point(pem: str) -> str:
+    """The public half of a P-256 private key: its uncompressed point, base64url. Raises ConfigurationError."""
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except ValueError as error:
+        raise ConfigurationError("push.vapid_key_pem cannot be used") from error
+    point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return base64.urlsafe_b64encode(point).decode().rstrip("=")
 
 
 @router.delete(

@@ -134,5 +134,9 @@ class DeviceBody(Body):
         return self
 
 
+class WebPushKey(Answer):
+    public_key: str = Field(description="uncompressed point on P-256, base64url without padding")
+
+
 class Device(Answer):
     device_id: str

@@ -20,7 +20,7 @@ from serve_apps.recording import recorded
 pytestmark = pytest.mark.servers
 NUMBERS = itertools.count()
 
-OWN = {"getMe", "getSession", "listSessions", "listPasskeys", "listBlocks", "getJwks", "health", "ready", "metrics"}
+OWN = {"getMe", "getSession", "listSessions", "listPasskeys", "listBlocks", "getJwks", "getWebPushKey", "health", "ready", "metrics"}
 """What says only who one is oneself, or what one did (listBlocks names whom one blocks)."""
 SERVICES = {"explainCard"}
 """For service tokens only."""

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from api_world import Person, World
 from log_reading import records_of
+from py_vapid import Vapid02
+from pydantic import SecretStr
 
 from configs.contracts.notifying import device_id
 from configs.contracts.read_model import LISTING_BOUNDS
@@ -166,3 +168,18 @@ async def test_a_subscription_that_leads_elsewhere_is_refused(world: World, chan
 async def test_only_people_have_devices(world: World) -> None:
     for method, path in (("POST", "/notifications/devices"), ("PUT", "/notifications/preferences"), ("POST", "/notifications/read-all")):
         assert code(await world.client.request(method, f"/api/v1{path}", json={})) == (401, "unauthenticated")
+
+
+async def test_a_browser_gets_the_key_that_pushes_are_signed_with(make_world: Any, servers: Settings) -> None:
+    vapid = Vapid02()
+    vapid.generate_keys()
+    push = servers.push.model_copy(update={
+        "vapid_key_pem": SecretStr(vapid.private_pem().decode()), "vapid_subject": "mailto:ops@example.com",
+    })
+    world, without = await make_world(push=push), await make_world()
+    person = await world.register()
+    key = (await person.ok("GET", "/notifications/devices/webpush-key"))["publicKey"]
+    signed = vapid.sign({"aud": "https://push.example", "sub": "mailto:ops@example.com"})["Authorization"]
+    assert signed.endswith(f",k={key}")
+    person.world = without
+    assert (await person.ask("GET", "/notifications/devices/webpush-key")).status_code == 404
