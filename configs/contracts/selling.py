@@ -1,7 +1,7 @@
 """What the read model holds of shops and subscriptions, and the only ways to change it.
 
-``com:{u}`` is one hash a person: ``shop``, what they sell; and for each creator (field: the creator's id) what the person's
-subscriptions to that creator are worth. Lists: ``sub`` (own subscriptions) and ``fan`` (a creator's subscribers).
+``com:{u}`` is one hash a person: ``shop``, what they sell; for each creator (field: the creator's id) what the person's
+subscriptions to that creator are worth; and ``post:{id}``, whether the person's purchase of a post stands. Lists: ``sub`` (own subscriptions) and ``fan`` (a creator's subscribers).
 """
 
 from __future__ import annotations
@@ -69,6 +69,20 @@ def held(subscriber: Subscriber, creator_id: str) -> tuple[Holdings, int]:
     """What a person's subscriptions to one creator are worth, and the version of that."""
     version = max(item.version for item in subscriber.subscriptions.values() if item.creator_id == creator_id)
     return subscriber.holdings(creator_id), version
+
+
+def purchase_field(post_id: str) -> str:
+    return f"post:{post_id}"
+
+
+def put_purchase(buyer_id: str, post_id: str, *, stands: bool, version: int) -> Operation:
+    """Says whether a purchase of a post stands: paid, not refunded in full, not disputed."""
+    return put_commerce(buyer_id, purchase_field(post_id), stands, version)
+
+
+def read_purchase(value: bytes | None) -> bool:
+    """Whether a purchase stands, by the value of its ``purchase_field``."""
+    return value is not None and value[16:] == b"true"
 
 
 def holdings_command(viewer_id: str, creator_ids: Sequence[str]) -> tuple[str, ...]:

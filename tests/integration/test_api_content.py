@@ -13,10 +13,12 @@ from api_world import Person
 from content_world import ContentWorld, content_world
 from log_writing import append, record
 
+from cluster.connections.redis import apply_async
 from configs.contracts import events, topics
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import SubscriptionState
+from configs.contracts.selling import put_purchase
 from configs.settings import Settings
 from writers.connections import open_rows
 from writers.rebuild import clear, write_everything
@@ -144,6 +146,30 @@ async def test_what_was_on_sale_can_only_be_unlisted(world: ContentWorld) -> Non
     assert (await reader.ask("GET", path)).status_code == 404
     assert (await creator.ok("PUT", path, json={"state": "published"}))["state"] == "published"
     assert await shown(reader, post["postId"]) == seen
+
+
+async def test_a_purchase_opens_its_post_while_it_stands(world: ContentWorld) -> None:
+    """Also a post that was unlisted since; nothing that was read with it opens."""
+    creator, buyer = await world.creator(), await world.register("sugar_daddy")
+    access = {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}}
+    bought, other = [(await world.post(creator, access=access))["postId"] for _ in range(2)]
+
+    async def bought_is(stands: bool, version: int) -> None:
+        await apply_async(
+            world.dependencies.redis, [put_purchase(buyer.user_id, bought, stands=stands, version=version)]
+        )
+
+    await bought_is(True, 1)
+    assert ((await shown(buyer, bought))["access"], (await shown(buyer, other))["access"]) == ("open", "purchase")
+    page = (await buyer.ok("GET", f"/content/creators/{creator.user_id}/posts"))["posts"]
+    assert {post["postId"]: post["caption"] for post in page} == {bought: "words", other: None}
+    for post in (bought, other):
+        await creator.ok("DELETE", f"/content/posts/{post}")
+    assert (await shown(buyer, bought))["caption"] == "words"
+    assert (await buyer.ask("GET", f"/content/posts/{other}")).status_code == 404
+    await bought_is(False, 2)
+    await bought_is(True, 1)
+    assert (await buyer.ask("GET", f"/content/posts/{bought}")).status_code == 404
 
 
 async def test_likes_and_comments_are_counted_exactly(world: ContentWorld) -> None:
