@@ -252,7 +252,7 @@ def _repeated(command: Register, account: Account, row: AccountRow, now: datetim
 
 def _token_requested(command: RequestToken, row: AccountRow | None) -> AddressTokenRequested:
     return AddressTokenRequested(
-        user_id=None if row is None else row.user_id, email_hash=command.email_hash, purpose=command.purpose,
+        user_id=None if row is None or row.vacant else row.user_id, email_hash=command.email_hash, purpose=command.purpose,
         expires_at=command.expires_at,
     )
 

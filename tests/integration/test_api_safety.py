@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import psycopg
 import pytest
 from api_world import Person, World
+from realtime_world import Device, RunningGateway
 from safety_world import HERE, SafetyWorld, code, hours_from_now, pair, seconds_until, send, until
 
 from cluster.connections.postgres import connect
+from configs.contracts.frames import UNAUTHENTICATED
 from configs.contracts.ids import new_id
 from writers.moderation_figures import moderation_figures
 
@@ -137,6 +140,28 @@ async def test_a_ban_reaches_every_read_path_and_token_and_an_appeal_undoes_it(s
     await until(back)
     assert (await (await safety.signed_in(bad)).ask("GET", "/users/me")).status_code == 200
     await audited(safety, bad.user_id, ["ban", "account banned", "appeal", "appeal reversed", "account active"])
+
+
+async def test_a_ban_closes_the_sockets_of_the_banned_and_of_nobody_else(safety: SafetyWorld) -> None:
+    one, bad, _ = await pair(safety)
+    died: list[str] = []
+    gateway = await RunningGateway(safety.settings, "gateway-safety", safety.here.dependencies.pool, died).start()
+    async def announced() -> bool:
+        return (await one.ask("POST", "/messaging/ws-ticket")).status_code == 200
+
+    try:
+        await until(announced)
+        kept, lost = await Device.open(one, gateway.url), await Device.open(bad, gateway.url)
+        assert (await safety.decide(await safety.moderator(), bad.user_id, "ban")).status_code == 201
+        began = time.monotonic()
+        assert await lost.closed() == UNAUTHENTICATED.code
+        assert time.monotonic() - began < 5
+        assert (await bad.ask("POST", "/messaging/ws-ticket")).status_code == 401
+        await kept.settled()
+        await kept.close()
+    finally:
+        await gateway.close()
+    assert died == []
 
 
 async def appeal_token(safety: SafetyWorld, person: Person, decision_id: str) -> str:
