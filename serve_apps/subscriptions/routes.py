@@ -191,9 +191,15 @@ async def _asked(dependencies: Dependencies, command: Requested) -> Subscription
 
 async def _changed(
     dependencies: Dependencies, answer: SubscriptionStands, request_id: str, tier_id: str
-) -> tuple[Subscription, Started]:
-    """Asks the processor for what was recorded. Raises Refused: the difference was not paid; the tier stays as it was."""
+) -> tuple[Subscription, Started | None]:
+    """Asks the processor for what was recorded, unless it is in force, or was overtaken by a later wish.
+
+    Raises Refused: the difference was not paid; the tier stays as it was.
+    """
     subscription = answer.subscription
+    overtaken = not subscription.changes or subscription.changes[-1].tier_id != tier_id
+    if answer.replayed and (overtaken or subscription.current_terms.tier_id == tier_id):
+        return subscription, None
     terms, name = subscription.terms_of(tier_id), subscription.provider_id
     if terms is None or name is None:
         raise Refused("subscription_not_active")

@@ -99,6 +99,14 @@ async def may_open(world: World, viewer: Person, creator: Person, rank: int = 0)
     return access(what, Viewer(viewer.user_id, holdings=read_holdings(held)), datetime.now(UTC))
 
 
+async def billed(sandbox: SandboxDriver, payer: Person) -> list[int]:
+    """What the payer paid for subscriptions, bill by bill."""
+    return [
+        bill["amount_paid"] for bill in await sandbox.objects("invoice")
+        if bill["parent"]["subscription_details"]["metadata"]["subscriberId"] == payer.user_id
+    ]
+
+
 async def reported(world: World, subscriber: Person, object_id: str) -> None:
     """As a webhook and the consumers behind it tell it."""
     provider = await world.dependencies.providers.present()
@@ -146,6 +154,14 @@ async def test_from_a_tier_to_a_subscriber_and_out_again(
     assert (await fan.ok("GET", f"/subscriptions/{made['id']}"))["tierName"] == "Platinum"
     assert code(await fan.ask("PUT", f"/subscriptions/{made['id']}", json={"tierId": silver["tierId"]}, key="up2")) == (409, "same_tier")
 
+    basic = await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"name": "Basic", "priceMonthly": "5"})
+    await fan.ok("PUT", f"/subscriptions/{made['id']}", json={"tierId": basic["tierId"]}, key="down")
+    later = await fan.ok("GET", f"/subscriptions/{made['id']}")
+    assert (later["tierName"], later["nextTierId"]) == ("Platinum", basic["tierId"])
+    await fan.ok("PUT", f"/subscriptions/{made['id']}", json={"tierId": silver["tierId"]}, key="up")
+    assert await fan.ok("GET", f"/subscriptions/{made['id']}") == later, "a late retry undid a newer wish"
+    assert await may_open(world, fan, creator, rank=5) == "open"
+
     for _ in range(2):
         await fan.ok("DELETE", f"/subscriptions/{made['id']}", key="stop")
     assert (await fan.ok("GET", f"/subscriptions/{made['id']}"))["cancelAtPeriodEnd"] is True
@@ -156,7 +172,8 @@ async def test_from_a_tier_to_a_subscriber_and_out_again(
     events = [event.payload.TYPE for event in await asyncio.to_thread(records_of, servers, "subscription.created", fan.user_id)]
     requests = [name for name in events if name != "subscription_observed"]
     assert requests == [
-        "subscription_requested", "subscription_change_requested", "subscription_cancelled", "subscription_resumed"
+        "subscription_requested", "subscription_change_requested", "subscription_change_requested", "subscription_cancelled",
+        "subscription_resumed",
     ]
 
 
@@ -177,20 +194,17 @@ async def test_a_declined_card_buys_nothing_and_another_one_may_follow_at_once(s
     good, card = await payer_of(shop_world, sandbox)
     made = await good.ok("POST", "/subscriptions", json=body | {"paymentMethodId": card}, key="a")
     assert made["status"] == "active"
-    bills = [
-        bill["amount_paid"] for bill in await sandbox.objects("invoice")
-        if bill["parent"]["subscription_details"]["metadata"]["subscriberId"] == good.user_id
-    ]
-    assert bills == [500]
+    assert await billed(sandbox, good) == [500]
     late, other = await payer_of(shop_world, sandbox, "pm_card_mastercard")
     for key in ("a", "a", "b"):
         answer = await late.ask("POST", "/subscriptions", json=body | {"paymentMethodId": other}, key=key)
         assert code(answer) == (409, "promo_code_exhausted")
 
 
-async def test_a_trial_is_one_an_instrument_and_creator(shop_world: World, sandbox: SandboxDriver) -> None:
+async def test_a_trial_is_one_an_instrument_and_creator_and_a_bundle_costs_less(shop_world: World, sandbox: SandboxDriver) -> None:
     creator = await creator_of(shop_world)
-    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"trialDays": 7})
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"trialDays": 7, "bundles": [{"months": 3, "percent": 20}]})
+    assert tier["bundles"] == [{"months": 3, "percent": 20, "priceMonthly": "8.00"}]
     first, card = await payer_of(shop_world, sandbox)
     body = {"tierId": tier["tierId"], "interval": "month", "trial": True}
     made = await first.ok("POST", "/subscriptions", json=body | {"paymentMethodId": card}, key="t")
@@ -198,8 +212,9 @@ async def test_a_trial_is_one_an_instrument_and_creator(shop_world: World, sandb
     assert await may_open(shop_world, first, creator, rank=1) == "open"
     second, same = await payer_of(shop_world, sandbox)
     assert code(await second.ask("POST", "/subscriptions", json=body | {"paymentMethodId": same}, key="t")) == (409, "trial_used")
-    paid = await second.ok("POST", "/subscriptions", json=body | {"paymentMethodId": same, "trial": False}, key="p")
+    paid = await second.ok("POST", "/subscriptions", json=body | {"paymentMethodId": same, "trial": False, "bundleMonths": 3}, key="p")
     assert paid["status"] == "active"
+    assert await billed(sandbox, second) == [800]
 
 
 async def test_strong_authentication_is_the_payers_and_access_waits_for_it(shop_world: World, sandbox: SandboxDriver) -> None:
