@@ -35,6 +35,7 @@ from actors.messages.commands import (
 )
 from actors.messages.conversation import ACTIVE, LONG_AGO, UNREAD, Conversation
 from actors.messages.older import Older
+from actors.messages.rates import Rates
 from actors.messages.recent import Numbered, content_digest, request_digest
 from actors.sharding.memory import Append, Decision
 from configs.contracts.errors import ShardUnavailable
@@ -56,9 +57,6 @@ Answer = (
 MARK_EVERY: Final = timedelta(seconds=1)
 LOOK_AGAIN: Final = timedelta(seconds=0.2)
 """Between two looks for a conversation that is not there."""
-MINUTE: Final = timedelta(minutes=1)
-SENDERS_COUNTED: Final = 100_000
-"""Senders whose rate is remembered at once; past it those who were quiet for longest begin anew."""
 
 
 def message_id(conversation_id: str, sender_id: str, client_message_id: str) -> str:
@@ -69,16 +67,14 @@ def message_id(conversation_id: str, sender_id: str, client_message_id: str) -> 
 class MessageMemory:
     """Conversations in memory. ``epoch_of`` tells the epoch under which a conversation's shard writes.
 
-    Rates are even ones (generic cell rate algorithm) kept in memory only: an evicted conversation begins anew.
+    An evicted conversation's rates begin with what the rows hold of its last minute.
     """
 
     def __init__(
         self, limits: Limits, *, epoch_of: Callable[[str], int], owns: Callable[[str], bool] = lambda conversation_id: True
     ) -> None:
         self._conversations: Entries[Conversation] = Entries(Conversation)
-        self._senders: Entries[list[datetime]] = Entries(lambda: [LONG_AGO])
-        self._in_conversation = limits.messages_per_conversation_a_minute
-        self._of_user = limits.messages_per_user_a_minute
+        self._rates = Rates(limits)
         self._hold = timedelta(seconds=limits.undo_hold_s)
         self._epoch_of = epoch_of
         self._owns = owns
@@ -107,7 +103,8 @@ class MessageMemory:
         conversation.load(row if isinstance(row, ConversationRow) else None)
         for message in conversation.recent.last_minute():
             if message.seq not in counted:
-                self._count(conversation, message.by_high, message.at)
+                sender_id = conversation.high_id if message.by_high else conversation.low_id
+                self._rates.count(conversation, sender_id, by_high=message.by_high, at=message.at)
 
     @contextmanager
     def loading(self, keys: Sequence[str]) -> Iterator[None]:
@@ -154,10 +151,7 @@ class MessageMemory:
             and conversation.match_version < self._restored_at(command.conversation_id)
         ):
             raise ShardUnavailable("the match is being undone")
-        wait = max(
-            _wait(conversation.sent_due[command.sender_id == conversation.high_id], self._in_conversation, now),
-            _wait(self._due_of(command.sender_id), self._of_user, now),
-        )
+        wait = self._rates.wait(conversation, command.sender_id, now)
         if wait > timedelta():
             return _answer(TooManyMessages(max(1, math.ceil(wait.total_seconds()))))
         last = conversation.recent.last
@@ -211,7 +205,8 @@ class MessageMemory:
                 return
             if version > conversation.sent_version:
                 conversation.sent_version = version
-                self._count(conversation, payload.sender_id > payload.recipient_id, event.occurred_at)
+                by_high = payload.sender_id > payload.recipient_id
+                self._rates.count(conversation, payload.sender_id, by_high=by_high, at=event.occurred_at)
             conversation.take(payload, event.occurred_at)
         elif isinstance(payload, Matched):
             self._become(payload.match_id, payload.generation, ACTIVE, version, (payload.low_id, payload.high_id))
@@ -332,21 +327,6 @@ class MessageMemory:
         conversation.become(generation, code)
         conversation.match_version = max(version, conversation.match_version)
 
-    def _count(self, conversation: Conversation, by_high: bool, at: datetime) -> None:
-        low, high = conversation.sent_due
-        if by_high:
-            high = _next(high, self._in_conversation, at)
-        else:
-            low = _next(low, self._in_conversation, at)
-        conversation.sent_due = (low, high)
-        due = self._senders.use(conversation.high_id if by_high else conversation.low_id)
-        due[0] = _next(due[0], self._of_user, at)
-        self._senders.evict(SENDERS_COUNTED, lambda key, entry: True)
-
-    def _due_of(self, sender_id: str) -> datetime:
-        due = self._senders.get(sender_id)
-        return LONG_AGO if due is None else due[0]
-
     def entries(self) -> int:
         return len(self._conversations)
 
@@ -375,12 +355,3 @@ class MessageMemory:
 
 def _answer(answer: Answer) -> Decision[Answer]:
     return Decision((), lambda _: answer)
-
-
-def _wait(due: datetime, a_minute: int, now: datetime) -> timedelta:
-    """How long the next message must wait, so that a minute holds at most ``a_minute``."""
-    return due - now - MINUTE * ((a_minute - 1) / a_minute) if due > now else timedelta()
-
-
-def _next(due: datetime, a_minute: int, at: datetime) -> datetime:
-    return max(due, at) + MINUTE / a_minute

@@ -456,6 +456,18 @@ async def test_the_messages_of_the_last_minute_in_rows_count_for_rates() -> None
     await world.close()
 
 
+async def test_messages_that_only_the_log_holds_count_for_rates_after_a_restart() -> None:
+    world = World(messages_per_user_a_minute=3)
+    world.match()
+    await world.start()
+    for _ in range(3):
+        await world.send()
+    await world.start()
+    assert isinstance(await world.send(), TooManyMessages), "a restart forgot what had been sent"
+    assert (await world.send(HIGH)).seq == 4
+    await world.close()
+
+
 def test_a_filter_of_requests_forgets_none_and_hardly_names_others() -> None:
     digests = [request_digest(LOW, str(number)) for number in range(6_000)]
     older = Older()
