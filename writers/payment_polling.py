@@ -11,9 +11,9 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -27,6 +27,7 @@ from writers.consumers.deriving import Appending
 from writers.consumers.payments import received
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 RECONCILE_S: Final = 86_400.0
 OVERLAP: Final = timedelta(seconds=120)
@@ -81,48 +82,58 @@ class PaymentPolling:
         self.figures["looks"] += 1
         return found
 
-    async def _listed(self, name: str, whole: bool) -> dict[str, Report]:
-        provider = await self._providers.named(name)
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        self._loop = self._loop or asyncio.new_event_loop()
+        return self._loop.run_until_complete(work)
+
+    async def _some(self, listing: AsyncIterator[Report]) -> dict[str, Report]:
+        """The next reports of a list, at most CHUNK: their bodies are not held all at once."""
+        found: dict[str, Report] = {}
+        async for report in listing:
+            found[report.event_id] = report
+            if len(found) == CHUNK:
+                break
+        return found
+
+    def _look_at(self, name: str, whole: bool) -> int:
+        provider = self._run(self._providers.named(name))
         if not provider.capabilities.listing:
-            return {}
+            return 0
         since = self._newest[name] - OVERLAP if name in self._newest and not whole else (
             self._clock() - timedelta(days=self._settings.payments.reconcile_days)
         )
-        return {report.event_id: report async for report in provider.list_since(since, accounts=whole)}
-
-    def _look_at(self, name: str, whole: bool) -> int:
-        self._loop = self._loop or asyncio.new_event_loop()
-        reports = self._loop.run_until_complete(self._listed(name, whole))
-        self.figures["listed"] += len(reports)
-        missing = self._missing(name, list(reports))
-        # A webhook that is on its way is not lost: only what is still missing at the second look is.
-        lost = [event_id for event_id in missing if whole or event_id in self._suspects.get(name, frozenset())]
+        listing = provider.list_since(since, accounts=whole)
+        suspects, found, newest = self._suspects.get(name, frozenset()), 0, self._newest.get(name)
+        missing: set[str] = set()
+        while reports := self._run(self._some(listing)):
+            self.figures["listed"] += len(reports)
+            unknown = self._missing(name, list(reports))
+            missing.update(unknown)
+            # A webhook that is on its way is not lost: only what is still missing at the second look is.
+            lost = [event_id for event_id in unknown if whole or event_id in suspects]
+            self._append([reports[event_id] for event_id in lost])
+            found += len(lost)
+            newest = max([*([newest] if newest else []), *(report.created_at for report in reports.values())])
         self._suspects[name] = frozenset(missing)
-        self._append([reports[event_id] for event_id in lost])
-        if reports:
-            self._newest[name] = max(report.created_at for report in reports.values())
-        self.figures["found"] += len(lost)
-        if lost:
-            log.info("lost_webhooks_found", provider=name, count=len(lost), reconciling=whole)
-        return len(lost)
+        if newest is not None:
+            self._newest[name] = newest
+        self.figures["found"] += found
+        if found:
+            log.info("lost_webhooks_found", provider=name, count=found, reconciling=whole)
+        return found
 
     def _missing(self, name: str, event_ids: Sequence[str]) -> list[str]:
-        known: set[str] = set()
-        if event_ids:
-            with open_rows(self._settings, "payment-polling") as conn, translated():
-                for start in range(0, len(event_ids), CHUNK):
-                    rows = conn.execute(KNOWN, (name, list(event_ids[start : start + CHUNK]))).fetchall()
-                    known.update(event_id for (event_id,) in rows)
+        with open_rows(self._settings, "payment-polling") as conn, translated():
+            rows = conn.execute(KNOWN, (name, list(event_ids))).fetchall()
+        known = {event_id for (event_id,) in rows}
         return [event_id for event_id in event_ids if event_id not in known]
 
     def _append(self, reports: Sequence[Report]) -> None:
         # Oldest first, as webhooks would mostly have come.
-        records = [
+        self._appending.append([
             received(report, self._clock(), self._settings.log.partitions)
             for report in sorted(reports, key=lambda report: (report.created_at, report.event_id))
-        ]
-        for start in range(0, len(records), CHUNK):
-            self._appending.append(records[start : start + CHUNK])
+        ])
 
     def describe(self) -> Mapping[str, int]:
         return dict(self.figures)

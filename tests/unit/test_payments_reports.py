@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from stripe import WebhookSignature
 
 from cluster.connections.payments.hosted_form import HostedFormProvider, signed
-from cluster.connections.payments.stripe import ACCOUNT_KINDS, LISTED_TYPES, PLATFORM_KINDS, StripeProvider
+from cluster.connections.payments.stripe import StripeProvider
+from cluster.connections.payments.stripe_reports import ACCOUNT_KINDS, LISTED_TYPES, PLATFORM_KINDS
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import (
     DisputeClosed,

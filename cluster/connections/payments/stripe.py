@@ -6,13 +6,13 @@ loss nor another API version of a webhook can make a wrong one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from cluster.connections.payments.stripe_calls import Calls, Object, client, http_client
 from cluster.connections.payments.stripe_looking import HELD, Looking, moment
+from cluster.connections.payments.stripe_reports import PAGE, Reports
 from configs.contracts.ids import derived_id
 from configs.contracts.payment_facts import AccountState, AnyFact
 from configs.contracts.payments import (
@@ -33,9 +33,6 @@ from configs.contracts.payments import (
     RequestConflict,
     Started,
     Subscribe,
-    WebhookForged,
-    WebhookStale,
-    WebhookUnreadable,
 )
 
 if TYPE_CHECKING:
@@ -48,20 +45,6 @@ if TYPE_CHECKING:
     )
 
 NAME: Final = "stripe"
-PLATFORM_KINDS: Final = (
-    "customer.subscription.created", "customer.subscription.updated", "customer.subscription.deleted",
-    "customer.subscription.paused", "customer.subscription.resumed", "customer.subscription.pending_update_applied",
-    "customer.subscription.pending_update_expired", "invoice.paid", "invoice.payment_failed", "invoice.payment_action_required",
-    "payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled", "charge.refunded", "refund.failed",
-    "charge.dispute.created", "charge.dispute.updated", "charge.dispute.closed", "account.updated",
-)
-ACCOUNT_KINDS: Final = ("payout.paid", "payout.failed", "payout.canceled", "account.updated")
-"""What happens in creators' own accounts."""
-KINDS: Final = frozenset((*PLATFORM_KINDS, *ACCOUNT_KINDS))
-PAGE: Final = 100
-LISTED_TYPES: Final = 20
-"""Stripe's limit for ``types``."""
-FUTURE_S: Final = 300
 
 
 class StripeProvider:
@@ -80,11 +63,10 @@ class StripeProvider:
         self._http = http_client(timeout_s)
         self._client = client(key, self._http, url=url, retries=retries)
         self._v1 = self._client.v1
-        self._secrets = tuple(webhook_secrets)
-        self._tolerance_s = tolerance_s
         self.livemode = "_live_" in key[:8]
         self._ask = Calls()
         self._looking = Looking(self._client, self._ask, provider=NAME, livemode=self.livemode)
+        self._reports = Reports(self._client, self._ask, provider=NAME, secrets=webhook_secrets, tolerance_s=tolerance_s)
 
     async def close(self) -> None:
         await self._http.close_async()  # type: ignore[no-untyped-call]
@@ -329,82 +311,11 @@ class StripeProvider:
             return ()
         return await self._looking.facts(report.object_id)
 
-    async def list_since(self, since: datetime, *, accounts: bool = True) -> AsyncIterator[Report]:
-        async for report in self._events(since, PLATFORM_KINDS, None):
-            yield report
-        if not accounts:
-            return
-        async for account_id in self._accounts():
-            async for report in self._events(since, ACCOUNT_KINDS, account_id):
-                yield report
-
-    async def _events(self, since: datetime, kinds: tuple[str, ...], account_id: str | None) -> AsyncIterator[Report]:
-        assert len(kinds) <= LISTED_TYPES
-        after: str | None = None
-        options: RequestOptions = {"stripe_account": account_id}
-        while True:
-            listed = await self._ask(self._v1.events.list_async({
-                "created": {"gte": int(since.timestamp())}, "types": list(kinds), "limit": PAGE,
-                **({"starting_after": after} if after else {}),
-            }, options))
-            for event in listed["data"]:
-                report = report_of(event)
-                if report is not None:
-                    yield report
-            if not listed["has_more"]:
-                return
-            after = listed["data"][-1]["id"]
-
-    async def _accounts(self) -> AsyncIterator[str]:
-        after: str | None = None
-        while True:
-            listed = await self._ask(self._v1.accounts.list_async({"limit": PAGE, **({"starting_after": after} if after else {})}))
-            for account in listed["data"]:
-                yield account["id"]
-            if not listed["has_more"]:
-                return
-            after = listed["data"][-1]["id"]
+    def list_since(self, since: datetime, *, accounts: bool = True) -> AsyncIterator[Report]:
+        return self._reports.listed(since, accounts=accounts)
 
     def verify(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report | None:
-        from stripe import SignatureVerificationError, WebhookSignature
-
-        header = headers.get("stripe-signature", "")
-        try:
-            text = body.decode()
-        except UnicodeDecodeError as error:
-            raise WebhookForged("the body is no text") from error
-        for secret in self._secrets:
-            try:
-                WebhookSignature.verify_header(text, header, secret)
-                break
-            except SignatureVerificationError:
-                continue
-        else:
-            raise WebhookForged("no secret of ours signed this")
-        signed_at = int(next(part[2:] for part in header.split(",") if part.startswith("t=")))
-        if not -FUTURE_S <= now.timestamp() - signed_at <= self._tolerance_s:
-            raise WebhookStale("signed too long ago", age_s=round(now.timestamp() - signed_at))
-        try:
-            event = json.loads(text)
-            return report_of(event, text)
-        except (ValueError, KeyError, TypeError) as error:
-            raise WebhookUnreadable("not an event of Stripe", kind=type(error).__name__) from error
-
-
-def report_of(event: Object, text: str | None = None) -> Report | None:
-    """The report in an event; None: of a kind that concerns nobody. Raises KeyError, TypeError: not an event."""
-    kind, found = str(event["type"]), event["data"]["object"]
-    if kind not in KINDS:
-        return None
-    object_id = str(found["charge"] if kind == "refund.failed" else found["id"])
-    if object_id.startswith("po_"):
-        object_id = f"{event['account']}/{object_id}"
-    return Report(
-        provider=NAME, event_id=str(event["id"]), object_id=object_id, kind=kind, livemode=bool(event["livemode"]),
-        created_at=moment(int(event["created"])), body=text if text is not None else json.dumps(
-            {name: value for name, value in event.items() if not name.startswith("_")}
-        ),
-    )
+        return self._reports.verified(body, headers, now)
 
 
 def _once(request_id: str, role: str) -> RequestOptions:

@@ -115,7 +115,7 @@ CALLS: Final[tuple[Call, ...]] = (
     _call("GET", "/v1/balance_transactions/{}", "BalanceTransactionRetrieveParams", _retrieve("balance_transaction")),
     _call("GET", "/v1/application_fees/{}", "ApplicationFeeRetrieveParams", _retrieve("application_fee")),
     _call("GET", "/v1/transfers/{}", "TransferRetrieveParams", _retrieve("transfer")),
-    _call("POST", "/v1/refunds", "RefundCreateParams", lambda s, ids, p, a: s.payments.refund(p)),
+    _call("POST", "/v1/refunds", "RefundCreateParams", lambda s, ids, p, a: s.reversals.refund(p)),
     _call("GET", "/v1/refunds", "RefundListParams", _list("refund")),
     _call("GET", "/v1/refunds/{}", "RefundRetrieveParams", _retrieve("refund")),
     _call("GET", "/v1/disputes", "DisputeListParams", _list("dispute")),

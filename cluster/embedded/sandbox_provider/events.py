@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from cluster.embedded.sandbox_provider.store import Document, Store
@@ -20,6 +21,8 @@ class Events:
     def __init__(self, store: Store, api_version: str) -> None:
         self._store = store
         self._version = api_version
+        self.emitted: Callable[[], None] = lambda: None
+        """Called after each; before its transaction ends."""
 
     def emit(self, kind: str, document: Document, *, account: str = "", before: Document | None = None) -> None:
         shown = public(document)
@@ -35,3 +38,4 @@ class Events:
         if account:
             event["account"] = account
         self._store.add(event, account=account)
+        self.emitted()

@@ -13,6 +13,7 @@ from cluster.embedded.sandbox_provider.connect import Connect
 from cluster.embedded.sandbox_provider.events import Events
 from cluster.embedded.sandbox_provider.invoices import Invoices
 from cluster.embedded.sandbox_provider.payments import Payments
+from cluster.embedded.sandbox_provider.reversals import Reversals
 from cluster.embedded.sandbox_provider.store import Document, Store
 from cluster.embedded.sandbox_provider.subscriptions import ENDED, Subscriptions
 
@@ -35,6 +36,7 @@ class Sandbox:
         self.store = Store(path)
         self.events = Events(self.store, api_version)
         self.payments = Payments(self.store, self.events)
+        self.reversals = Reversals(self.store, self.events, self.payments)
         self.catalog = Catalog(self.store)
         self.invoices = Invoices(self.store, self.events, self.payments)
         self.subscriptions = Subscriptions(self.store, self.events, self.payments, self.invoices, self.catalog)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -15,6 +16,7 @@ from cluster.embedded.sandbox_provider.sandbox import Sandbox
 from cluster.embedded.sandbox_provider.store import Document
 
 TICK_S: Final = 0.05
+IDLE_S: Final = 1.0
 AT_ONCE: Final = 8
 ATTEMPTS: Final = 20
 RETRY_MOST_S: Final = 60.0
@@ -34,9 +36,14 @@ class Sender:
         self._not_before: dict[str, float] = {}
 
     async def run(self) -> None:
+        """Looks when something happened, often while anything waits, and else once a second."""
+        happened = asyncio.Event()
+        self._sandbox.events.emitted = happened.set
         while True:
+            happened.clear()
             await self.step()
-            await asyncio.sleep(TICK_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(happened.wait(), TICK_S if self._not_before else IDLE_S)
 
     def waiting(self) -> list[Document]:
         """Events that are to be sent, oldest first, those of connected accounts too."""

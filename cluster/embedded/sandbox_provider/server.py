@@ -165,9 +165,9 @@ class Server:
             if command == "card":
                 return public(sandbox.payments.behave(wanted["payment_method"], wanted["behaves_like"]))
             if command == "dispute":
-                return public(sandbox.payments.dispute_payment(wanted["payment_intent"]))
+                return public(sandbox.reversals.dispute_payment(wanted["payment_intent"]))
             if command == "close-dispute":
-                return public(sandbox.payments.close_dispute(wanted["dispute"], won=bool(wanted["won"])))
+                return public(sandbox.reversals.close_dispute(wanted["dispute"], won=bool(wanted["won"])))
             if command == "verify":
                 return public(sandbox.connect.verify(wanted["account"], ok=bool(wanted.get("ok", True))))
             if command == "bank":
