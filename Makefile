@@ -34,7 +34,7 @@ test: $(STAMP) ## the whole suite, on embedded servers
 	$(BIN)/pytest
 
 ENGINE_TESTS := tests/engines tests/integration/test_log_conformance.py tests/integration/test_swipes_service.py \
-	tests/integration/test_writers_commit.py tests/integration/test_writers_faults.py tests/integration/test_rebuild.py
+	tests/integration/test_writers_faults.py
 
 test-engines: $(STAMP) ## data flow and failures on the engines of a cluster: Apache Kafka (needs Java 17 and Maven)
 	$(BIN)/pytest --engines $(ENGINE_TESTS)
