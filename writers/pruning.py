@@ -8,11 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+import redis
 import structlog
 from redis.exceptions import RedisError
 
 from cluster.connections.postgres import translated
 from cluster.connections.redis import sync_client
+from configs.contracts.albums import media_key
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.read_model import REVOKED
 from configs.settings import Settings
@@ -25,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 EVERY_S: Final = 600.0
 ROWS_A_STATEMENT: Final = 10_000
+MEDIA_A_STATEMENT: Final = 1_000
 REVOKED_FOR_S: Final = 7_200
 """Access tokens live 15 minutes at most; replicas look back a minute more."""
 
@@ -54,6 +57,16 @@ DELETE FROM device_tokens WHERE id IN (
 """As long as dead letters wait, whose replay may bring an older registration."""
 
 
+ABANDONED: Final = """
+SELECT owner_id, id FROM media WHERE state = 'pending' AND created_at < now() - interval '7 days' ORDER BY created_at LIMIT %s
+"""
+"""Uploads that nobody completed: shards forget them after two days, the store their files."""
+FORGET_MEDIA: Final = """
+DELETE FROM media USING unnest(%s::uuid[], %s::uuid[]) AS due (owner, name)
+WHERE owner_id = owner AND id = name AND state = 'pending'
+"""
+
+
 def prune(settings: Settings) -> dict[str, int]:
     """Deletes what is due; returns how many of each kind went. Raises DependencyUnavailable: whatever is left waits."""
     with open_rows(settings, "pruning") as conn, translated():
@@ -68,9 +81,20 @@ def prune(settings: Settings) -> dict[str, int]:
     try:
         with sync_client(settings) as client:
             before = int((time.time() - REVOKED_FOR_S) * 1_000)
+            removed["abandoned_uploads"] = _forget_abandoned(settings, client)
             removed["revoked"] = int(client.zremrangebyscore(REVOKED, "-inf", before))
     except (RedisError, OSError) as error:
         raise DependencyUnavailable("Redis does not answer", kind=type(error).__name__) from error
+    return removed
+
+
+def _forget_abandoned(settings: Settings, client: redis.Redis) -> int:
+    """Their records leave Redis first: a row that is left names what is there still."""
+    removed = 0
+    with open_rows(settings, "pruning") as conn, translated():
+        while due := conn.execute(ABANDONED, (MEDIA_A_STATEMENT,)).fetchall():
+            client.unlink(*(media_key(str(media_id)) for _, media_id in due))
+            removed += conn.execute(FORGET_MEDIA, ([owner for owner, _ in due], [media for _, media in due])).rowcount
     return removed
 
 

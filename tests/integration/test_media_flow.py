@@ -11,7 +11,7 @@ import httpx
 import pytest
 from api_world import Person, World
 from log_writing import eventually
-from media_world import picture, sha256, uploaded, video
+from media_world import picture, sha256, upload_body, uploaded, video
 
 from actors.media.commands import Found, RemoveMedia, ReviewMedia
 from cluster.connections.media.store import media_store
@@ -24,6 +24,7 @@ from writers.connections import open_rows
 from writers.differences import media_differences
 from writers.loads.media import albums, media_rows
 from writers.media.block_lists import CSAM, add, counts, matches
+from writers.pruning import prune
 from writers.worker import Writer
 
 pytestmark = pytest.mark.servers
@@ -161,6 +162,26 @@ async def test_a_video_is_played_by_signed_playlists_and_segments(world: World, 
     assert (await other.ask("GET", f"/media/{media}")).status_code == 404
     await owner.ok("DELETE", f"/media/{media}")
     assert (await world.client.get(view["url"])).status_code == 404, "a playlist ends with its media"
+
+
+async def test_an_upload_that_nobody_completed_is_forgotten_after_a_week(
+    world: World, writer: Writer, settings: Settings
+) -> None:
+    owner = await world.register()
+    old, young = [
+        (await owner.ok("POST", "/media/uploads", json=upload_body(picture(seed))))["mediaId"] for seed in (34, 35)
+    ]
+    with open_rows(settings, "test") as conn:
+        await eventually(lambda: len(media_rows(conn, (old, young))) == 2)
+        conn.execute("UPDATE media SET created_at = now() - interval '8 days' WHERE id = %s", (old,))
+        assert (await asyncio.to_thread(prune, settings))["abandoned_uploads"] >= 1
+        assert list(media_rows(conn, (old, young))) == [young]
+    with sync_client(settings) as client:
+        assert client.exists(media_key(old), media_key(young)) == 1
+    async with asyncio.timeout(20):  # what is known to be there not, is known for a second
+        while (await owner.ask("GET", f"/media/{old}")).status_code != 404:
+            await asyncio.sleep(0.1)
+    assert (await owner.ok("GET", f"/media/{young}"))["state"] == "pending"
 
 
 async def test_what_is_on_the_child_abuse_list_is_preserved_and_shown_to_nobody(
