@@ -26,7 +26,7 @@ from configs.contracts.read_model import GENERATION, MARKER, put_record, read_re
 from configs.contracts.topics import TOPICS, Topic
 from configs.settings import Settings
 from writers.catching_up import catch_up
-from writers.rebuild import ReadModelKeeper, clear, rebuild, write_everything
+from writers.rebuild import TOKENS, ReadModelKeeper, clear, rebuild, write_everything
 from writers.worker import Writer
 
 pytestmark = pytest.mark.servers
@@ -199,7 +199,7 @@ def snapshot(settings: Settings) -> dict[str, Any]:
         for key in redis.scan_iter(count=1_000):
             name = key.decode()
             kind = redis.type(key)
-            if name.startswith(("proj:", GENERATION, "feed:", "conv:msg:", "conv:page:")):  # the last three are caches
+            if name.startswith(("proj:", GENERATION, TOKENS, "feed:", "conv:msg:", "conv:page:")):  # the last three are caches
                 continue
             if kind == b"string":
                 value = redis.get(key)
