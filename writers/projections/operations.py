@@ -76,7 +76,11 @@ ENDS = "SELECT sessions_from FROM credentials WHERE email_hash = ANY(%s::uuid[])
 CONVERSATIONS_OF = """
 SELECT DISTINCT id::text FROM matches JOIN conversations ON id = match_id WHERE member_id = ANY(%(people)s::uuid[])
 """
-POSTS_OF = "SELECT id::text FROM posts WHERE creator_id = ANY(%s::uuid[])"
+POSTS_OF = """
+SELECT id::text FROM posts WHERE creator_id = ANY(%(people)s::uuid[])
+UNION SELECT post_id::text FROM comments WHERE author_id = ANY(%(people)s::uuid[])
+"""
+"""Posts that a person made or wrote below; they are warmed anew from rows, which hold neither text any more."""
 LAST_NUMBERS = "SELECT conversation_id::text, max(seq) FROM messages WHERE conversation_id = ANY(%s::uuid[]) GROUP BY 1"
 READ_AT_ONCE = """
 SELECT user_id::text, id::text, kind, title, body, data, created_at, TRUE, notifications.version
@@ -142,8 +146,8 @@ def updated(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
     erased = [record.event.payload.user_id for record in records if isinstance(record.event.payload, UserErased)]
     if erased:
         into.operations += _conversations_without(conn, erased)
-        posts_left = conn.execute(POSTS_OF, (erased,)).fetchall()
-        into.operations += [Operation("forget", (content.post_key(name),), ()) for (name,) in posts_left]
+        for (name,) in conn.execute(POSTS_OF, {"people": erased}).fetchall():
+            into.operations.append(Operation("forget", (content.post_key(name), *content.comments_keys(name)), ()))
 
 
 def _conversations_without(conn: psycopg.Connection[Any], people: Sequence[str]) -> Sequence[Operation]:

@@ -1,0 +1,86 @@
+"""Counts are those of the rows, whatever is repeated, undone, reordered between batches and written again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from configs.contracts.events import CommentDeleted, ContentCommented, ContentLiked, ContentUnliked, Event, Payload
+from configs.contracts.ids import derived_id, new_id
+from configs.settings import Settings
+from writers.connections import open_rows
+from writers.loads.content import load_posts
+from writers.records import Fact
+from writers.sinks import comments, post_likes
+
+pytestmark = pytest.mark.servers
+
+CREATOR, PEOPLE = new_id(), [new_id() for _ in range(3)]
+SAID = st.tuples(st.integers(0, 1), st.sampled_from(PEOPLE), st.sampled_from(["like", "unlike", "comment", "delete", "strange"]))
+SPLITS = st.lists(st.integers(1, 6), min_size=1, max_size=8)
+
+
+def payload(post: str, person: str, what: str, number: int, written: list[tuple[str, str]]) -> Payload | None:
+    common = {"post_id": post, "creator_id": CREATOR}
+    if what == "like":
+        return ContentLiked(**common, user_id=person)
+    if what == "unlike":
+        return ContentUnliked(**common, user_id=person)
+    if what == "comment":
+        written.append((post, derived_id(f"{post}:{number}", "comment")))
+        return ContentCommented(**common, comment_id=written[-1][1], user_id=person, text="words")
+    mine = [name for place, name in written if place == post]
+    if not mine:
+        return None
+    # Who is neither its author nor the creator deletes nothing.
+    return CommentDeleted(**common, comment_id=mine[-1], user_id=CREATOR if what == "delete" else new_id())
+
+
+@examples(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(said=st.lists(SAID, max_size=30), splits=SPLITS, again=st.lists(st.integers(0, 30), max_size=6))
+def _counts_are_exact(
+    conn: psycopg.Connection, said: Sequence[tuple[int, str, str]], splits: Sequence[int], again: Sequence[int]  # type: ignore[type-arg]
+) -> None:
+    posts = [new_id(), new_id()]
+    written: list[tuple[str, str]] = []
+    facts: list[Fact] = []
+    for number, (index, person, what) in enumerate(said):
+        made = payload(posts[index], person, what, number, written)
+        if made is not None:
+            facts.append(Fact(Event(new_id(), datetime.now(UTC), posts[index], made), number + 1, 0))
+    batches, start = [], 0
+    while start < len(facts):
+        size = splits[len(batches) % len(splits)]
+        batches.append(facts[start : start + size])
+        start += size
+    # A batch that was not committed is written again, also after later ones: a replay of dead letters does that.
+    batches += [batches[index] for index in again if index < len(batches)]
+    with conn.transaction(force_rollback=True), conn.cursor() as cur:
+        for batch in batches:
+            for sink in (post_likes.SINK, comments.SINK):
+                if mine := [fact for fact in batch if type(fact.event.payload) in sink.events]:
+                    sink.write(cur, mine)
+        stored = load_posts(conn, posts)
+    for post in posts:
+        stands = {fact.event.payload.user_id: fact.event.payload for fact in facts if _is(fact, post, (ContentLiked, ContentUnliked))}
+        gone = {fact.event.payload.comment_id for fact in facts if _is(fact, post, (CommentDeleted,)) and fact.event.payload.user_id == CREATOR}
+        left = {name for place, name in written if place == post} - gone
+        counts = stored[post].counts
+        assert counts.get("likes", (0, 0))[0] == sum(isinstance(last, ContentLiked) for last in stands.values())
+        assert counts.get("comments", (0, 0))[0] == len(left)
+        assert set(stored[post].comments) == left
+
+
+def _is(fact: Fact, post: str, kinds: tuple[type[Payload], ...]) -> bool:
+    return fact.event.key == post and isinstance(fact.event.payload, kinds)
+
+
+def test_counts_are_exact(servers: Settings) -> None:
+    with open_rows(servers, "test") as conn:
+        _counts_are_exact(conn)
