@@ -47,6 +47,28 @@ PAIR_CHECKS: Final = {
     "match_without_conversation": WITHOUT_CONVERSATION,
 }
 
+UNBALANCED: Final = """
+SELECT owner_id::text, coalesce(payee_id, owner_id)::text
+FROM transactions FULL JOIN (
+    SELECT owner_id, transaction_id AS id, sum(amount_minor) AS rest, count(DISTINCT (currency, livemode)) AS kinds
+    FROM ledger_entries GROUP BY 1, 2
+) AS entries USING (owner_id, id)
+WHERE payee_id IS NULL OR rest IS NULL OR rest <> 0 OR kinds <> 1
+LIMIT %s
+"""
+
+UNBOOKED: Final = """
+SELECT owner_id::text, (fact ->> 'payeeId')
+FROM provider_facts
+WHERE kind IN ('payment_succeeded', 'invoice_paid') AND (fact ->> 'amountMinor')::bigint > 0 AND NOT EXISTS (
+    SELECT FROM transactions
+    WHERE transactions.owner_id = provider_facts.owner_id AND kind = 'charge' AND payment_id = fact ->> 'paymentId'
+)
+LIMIT %s
+"""
+
+MONEY_CHECKS: Final = {"transaction_unbalanced": UNBALANCED, "payment_unbooked": UNBOOKED}
+
 GENERATIONS: Final = """
 SELECT member_id::text, other_id::text, match_id::text, generation FROM matches
 WHERE member_id = ANY(%s) AND matched_at IS NOT NULL AND generation > 0
@@ -64,7 +86,7 @@ JOIN unnest(%s::uuid[], %s::uuid[]) AS wanted (user_id, id) USING (user_id, id)
 
 @dataclass(frozen=True, slots=True)
 class Inconsistency:
-    """A pair (or one member and the other) about which the tables disagree."""
+    """A pair (or one member and the other; payer and creator) about which the tables disagree."""
 
     kind: str
     user_id: str
@@ -82,6 +104,15 @@ def inconsistent_pairs(conn: Connection) -> list[Inconsistency]:
         Inconsistency(kind, one, other)
         for kind, query in PAIR_CHECKS.items()
         for one, other in conn.execute(query, (AT_MOST,)).fetchall()
+    ]
+
+
+def inconsistent_money(conn: Connection) -> list[Inconsistency]:
+    """Transactions that do not sum to zero or lack a side, and payments that no transaction books."""
+    return [
+        Inconsistency(kind, payer, payee)
+        for kind, query in MONEY_CHECKS.items()
+        for payer, payee in conn.execute(query, (AT_MOST,)).fetchall()
     ]
 
 

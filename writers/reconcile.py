@@ -18,7 +18,7 @@ from configs.contracts.conversations import head_key, window_key
 from configs.settings import Settings
 from writers.catching_up import Progress
 from writers.connections import Connection, open_rows
-from writers.consistency import Inconsistency, inconsistent_pairs, missing_matches, unnotified
+from writers.consistency import Inconsistency, inconsistent_money, inconsistent_pairs, missing_matches, unnotified
 from writers.differences import (
     Difference,
     compare,
@@ -107,6 +107,7 @@ def reconcile(
         report.missing_matches = lasting(lambda: missing_matches(primary), pause_s)
         report.counts["match_missing"] += len(report.missing_matches)
         _note(report, lasting(lambda: inconsistent_pairs(primary), pause_s))
+        _note(report, lasting(lambda: inconsistent_money(primary), pause_s))
     log.info("reconciled", people=report.people, repaired=report.repaired, found=dict(report.counts))
     return report
 

@@ -35,3 +35,8 @@ def format_amount(minor: int, currency: str) -> str:
         return str(minor)
     whole, part = divmod(abs(minor), 10**exponent)
     return f"{'-' if minor < 0 else ''}{whole}.{part:0{exponent}d}"
+
+
+def share_of(share: int, part: int, whole: int) -> int:
+    """What of a share of ``whole`` belongs to ``part`` of it, floored to the minor unit."""
+    return share * part // whole

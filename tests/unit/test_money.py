@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from configs.contracts.money import EXPONENTS, format_amount, parse_amount
+from configs.contracts.money import EXPONENTS, format_amount, parse_amount, share_of
 
 
 @given(st.integers(0, 10**13 - 1), st.sampled_from(sorted(EXPONENTS)))
@@ -33,3 +33,11 @@ def test_whatever_is_not_a_plain_amount_is_refused(text: str, currency: str) -> 
 
 def test_a_negative_balance_keeps_its_sign() -> None:
     assert format_amount(-5, "USD") == "-0.05"
+
+
+@given(st.integers(1, 10**12), st.data())
+def test_a_part_of_a_share_is_floored_and_never_more_than_the_share(whole: int, data: st.DataObject) -> None:
+    share, part = data.draw(st.integers(0, whole)), data.draw(st.integers(0, whole))
+    taken = share_of(share, part, whole)
+    assert 0 <= taken * whole <= share * part < (taken + 1) * whole
+    assert share_of(share, whole, whole) == share

@@ -37,6 +37,7 @@ MIGRATIONS = (
     "0018_device_sessions",
     "0019_unsettled",
     "0020_exports",
+    "0021_ledger",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

@@ -1,0 +1,90 @@
+"""Rows of the ledger are balanced and the same in whatever batches facts come; the database refuses any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from payment_facts_made import START, STEPS, facts_of
+
+from configs.contracts.events import Event, PaymentObserved
+from configs.contracts.ids import new_id
+from configs.contracts.ledger import transactions_of
+from configs.contracts.payment_facts import PaymentFact
+from configs.settings import Settings
+from writers.commit import write_facts
+from writers.connections import Connection, open_rows
+from writers.consistency import inconsistent_money
+from writers.records import Fact
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+def rows(servers: Settings) -> Iterator[Connection]:
+    with open_rows(servers, "ledger-test") as conn:
+        yield conn
+
+
+def write(conn: Connection, payer: str, facts: list[PaymentFact], batches: int) -> None:
+    events = [
+        Fact(Event(fact.event_id, START, payer, PaymentObserved(owner_id=payer, fact=fact)), 1 << 40 | number, 0)
+        for number, fact in enumerate(facts, 1)
+    ]
+    size = max(1, len(events) // batches)
+    for start in range(0, len(events), size):
+        with conn.transaction(), conn.cursor() as cur:
+            write_facts(cur, events[start : start + size])
+
+
+def entries(conn: Connection, payer: str) -> list[Any]:
+    return conn.execute(
+        "SELECT kind, account, ledger_entries.amount_minor, party_id::text FROM ledger_entries "
+        "JOIN transactions ON transactions.owner_id = ledger_entries.owner_id AND id = transaction_id "
+        "WHERE ledger_entries.owner_id = %s ORDER BY 1, 2, 3", (payer,),
+    ).fetchall()
+
+
+@hypothesis_settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS, st.integers(1, 4), st.data())
+def test_any_order_and_batches_with_repetitions_make_the_ledger_that_the_facts_mean(
+    rows: Connection, steps: list[tuple[str, int, int]], batches: int, data: st.DataObject
+) -> None:
+    payer, payee = new_id(), new_id()
+    facts = facts_of(steps, payer, payee)
+    write(rows, payer, data.draw(st.permutations(facts + facts[:2])), batches)
+    assert entries(rows, payer) == sorted(
+        (item.kind, entry.account, entry.amount_minor, entry.party_id)
+        for item in transactions_of(facts) for entry in item.entries
+    )
+    assert [item for item in inconsistent_money(rows) if item.user_id == payer] == []
+
+
+def test_a_transaction_that_does_not_sum_to_zero_is_refused_at_its_commit(rows: Connection) -> None:
+    payer = new_id()
+    write(rows, payer, facts_of([("paid", 90, 0)], payer, new_id()), 1)
+    before = entries(rows, payer)
+    with pytest.raises(psycopg.errors.CheckViolation), rows.transaction():
+        rows.execute("UPDATE ledger_entries SET amount_minor = amount_minor + 1 WHERE owner_id = %s AND account = 'creator'", (payer,))
+    with pytest.raises(psycopg.errors.CheckViolation), rows.transaction():
+        rows.execute("DELETE FROM ledger_entries WHERE owner_id = %s AND account = 'platform_fee'", (payer,))
+    assert entries(rows, payer) == before
+
+
+def test_reconciling_finds_a_payment_that_is_not_booked(rows: Connection) -> None:
+    payer, payee = new_id(), new_id()
+    write(rows, payer, facts_of([("paid", 90, 0)], payer, payee), 1)
+    with rows.transaction():
+        rows.execute("DELETE FROM ledger_entries WHERE owner_id = %s", (payer,))
+    found = {item.kind for item in inconsistent_money(rows) if item.user_id == payer}
+    with rows.transaction():
+        rows.execute("DELETE FROM transactions WHERE owner_id = %s", (payer,))
+    gone = {item.kind for item in inconsistent_money(rows) if item.user_id == payer}
+    assert (found, gone) == ({"transaction_unbalanced"}, {"payment_unbooked"})
+    with rows.transaction():
+        rows.execute("DELETE FROM provider_facts WHERE owner_id = %s", (payer,))
