@@ -8,16 +8,20 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from api_world import Person, Shards, World
 
 from cluster.connections.redis import apply_async, sync_client
+from cluster.launch.prepare import prepare
+from cluster.launch.secrets import with_keys
+from cluster.launch.servers import EmbeddedServers
 from configs.contracts.albums import MediaRow, put_media
 from configs.contracts.media import LARGE, THUMB, MediaRecord
 from configs.contracts.read_model import GENERATION, put_record
-from configs.settings import Settings
+from configs.settings import Settings, load_settings
 from writers.connections import open_rows
 from writers.loader import Loader
 from writers.rebuild import server_run
@@ -88,9 +92,20 @@ class ContentWorld(World):
 
 
 @asynccontextmanager
-async def content_world(servers: Settings) -> AsyncIterator[ContentWorld]:
-    """A world over servers that nobody else's writer drains."""
-    settings = servers.model_copy(update={"plan": servers.plan.model_copy(update={"writer_actors": 1})})
+async def content_world(data_dir: Path) -> AsyncIterator[ContentWorld]:
+    """A world over servers of its own: other shards and writers would be replaced by these."""
+    servers = EmbeddedServers(with_keys(load_settings("test", data_dir=data_dir)))
+    await asyncio.to_thread(servers.start)
+    try:
+        async with _over(await asyncio.to_thread(prepare, servers.settings())) as world:
+            yield world
+    finally:
+        await asyncio.to_thread(servers.stop)
+
+
+@asynccontextmanager
+async def _over(prepared: Settings) -> AsyncIterator[ContentWorld]:
+    settings = prepared.model_copy(update={"plan": prepared.plan.model_copy(update={"writer_actors": 1})})
     fenced: list[str] = []
     writer = Writer(settings, 0, fenced=fenced.append)
     writer.start()

@@ -19,7 +19,6 @@ from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import SubscriptionState
 from configs.contracts.selling import put_purchase
-from configs.settings import Settings
 from writers.connections import open_rows
 from writers.rebuild import clear, write_everything
 from writers.reconcile import reconcile
@@ -28,8 +27,8 @@ pytestmark = pytest.mark.servers
 
 
 @pytest_asyncio.fixture(scope="module")
-async def world(servers: Settings) -> AsyncIterator[ContentWorld]:
-    async with content_world(servers) as made:
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ContentWorld]:
+    async with content_world(tmp_path_factory.mktemp("content")) as made:
         yield made
 
 

@@ -13,7 +13,6 @@ from api_world import Person
 from content_world import ContentWorld, content_world
 
 from configs.contracts.ids import new_id
-from configs.settings import Settings
 
 pytestmark = pytest.mark.servers
 
@@ -23,8 +22,8 @@ BODIES = {"createComment": {"text": "let me see"}, "updatePost": {"caption": "mi
 
 
 @pytest_asyncio.fixture(scope="module")
-async def world(servers: Settings) -> AsyncIterator[ContentWorld]:
-    async with content_world(servers) as made:
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ContentWorld]:
+    async with content_world(tmp_path_factory.mktemp("content")) as made:
         yield made
 
 
