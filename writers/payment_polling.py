@@ -51,8 +51,11 @@ class PaymentPolling:
         self.figures: Counter[str] = Counter()
         """looks, listed, found (that no webhook had brought), failed."""
 
-    def run(self, stopping: threading.Event) -> None:
-        """Until ``stopping``; a provider or server that is away is asked again next time."""
+    def run(self, stopping: threading.Event, *, fatal: Callable[[str], None]) -> None:
+        """Until ``stopping``; a provider or server that is away is asked again next time.
+
+        ``fatal`` is told of a fault that no waiting mends.
+        """
         try:
             while not stopping.wait(self._settings.payments.poll_s):
                 try:
@@ -60,6 +63,10 @@ class PaymentPolling:
                 except PlatformError as error:
                     self.figures["failed"] += 1
                     log.warning("payment_polling_failed", reason=str(error))
+        except Exception as error:  # the thread's top: the writer must not go on without it
+            log.exception("thread_failed", thread="payment polling")
+            fatal(f"payment polling: {error!r}")
+            raise
         finally:
             self.close()
 

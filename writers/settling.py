@@ -55,8 +55,11 @@ class SubscriptionSettling:
         self.figures: Counter[str] = Counter()
         """stopped, resumed, abandoned, refused (the provider does not do it), failed (a look)."""
 
-    def run(self, stopping: threading.Event) -> None:
-        """Until ``stopping``; a provider or server that is away is asked again next time."""
+    def run(self, stopping: threading.Event, *, fatal: Callable[[str], None]) -> None:
+        """Until ``stopping``; a provider or server that is away is asked again next time.
+
+        ``fatal`` is told of a fault that no waiting mends.
+        """
         try:
             while not stopping.wait(LOOK_S):
                 try:
@@ -64,6 +67,10 @@ class SubscriptionSettling:
                 except PlatformError as error:
                     self.figures["failed"] += 1
                     log.warning("settling_failed", reason=str(error))
+        except Exception as error:  # the thread's top: the writer must not go on without it
+            log.exception("thread_failed", thread="settling subscriptions")
+            fatal(f"settling subscriptions: {error!r}")
+            raise
         finally:
             self.close()
 

@@ -130,8 +130,12 @@ class Writer:
                 target=keep_pruning, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-pruning",
                 daemon=True,
             ),
-            threading.Thread(target=self._polling.run, args=(self._stopping,), name=f"{name}-payment-polling", daemon=True),
-            threading.Thread(target=self._settling.run, args=(self._stopping,), name=f"{name}-settling", daemon=True),
+            threading.Thread(
+                target=self._polling.run, args=(self._stopping,), kwargs={"fatal": fenced}, name=f"{name}-payment-polling", daemon=True
+            ),
+            threading.Thread(
+                target=self._settling.run, args=(self._stopping,), kwargs={"fatal": fenced}, name=f"{name}-settling", daemon=True
+            ),
             threading.Thread(
                 target=keep_publishing, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-publishing",
                 daemon=True,
