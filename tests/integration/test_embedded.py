@@ -97,7 +97,7 @@ def test_servers_die_with_a_killed_parent_and_the_next_start_finds_the_rows(
         alive = [lives(pid) for pid in pids]
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait()
-    assert alive == [True] * 5, "PostgreSQL, Valkey, the broker, the mailbox and the media store"
+    assert alive == [True] * 7, "PostgreSQL, Valkey, broker, mailbox, media store, payments sandbox and age assurance"
     deadline = time.monotonic() + 10
     while any(lives(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
