@@ -63,6 +63,8 @@ class Loader(Protocol):
 
     def warm_addresses(self, email_hashes: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
+    def warm_money(self, pages: Sequence[str]) -> Awaitable[Sequence[str]]: ...
+
     def warm_sessions(self, user_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
 
     def warm_conversations(self, conversation_ids: Sequence[str]) -> Awaitable[Sequence[str]]: ...
@@ -95,6 +97,7 @@ class Dependencies:
     warm_people: Warming
     warm_addresses: Warming
     warm_sessions: Warming
+    warm_money: Warming
     warm_conversations: Warming
     warm_messages: Warming
     warm_tiers: Warming
@@ -176,6 +179,7 @@ class Dependencies:
             warm_people=warm_people,
             warm_addresses=warm_addresses,
             warm_sessions=Warming(loader.warm_sessions),
+            warm_money=Warming(loader.warm_money),
             warm_conversations=warm_conversations,
             warm_messages=warm_messages,
             warm_tiers=warm_tiers,
@@ -243,7 +247,7 @@ class Dependencies:
         await self.rehashing.close()
         await self.revocations.close()
         for warming in (
-            self.warm_people, self.warm_addresses, self.warm_sessions, self.warm_conversations, self.warm_messages,
+            self.warm_people, self.warm_addresses, self.warm_sessions, self.warm_money, self.warm_conversations, self.warm_messages,
             self.warm_media,
             self.warm_moderation,
             self.warm_posts, self.warm_homes, self.warm_tiers,

@@ -101,6 +101,9 @@ class NoRows:
     async def warm_tiers(self, tier_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(tier_ids)
 
+    async def warm_money(self, pages: Sequence[str]) -> Sequence[str]:
+        return self._warm(pages)
+
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(user_ids)
 

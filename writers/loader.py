@@ -45,6 +45,7 @@ from writers.loads import (
     media,
     messages,
     moderation,
+    money,
     ranking,
     subscriptions,
     swipes,
@@ -55,7 +56,7 @@ from writers.loads.reader import RowReader
 
 METHODS: Final = (
     "positions", "claim_epochs", "epochs", "swipes", "accounts", "identities", "sessions", "idempotency", "people", "ranking",
-    "warm_people", "warm_addresses", "warm_sessions",
+    "warm_people", "warm_addresses", "warm_sessions", "warm_money",
     "conversations", "ordinals", "older_requests", "sent", "warm_conversations", "warm_messages",
     "posts", "warm_posts", "warm_homes", "albums", "warm_media",
     "shops", "offers", "subscribers", "subscription_requests", "warm_tiers",
@@ -159,6 +160,9 @@ class Loader:
 
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._warm(*await self._reader.rows(lambda conn: identity.signed_in(conn, user_ids)))
+
+    async def warm_money(self, pages: Sequence[str]) -> Sequence[str]:
+        return await self._warm(*await self._reader.rows(lambda conn: money.money_operations(conn, pages)))
 
     async def warm_media(self, media_ids: Sequence[str]) -> Sequence[str]:
         return await self._warm(*await self._reader.rows(lambda conn: media.media_operations(conn, media_ids)))

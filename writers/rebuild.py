@@ -54,8 +54,8 @@ return 0
 """
 
 _PATTERNS: Final = (
-    "rec:*", "fld:*", "rel:*", "cred:*", "deck:*", "sess:*", "com:*", "mod:*", "export:*", "tier:*", "proj:*", REVOKED, RANKING,
-    "conv:head:*", "conv:msg:*", "conv:page:*", "feed:*", "media:*", "post:*", "home:*", LARGE_CREATORS,
+    "rec:*", "fld:*", "rel:*", "cred:*", "deck:*", "sess:*", "com:*", "mod:*", "export:*", "money:*", "tier:*", "proj:*",
+    REVOKED, RANKING, "conv:head:*", "conv:msg:*", "conv:page:*", "feed:*", "media:*", "post:*", "home:*", LARGE_CREATORS,
     *(f"{listing}:{part}:*" for listing in LISTING_BOUNDS for part in ("h", "z")), "note:u:*",
 )
 

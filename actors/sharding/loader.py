@@ -151,5 +151,8 @@ class LoaderClient:
     async def warm_exports(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_exports", list(user_ids))  # type: ignore[no-any-return]
 
+    async def warm_money(self, pages: Sequence[str]) -> Sequence[str]:
+        return await self._call("warm_money", list(pages))  # type: ignore[no-any-return]
+
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return await self._call("warm_sessions", list(user_ids))  # type: ignore[no-any-return]

@@ -351,6 +351,10 @@ class RowLoader(Protocol):
         """Has files with these people's own data made where there are none; returns those whose file is there."""
         ...
 
+    async def warm_money(self, pages: Sequence[str]) -> Sequence[str]:
+        """Caches pages of people's money, each named by a ``statements.page_name``; returns the names."""
+        ...
+
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         """Caches where these people are signed in; returns those who are."""
         ...

@@ -1,0 +1,125 @@
+"""What one paid and earned: transactions and the creator's balance, as the ledger's rows have them."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from fastapi import APIRouter
+
+from configs.contracts.ledger import Kind, balance_of
+from configs.contracts.money import format_amount
+from configs.contracts.statements import (
+    MoneyPage,
+    MoneyPlace,
+    TransactionEntry,
+    page_key,
+    page_name,
+    read_money,
+    read_place,
+)
+from serve_apps.dependencies import Dependencies
+from serve_apps.fields import Answer, Time
+from serve_apps.identity import Deps, Person
+from serve_apps.pages import DEFAULT_LIMIT, Cursor, Limit
+from serve_apps.problems import SIGNED_IN, Refused, errors
+
+router = APIRouter(prefix="/payments", tags=["payments"])
+USE: Final = b"money"
+
+
+class TransactionView(Answer):
+    """Money that moved. ``amount`` is what the payer paid or got back, ``netAmount`` what the creator's balance gained."""
+
+    transaction_id: str
+    kind: Kind
+    side: Literal["payer", "creator"]
+    other_id: str | None
+    """The other person; of payouts nobody."""
+    amount: str
+    net_amount: str | None
+    """For the creator only."""
+    currency: str
+    occurred_at: Time
+    livemode: bool
+
+
+class Transactions(Answer):
+    transactions: list[TransactionView]
+    next_cursor: str | None = None
+
+
+class BalanceView(Answer):
+    """A creator's money in one currency. ``disputed`` is frozen, shares of the platform included; ``owed`` is lacking."""
+
+    currency: str
+    livemode: bool
+    pending: str
+    available: str
+    owed: str
+    disputed: str
+    paid_out: str
+
+
+class Balances(Answer):
+    balances: list[BalanceView]
+
+
+@router.get(
+    "/transactions", operation_id="listTransactions", response_model=Transactions, responses=errors(*SIGNED_IN, "cursor_invalid")
+)
+async def list_transactions(
+    person: Person, dependencies: Deps, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> Transactions:
+    """One's payments and earnings, newest first. What the processor just reported shows within moments."""
+    place = MoneyPlace(person.user_id) if cursor is None else _place(dependencies, person.user_id, cursor)
+    found = (await _money(dependencies, place)).transactions
+    following = None
+    if len(found) > limit:
+        last = found[limit - 1]
+        after = MoneyPlace(person.user_id, last.occurred_at, last.transaction_id)
+        following = dependencies.seals.seal(USE, page_name(after).encode())
+    return Transactions(transactions=[_shown(person.user_id, item) for item in found[:limit]], next_cursor=following)
+
+
+@router.get("/balance", operation_id="getBalance", response_model=Balances, responses=errors(*SIGNED_IN))
+async def get_balance(person: Person, dependencies: Deps) -> Balances:
+    """One's balance as a creator, a currency each; empty for whoever never earned."""
+    page = await _money(dependencies, MoneyPlace(person.user_id))
+    shown = []
+    for entry in page.balances:
+        balance = balance_of(entry.settled_minor, entry.unsettled_minor, entry.disputed_minor, entry.paid_out_minor)
+        shown.append(BalanceView(
+            currency=entry.currency, livemode=entry.livemode, pending=format_amount(balance.pending_minor, entry.currency),
+            available=format_amount(balance.available_minor, entry.currency),
+            owed=format_amount(balance.owed_minor, entry.currency),
+            disputed=format_amount(balance.disputed_minor, entry.currency),
+            paid_out=format_amount(balance.paid_out_minor, entry.currency),
+        ))
+    return Balances(balances=shown)
+
+
+async def _money(dependencies: Dependencies, place: MoneyPlace) -> MoneyPage:
+    await dependencies.warm_money.ensure((page_name(place),))
+    (value,) = await dependencies.reads.read(("GET", page_key(place)))
+    if value is None:
+        raise Refused("dependency_unavailable", retry_after_s=1)
+    return read_money(value)
+
+
+def _place(dependencies: Dependencies, user_id: str, cursor: str) -> MoneyPlace:
+    opened = dependencies.seals.open(USE, cursor)
+    place = None if opened is None else read_place(opened)
+    if place is None or place.user_id != user_id:
+        raise Refused("cursor_invalid")
+    return place
+
+
+def _shown(user_id: str, item: TransactionEntry) -> TransactionView:
+    creator = item.payee_id == user_id
+    other = item.owner_id if creator else item.payee_id
+    return TransactionView(
+        transaction_id=item.transaction_id, kind=item.kind, side="creator" if creator else "payer",
+        other_id=None if other == user_id else other, amount=format_amount(item.amount_minor, item.currency),
+        net_amount=format_amount(item.net_minor, item.currency) if creator else None, currency=item.currency,
+        occurred_at=item.occurred_at, livemode=item.livemode,
+    )
