@@ -40,6 +40,7 @@ from configs.contracts.ids import derived_id, email_hash, new_id, partition_of
 from configs.contracts.loading import PeopleRows, SwipeRows
 from configs.contracts.ranking import INITIAL, RankingConfiguration
 from configs.contracts.read_model import GENERATION
+from configs.contracts.statements import MoneyPage, put_page, read_place
 from configs.contracts.tokens import mail_token
 from configs.contracts.topics import USER_CREATED
 from configs.settings import Settings
@@ -102,7 +103,10 @@ class NoRows:
         return self._warm(tier_ids)
 
     async def warm_money(self, pages: Sequence[str]) -> Sequence[str]:
-        return self._warm(pages)
+        """Empty pages: nobody has money in these rows."""
+        if self.redis is not None:
+            await apply_async(self.redis, [put_page(read_place(page), MoneyPage()) for page in pages])
+        return pages
 
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(user_ids)

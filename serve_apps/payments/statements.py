@@ -102,7 +102,7 @@ async def _money(dependencies: Dependencies, place: MoneyPlace) -> MoneyPage:
     await dependencies.warm_money.ensure((page_name(place),))
     (value,) = await dependencies.reads.read(("GET", page_key(place)))
     if value is None:
-        raise Refused("dependency_unavailable", retry_after_s=1)
+        raise Refused("read_model_unknown")
     return read_money(value)
 
 
