@@ -18,6 +18,8 @@ from actors.messages.shard import MessageService
 from actors.messages.standing import Standing
 from actors.moderation.commands import SERVICE as MODERATION
 from actors.moderation.shard import ModerationService
+from actors.payments.commands import SERVICE as PAYMENTS
+from actors.payments.shard import PaymentService
 from actors.posts.commands import SERVICE as POSTS
 from actors.posts.shard import PostService
 from actors.sessions.commands import SERVICE as SESSIONS
@@ -41,6 +43,7 @@ from configs.settings import Settings
 
 COMMERCE: Mapping[str, Callable[..., Service]] = {
     MEDIA: MediaService,
+    PAYMENTS: PaymentService,
     POSTS: PostService,
     SUBSCRIPTIONS: SubscriptionService,
     TIERS: TierService,

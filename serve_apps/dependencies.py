@@ -16,6 +16,7 @@ from actors.impressions.client import ImpressionsClient
 from actors.media.client import MediaClient
 from actors.messages.client import ConversationsClient
 from actors.moderation.client import ModerationClient
+from actors.payments.client import PaymentsClient
 from actors.posts.client import PostsClient
 from actors.sessions.client import SessionsClient
 from actors.sessions.revocations import Revocations
@@ -103,6 +104,7 @@ class Dependencies:
     warm_tiers: Warming
     tiers: TiersClient
     subscriptions: SubscriptionsClient
+    payments: PaymentsClient
     shops: Shops
     warm_media: Warming
     warm_moderation: Warming
@@ -185,6 +187,7 @@ class Dependencies:
             warm_tiers=warm_tiers,
             tiers=TiersClient(pool),
             subscriptions=SubscriptionsClient(pool),
+            payments=PaymentsClient(pool),
             shops=Shops(reads, people, warm_tiers),
             warm_media=warm_media,
             warm_moderation=Warming(loader.warm_moderation),

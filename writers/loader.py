@@ -29,6 +29,7 @@ from configs.contracts.loading import (
     SwipeRows,
 )
 from configs.contracts.moderation import CaseRow
+from configs.contracts.purchases import Payment
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.read_model import Operation
 from configs.contracts.subscriptions import Subscriber
@@ -46,6 +47,7 @@ from writers.loads import (
     messages,
     moderation,
     money,
+    payments,
     ranking,
     subscriptions,
     swipes,
@@ -59,7 +61,7 @@ METHODS: Final = (
     "warm_people", "warm_addresses", "warm_sessions", "warm_money",
     "conversations", "ordinals", "older_requests", "sent", "warm_conversations", "warm_messages",
     "posts", "warm_posts", "warm_homes", "albums", "warm_media",
-    "shops", "offers", "subscribers", "subscription_requests", "warm_tiers",
+    "shops", "offers", "subscribers", "subscription_requests", "payments", "warm_tiers",
     "cases", "addresses", "warm_moderation", "warm_exports",
 )
 OPERATIONS_A_TRIP: Final = 2_000
@@ -115,6 +117,9 @@ class Loader:
 
     async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
         return await self._reader.rows(lambda conn: subscriptions.subscribers(conn, subscriber_ids))
+
+    async def payments(self, places: Sequence[str]) -> Mapping[str, Payment | tuple[Payment, ...]]:
+        return await self._reader.rows(lambda conn: payments.payments(conn, places))
 
     async def subscription_requests(self, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:
         return await self._reader.rows(lambda conn: subscriptions.requests(conn, places))

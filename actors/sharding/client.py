@@ -33,6 +33,7 @@ ACTOR_OF_SERVICE = {
     "webhooks": "commerce",
     "tiers": "commerce",
     "subscriptions": "commerce",
+    "payments": "commerce",
     "swipes": "swipes",
     "cards": "cards",
 }

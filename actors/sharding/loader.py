@@ -26,6 +26,7 @@ from configs.contracts.loading import (
     SwipeRows,
 )
 from configs.contracts.moderation import CaseRow
+from configs.contracts.purchases import Payment
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.subscriptions import Subscriber
 from configs.contracts.tiers import Offer, Shop
@@ -93,6 +94,9 @@ class LoaderClient:
 
     async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
         return await self._call("subscribers", list(subscriber_ids))  # type: ignore[no-any-return]
+
+    async def payments(self, places: Sequence[str]) -> Mapping[str, Payment | tuple[Payment, ...]]:
+        return await self._call("payments", list(places))  # type: ignore[no-any-return]
 
     async def subscription_requests(self, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:
         return await self._call("subscription_requests", list(places))  # type: ignore[no-any-return]

@@ -74,8 +74,13 @@ CARD=$(curl -s "$SANDBOX/v1/setup_intents/${SECRET%%_secret_*}/confirm" -H 'Auth
 SUBSCRIPTION=$(send POST subscriptions "$FINN_TOKEN" \
   "{\"tierId\": \"$TIER\", \"interval\": \"month\", \"paymentMethodId\": \"$CARD\"}" | field "['id']")
 until send GET "content/posts/$POST" "$FINN_TOKEN" | grep '"access":"open"'; do sleep 1; done
+send POST payments/tips "$FINN_TOKEN" "{\"toUserId\": \"$EVA_ID\", \"amount\": \"5.00\", \"currency\": \"EUR\",
+  \"paymentMethodId\": \"$CARD\", \"message\": \"Lovely\"}"
 send DELETE "subscriptions/$SUBSCRIPTION" "$FINN_TOKEN"       # ends with what is paid
 send GET "subscriptions/$SUBSCRIPTION" "$FINN_TOKEN"
+until send GET payments/transactions "$EVA_TOKEN" | grep '"charge".*"charge"'; do sleep 1; done
+send GET payments/balance "$EVA_TOKEN"                        # her shares, pending for a week
+$SUGAR reconcile                                              # rows, read model and shards agree; the ledger balances
 """
 
 

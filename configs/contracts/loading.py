@@ -17,6 +17,7 @@ from configs.contracts.accounts import AccountRow, IdentityRow
 from configs.contracts.albums import Album
 from configs.contracts.content import PostRecord
 from configs.contracts.moderation import CaseRow
+from configs.contracts.purchases import Payment
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.subscriptions import Subscriber
 from configs.contracts.tiers import Offer, Shop
@@ -271,6 +272,10 @@ class RowLoader(Protocol):
 
     async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
         """Subscriptions by subscriber: all that may be live, and the newest of the others."""
+        ...
+
+    async def payments(self, places: Sequence[str]) -> Mapping[str, Payment | tuple[Payment, ...]]:
+        """By ``payment_place`` one payment, by ``post_place`` all of a payer's for a post; only those that were recorded."""
         ...
 
     async def subscription_requests(self, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:

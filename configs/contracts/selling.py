@@ -13,6 +13,7 @@ import msgspec
 
 from configs.contracts.entitlements import Holding
 from configs.contracts.positions import version_text
+from configs.contracts.purchases import Payment, stands
 from configs.contracts.read_model import Operation, commerce_key, put_entry, read_versioned
 from configs.contracts.subscriptions import Subscriber, SubscriptionEntry, entry_of
 from configs.contracts.tiers import Shop, shown_shop
@@ -78,6 +79,13 @@ def purchase_field(post_id: str) -> str:
 def put_purchase(buyer_id: str, post_id: str, *, stands: bool, version: int) -> Operation:
     """Says whether a purchase of a post stands: paid, not refunded in full, not disputed."""
     return put_commerce(buyer_id, purchase_field(post_id), stands, version)
+
+
+def bought(held: Sequence[Payment]) -> Operation:
+    """What all of a payer's payments for one post, at least one, mean for access."""
+    asked = held[0].asked
+    assert asked.post_id is not None
+    return put_purchase(asked.payer_id, asked.post_id, stands=stands(held), version=max(item.version for item in held))
 
 
 def read_purchase(value: bytes | None) -> bool:

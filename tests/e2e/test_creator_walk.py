@@ -28,4 +28,10 @@ def test_a_creator_earns_as_printed(platform: Platform) -> None:
     assert locked["media"][0]["url"] is None
     assert opened["caption"] == "For my friends"
     assert opened["media"][0]["url"]
-    assert (answers[-1]["status"], answers[-1]["cancelAtPeriodEnd"]) == ("active", True)
+    tip = next(answer for answer in answers if answer.get("amount") == "5.00" and "clientSecret" in answer)
+    assert (tip["status"], tip["livemode"]) == ("completed", False)
+    subscription = next(answer for answer in answers if "cancelAtPeriodEnd" in answer)
+    assert (subscription["status"], subscription["cancelAtPeriodEnd"]) == ("active", True)
+    (balance,) = answers[-1]["balances"]
+    assert (balance["currency"], balance["pending"], balance["owed"]) == ("EUR", "12.00", "0.00"), "four fifths of 14.99"
+    assert "agree" in walked.stdout

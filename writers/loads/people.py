@@ -13,6 +13,7 @@ import msgspec
 from configs.contracts.changes import rfc3339
 from configs.contracts.content import FollowEntry, HeartEntry, PostEntry
 from configs.contracts.loading import ACTION_CODES
+from configs.contracts.purchases import stands
 from configs.contracts.read_model import (
     ERASED_VERSION,
     LISTING_BOUNDS,
@@ -23,11 +24,11 @@ from configs.contracts.read_model import (
     NotificationEntry,
     erased_fields,
 )
-from configs.contracts.selling import SHOP, held
+from configs.contracts.selling import SHOP, held, purchase_field
 from configs.contracts.subscriptions import entry_of
 from configs.contracts.tiers import shown_shop
 from writers.connections import Connection
-from writers.loads import subscriptions, tiers
+from writers.loads import payments, subscriptions, tiers
 from writers.loads.media import photos
 
 RECORDS: Final = """
@@ -127,7 +128,7 @@ class Person:
     """``b:{id}`` (blocks), ``by:{id}`` (is blocked by), ``c:{id}`` and ``cb:{id}`` (consents) -> (present, version)."""
     listings: dict[Listing, dict[str, Entry]] = field(default_factory=lambda: {name: {} for name in LISTING_BOUNDS})
     commerce: dict[str, tuple[object, int]] = field(default_factory=dict)
-    """``shop``, or the id of a creator whose subscriber the person is or was -> (value, version)."""
+    """``shop``, ``post:{id}`` of a purchase, or the id of a creator whose subscriber the person is or was -> (value, version)."""
     credentials: dict[str, tuple[Credential, int]] = field(default_factory=dict)
     """Address hash in hex -> (credential, version)."""
 
@@ -275,6 +276,10 @@ def _load_commerce(conn: Connection, user_ids: Sequence[str], people: Mapping[st
         for name, item in subscriber.subscriptions.items():
             people[user_id].listings["sub"][name] = Entry(entry_of(item), item.version, _ms(item.requested_at))
             people[user_id].commerce[item.creator_id] = held(subscriber, item.creator_id)
+    for (buyer_id, post_id), held_payments in payments.purchases(conn, user_ids).items():
+        people[buyer_id].commerce[purchase_field(post_id)] = (
+            stands(held_payments), max(payment.version for payment in held_payments)
+        )
     for user_id, found in subscriptions.of_creators(conn, user_ids, LISTING_BOUNDS["fan"]).items():
         for item in found:
             people[user_id].listings["fan"][item.subscription_id] = Entry(

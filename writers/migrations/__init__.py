@@ -38,6 +38,7 @@ MIGRATIONS = (
     "0019_unsettled",
     "0020_exports",
     "0021_ledger",
+    "0022_single_payments",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

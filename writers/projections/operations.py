@@ -31,6 +31,7 @@ from configs.contracts.events import (
 from configs.contracts.home import drop_home
 from configs.contracts.ids import match_id
 from configs.contracts.loading import ACTION_CODES
+from configs.contracts.purchases import Payment, payment_of, payment_place, post_place
 from configs.contracts.read_model import (
     LikeEntry,
     NotificationEntry,
@@ -43,13 +44,14 @@ from configs.contracts.read_model import (
     put_ranking,
     put_record,
 )
-from configs.contracts.selling import put_shop, subscribed
+from configs.contracts.selling import bought, put_shop, subscribed
 from configs.contracts.subscriptions import subscription_of
 from configs.contracts.telling import is_news, match_ended, match_told, notification_told
 from writers.loads.content import comments_of, counts_of, follows_of, likes_of
 from writers.loads.content import posts as posts_of
 from writers.loads.media import media_operations, photos
 from writers.loads.messages import conversation_operations, stored_messages
+from writers.loads.payments import payments as loaded_payments
 from writers.loads.people import load_credentials
 from writers.loads.ranking import present
 from writers.loads.subscriptions import subscribers
@@ -262,6 +264,21 @@ def subscriptions(conn: psycopg.Connection[Any], records: Sequence[Fact], into: 
         into.operations += subscribed(subscriber_id, subscriber, sorted(named[subscriber_id]))
 
 
+def payments(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
+    """Which posts are bought, from the rows, whatever order the reports came in."""
+    named = {
+        (record.event.key, name) for record in records if (name := payment_of(record.event)) is not None
+    }
+    posts = [
+        post_place(payment.asked.payer_id, payment.asked.post_id)
+        for payment in loaded_payments(conn, [payment_place(*place) for place in sorted(named)]).values()
+        if isinstance(payment, Payment) and payment.asked.post_id is not None
+    ]
+    for held in loaded_payments(conn, posts).values():
+        if isinstance(held, tuple):
+            into.operations.append(bought(held))
+
+
 def _milliseconds(at: datetime) -> int:
     return int(at.timestamp() * 1_000)
 
@@ -336,7 +353,7 @@ PROJECTIONS: Mapping[str, Project] = {
     topics.NOTIFICATION_MAIL.name: nothing,
     topics.MEDIA_UPLOADED.name: media,
     topics.PAYMENT_WEBHOOKS.name: nothing,
-    topics.PAYMENT_COMPLETED.name: nothing,
+    topics.PAYMENT_COMPLETED.name: payments,
     topics.TIER_CHANGED.name: tiers,
     topics.SUBSCRIPTION_CREATED.name: subscriptions,
     topics.MODERATION_DECIDED.name: nothing,

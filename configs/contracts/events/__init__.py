@@ -115,7 +115,9 @@ from configs.contracts.events.notifications import (
     Platform,
 )
 from configs.contracts.events.payments import (
+    PaymentAbandoned,
     PaymentObserved,
+    PaymentRequested,
     SubscriptionObserved,
     WebhookReceived,
 )
@@ -211,8 +213,10 @@ __all__ = [
     "PasswordRehashed",
     "PasswordSet",
     "Payload",
+    "PaymentAbandoned",
     "PaymentObserved",
     "PaymentPartiesChanged",
+    "PaymentRequested",
     "PermissionRole",
     "PhotosArranged",
     "Platform",

@@ -1,13 +1,44 @@
-"""What payment providers reported: the raw webhooks, and the facts that they prove."""
+"""What payers asked for, and what payment providers reported: the raw webhooks, and the facts that they prove."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from configs.contracts import topics
 from configs.contracts.events.base import Id, Instant, Payload
 from configs.contracts.payment_facts import PaymentFact, SubscriptionFact
 from configs.contracts.topics import Topic
+
+
+class PaymentRequested(Payload, frozen=True, kw_only=True):
+    """A tip or a purchase began; amount and payee, of our own records, hold until ``checkout_until``. Keyed by payer.
+
+    ``payment_id`` comes from the request's Idempotency-Key, which it holds for good.
+    """
+
+    TYPE: ClassVar[str] = "payment_requested"
+    payment_id: Id
+    payer_id: Id
+    payee_id: Id
+    purpose: Literal["tip", "post"]
+    post_id: Id | None = None
+    amount_minor: int
+    currency: str
+    fee_minor: int
+    account_id: str
+    payment_method_id: str
+    message: str | None = None
+    checkout_until: Instant
+    body_digest: str
+
+
+class PaymentAbandoned(Payload, frozen=True, kw_only=True):
+    """The provider refused the payment, and nothing was paid."""
+
+    TYPE: ClassVar[str] = "payment_abandoned"
+    payment_id: Id
+    payer_id: Id
+    reason: Literal["declined", "provider_refused"]
 
 
 class WebhookReceived(Payload, frozen=True, kw_only=True):
@@ -47,6 +78,8 @@ class SubscriptionObserved(Payload, frozen=True, kw_only=True):
 
 EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.PAYMENT_WEBHOOKS, WebhookReceived),
+    (topics.PAYMENT_COMPLETED, PaymentRequested),
+    (topics.PAYMENT_COMPLETED, PaymentAbandoned),
     (topics.PAYMENT_COMPLETED, PaymentObserved),
     (topics.SUBSCRIPTION_CREATED, SubscriptionObserved),
 )

@@ -1,0 +1,39 @@
+"""Calling payment shards."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from actors.payments.commands import (
+    SERVICE,
+    Abandon,
+    AlreadyBought,
+    Find,
+    IdempotencyConflict,
+    Observe,
+    PaymentStands,
+    RequestPayment,
+    Unknown,
+)
+from actors.payments.state import PaymentAnswer, PaymentCommand
+from actors.sharding.client import ActorPool
+
+
+class PaymentsClient:
+    """Payment shards by payer. Every call may raise ShardUnavailable or LogUnavailable: it may have taken effect."""
+
+    def __init__(self, pool: ActorPool) -> None:
+        self._pool = pool
+
+    async def request(self, command: RequestPayment) -> PaymentStands | AlreadyBought | IdempotencyConflict:
+        return cast(PaymentStands | AlreadyBought | IdempotencyConflict, await self._ask(command))
+
+    async def find(self, command: Find) -> PaymentStands | Unknown | IdempotencyConflict:
+        return cast(PaymentStands | Unknown | IdempotencyConflict, await self._ask(command))
+
+    async def tell(self, command: Observe | Abandon) -> PaymentStands | Unknown:
+        return cast(PaymentStands | Unknown, await self._ask(command))
+
+    async def _ask(self, command: PaymentCommand) -> PaymentAnswer:
+        answer: PaymentAnswer = await self._pool.ask(SERVICE, self._pool.shard_of(command.payer_id), "record", command)
+        return answer

@@ -1,0 +1,111 @@
+"""Single payments of a payer, tips and pay-per-view purchases: what was asked for, and what the provider's facts make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from configs.contracts.events import Event, PaymentAbandoned, PaymentObserved, PaymentRequested
+from configs.contracts.payment_facts import (
+    DisputeClosed,
+    DisputeOpened,
+    MoneyFact,
+    PaymentFailed,
+    PaymentSucceeded,
+    Refunded,
+)
+
+SingleFact = PaymentSucceeded | PaymentFailed | Refunded | DisputeOpened | DisputeClosed
+"""What a provider reports of a single payment."""
+PaymentStatus = Literal["pending", "completed", "failed", "refunded", "disputed"]
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Payment(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
+    """One payment. ``facts``: of each kind and object of the provider the newest, so that order and repetition mean nothing.
+
+    ``version``: of the newest event about it.
+    """
+
+    asked: PaymentRequested
+    requested_at: Instant
+    abandoned: str | None = None
+    facts: tuple[SingleFact, ...] = ()
+    version: int = 0
+
+    @property
+    def succeeded(self) -> PaymentSucceeded | None:
+        return next((fact for fact in self.facts if isinstance(fact, PaymentSucceeded)), None)
+
+    @property
+    def status(self) -> PaymentStatus:
+        """What was paid, as far as the provider has told; a full refund or a dispute that is open or lost ends it."""
+        paid = self.succeeded
+        if paid is None:
+            given_up = any(isinstance(fact, PaymentFailed) and fact.final for fact in self.facts)
+            return "failed" if given_up or self.abandoned is not None else "pending"
+        if any(isinstance(fact, Refunded) and fact.refunded_minor >= paid.amount_minor for fact in self.facts):
+            return "refunded"
+        won = {fact.object_id for fact in self.facts if isinstance(fact, DisputeClosed) and fact.won}
+        disputes = {fact.object_id for fact in self.facts if isinstance(fact, DisputeOpened | DisputeClosed)}
+        return "disputed" if disputes - won else "completed"
+
+    def holds_post(self, now: datetime) -> bool:
+        """Whether it keeps its payer from buying the post again: bought, frozen, or still being paid."""
+        status = self.status
+        return status in ("completed", "disputed") or (status == "pending" and now < self.asked.checkout_until)
+
+
+def payment_of(event: Event) -> str | None:
+    """The single payment that an event is about; None: about none."""
+    payload = event.payload
+    if isinstance(payload, PaymentRequested | PaymentAbandoned):
+        return payload.payment_id
+    if isinstance(payload, PaymentObserved) and isinstance(payload.fact, MoneyFact) and payload.fact.subscription_id is None:
+        return payload.fact.request_id
+    return None
+
+
+def payment_after(before: Payment | None, event: Event, version: int) -> Payment | None:
+    """The payment after an event; its request comes first, a repeated one changes nothing."""
+    payload = event.payload
+    if isinstance(payload, PaymentRequested):
+        return Payment(asked=payload, requested_at=event.occurred_at, version=version) if before is None else before
+    if before is None:
+        return None
+    if isinstance(payload, PaymentAbandoned):
+        if before.abandoned is not None:
+            return before
+        return msgspec.structs.replace(before, abandoned=payload.reason, version=max(before.version, version))
+    if isinstance(payload, PaymentObserved) and isinstance(payload.fact, SingleFact):
+        facts = with_fact(before.facts, payload.fact)
+        return before if facts == before.facts else msgspec.structs.replace(before, facts=facts, version=max(before.version, version))
+    return before
+
+
+def with_fact(facts: tuple[SingleFact, ...], fact: SingleFact) -> tuple[SingleFact, ...]:
+    """The facts with one more; of one kind and object the greatest ``order`` stays."""
+    held = {(known.kind, known.object_id): known for known in facts}
+    known = held.get((fact.kind, fact.object_id))
+    if known is not None and known.order >= fact.order:
+        return facts
+    held[(fact.kind, fact.object_id)] = fact
+    return tuple(held[place] for place in sorted(held))
+
+
+def stands(payments: Iterable[Payment]) -> bool:
+    """Whether one of a payer's payments for a post opens it."""
+    return any(payment.status == "completed" for payment in payments)
+
+
+def payment_place(payer_id: str, payment_id: str) -> str:
+    """Names a payment where rows are loaded."""
+    return f"{payer_id}/{payment_id}"
+
+
+def post_place(payer_id: str, post_id: str) -> str:
+    """Names a payer's payments for one post where rows are loaded."""
+    return f"{payer_id}/post/{post_id}"

@@ -1,0 +1,157 @@
+"""Tips and pay-per-view through the API, with the sandbox as payment processor: paid once, opened once, refused clearly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from api_world import Person, World
+from payments_world import KEY, SandboxDriver
+from pydantic import SecretStr
+from test_api_subscriptions import TIER, assured, code, creator_of, payer_of
+
+from configs.contracts.ids import new_id
+from configs.settings import Settings
+
+pytestmark = pytest.mark.servers
+
+MANY = 100_000
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
+    directory: Path = tmp_path_factory.mktemp("sandbox")
+    driver = SandboxDriver(directory)
+    yield driver
+    driver.stop()
+
+
+@pytest_asyncio.fixture
+async def world(
+    make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
+) -> AsyncIterator[World]:
+    payments = servers.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
+    limits = servers.limits.model_copy(update={"checkouts_per_user_an_hour": MANY, "requests_per_user_a_second": MANY})
+    yield await make_world(payments=payments, limits=limits)
+
+
+async def paid(sandbox: SandboxDriver, payer: Person) -> list[tuple[int, int]]:
+    """(amount, platform's share) of every payment of the payer that the processor has charged."""
+    return [
+        (intent["amount"], intent["application_fee_amount"]) for intent in await sandbox.objects("payment_intent")
+        if intent["metadata"]["payerId"] == payer.user_id and intent["status"] == "succeeded"
+    ]
+
+
+async def post_for_sale(creator: Person, amount: str = "5.00") -> str:
+    made = await creator.ok("POST", "/content/posts", json={
+        "contentType": "text", "caption": "what is sold", "state": "published",
+        "access": {"visibility": "ppv", "price": {"amount": amount, "currency": "USD"}},
+    })
+    return str(made["postId"])
+
+
+async def test_a_tip_is_charged_once_however_often_it_is_asked_for(world: World, sandbox: SandboxDriver) -> None:
+    creator = await creator_of(world)
+    payer, card = await payer_of(world, sandbox)
+    body = {"toUserId": creator.user_id, "amount": "12.34", "currency": "USD", "paymentMethodId": card, "message": "Thank you"}
+    answers = await asyncio.gather(*(payer.ask("POST", "/payments/tips", json=body, key="tip") for _ in range(5)))
+    assert {answer.status_code for answer in answers} == {201}, [answer.text for answer in answers]
+    made = answers[0].json()
+    assert {(answer.json()["id"], answer.json()["status"]) for answer in answers} == {(made["id"], "completed")}
+    assert (made["amount"], made["currency"], made["livemode"]) == ("12.34", "USD", False)
+    assert await paid(sandbox, payer) == [(1_234, 246)], "a fifth, floored"
+    assert (await payer.ok("GET", f"/payments/requests/{made['id']}"))["status"] == "completed"
+    assert code(await payer.ask("POST", "/payments/tips", json=body | {"amount": "1"}, key="tip")) == (409, "idempotency_conflict")
+    stranger = await world.register("sugar_daddy")
+    assert code(await stranger.ask("GET", f"/payments/requests/{made['id']}")) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"amount": "0.99"}, (422, "amount_invalid")),
+        ({"amount": "500.01"}, (422, "amount_invalid")),
+        ({"amount": "-5"}, (422, "invalid")),
+        ({"amount": "1e3"}, (422, "invalid")),
+        ({"amount": "5.001"}, (422, "invalid")),
+        ({"amount": 5}, (422, "invalid")),
+        ({"amount": "5.5", "currency": "JPY"}, (422, "amount_invalid")),
+        ({"currency": "EUR"}, (422, "currency_mismatch")),
+        ({"currency": "XXX"}, (422, "invalid")),
+        ({"toUserId": new_id()}, (404, "not_found")),
+        ({"paymentMethodId": "pm_of_nobody"}, (422, "payment_method_invalid")),
+        ({"price": "1"}, (422, "invalid")),
+    ],
+)
+async def test_a_wrong_tip_is_refused_and_charges_nothing(
+    world: World, sandbox: SandboxDriver, changed: dict[str, Any], expected: tuple[int, str]
+) -> None:
+    creator = await creator_of(world)
+    await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    payer, card = await payer_of(world, sandbox)
+    body = {"toUserId": creator.user_id, "amount": "5", "currency": "USD", "paymentMethodId": card} | changed
+    assert code(await payer.ask("POST", "/payments/tips", json=body, key="tip")) == expected
+    assert await paid(sandbox, payer) == []
+
+
+async def test_who_cannot_be_paid_or_is_oneself_or_blocks_gets_no_tip(world: World, sandbox: SandboxDriver) -> None:
+    payer, card = await payer_of(world, sandbox)
+    unpayable, creator = await creator_of(world, paid=False), await creator_of(world)
+    body = {"amount": "5", "currency": "USD", "paymentMethodId": card}
+    for target, expected in ((unpayable, (409, "creator_not_payable")), (payer, (422, "self_target"))):
+        answer = await payer.ask("POST", "/payments/tips", json=body | {"toUserId": target.user_id}, key=new_id())
+        assert code(answer) == expected
+    assert (await payer.ask("POST", "/payments/tips", json=body | {"toUserId": creator.user_id})).status_code == 422, "no key"
+    await creator.ok("POST", f"/users/{payer.user_id}/block")
+    answer = await payer.ask("POST", "/payments/tips", json=body | {"toUserId": creator.user_id}, key="blocked")
+    assert code(answer) == (404, "not_found")
+    assert await paid(sandbox, payer) == []
+
+
+async def test_two_hundred_purchases_of_one_post_at_once_charge_once(world: World, sandbox: SandboxDriver) -> None:
+    creator = await creator_of(world)
+    post_id = await post_for_sale(creator)
+    payer, card = await payer_of(world, sandbox)
+    await assured(world, payer)
+    assert (await payer.ok("GET", f"/content/posts/{post_id}"))["access"] == "purchase"
+    answers = await asyncio.gather(*(
+        payer.ask("POST", f"/payments/posts/{post_id}/purchase", json={"paymentMethodId": card}, key=f"buy-{number}")
+        for number in range(200)
+    ))
+    outcomes = Counter(answer.status_code for answer in answers)
+    assert outcomes == {201: 1, 409: 199}, [answer.text for answer in answers if answer.status_code not in (201, 409)]
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"already_bought"}
+    assert await paid(sandbox, payer) == [(500, 100)]
+    seen = await payer.ok("GET", f"/content/posts/{post_id}")
+    assert (seen["access"], seen["caption"]) == ("open", "what is sold")
+    first = next(number for number, answer in enumerate(answers) if answer.status_code == 201)
+    again = await payer.ok("POST", f"/payments/posts/{post_id}/purchase", json={"paymentMethodId": card}, key=f"buy-{first}")
+    assert again["status"] == "completed"
+    other = await post_for_sale(creator)
+    answer = await payer.ask("POST", f"/payments/posts/{other}/purchase", json={"paymentMethodId": card}, key=f"buy-{first}")
+    assert code(answer) == (409, "idempotency_conflict")
+
+
+async def test_a_declined_purchase_opens_nothing_and_another_card_may_follow(world: World, sandbox: SandboxDriver) -> None:
+    creator = await creator_of(world)
+    post_id = await post_for_sale(creator)
+    payer, bad = await payer_of(world, sandbox, "pm_card_chargeCustomerFail")
+    await assured(world, payer)
+    path = f"/payments/posts/{post_id}/purchase"
+    for _ in range(2):
+        assert code(await payer.ask("POST", path, json={"paymentMethodId": bad}, key="a")) == (402, "payment_declined")
+    assert (await payer.ok("GET", f"/content/posts/{post_id}"))["access"] == "purchase"
+    assert code(await creator.ask("POST", path, json={"paymentMethodId": bad}, key="a")) == (422, "self_target")
+    assert code(await payer.ask("POST", f"/payments/posts/{new_id()}/purchase", json={"paymentMethodId": bad}, key="b")) == (404, "not_found")
+    free = await creator.ok("POST", "/content/posts", json={
+        "contentType": "text", "caption": "free", "state": "published", "access": {"visibility": "public"},
+    })
+    answer = await payer.ask("POST", f"/payments/posts/{free['postId']}/purchase", json={"paymentMethodId": bad}, key="c")
+    assert code(answer) == (409, "not_for_sale")
+    assert await paid(sandbox, payer) == []

@@ -1,0 +1,97 @@
+"""What payers asked for and what came of it -> tips, post_purchases: the fold that shards make too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from configs.contracts.events import PaymentAbandoned, PaymentObserved, PaymentRequested
+from configs.contracts.purchases import Payment, payment_after, payment_of
+from writers import columns
+from writers.records import Fact
+from writers.sinks.base import Cursor, Sink, parsed_id
+
+READ = """
+SELECT from_user_id::text, tips.id::text, state::text
+FROM tips JOIN unnest(%(payers)s, %(ids)s) AS named (payer, name) ON from_user_id = payer AND id = name
+UNION ALL
+SELECT buyer_id::text, post_purchases.id::text, state::text
+FROM post_purchases JOIN unnest(%(payers)s, %(ids)s) AS named (payer, name) ON buyer_id = payer AND id = name
+"""
+CHANGE = """
+ON CONFLICT ({payer}, id) DO UPDATE
+SET status = excluded.status, provider_payment_id = excluded.provider_payment_id, state = excluded.state,
+    version = excluded.version
+WHERE stored.version < excluded.version
+"""
+TIPS = """
+INSERT INTO tips AS stored
+    (from_user_id, id, to_user_id, amount_minor, currency, status, provider_payment_id, requested_at, state, version, message)
+SELECT payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state::jsonb, version, message
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
+    (payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state, version, message)
+""" + CHANGE.format(payer="from_user_id")
+PURCHASES = """
+INSERT INTO post_purchases AS stored
+    (buyer_id, id, creator_id, amount_minor, currency, status, provider_payment_id, requested_at, state, version, post_id)
+SELECT payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state::jsonb, version, post_id
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
+    (payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state, version, post_id)
+""" + CHANGE.format(payer="buyer_id")
+Place = tuple[str, str]
+_STATES = msgspec.json.Decoder(Payment)
+
+
+def read_payment(state: str) -> Payment:
+    """The payment of the column ``state``."""
+    return _STATES.decode(state)
+
+
+def write(cur: Cursor, facts: Sequence[Fact]) -> int:
+    named: dict[Place, list[Fact]] = {}
+    for fact in facts:
+        name = payment_of(fact.event)
+        if name is not None:
+            parsed_id(name)
+            named.setdefault((fact.event.key, name), []).append(fact)
+    if not named:
+        return 0
+    rows = cur.execute(READ, {
+        "payers": columns.uuids([payer for payer, _ in named]), "ids": columns.uuids([name for _, name in named])
+    }).fetchall()
+    stored = {(payer, name): read_payment(state) for payer, name, state in rows}
+    changed: list[Payment] = []
+    for place, own in named.items():
+        before = after = stored.get(place)
+        for event, version, _ in own:
+            after = payment_after(after, event, version)
+        if after is not None and after is not before:
+            changed.append(after)
+    tips = [payment for payment in changed if payment.asked.purpose == "tip"]
+    bought = [payment for payment in changed if payment.asked.purpose == "post"]
+    if tips:
+        cur.execute(TIPS, (*_shared(tips), columns.texts(payment.asked.message for payment in tips)))
+    if bought:
+        cur.execute(PURCHASES, (*_shared(bought), columns.uuids([payment.asked.post_id for payment in bought])))
+    return len(changed)
+
+
+def _shared(payments: Sequence[Payment]) -> tuple[object, ...]:
+    asked = [payment.asked for payment in payments]
+    paid = [payment.succeeded for payment in payments]
+    return (
+        columns.uuids([item.payer_id for item in asked]),
+        columns.uuids([item.payment_id for item in asked]),
+        columns.uuids([item.payee_id for item in asked]),
+        columns.bigints([item.amount_minor for item in asked]),
+        columns.texts(item.currency for item in asked),
+        columns.texts(payment.status for payment in payments),
+        columns.texts(None if fact is None else fact.payment_id for fact in paid),
+        columns.timestamps([payment.requested_at for payment in payments]),
+        columns.texts(msgspec.json.encode(payment).decode() for payment in payments),
+        columns.bigints([payment.version for payment in payments]),
+    )
+
+
+SINK = Sink("payments", (PaymentRequested, PaymentAbandoned, PaymentObserved), write)
