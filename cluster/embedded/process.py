@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,10 @@ from cluster.embedded.credentials import die_with_parent
 from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 
 LOOPBACK = "127.0.0.1"
+PORTS = range(10_000, 20_000)
+"""Below the kernel's usual ephemeral ports (32768 and up): one of those is taken by the next outgoing connection, also
+between choosing it and binding it."""
+TRIES = 50
 
 
 def wheel(package: str) -> Path:
@@ -32,8 +37,8 @@ def wheel(package: str) -> Path:
 
 
 def free_port(preferred: int = 0) -> int:
-    """``preferred`` when it can be bound on loopback now, else a port the kernel chose. Others may take it first."""
-    for port in (preferred, 0):
+    """``preferred`` when it can be bound on loopback now, else another that nobody else has. Others may take it first."""
+    for port in (preferred, *random.sample(PORTS, TRIES), 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
