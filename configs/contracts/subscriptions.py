@@ -135,10 +135,17 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
     @property
     def periods(self) -> tuple[Period, ...]:
-        """What each payment bought, and the trial while it runs; the latest ends first."""
+        """What each payment bought, and the trial while it runs; the latest ends first.
+
+        The first begins with the request: the provider's clock may be ahead of ours.
+        """
         revoked = self._revoked
         found = [
-            Period(self._rank(fact.tier_id), fact.period_start, fact.period_end, fact.payment_id in revoked)
+            Period(
+                self._rank(fact.tier_id),
+                min(fact.period_start, self.requested_at) if fact.reason == "first" else fact.period_start,
+                fact.period_end, fact.payment_id in revoked,
+            )
             for fact in self.facts if isinstance(fact, InvoicePaid) and not self._is_trial(fact)
         ]
         seen = self.observed

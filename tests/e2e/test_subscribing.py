@@ -13,7 +13,7 @@ from cluster.connections.postgres import connect
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
 
 PASSWORD = "correct horse battery"
-MONTH_S = 31 * 86_400
+MONTH_S = 32 * 86_400
 
 
 class Somebody:

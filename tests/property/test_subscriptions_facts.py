@@ -152,7 +152,10 @@ class History:
             self.facts.append(self.reports.refunded(self.bought[-1].payment, 0.5))
 
     def _dispute(self) -> None:
-        if self.bought and not self.bought[-1].disputed:
+        # A bank's decision is final: a payment is disputed once.
+        if self.bought and not any(
+            fact.kind == "dispute_opened" and fact.payment_id == self.bought[-1].payment for fact in self.facts
+        ):
             self.bought[-1].disputed = True
             self.facts.append(self.reports.disputed(self.bought[-1].payment))
 

@@ -21,7 +21,7 @@ from configs.contracts import topics
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.events import Event, PaymentObserved, SubscriptionObserved, WebhookReceived, encode
 from configs.contracts.ids import derived_id, partition_of
-from configs.contracts.payment_facts import AnyFact, SubscriptionState, owner_of
+from configs.contracts.payment_facts import AnyFact, SubscriptionFact, SubscriptionState, owner_of
 from configs.contracts.payments import ProviderMisconfigured, Report, webhook_id
 from configs.contracts.topics import Topic
 from configs.settings import Settings
@@ -140,7 +140,7 @@ class Payments:
         return facts
 
     def _records(self, webhook: Event, facts: Sequence[AnyFact]) -> list[Record]:
-        """A subscription's state for its shard, money for the ledger; ``derive`` tells a subscription's money to its shard."""
+        """A subscription's state for its shard, money for the ledger; money of a subscription for both."""
         made = []
         for fact in facts:
             owner_id = owner_of(fact)
@@ -150,8 +150,13 @@ class Payments:
             event_id = derived_id(webhook.event_id, f"{fact.kind}:{fact.object_id}")
             if isinstance(fact, SubscriptionState):
                 made.append(self._record(topics.SUBSCRIPTION_CREATED, event_id, webhook, SubscriptionObserved(owner_id=owner_id, fact=fact)))
-            else:
-                made.append(self._record(topics.PAYMENT_COMPLETED, event_id, webhook, PaymentObserved(owner_id=owner_id, fact=fact)))
+                continue
+            made.append(self._record(topics.PAYMENT_COMPLETED, event_id, webhook, PaymentObserved(owner_id=owner_id, fact=fact)))
+            if isinstance(fact, SubscriptionFact) and fact.subscription_id is not None:
+                made.append(self._record(
+                    topics.SUBSCRIPTION_CREATED, derived_id(event_id, "subscription"), webhook,
+                    SubscriptionObserved(owner_id=owner_id, fact=fact),
+                ))
         return made
 
     def _record(self, topic: Topic, event_id: str, webhook: Event, payload: PaymentObserved | SubscriptionObserved) -> Record:
