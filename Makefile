@@ -33,8 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 test: $(STAMP) ## the whole suite, on embedded servers
 	$(BIN)/pytest
 
-ENGINE_TESTS := tests/engines tests/integration/test_log_conformance.py tests/integration/test_swipes_service.py \
-	tests/integration/test_writers_faults.py
+ENGINE_TESTS := tests/engines tests/integration/test_log_conformance.py
 
 test-engines: $(STAMP) ## data flow and failures on the engines of a cluster: Apache Kafka (needs Java 17 and Maven)
 	$(BIN)/pytest --engines $(ENGINE_TESTS)
