@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -22,6 +23,9 @@ SingleFact = PaymentSucceeded | PaymentFailed | Refunded | DisputeOpened | Dispu
 """What a provider reports of a single payment."""
 PaymentStatus = Literal["pending", "completed", "failed", "refunded", "disputed"]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Payment(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
@@ -65,7 +69,8 @@ def payment_of(event: Event) -> str | None:
     if isinstance(payload, PaymentRequested | PaymentAbandoned):
         return payload.payment_id
     if isinstance(payload, PaymentObserved) and isinstance(payload.fact, MoneyFact) and payload.fact.subscription_id is None:
-        return payload.fact.request_id
+        # Metadata at the provider can be written by others too: what names no request of ours is about none.
+        return payload.fact.request_id if _ID.fullmatch(payload.fact.request_id) else None
     return None
 
 
