@@ -20,6 +20,8 @@ from configs.contracts.read_model import GENERATION, REVOKED
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.dead_letters import without_dead
+from writers.loads.log import ROWS
+from writers.positions import read
 from writers.projections.operations import changes_of
 from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
@@ -115,6 +117,7 @@ class ProjectionThread:
         while not self._stopping.is_set():
             messages = pace.take(consumer, RECORDS_A_BATCH, self._transport_error)
             if messages and self._wait_for_rows(messages):
+                self._check_rows(conn, messages)
                 self._apply(conn, client, messages, generation)
             elif client.get(GENERATION) != generation:
                 raise _ReadModelLost
@@ -146,6 +149,19 @@ class ProjectionThread:
                 raise _TopicStopped
             self._stopping.wait(ROWS_POLL_S)
         return False
+
+    def _check_rows(self, conn: Connection, messages: Sequence[Message]) -> None:
+        """Raises DependencyUnavailable: a promoted replica does not hold yet what the writer had stored; come again.
+
+        A database goes back only between two connections, so what this one holds now it holds while rows are read.
+        """
+        stored = read(conn, ROWS, sorted({str(message.topic()) for message in messages}))
+        for message in messages:
+            place = (str(message.topic()), int(message.partition() or 0))
+            found = stored.get(place)
+            wanted = (self._settings.log.generations.get(place[0], 1), int(message.offset() or 0) + 1)
+            if found is None or (found.generation, found.next_offset) < wanted:
+                raise DependencyUnavailable("rows went back", topic=place[0], partition=place[1])
 
     def _apply(self, conn: Connection, client: redis.Redis, messages: Sequence[Message],
                generation: Any) -> None:
