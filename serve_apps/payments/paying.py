@@ -136,7 +136,7 @@ async def purchase(
 
 @router.get("/requests/{id}", operation_id="getPayment", response_model=PaymentView, responses=errors(*SIGNED_IN, "not_found"))
 async def get_payment(payment_id: PaymentIdPath, person: Person, dependencies: Deps) -> PaymentView:
-    """One of one's own tips and purchases as it is now: what is pending is asked for again."""
+    """One of one's own tips and purchases as it is now; while it is pending, ask again."""
     found = await dependencies.payments.find(Find(payer_id=person.user_id, payment_id=payment_id))
     if not isinstance(found, PaymentStands):
         raise Refused("not_found")
