@@ -5,13 +5,13 @@ from __future__ import annotations
 from cluster.connections.postgres import translated
 from configs.settings import Settings
 from writers.connections import open_rows
-from writers.consumers.deriving import ROWS
 from writers.consumers.feeds import TOPICS as FEEDS_FROM
 from writers.consumers.feeds import Feeds
 from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.likes import Likes
 from writers.consumers.media import KINDS, consumer_of
 from writers.consumers.media import TOPICS as MEDIA_FROM
+from writers.loads.log import ROWS
 from writers.positions import begin
 from writers.push.consumer import TOPICS as PUSHED_FROM
 from writers.push.consumer import consumers_of

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from cluster.connections.kafka import Record
 from configs.contracts.errors import AppendUnconfirmed, DependencyUnavailable, LogUnavailable
 from configs.settings import Settings
 from writers.appending import ThreadAppender
 from writers.connections import Connection
+from writers.loads.log import ROWS
 from writers.positions import Ownership, read
 from writers.records import LogRecord, next_offsets
 
-ROWS: Final = "rows"
-"""The consumer whose positions say what the rows hold."""
 ROWS_WAIT_S = 2.0
 ROWS_POLL_S = 0.01
 
