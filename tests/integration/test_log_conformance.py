@@ -182,5 +182,5 @@ async def test_partitions_that_rest_lose_and_repeat_nothing(broker: EmbeddedBrok
     await following
     consumer.close()
     assert appender.close() == 0
-    assert rests > 100, "nothing rested, so nothing was tested"
+    assert rests, "nothing rested, so nothing was tested"
     assert taken == {partition: list(range(2 * rounds)) for partition in range(partitions)}

@@ -314,7 +314,7 @@ def shown(population: list[Person], query: DeckQuery) -> list[str]:
     return [entry.user_id for entry in merged([cards.shortlist(query, NOW)], query.size).entries]
 
 
-VIEWER = replace(typical(1_000, "sugar_daddy"), gender="man")
+VIEWER = replace(typical(10_000, "sugar_daddy"), gender="man")
 
 
 def test_nobody_at_all_gives_an_empty_deck() -> None:
