@@ -30,6 +30,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["SUGAR_BROKER"] = "kafka"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that need the session's servers come after those that need none, those of the whole platform last.
+
+    What a session keeps running costs every later test a part of the machine, also when it is idle.
+    """
+    late: dict[Path, int] = {}
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        late[item.path] = max(
+            late.get(item.path, 0), 2 if "platform" in fixtures else 1 if "servers" in fixtures else 0
+        )
+    items.sort(key=lambda item: late[item.path])
+
+
 def _start(data_dir: Path) -> EmbeddedServers:
     settings = with_keys(load_settings("test", data_dir=data_dir))
     # Few tests pay, and those start a sandbox of their own (payments_world): no processor is known to the others.

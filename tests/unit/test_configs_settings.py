@@ -79,7 +79,7 @@ def test_arguments_win_over_environment_over_profile_over_defaults(monkeypatch: 
     assert settings.plan.swipe_actors == 3, "the environment wins over the profile"
     assert settings.port == 9100, "an argument wins over the environment"
     assert settings.plan.identity_actors == 2, "one variable leaves the profile's other values alone"
-    assert settings.log.partitions == Settings.model_fields["log"].default.partitions
+    assert settings.log.replication_factor == Settings.model_fields["log"].default.replication_factor
     assert load_settings("test", plan={"swipe_actors": 5}).plan.identity_actors == 2
 
 
