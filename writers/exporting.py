@@ -67,6 +67,31 @@ SECTIONS: Final[Mapping[str, str]] = {
     "likes": "SELECT post_id, liked, changed_at FROM post_likes WHERE user_id = %(user)s AND liked",
     "follows": "SELECT creator_id, active, changed_at FROM follows WHERE user_id = %(user)s",
     "subscriptions": "SELECT * FROM subscriptions WHERE subscriber_id = %(user)s",
+    "tiers": (
+        "SELECT id, name, description, currency, price_monthly, price_yearly, benefits, archived, created_at "
+        "FROM subscription_tiers WHERE creator_id = %(user)s"
+    ),
+    "promoCodes": "SELECT id, code, percent, months, most, expires_at, created_at, redeemed FROM promo_codes WHERE creator_id = %(user)s",
+    "tipsGiven": (
+        "SELECT id, to_user_id, amount_minor, currency, message, status, requested_at FROM tips WHERE from_user_id = %(user)s"
+    ),
+    "tipsReceived": (
+        "SELECT id, from_user_id, amount_minor, currency, status, requested_at FROM tips "
+        "WHERE to_user_id = %(user)s AND provider_payment_id IS NOT NULL"
+    ),
+    "postsBought": (
+        "SELECT id, post_id, creator_id, amount_minor, currency, status, requested_at FROM post_purchases WHERE buyer_id = %(user)s"
+    ),
+    "postsSold": (
+        "SELECT id, post_id, buyer_id, amount_minor, currency, status, requested_at FROM post_purchases "
+        "WHERE creator_id = %(user)s AND provider_payment_id IS NOT NULL"
+    ),
+    "moneyMoved": (
+        "SELECT transactions.id, kind, transactions.owner_id, payee_id, transactions.amount_minor, transactions.currency, "
+        "occurred_at, transactions.livemode, (SELECT sum(amount_minor) FROM ledger_entries "
+        "WHERE ledger_entries.owner_id = transactions.owner_id AND transaction_id = transactions.id AND party_id = %(user)s "
+        "AND account = 'creator') AS balance_change FROM transactions WHERE owner_id = %(user)s OR payee_id = %(user)s"
+    ),
 }
 """Section -> what rows say of the person; of other people only ids. No hashes, tokens or keys."""
 

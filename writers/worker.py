@@ -36,6 +36,7 @@ from writers.rebuild import ReadModelKeeper
 from writers.records import Place
 from writers.rows import Rows
 from writers.settling import SubscriptionSettling
+from writers.settling_payments import PaymentSettling
 
 log = structlog.get_logger(__name__)
 
@@ -88,8 +89,11 @@ class Writer:
             settings, f"{name}-payments", self._payments_handler,
             [(topic.name, partition) for topic in WEBHOOKS for partition in partitions], fenced=fenced,
         )
-        self._polling = PaymentPolling(settings, name)
-        self._settling = SubscriptionSettling(settings, name)
+        self._looks = {
+            "payment_polling": PaymentPolling(settings, name),
+            "subscription_settling": SubscriptionSettling(settings, name),
+            "payment_settling": PaymentSettling(settings, name),
+        }
         self._projection = ProjectionThread(
             settings, f"{name}-projection",
             [(topic.name, partition) for topic in TOPICS for partition in partitions], self._committed, fatal=fenced,
@@ -130,11 +134,11 @@ class Writer:
                 target=keep_pruning, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-pruning",
                 daemon=True,
             ),
-            threading.Thread(
-                target=self._polling.run, args=(self._stopping,), kwargs={"fatal": fenced}, name=f"{name}-payment-polling", daemon=True
-            ),
-            threading.Thread(
-                target=self._settling.run, args=(self._stopping,), kwargs={"fatal": fenced}, name=f"{name}-settling", daemon=True
+            *(
+                threading.Thread(
+                    target=looks.run, args=(self._stopping,), kwargs={"fatal": fenced}, name=f"{name}-{of}", daemon=True
+                )
+                for of, looks in self._looks.items()
             ),
             threading.Thread(
                 target=keep_publishing, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-publishing",
@@ -173,8 +177,7 @@ class Writer:
             "rows": self._rows.describe(), "derive": self._derive.describe(), "likes": self._likes.describe(),
             "projection": self._projection.describe(), "mail": self._mail.describe() | dict(self._mail_handler.figures),
             "payments": self._payments.describe() | dict(self._payments_handler.figures),
-            "payment_polling": self._polling.describe(),
-            "subscription_settling": self._settling.describe(),
+            **{of: looks.describe() for of, looks in self._looks.items()},
             "feeds": self._feeds.describe() | dict(self._feeds_handler.figures),
             **{consumer: thread.describe() | dict(self._media[consumer].figures) for consumer, thread in self._processing.items()},
             **{f"push_{provider}": self._describe_push(provider) for provider in self._push},

@@ -23,7 +23,15 @@ from actors.payments.commands import (
 from actors.sharding.memory import Append, Decision
 from configs.contracts.events import Event, PaymentAbandoned, PaymentObserved, PaymentRequested
 from configs.contracts.ids import derived_id
-from configs.contracts.purchases import Payment, payment_after, payment_of, payment_place, post_place, with_fact
+from configs.contracts.purchases import (
+    Payment,
+    payment_after,
+    payment_of,
+    payment_place,
+    post_place,
+    with_fact,
+    without_text,
+)
 from configs.contracts.topics import PAYMENT_COMPLETED
 
 PaymentCommand = RequestPayment | Find | Observe | Abandon
@@ -45,7 +53,10 @@ class Held:
 
 
 class PaymentMemory:
-    """Payments by payer and id. Of all requests for one post at most one is recorded until it has failed or been given back."""
+    """Payments by payer and id, without what payers wrote.
+
+    Of all requests for one post at most one is recorded until it has failed or been given back.
+    """
 
     def __init__(self) -> None:
         self._payments: Entries[Folded[Payment]] = Entries(_payment)
@@ -134,7 +145,7 @@ class PaymentMemory:
         if name is None:
             return
         place = payment_place(event.key, name)
-        self._payments.use(place).take(event, version)
+        self._payments.use(place).take(without_text(event), version)
         if isinstance(event.payload, PaymentRequested) and event.payload.post_id is not None:
             self._posts.use(post_place(event.key, event.payload.post_id)).names.add(place)
 

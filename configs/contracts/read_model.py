@@ -354,6 +354,7 @@ def forget_person(user_id: str) -> Operation:
     """Takes away every key of a person's, and everything that was cached of them under a name that can be made again."""
     return Operation("forget", (
         f"fld:{{{user_id}}}", record_key(user_id), relation_key(user_id), sessions_key(user_id), unread_key(user_id),
+        commerce_key(user_id),
         *(key for listing in LISTING_BOUNDS for key in listing_keys(listing, user_id)),
     ), ())
 

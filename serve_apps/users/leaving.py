@@ -64,7 +64,8 @@ async def erase_me(person: RecentSignIn, dependencies: Deps) -> Success:
     """Erases the account and what belongs to it, for good; the address can be registered anew.
 
     Signed out everywhere and shown nowhere within 5 seconds, erased from every store within minutes. Kept, without name or
-    address: ids of others' matches and swipes, evidence of reports, proof of age and of consents, and money movements.
+    address: ids of others' matches and swipes, evidence of reports, proof of age and of consents, and money
+    movements, without what was written with them.
     """
     await to_the_end(_erased(dependencies, person.user_id, person.email_hash))
     return Success()

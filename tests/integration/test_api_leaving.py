@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -16,11 +17,15 @@ import uvicorn
 from api_world import Person
 from safety_world import HERE, SafetyWorld, code, pair, send, until
 
+from actors.payments.commands import Observe, RequestPayment
 from cluster.connections.assurance import HttpAssurance, signature
 from cluster.connections.postgres import connect
 from cluster.connections.redis import sync_client
 from cluster.embedded.process import free_port
 from configs.contracts.ids import new_id
+from configs.contracts.payment_facts import PaymentSucceeded
+from configs.contracts.read_model import commerce_key
+from configs.contracts.selling import purchase_field
 from writers.connections import open_rows
 from writers.exporting import SECTIONS, forget_due
 from writers.reconcile import reconcile
@@ -169,6 +174,23 @@ def memories_with(safety: SafetyWorld, canaries: tuple[str, ...]) -> list[str]:
     return found
 
 
+async def gives(safety: SafetyWorld, payer: Person, payee: Person, *, message: str | None = None, post_id: str | None = None) -> str:
+    """A tip, or a purchase, that the payer's shard has recorded and the processor charged; its id."""
+    payments, payment_id = safety.here.dependencies.payments, new_id()
+    await payments.request(RequestPayment(
+        payer_id=payer.user_id, payment_id=payment_id, body_digest="", payee_id=payee.user_id,
+        purpose="tip" if post_id is None else "post", post_id=post_id, amount_minor=500, currency="EUR", fee_minor=100,
+        account_id="acct_1", payment_method_id="pm_1", message=message, checkout_s=1_800,
+    ))
+    paid = PaymentSucceeded(
+        provider="stripe", livemode=False, event_id="look", object_id=f"pi_{payment_id}", as_of=datetime.now(UTC),
+        payment_id=f"pi_{payment_id}", payer_id=payer.user_id, payee_id=payee.user_id, request_id=payment_id, currency="EUR",
+        amount_minor=500, fee_minor=100,
+    )
+    await payments.tell(Observe(payer_id=payer.user_id, payment_id=payment_id, facts=(paid,)))
+    return payment_id
+
+
 async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: SafetyWorld) -> None:
     one, gone, conversation = await pair(safety)
     canaries = (CANARY, gone.email.lower())
@@ -180,7 +202,13 @@ async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: Safet
     await safety.here.client.post(
         "/api/v1/auth/login", json={"email": gone.email, "password": gone.password}, headers={"User-Agent": f"{CANARY} phone"}
     )
-    await until(lambda: {"users", "messages", "sessions", "credentials"} <= {table for table, _ in rows_with(safety, canaries)})
+    await gives(safety, gone, one, message=f"{CANARY} tip")
+    post_id = new_id()
+    await gives(safety, gone, one, post_id=post_id)
+    await until(
+        lambda: {"users", "messages", "sessions", "credentials", "tips"} <= {table for table, _ in rows_with(safety, canaries)}
+    )
+    await until(lambda: keys_with(safety, (purchase_field(post_id),)) == [commerce_key(gone.user_id)])
     assert keys_with(safety, canaries)
     assert "accounts" in memories_with(safety, canaries)
 
@@ -196,15 +224,23 @@ async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: Safet
     await until(lambda: not rows_with(safety, canaries))
     await until(lambda: not keys_with(safety, canaries))
     assert memories_with(safety, canaries) == []
+    assert keys_with(safety, (purchase_field(post_id),)) == []
     assert gone.user_id not in str(await one.ok("GET", "/matching/matches"))
     assert code(await send(one, conversation)) == (404, "not_found")
 
     # What comes late changes nothing, and is swept.
     with open_rows(safety.settings, "test") as conn:
         conn.execute("UPDATE messages SET content = %s WHERE sender_id = %s", (CANARY, gone.user_id))
+        conn.execute("UPDATE tips SET message = %s WHERE from_user_id = %s", (CANARY, gone.user_id))
         with conn.transaction(), conn.cursor() as cur:
-            assert sweep(cur) == 1
+            assert sweep(cur) == 2
+        kept = conn.execute(
+            "SELECT amount_minor, status FROM tips WHERE from_user_id = %s UNION ALL "
+            "SELECT amount_minor, status FROM post_purchases WHERE buyer_id = %s UNION ALL "
+            "SELECT amount_minor, kind FROM transactions WHERE owner_id = %s", (gone.user_id,) * 3
+        ).fetchall()
     assert not rows_with(safety, canaries)
+    assert kept == [(500, "completed")] * 2 + [(500, "charge")] * 2, "the law has money kept"
 
     # The address is free again, for somebody new.
     again = await safety.here.client.post("/api/v1/auth/register", json=safety.here.body(email=gone.email))
@@ -218,7 +254,13 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
     await other.ok("PUT", "/users/profile", json={"bio": "somebody else's"})
     assert (await send(one, conversation, f"{CANARY} said")).status_code == 200
     assert (await send(other, conversation, "an answer of the other")).status_code == 200
-    await until(lambda: {"users", "messages"} <= {table for table, _ in rows_with(safety, (f"{CANARY} (of mine|said)",))})
+    given = await gives(safety, one, other, message=f"{CANARY} given")
+    received = await gives(safety, other, one, message="the other's words")
+    bought = await gives(safety, one, other, post_id=new_id())
+    await until(
+        lambda: {"users", "messages", "tips"} <= {table for table, _ in rows_with(safety, (f"{CANARY} (of mine|said|given)",))}
+    )
+    await until(lambda: len(rows_with(safety, (f"{one.user_id}.*,charge,",))) == 3)
     old = safety.here.dependencies.tokens.issue(one.user_id, new_id(), signed_in_at=1.0)
     late = await safety.here.client.get("/api/v1/users/me/export", headers={"Authorization": f"Bearer {old}"})
     assert code(late) == (401, "sign_in_again")
@@ -238,10 +280,17 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
     assert data["profile"][0]["bio"] == f"{CANARY} of mine"
     assert [message["content"] for message in data["messagesSent"]] == [f"{CANARY} said"]
     assert [match["other_id"] for match in data["matches"]] == [other.user_id]
+    (tip,) = data["tipsGiven"]
+    assert (tip["id"], tip["message"], tip["amount_minor"], tip["to_user_id"]) == (given, f"{CANARY} given", 500, other.user_id)
+    assert [(tip["id"], tip["from_user_id"]) for tip in data["tipsReceived"]] == [(received, other.user_id)]
+    assert [item["id"] for item in data["postsBought"]] == [bought]
+    assert sorted((item["owner_id"] == one.user_id, item["balance_change"]) for item in data["moneyMoved"]) == [
+        (False, 400), (True, None), (True, None),
+    ]
     assert set(data) == {"userId", "exportedAt", *SECTIONS}
     text = json.dumps(data)
     assert "password" not in text
-    assert not any(word in text for word in (other.email, "somebody else", "an answer of the other"))
+    assert not any(word in text for word in (other.email, "somebody else", "an answer of the other", "the other's words"))
 
     await one.ok("DELETE", "/users/me")
     with open_rows(safety.settings, "test") as conn:

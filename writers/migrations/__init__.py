@@ -39,6 +39,7 @@ MIGRATIONS = (
     "0020_exports",
     "0021_ledger",
     "0022_single_payments",
+    "0023_payers_forgotten",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

@@ -28,6 +28,7 @@ STATEMENTS = (
     "DELETE FROM blocks WHERE user_id = ANY(%(people)s)",
     "UPDATE comments SET text = '' WHERE author_id = ANY(%(people)s) AND text <> ''",
     "UPDATE posts SET caption = '' WHERE creator_id = ANY(%(people)s) AND caption <> ''",
+    "UPDATE tips SET message = NULL WHERE from_user_id = ANY(%(people)s) AND message IS NOT NULL",
     "UPDATE sessions SET client = NULL WHERE user_id = ANY(%(people)s) AND client IS NOT NULL",
 )
 SWEPT = "SELECT user_id FROM erasures WHERE erased_at > now() - interval '8 days'"

@@ -62,6 +62,10 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     }).fetchall()
     stored = {(payer, name): read_payment(state) for payer, name, state in rows}
     changed: list[Payment] = []
+    messages = {
+        fact.event.payload.payment_id: fact.event.payload.message for fact in facts
+        if isinstance(fact.event.payload, PaymentRequested)
+    }
     for place, own in named.items():
         before = after = stored.get(place)
         for event, version, _ in own:
@@ -71,7 +75,7 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     tips = [payment for payment in changed if payment.asked.purpose == "tip"]
     bought = [payment for payment in changed if payment.asked.purpose == "post"]
     if tips:
-        cur.execute(TIPS, (*_shared(tips), columns.texts(payment.asked.message for payment in tips)))
+        cur.execute(TIPS, (*_shared(tips), columns.texts(messages.get(payment.asked.payment_id) for payment in tips)))
     if bought:
         cur.execute(PURCHASES, (*_shared(bought), columns.uuids([payment.asked.post_id for payment in bought])))
     return len(changed)

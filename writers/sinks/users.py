@@ -81,7 +81,9 @@ class Person:
         if self.values.get("status") == "deleted":
             return
         if isinstance(payload, UserErased):
-            self.values, self.preferences, self.versions = {"status": "deleted"}, {}, {"status": version}
+            # The payer's name at the processor stays until the processor has forgotten it.
+            self.preferences = {name: value for name, value in self.preferences.items() if name == "paymentCustomer"}
+            self.values, self.versions = {"status": "deleted"}, {"status": version}
             self.version = self.match_version = max(self.version, version)
             self.updated_at, self.changed = event.occurred_at, True
             return
