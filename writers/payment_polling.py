@@ -7,27 +7,21 @@ payment.webhooks; the consumer ``payments`` applies it once, whether the webhook
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import structlog
 
-from cluster.connections.payments import Providers
 from cluster.connections.postgres import translated
-from configs.contracts.errors import PlatformError
 from configs.contracts.payments import Report
 from configs.settings import Settings
 from writers.connections import open_rows
-from writers.consumers.deriving import Appending
 from writers.consumers.payments import received
+from writers.looks import ProviderLooks
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 RECONCILE_S: Final = 86_400.0
 OVERLAP: Final = timedelta(seconds=120)
@@ -36,62 +30,23 @@ CHUNK: Final = 500
 KNOWN = "SELECT provider_event_id FROM webhook_events WHERE provider = %s AND provider_event_id = ANY(%s) AND applied_at IS NOT NULL"
 
 
-class PaymentPolling:
-    """One of the writers polls; two that do at once append the same under the same ids."""
+class PaymentPolling(ProviderLooks):
+    """``figures``: looks, listed, found (that no webhook had brought)."""
 
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._providers = Providers(settings)
-        self._appending = Appending(settings, f"{name}-polling")
+        super().__init__(settings, name, "payment-polling", every_s=settings.payments.poll_s, clock=clock)
         self._newest: dict[str, datetime] = {}
         self._suspects: dict[str, frozenset[str]] = {}
         self._reconciled_at: float | None = None
-        self.figures: Counter[str] = Counter()
-        """looks, listed, found (that no webhook had brought), failed."""
-
-    def run(self, stopping: threading.Event, *, fatal: Callable[[str], None]) -> None:
-        """Until ``stopping``; a provider or server that is away is asked again next time.
-
-        ``fatal`` is told of a fault that no waiting mends.
-        """
-        try:
-            while not stopping.wait(self._settings.payments.poll_s):
-                try:
-                    self.look()
-                except PlatformError as error:
-                    self.figures["failed"] += 1
-                    log.warning("payment_polling_failed", reason=str(error))
-        except Exception as error:  # the thread's top: the writer must not go on without it
-            log.exception("thread_failed", thread="payment polling")
-            fatal(f"payment polling: {error!r}")
-            raise
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        if self._loop is not None:
-            self._loop.run_until_complete(self._providers.close())
-            self._loop.close()
-            self._loop = None
-        self._appending.close()
 
     def look(self) -> int:
-        """One look at every provider that can list; returns how many reports no webhook had brought.
-
-        For a thread without a running event loop. Raises DependencyUnavailable, ProviderMisconfigured.
-        """
+        """One look at every provider that can list; returns how many reports no webhook had brought."""
         whole = self._reconciled_at is None or time.monotonic() - self._reconciled_at >= RECONCILE_S
         found = sum(self._look_at(name, whole) for name in self._providers.names)
         if whole:
             self._reconciled_at = time.monotonic()
         self.figures["looks"] += 1
         return found
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        self._loop = self._loop or asyncio.new_event_loop()
-        return self._loop.run_until_complete(work)
 
     async def _some(self, listing: AsyncIterator[Report]) -> dict[str, Report]:
         """The next reports of a list, at most CHUNK: their bodies are not held all at once."""
@@ -141,6 +96,3 @@ class PaymentPolling:
             received(report, self._clock(), self._settings.log.partitions)
             for report in sorted(reports, key=lambda report: (report.created_at, report.event_id))
         ])
-
-    def describe(self) -> Mapping[str, int]:
-        return dict(self.figures)

@@ -6,17 +6,13 @@ time. Everything is asked again until the provider says so, under ids that a rep
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 
 from cluster.connections.kafka import Record
-from cluster.connections.payments import Providers
 from cluster.connections.postgres import translated
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.events import TOPIC_OF, Event, OfferReleased, SubscriptionAbandoned, SubscriptionObserved, encode
@@ -27,8 +23,8 @@ from configs.contracts.subscriptions import Subscription
 from configs.contracts.tiers import Offer, checkout_key
 from configs.settings import Settings
 from writers.connections import open_rows
-from writers.consumers.deriving import Appending
 from writers.loads.tiers import offers
+from writers.looks import ProviderLooks
 from writers.sinks.subscriptions import read_subscription
 
 log = structlog.get_logger(__name__)
@@ -43,62 +39,21 @@ ORDER BY requested_at LIMIT %s
 """
 
 
-class SubscriptionSettling:
-    """One of the writers does it; two that do at once ask and append the same."""
+class SubscriptionSettling(ProviderLooks):
+    """``figures``: stopped, resumed, abandoned, refused (the provider does not do it)."""
 
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._providers = Providers(settings)
-        self._appending = Appending(settings, f"{name}-settling")
-        self.figures: Counter[str] = Counter()
-        """stopped, resumed, abandoned, refused (the provider does not do it), failed (a look)."""
-
-    def run(self, stopping: threading.Event, *, fatal: Callable[[str], None]) -> None:
-        """Until ``stopping``; a provider or server that is away is asked again next time.
-
-        ``fatal`` is told of a fault that no waiting mends.
-        """
-        try:
-            while not stopping.wait(LOOK_S):
-                try:
-                    self.look()
-                except PlatformError as error:
-                    self.figures["failed"] += 1
-                    log.warning("settling_failed", reason=str(error))
-        except Exception as error:  # the thread's top: the writer must not go on without it
-            log.exception("thread_failed", thread="settling subscriptions")
-            fatal(f"settling subscriptions: {error!r}")
-            raise
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        if self._loop is not None:
-            self._loop.run_until_complete(self._providers.close())
-            self._loop.close()
-            self._loop = None
-        self._appending.close()
-
-    def describe(self) -> Mapping[str, int]:
-        return dict(self.figures)
+        super().__init__(settings, name, "settling-subscriptions", every_s=LOOK_S, clock=clock)
 
     def look(self) -> int:
-        """Settles what rows say is due; how many subscriptions that were.
-
-        For a thread without a running event loop. Raises DependencyUnavailable: a server or provider is away.
-        """
+        """Settles what rows say is due; how many subscriptions that were."""
         now = self._clock()
         with open_rows(self._settings, "settling") as conn, translated():
             rows = conn.execute(UNSETTLED, (now, AT_ONCE)).fetchall()
             due = [read_subscription(state) for (state,) in rows]
             taken = offers(conn, [checkout_key(item.creator_id, item.subscription_id) for item in due])
-        self._loop = self._loop or asyncio.new_event_loop()
         for item in due:
-            offer = taken.get(checkout_key(item.creator_id, item.subscription_id))
-            self._loop = self._loop or asyncio.new_event_loop()
-            self._append(item, self._loop.run_until_complete(self._settled(item)), offer)
+            self._append(item, self._run(self._settled(item)), taken.get(checkout_key(item.creator_id, item.subscription_id)))
         return len(due)
 
     async def _settled(self, item: Subscription) -> Sequence[SubscriptionFact]:
