@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+from api_world import Person, World
 from pydantic import SecretStr
 
 from cluster.connections.payments.stripe import StripeProvider
+from cluster.connections.redis import apply_async
 from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
 from configs.contracts.ids import new_id
 from configs.contracts.payments import Pay, Price, Subscribe
+from configs.contracts.read_model import put_record
+from configs.contracts.topics import TOPICS
 from configs.settings import Payments, Settings
+from writers.connections import open_rows
+from writers.consumers.derive import Derive
+from writers.loops import ConsumingThread
+from writers.rows import Rows
 
 KEY = "sk_test_of_tests"
 SECRET = "whsec_of_tests"
 DAY_S = 86_400
+RETURN = {"country": "US", "returnUrl": "http://localhost/back", "refreshUrl": "http://localhost/again"}
+TIER = {"rank": 1, "name": "Gold", "currency": "USD", "priceMonthly": "9.99", "priceYearly": "99.90", "benefits": ["All of it"]}
 
 
 class SandboxDriver:
@@ -112,3 +125,72 @@ class Pair:
             "payment_method_id": self.method_id, "account_id": self.account_id, "amount_minor": amount_minor, "currency": "USD",
             "fee_minor": amount_minor // 5, "purpose": "tip",
         } | changed)
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    return answer.status_code, answer.json()["code"]
+
+
+async def assured(world: World, person: Person) -> Person:
+    """As age assurance finds them."""
+    await apply_async(world.dependencies.redis, [
+        put_record(person.user_id, {"verification": "verified", "verified": True}, 1 << 39)
+    ])
+    return person
+
+
+async def creator_of(world: World, *, paid: bool = True) -> Person:
+    creator = await assured(world, await world.register("sugar_baby"))
+    if paid:
+        link = await creator.ok("POST", "/payments/connect/onboarding", json=RETURN)
+        async with httpx.AsyncClient() as client:
+            assert (await client.post(link["url"])).status_code == 303
+    return creator
+
+
+async def payer_of(world: World, sandbox: SandboxDriver, card: str = "pm_card_visa") -> tuple[Person, str]:
+    """Somebody with a saved card."""
+    payer = await world.register("sugar_daddy")
+    setup = await payer.ok("POST", "/payments/methods/setup")
+    async with httpx.AsyncClient() as client:
+        answer = await client.post(
+            f"{sandbox.url}/v1/setup_intents/{setup['id']}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},
+            data={"client_secret": setup["clientSecret"], "payment_method": card},
+        )
+    assert answer.status_code == 200, answer.text
+    return payer, str(answer.json()["payment_method"])
+
+
+@contextmanager
+def consumed(settings: Settings, *, derived_from: Sequence[str] = ()) -> Iterator[None]:
+    """A writer's rows, and what is derived from these topics, for as long as the block runs."""
+    settings = settings.model_copy(update={"plan": settings.plan.model_copy(update={"writer_actors": 1})})
+    fenced: list[str] = []
+    places = [(topic.name, partition) for topic in TOPICS for partition in range(settings.log.partitions)]
+    threads = [ConsumingThread(settings, "test-rows", Rows(settings, "test"), places, fenced=fenced.append)]
+    if derived_from:
+        threads.append(ConsumingThread(
+            settings, "test-derive", Derive(settings, "test"), [place for place in places if place[0] in derived_from],
+            fenced=fenced.append,
+        ))
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.stop()
+        for thread in threads:
+            thread.join(10.0)
+    assert not fenced
+
+
+def in_rows(settings: Settings, statement: str, *values: object) -> tuple[Any, ...]:
+    """The first row of a statement, once there is one. For a thread of its own."""
+    with open_rows(settings, "test") as conn:
+        deadline = time.monotonic() + 30
+        while (found := conn.execute(statement, values).fetchone()) is None:
+            assert time.monotonic() < deadline, "rows do not hold it"
+            time.sleep(0.05)
+        return tuple(found)

@@ -1,22 +1,30 @@
-"""What rows say that a payment processor still has to do, outside of subscriptions: to forget payers who were erased.
+"""What rows say that a payment processor still has to do, outside of subscriptions.
 
+To give back what was paid twice for one post, and to forget payers who were erased.
 Everything is asked again until the processor has done it, under ids that a repetition makes again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 
+from cluster.connections.kafka import Record
 from cluster.connections.postgres import translated
 from configs.contracts.errors import DependencyUnavailable, PlatformError
-from configs.contracts.payments import ProviderMisconfigured
+from configs.contracts.events import Event, PaymentObserved, encode
+from configs.contracts.ids import derived_id, partition_of
+from configs.contracts.payment_facts import PaymentFact
+from configs.contracts.payments import ProviderMisconfigured, Refund
+from configs.contracts.purchases import Payment
+from configs.contracts.topics import PAYMENT_COMPLETED
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.looks import ProviderLooks
+from writers.sinks.payments import read_payment
 
 log = structlog.get_logger(__name__)
 
@@ -34,16 +42,73 @@ FORGOTTEN: Final = "UPDATE erasures SET payer_forgotten_at = now() WHERE user_id
 NAMELESS: Final = "UPDATE users SET preferences = preferences - 'paymentCustomer' WHERE id = %s AND status = 'deleted'"
 
 
+TWICE: Final = """
+SELECT state::text FROM post_purchases WHERE status = 'completed' AND NOT effective AND id <> ALL(%s::uuid[])
+ORDER BY requested_at LIMIT %s
+"""
+REFUSED_KEPT: Final = 1_000
+REFUSED_FOR: Final = timedelta(hours=1)
+"""What a processor refuses is asked again after this: people at the processor may have changed their mind."""
+
+
 class PaymentSettling(ProviderLooks):
-    """``figures``: forgotten (payers), refused (the processor does not do it)."""
+    """``figures``: given_back (paid twice), forgotten (payers), refused (the processor does not do it)."""
 
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(settings, name, "settling-payments", every_s=LOOK_S, clock=clock)
+        self._refused: dict[str, datetime] = {}
 
     def look(self) -> int:
         """Has done what is due; how many that were."""
         with open_rows(self._settings, "settling-payments") as conn, translated():
-            return self._forget_payers(conn)
+            return self._give_back(conn) + self._forget_payers(conn)
+
+    def _give_back(self, conn: Connection) -> int:
+        """Refunds what was paid for a post that another payment opens already, whole and once."""
+        now = self._clock()
+        self._refused = {name: until for name, until in self._refused.items() if until > now}
+        rows = conn.execute(TWICE, (list(self._refused), AT_ONCE)).fetchall()
+        due = [read_payment(state) for (state,) in rows]
+        for payment in due:
+            facts = self._run(self._refunded(payment))
+            self._append(payment.asked.payer_id, facts)
+            self.figures["given_back"] += bool(facts)
+        return len(due)
+
+    async def _refunded(self, payment: Payment) -> Sequence[PaymentFact]:
+        """What the processor says after a refund; nothing: it refuses."""
+        paid = payment.succeeded
+        assert paid is not None
+        started = None
+        if paid.provider in self._providers.names:
+            provider = await self._providers.named(paid.provider)
+            request_id = derived_id(payment.asked.payment_id, "paid twice")
+            try:
+                started = await provider.refund(Refund(request_id=request_id, payment_id=paid.payment_id))
+            except (DependencyUnavailable, ProviderMisconfigured):
+                raise
+            except PlatformError as error:
+                log.warning("refund_refused", payment=payment.asked.payment_id, reason=str(error))
+        if started is None or started.status == "failed":
+            self.figures["refused"] += 1
+            if len(self._refused) < REFUSED_KEPT:
+                self._refused[payment.asked.payment_id] = self._clock() + REFUSED_FOR
+            return ()
+        return [fact for fact in started.facts if isinstance(fact, PaymentFact)]
+
+    def _append(self, owner_id: str, facts: Sequence[PaymentFact]) -> None:
+        """The facts on their owner's topic, as a webhook's consumer would append them."""
+        events = [
+            Event(
+                derived_id(fact.event_id, f"{fact.kind}:{fact.object_id}"), self._clock(), owner_id,
+                PaymentObserved(owner_id=owner_id, fact=fact),
+            )
+            for fact in facts
+        ]
+        partitions = self._settings.log.partitions
+        self._appending.append([
+            Record(PAYMENT_COMPLETED.name, partition_of(event.key, partitions), event.key, encode(event)) for event in events
+        ])
 
     def _forget_payers(self, conn: Connection) -> int:
         """Cards and customer go at the processor; what was paid stays there, as the law wants.

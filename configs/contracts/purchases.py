@@ -31,7 +31,7 @@ _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class Payment(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
     """One payment. ``facts``: of each kind and object of the provider the newest, so that order and repetition mean nothing.
 
-    ``version``: of the newest event about it.
+    ``version``: of the newest event about it. ``paid_version``: of the first that said that it was paid.
     """
 
     asked: PaymentRequested
@@ -39,6 +39,7 @@ class Payment(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_de
     abandoned: str | None = None
     facts: tuple[SingleFact, ...] = ()
     version: int = 0
+    paid_version: int = 0
 
     @property
     def succeeded(self) -> PaymentSucceeded | None:
@@ -95,7 +96,12 @@ def payment_after(before: Payment | None, event: Event, version: int) -> Payment
         return msgspec.structs.replace(before, abandoned=payload.reason, version=max(before.version, version))
     if isinstance(payload, PaymentObserved) and isinstance(payload.fact, SingleFact):
         facts = with_fact(before.facts, payload.fact)
-        return before if facts == before.facts else msgspec.structs.replace(before, facts=facts, version=max(before.version, version))
+        if facts == before.facts:
+            return before
+        first = before.succeeded is None and isinstance(payload.fact, PaymentSucceeded)
+        return msgspec.structs.replace(
+            before, facts=facts, version=max(before.version, version), paid_version=version if first else before.paid_version
+        )
     return before
 
 
@@ -112,6 +118,15 @@ def with_fact(facts: tuple[SingleFact, ...], fact: SingleFact) -> tuple[SingleFa
 def stands(payments: Iterable[Payment]) -> bool:
     """Whether one of a payer's payments for a post opens it."""
     return any(payment.status == "completed" for payment in payments)
+
+
+def effective(payments: Iterable[Payment]) -> Payment | None:
+    """The one of a payer's payments for a post that opens it: of those that are paid the one that was told first.
+
+    Any other that is paid was paid for nothing, and is given back.
+    """
+    paid = (payment for payment in payments if payment.status == "completed")
+    return min(paid, key=lambda payment: (payment.paid_version, payment.asked.payment_id), default=None)
 
 
 def payment_place(payer_id: str, payment_id: str) -> str:

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from api_world import Person, World
-from payments_world import KEY, SandboxDriver
+from payments_world import KEY, TIER, SandboxDriver, assured, code, creator_of, payer_of
 from pydantic import SecretStr
-from test_api_subscriptions import TIER, assured, code, creator_of, payer_of
 
 from configs.contracts.ids import new_id
 from configs.settings import Settings

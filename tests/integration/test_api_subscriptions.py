@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 from api_world import Person, World
 from log_reading import records_of
-from payments_world import KEY, SandboxDriver
+from payments_world import (
+    KEY,
+    RETURN,
+    TIER,
+    SandboxDriver,
+    code,
+    consumed,
+    creator_of,
+    in_rows,
+    payer_of,
+)
 from pydantic import SecretStr
 
 from actors.subscriptions.commands import Observe
@@ -22,28 +30,16 @@ from cluster.connections.redis import apply_async
 from configs.contracts.entitlements import Content, Viewer, access
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import SubscriptionFact
-from configs.contracts.read_model import put_record
 from configs.contracts.selling import holdings_command, put_shop, read_holdings
 from configs.contracts.tiers import Shop
-from configs.contracts.topics import TOPICS
 from configs.settings import Settings
 from writers.connections import open_rows
-from writers.consumers.derive import Derive
 from writers.loads import tiers
-from writers.loops import ConsumingThread
-from writers.rows import Rows
 from writers.settling import SubscriptionSettling
 
 pytestmark = pytest.mark.servers
 
-RETURN = {"country": "US", "returnUrl": "http://localhost/back", "refreshUrl": "http://localhost/again"}
-TIER = {"rank": 1, "name": "Gold", "currency": "USD", "priceMonthly": "9.99", "priceYearly": "99.90", "benefits": ["All of it"]}
 PEOPLE = "/subscriptions/subscribers"
-
-
-def code(answer: httpx.Response) -> tuple[int, str]:
-    assert answer.headers["content-type"] == "application/problem+json", answer.text
-    return answer.status_code, answer.json()["code"]
 
 
 @pytest.fixture(scope="module")
@@ -60,36 +56,6 @@ async def shop_world(
 ) -> AsyncIterator[World]:
     payments = servers.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
     yield await make_world(payments=payments)
-
-
-async def assured(world: World, person: Person) -> Person:
-    """As age assurance finds them."""
-    await apply_async(world.dependencies.redis, [
-        put_record(person.user_id, {"verification": "verified", "verified": True}, 1 << 39)
-    ])
-    return person
-
-
-async def creator_of(world: World, *, paid: bool = True) -> Person:
-    creator = await assured(world, await world.register("sugar_baby"))
-    if paid:
-        link = await creator.ok("POST", "/payments/connect/onboarding", json=RETURN)
-        async with httpx.AsyncClient() as client:
-            assert (await client.post(link["url"])).status_code == 303
-    return creator
-
-
-async def payer_of(world: World, sandbox: SandboxDriver, card: str = "pm_card_visa") -> tuple[Person, str]:
-    """Somebody with a saved card."""
-    payer = await world.register("sugar_daddy")
-    setup = await payer.ok("POST", "/payments/methods/setup")
-    async with httpx.AsyncClient() as client:
-        answer = await client.post(
-            f"{sandbox.url}/v1/setup_intents/{setup['id']}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},
-            data={"client_secret": setup["clientSecret"], "payment_method": card},
-        )
-    assert answer.status_code == 200, answer.text
-    return payer, str(answer.json()["payment_method"])
 
 
 async def may_open(world: World, viewer: Person, creator: Person, rank: int = 0) -> str:
@@ -319,26 +285,11 @@ async def test_tiers_and_codes_of_wrong_shape_change_nothing(shop_world: World) 
 @pytest_asyncio.fixture
 async def settled(shop_world: World) -> AsyncIterator[Callable[..., Awaitable[int]]]:
     """Settles what is due, as a writer does, once the rows hold what was appended; ``later``: at a time to come."""
-    settings = shop_world.settings.model_copy(update={"plan": shop_world.settings.plan.model_copy(update={"writer_actors": 1})})
-    fenced: list[str] = []
-    places = [(topic.name, partition) for topic in TOPICS for partition in range(settings.log.partitions)]
-    threads = [
-        ConsumingThread(settings, "test-rows", Rows(settings, "test"), places, fenced=fenced.append),
-        ConsumingThread(
-            settings, "test-derive", Derive(settings, "test"),
-            [place for place in places if place[0] == "user.updated"], fenced=fenced.append,
-        ),
-    ]
-    for thread in threads:
-        thread.start()
+    settings = shop_world.settings
 
     async def settle(statement: str, *values: object, later: timedelta = timedelta(0)) -> int:
         def wait() -> int:
-            with open_rows(settings, "test") as conn:
-                deadline = time.monotonic() + 30
-                while conn.execute(statement, values).fetchone() is None:
-                    assert time.monotonic() < deadline, "rows do not hold it"
-                    time.sleep(0.05)
+            in_rows(settings, statement, *values)
             settling = SubscriptionSettling(settings, "test", clock=lambda: datetime.now(UTC) + later)
             try:
                 return settling.look()
@@ -347,12 +298,8 @@ async def settled(shop_world: World) -> AsyncIterator[Callable[..., Awaitable[in
 
         return await asyncio.to_thread(wait)
 
-    yield settle
-    for thread in threads:
-        thread.stop()
-    for thread in threads:
-        thread.join(10.0)
-    assert not fenced
+    with consumed(settings, derived_from=("user.updated",)):
+        yield settle
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from payments_world import SandboxDriver
 
-from configs.contracts.events import Event, PaymentPartiesChanged, UserErased
+from configs.contracts.events import Event, PaymentObserved, PaymentPartiesChanged, PaymentRequested, UserErased
 from configs.contracts.ids import new_id
 from configs.contracts.parties import party
+from configs.contracts.payment_facts import PaymentSucceeded, Refunded
 from configs.settings import Settings
 from writers.commit import write_facts
 from writers.connections import open_rows
@@ -56,3 +59,52 @@ async def test_an_erased_payer_is_forgotten_by_the_processor_and_what_was_paid_s
     assert list(await provider.payment_methods(pair.customer_id)) == []
     assert paid.object_id in [item["id"] for item in await sandbox.objects("payment_intent")]
     await provider.close()
+
+
+@pytest.mark.parametrize("size", [1, 6])
+def test_of_two_paid_purchases_of_a_post_rows_have_the_first_stand_and_no_two(servers: Settings, size: int) -> None:
+    """Whatever the batches and however often; when the first goes back, the other stands."""
+    buyer, creator, post_id = new_id(), new_id(), new_id()
+    # The one that was asked for later was paid first.
+    late, first = sorted((new_id(), new_id()))
+    events = [
+        *(requested(buyer, creator, post_id, name) for name in (late, first)), *(paid(buyer, creator, name) for name in (first, late)),
+    ]
+    facts = [Fact(event, 1 << 40 | number, 0) for number, event in enumerate(events, 1)]
+    with open_rows(servers, "settling-test") as conn:
+        def write(some: Sequence[Fact]) -> list[tuple[str, bool]]:
+            for start in range(0, len(some), size):
+                with conn.transaction(), conn.cursor() as cur:
+                    write_facts(cur, some[start : start + size])
+            return conn.execute("SELECT id::text, effective FROM post_purchases WHERE buyer_id = %s", (buyer,)).fetchall()
+
+        assert sorted(write(facts)) == sorted([(first, True), (late, False)])
+        assert sorted(write([*facts, *facts])) == sorted([(first, True), (late, False)])
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            conn.execute("UPDATE post_purchases SET effective = true WHERE buyer_id = %s", (buyer,))
+        back = Fact(given_back(buyer, creator, first), 1 << 40 | 9, 0)
+        assert sorted(write([back])) == sorted([(first, False), (late, True)])
+
+
+def requested(buyer: str, creator: str, post_id: str, name: str) -> Event:
+    return Event(name, datetime.now(UTC), buyer, PaymentRequested(
+        payment_id=name, payer_id=buyer, payee_id=creator, purpose="post", post_id=post_id, amount_minor=500, currency="USD",
+        fee_minor=100, account_id="acct_1", payment_method_id="pm_1", checkout_until=datetime.now(UTC), body_digest="",
+    ))
+
+
+def _fact(buyer: str, creator: str, name: str) -> dict[str, Any]:
+    return {
+        "provider": "stripe", "livemode": False, "event_id": new_id(), "as_of": datetime.now(UTC), "payment_id": f"pi_{name}",
+        "payer_id": buyer, "payee_id": creator, "request_id": name, "currency": "USD", "amount_minor": 500,
+    }
+
+
+def paid(buyer: str, creator: str, name: str) -> Event:
+    fact = PaymentSucceeded(**_fact(buyer, creator, name), object_id=f"pi_{name}", fee_minor=100)
+    return Event(new_id(), datetime.now(UTC), buyer, PaymentObserved(owner_id=buyer, fact=fact))
+
+
+def given_back(buyer: str, creator: str, name: str) -> Event:
+    fact = Refunded(**_fact(buyer, creator, name), object_id=f"ch_{name}", refunded_minor=500, fee_refunded_minor=100)
+    return Event(new_id(), datetime.now(UTC), buyer, PaymentObserved(owner_id=buyer, fact=fact))

@@ -40,6 +40,7 @@ MIGRATIONS = (
     "0021_ledger",
     "0022_single_payments",
     "0023_payers_forgotten",
+    "0024_effective_purchases",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

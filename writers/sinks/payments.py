@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
 
 import msgspec
 
 from configs.contracts.events import PaymentAbandoned, PaymentObserved, PaymentRequested
-from configs.contracts.purchases import Payment, payment_after, payment_of
+from configs.contracts.purchases import Payment, effective, payment_after, payment_of
 from writers import columns
 from writers.records import Fact
 from writers.sinks.base import Cursor, Sink, parsed_id
@@ -39,6 +41,18 @@ SELECT payer, id, payee, amount, currency, status, provider_payment_id, requeste
 FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
     (payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state, version, post_id)
 """ + CHANGE.format(payer="buyer_id")
+OF_POSTS = """
+SELECT state::text FROM post_purchases JOIN unnest(%s::uuid[], %s::uuid[]) AS named (buyer, post)
+     ON buyer_id = buyer AND post_id = post
+"""
+INEFFECTIVE = """
+UPDATE post_purchases SET effective = false FROM unnest(%s, %s, %s) AS chosen (buyer, post, name)
+WHERE buyer_id = buyer AND post_id = post AND effective AND id IS DISTINCT FROM name
+"""
+EFFECTIVE = """
+UPDATE post_purchases SET effective = true FROM unnest(%s, %s) AS chosen (buyer, name)
+WHERE buyer_id = buyer AND id = name AND NOT effective
+"""
 Place = tuple[str, str]
 _STATES = msgspec.json.Decoder(Payment)
 
@@ -78,7 +92,32 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
         cur.execute(TIPS, (*_shared(tips), columns.texts(messages.get(payment.asked.payment_id) for payment in tips)))
     if bought:
         cur.execute(PURCHASES, (*_shared(bought), columns.uuids([payment.asked.post_id for payment in bought])))
+        _choose(cur, sorted({(payment.asked.payer_id, payment.asked.post_id or "") for payment in bought}))
     return len(changed)
+
+
+def _choose(cur: Cursor, pairs: Sequence[Place]) -> None:
+    """Says which purchase of each (buyer, post) opens the post: at most one, as an index has it."""
+    held = of_posts(cur, pairs)
+    chosen = [effective(held.get(pair, ())) for pair in pairs]
+    names = [None if payment is None else payment.asked.payment_id for payment in chosen]
+    buyers = columns.uuids([buyer for buyer, _ in pairs])
+    cur.execute(INEFFECTIVE, (buyers, columns.uuids([post for _, post in pairs]), columns.uuids(names)))
+    cur.execute(EFFECTIVE, (buyers, columns.uuids(names)))
+
+
+def of_posts(cur: Cursor, pairs: Sequence[Place]) -> Mapping[Place, Sequence[Payment]]:
+    """By (buyer, post) all of the buyer's payments for the post."""
+    rows = cur.execute(OF_POSTS, ([UUID(buyer) for buyer, _ in pairs], [UUID(post) for _, post in pairs])).fetchall()
+    return by_post(read_payment(state) for (state,) in rows)
+
+
+def by_post(found: Iterable[Payment]) -> Mapping[Place, list[Payment]]:
+    held: defaultdict[Place, list[Payment]] = defaultdict(list)
+    for payment in found:
+        if payment.asked.post_id is not None:
+            held[payment.asked.payer_id, payment.asked.post_id].append(payment)
+    return held
 
 
 def _shared(payments: Sequence[Payment]) -> tuple[object, ...]:
