@@ -41,6 +41,7 @@ from serve_apps.auth.sealing import AccountSeals
 from serve_apps.client_address import ClientAddresses
 from serve_apps.content.reading import Contents
 from serve_apps.content.rendering import Rendering
+from serve_apps.exporting import Exporting
 from serve_apps.hashing import Passwords
 from serve_apps.limits import PersonLimit, SharedLimits
 from serve_apps.matching.decks import Decks
@@ -151,6 +152,7 @@ class Dependencies:
     webhooks: WebhooksClient
     providers: Providers
     metrics: ReplicaMetrics
+    exporting: Exporting | None = None
 
     @classmethod
     def build(cls, settings: Settings, pool: TracedPool, loader: Loader) -> Dependencies:
@@ -241,10 +243,14 @@ class Dependencies:
         """Loads what was revoked and starts the background work; without Redis it answers 503 until Redis is back."""
         await self.revocations.start()
         self.activity.start()
+        if self.exporting is not None:
+            self.exporting.start()
         quieten_collector()
 
     async def close(self) -> None:
         """Stops the background work and closes the connections."""
+        if self.exporting is not None:
+            await self.exporting.close()
         await self.activity.close()
         await self.served.close()
         await self.rehashing.close()

@@ -13,13 +13,20 @@ GRACEFUL_S = 10.0
 
 def replica_app() -> Any:
     """The ASGI application of one replica, made in the replica from the platform's settings."""
+    from ray import serve
+
     from actors.sharding.loader import LoaderClient
+    from cluster.connections.metrics import RayMetrics
     from serve_apps.application import create_app
     from serve_apps.dependencies import Dependencies
+    from serve_apps.exporting import Exporting
     from serve_apps.tracing import TracedPool
 
     settings = load_settings()
-    return create_app(settings, Dependencies.build(settings, TracedPool(settings), LoaderClient()))
+    dependencies = Dependencies.build(settings, TracedPool(settings), LoaderClient())
+    replica = serve.get_replica_context().replica_id.unique_id
+    dependencies.exporting = Exporting(lambda: dependencies.metrics.samples(replica), RayMetrics().publish)
+    return create_app(settings, dependencies)
 
 
 def api_deployment(serve: Any, settings: Settings) -> Any:

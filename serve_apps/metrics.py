@@ -1,4 +1,4 @@
-"""Prometheus figures of one replica: HAProxy spreads scrapes, so scrape replicas or read rates as a sample."""
+"""Figures of one replica: handed to Ray's metrics every few seconds, and as text for whoever asks this replica."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from configs.contracts import metrics
+from configs.contracts.metrics import Sample
 from configs.contracts.realtime import GATEWAY_LIFE_MS, GatewayEntry
+from configs.counting import cumulative
 
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the latency buckets in seconds."""
@@ -34,16 +37,25 @@ class RequestFigures(Collector):
         series[0][bisect_left(BOUNDS_S, seconds)] += 1
         series[1][0] += seconds
 
+    def samples(self, replica: str) -> Iterator[Sample]:
+        """Requests by route and status, and latencies by route."""
+        yield Sample(metrics.IN_FLIGHT, (replica,), self.in_flight)
+        by_route: dict[str, tuple[list[int], float]] = {}
+        for (route, status), (counts, total) in self._series.items():
+            yield Sample(metrics.REQUESTS, (replica, route, str(status)), sum(counts))
+            known, seconds = by_route.get(route, ([0] * len(counts), 0.0))
+            by_route[route] = ([a + b for a, b in zip(known, counts, strict=True)], seconds + total[0])
+        for route, (counts, seconds) in by_route.items():
+            yield Sample(metrics.REQUEST_SECONDS_SUM, (replica, route), seconds)
+            for bound, count in cumulative(BOUNDS_S, counts).items():
+                yield Sample(metrics.REQUEST_SECONDS, (replica, route, bound), count)
+
     def collect(self) -> Iterator[HistogramMetricFamily | GaugeMetricFamily]:
         family = HistogramMetricFamily(
             "sugar_http_request_seconds", "Requests of this replica by route and status.", labels=["route", "status"]
         )
         for (route, status), (counts, total) in sorted(self._series.items()):
-            buckets, running = [], 0
-            for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), counts, strict=True):
-                running += count
-                buckets.append((bound, running))
-            family.add_metric([route, str(status)], buckets, total[0])
+            family.add_metric([route, str(status)], list(cumulative(BOUNDS_S, counts).items()), total[0])
         yield family
         yield GaugeMetricFamily("sugar_http_requests_in_flight", "Requests being answered.", value=self.in_flight)
 
@@ -101,9 +113,17 @@ class ReplicaMetrics:
 
     def __init__(self, counters: Figures, gauges: Figures) -> None:
         self.requests = RequestFigures()
+        self._counters, self._gauges = counters, gauges
         self._registry = CollectorRegistry()
         self._registry.register(self.requests)
         self._registry.register(Totals(counters, gauges))
+
+    def samples(self, replica: str) -> Iterator[Sample]:
+        """All figures, as they are exported."""
+        yield from self.requests.samples(replica)
+        for metric, figures in ((metrics.REPLICA_TOTALS, self._counters()), (metrics.REPLICA_NOW, self._gauges())):
+            for (name, of), value in figures.items():
+                yield Sample(metric, (replica, name.removeprefix("sugar_"), of), value)
 
     def text(self) -> bytes:
         """All figures in Prometheus' text format."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, get_args
 
 import psycopg
 
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import Payload
+from configs.contracts.events import BY_TYPE, Payload, PaymentObserved
+from configs.contracts.payment_facts import PaymentFact
 from writers import dead_letters
 from writers.connections import Connection
 from writers.positions import Ownership, advance
@@ -23,6 +24,9 @@ RECORD_ERRORS = (InvalidEvent, psycopg.DataError, psycopg.IntegrityError, psycop
 
 Failure = tuple[LogRecord, Exception]
 
+KINDS: Final = (*BY_TYPE, *(str(fact.__struct_config__.tag) for fact in get_args(PaymentFact)))
+"""What ``Committed.by_type`` counts; a figure exists from the beginning on, so that its first increase is seen."""
+
 
 @dataclass(frozen=True, slots=True)
 class Committed:
@@ -32,7 +36,8 @@ class Committed:
     records: int
     rows: int
     dead: int
-    records_by_topic: Mapping[str, int]
+    by_type: Mapping[str, int]
+    """How many of each event; of a payment's observed fact, the fact's kind."""
 
 
 def commit_batch(
@@ -61,7 +66,11 @@ def commit_batch(
         if failures:
             dead_letters.keep(cur, failures, generations, dead_letter_limit)
             copy_dead(failures)
-    return Committed(after, len(records), rows, len(failures), Counter(record.topic for record in records))
+    return Committed(after, len(records), rows, len(failures), Counter(_kind(fact.event.payload) for _, fact in decoded))
+
+
+def _kind(payload: Payload) -> str:
+    return payload.fact.kind if isinstance(payload, PaymentObserved) else payload.TYPE
 
 
 def _write(

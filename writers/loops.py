@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, Message
 from cluster.connections.following import Pace
 from cluster.connections.kafka import assign, reader
 from configs.contracts.errors import DeadLetterLimit, DependencyUnavailable, PartitionFenced, PositionOutsideLog
+from configs.counting import Durations
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.positions import Ownership, claim, regain
@@ -65,6 +66,7 @@ class ConsumingThread:
         self._owned: Ownership | None = None
         self.rows = 0
         self.commits = 0
+        self._durations = Durations()
         self.state = "starting"
         self.stopped: set[str] = set()
         """Topics that are read no further, since too many of their records could not be applied."""
@@ -165,7 +167,9 @@ class ConsumingThread:
             self.committed.update(next_offsets(records))
             self.commits += 1
             self.rows += len(records)
-            self._report(records, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            self._durations.add(seconds)
+            self._report(records, seconds)
 
     def _report(self, records: Sequence[LogRecord], seconds: float) -> None:
         """One line a commit; at info when a sampled request is among the records, so that its trace ends here."""
@@ -190,7 +194,7 @@ class ConsumingThread:
     def describe(self) -> dict[str, Any]:
         return {
             "state": self.state, "epoch": self.epoch, "records": self.rows, "commits": self.commits,
-            "stopped": sorted(self.stopped),
+            "stopped": sorted(self.stopped), "commit_seconds": self._durations.describe(),
         }
 
 

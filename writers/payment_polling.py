@@ -38,6 +38,7 @@ class PaymentPolling(ProviderLooks):
         self._newest: dict[str, datetime] = {}
         self._suspects: dict[str, frozenset[str]] = {}
         self._reconciled_at: float | None = None
+        self.figures.update(dict.fromkeys(("looks", "listed", "found", "failed"), 0))
 
     def look(self) -> int:
         """One look at every provider that can list; returns how many reports no webhook had brought."""

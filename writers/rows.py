@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -10,7 +11,7 @@ from configs.contracts.errors import AppendUnconfirmed, DependencyUnavailable
 from configs.settings import Settings
 from writers import dead_letters
 from writers.appending import ThreadAppender
-from writers.commit import Failure, commit_batch
+from writers.commit import KINDS, Failure, commit_batch
 from writers.connections import Connection
 from writers.positions import Ownership
 from writers.records import LogRecord, Place
@@ -30,6 +31,8 @@ class Rows:
         self._name = f"{name}-dead-letters"
         self._appender: ThreadAppender | None = None
         self.dead_letters = 0
+        self.stored = Counter(dict.fromkeys(KINDS, 0))
+        """Events stored since this process began, by type."""
 
     def handle(
         self, conn: Connection, owned: Ownership, before: Mapping[Place, int], records: Sequence[LogRecord]
@@ -38,6 +41,7 @@ class Rows:
             conn, owned, before, records, dead_letter_limit=self._limit, copy_dead=self._copy,
         )
         self.dead_letters += committed.dead
+        self.stored.update(committed.by_type)
 
     def close(self) -> None:
         if self._appender is not None:

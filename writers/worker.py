@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from configs.contracts.topics import TOPICS
-from configs.process import quieten_collector
+from configs.process import quieten_collector, resident_bytes
 from configs.settings import Settings, load_settings
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
@@ -182,6 +182,7 @@ class Writer:
             **{consumer: thread.describe() | dict(self._media[consumer].figures) for consumer, thread in self._processing.items()},
             **{f"push_{provider}": self._describe_push(provider) for provider in self._push},
             "epoch": self._rows.epoch, "dead_letters": self._rows_handler.dead_letters,
+            "stored": dict(self._rows_handler.stored),
         }
 
 
@@ -191,22 +192,9 @@ class Writer:
         return self._pushing[provider].describe() | figures | stopped
 
 
-def push_figures(described: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    """(provider, what) -> how many; what is an outcome, why something was not pushed, or ``stopped`` (1: keys refused)."""
-    figures: dict[tuple[str, str], float] = {}
-    for name, facts in described.items():
-        if name.startswith("push_"):
-            provider = name.removeprefix("push_")
-            for counts in (facts["delivered"], facts["skipped"]):
-                figures |= {(provider, what): count for what, count in counts.items()}
-            figures[(provider, "stopped")] = float(bool(facts["refused"]))
-    return figures
-
-
 def remote_writer() -> Any:
     """The Ray actor class; launch gives it name, lifetime and resources. Constructed with its name ``writer-N``."""
     import ray
-    from ray.util.metrics import Gauge
 
     class WriterActor:
         def __init__(self, name: str) -> None:
@@ -214,23 +202,13 @@ def remote_writer() -> Any:
             os.nice(NICENESS)
             self._writer = Writer(load_settings(), int(name.rpartition("-")[2]))
             self._writer.start()
-            self._push = Gauge(
-                "sugar_push", description="Pushes by provider and what became of them; of stopped, 1: its keys are refused.",
-                tag_keys=("writer", "provider", "of"),
-            )
-            self._moderation = Gauge(
-                "sugar_moderation", description="Reports and appeals that wait for a decision; overdue ones are an alarm.",
-                tag_keys=("of",),
-            )
             quieten_collector()
 
         async def ping(self) -> dict[str, Any]:
             """Liveness and figures for the keeper and status."""
-            described = self._writer.describe()
-            for (provider, what), value in push_figures(described).items():
-                self._push.set(value, {"writer": self._name, "provider": provider, "of": what})
-            for of, value in self._writer.moderation.items():
-                self._moderation.set(value, {"of": of})
-            return {"actor": self._name, "pid": os.getpid(), "ready": self._writer.ready, **described}
+            return {
+                "actor": self._name, "pid": os.getpid(), "memory_bytes": resident_bytes(), "ready": self._writer.ready,
+                **self._writer.describe(),
+            }
 
     return ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=10)(WriterActor)

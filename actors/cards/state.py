@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -39,6 +40,10 @@ LOOKED_UP: Final = 512
 """People up to whom looking everybody up among the viewer's likers is as quick as a table of hashes first."""
 
 
+STAGES: Final = ("filter", "narrow", "rank", "answer")
+"""Of a deck: who is eligible, who is worth scoring, who is best, and putting it together."""
+
+
 class _Crowd(NamedTuple):
     """People in some rows: how far away they are, and who likes the viewer (None: nobody)."""
 
@@ -66,6 +71,8 @@ class Cards(Everybody):
         self._narrowing = Narrowing(scored)
         self._marks = np.zeros(int(HASH_MASK) + 1, dtype=np.bool_)
         """By hash of a key, all false between two queries."""
+        self._queries = 0
+        self._spent = dict.fromkeys(STAGES, 0.0)
 
     def describe(self) -> dict[str, Any]:
         """Figures for status and metrics."""
@@ -77,6 +84,8 @@ class Cards(Everybody):
             "seen_bytes": self.seen.nbytes,
             "model_version": self.ranker.version,
             "narrowing": self._narrowing.describe(),
+            "queries": self._queries,
+            "stage_seconds": dict(self._spent),
         }
 
     def use(self, table: PeopleTable) -> None:
@@ -89,6 +98,7 @@ class Cards(Everybody):
 
         Raises PositionInvalid: the viewer's coordinates are not a place. SeenUnknown: see ``SeenSets.of``.
         """
+        began = perf_counter()
         seen = self.seen.of(query)
         shown = Sorted(np.frombuffer(query.shown, dtype="<u8"))
         viewer = self._ids.find(id_number(query.viewer_id))
@@ -104,7 +114,9 @@ class Cards(Everybody):
 
         rows, distances = self.eligible(query, now)
         everybody = _Crowd(rows, distances, self._waiting(query, rows))
+        filtered = perf_counter()
         crowd = self._narrowed(query, ranker, everybody, now)
+        narrowed_at = perf_counter()
         places, scores, waits = self._ranked(query, ranker, crowd, now, query.size + SPARE)
         chosen = np.flatnonzero(unseen(crowd.rows[places]))
         narrowed = crowd.rows.size < rows.size
@@ -117,6 +129,7 @@ class Cards(Everybody):
             crowd = self._narrowed(query, ranker, everybody.only(np.flatnonzero(unseen(rows))), now)
             places, scores, waits = self._ranked(query, ranker, crowd, now, query.size)
             chosen = np.arange(places.size)
+        ranked = perf_counter()
         if waits is not None:
             chosen = chosen[waiting.mixed(waits[chosen])]
         chosen = chosen[: query.size]
@@ -127,7 +140,7 @@ class Cards(Everybody):
             beyond = self._beyond(query, unseen, now)
         ids = np.empty((people.size, 2), dtype=">u8")
         ids[:, 0], ids[:, 1] = self._ids.high[people], self._ids.low[people]
-        return Shortlist(
+        made = Shortlist(
             ids.tobytes(),
             taken.distances.astype("<f4").tobytes(),
             scores[chosen].astype("<f4").tobytes(),
@@ -140,6 +153,14 @@ class Cards(Everybody):
             *self._values(query, taken, now),
             b"" if taken.waiting is None else taken.waiting.tobytes(),
         )
+        self._account(began, filtered, narrowed_at, ranked)
+        return made
+
+    def _account(self, *moments: float) -> None:
+        """Adds what each stage of one deck took; ``moments``: when each began."""
+        self._queries += 1
+        for stage, start, end in zip(STAGES, moments, (*moments[1:], perf_counter()), strict=True):
+            self._spent[stage] += end - start
 
     def _ranker_of(self, query: DeckQuery) -> Ranker:
         return self.models.get(query.model_version, self.ranker)

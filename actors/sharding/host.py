@@ -13,7 +13,7 @@ import structlog
 from actors.sharding import tracing, wire
 from actors.sharding.tenure import Tenure
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
-from configs.process import quieten_collector
+from configs.process import quieten_collector, resident_bytes
 from configs.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
@@ -165,6 +165,7 @@ class ShardHost:
         return {
             "actor": self._name,
             "pid": os.getpid(),
+            "memory_bytes": resident_bytes(),
             "ready": self._ready,
             "restore_s": self._restore_s,
             "calls": self._calls,

@@ -66,7 +66,8 @@ def environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
         "RAY_event_stats": "0",
         # By default every actor would stand behind every other process of the machine; here only writers do.
         "RAY_worker_niceness": "0",
-        "RAY_enable_open_telemetry": "0",
+        # Ray's older collector takes one set of labels a name; Serve has two for its event loops, and it answered 500.
+        "RAY_enable_open_telemetry": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_LOG_TO_STDERR": "0",

@@ -55,6 +55,7 @@ class Report(BaseModel):
     lag_at_s: float = Field(0.0, description="Unix seconds when the lag was read")
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
     moderation: dict[str, int] = Field(default_factory=dict, description="reports and appeals: waiting, and overdue")
+    exposure_gini: dict[str, float] = Field(default_factory=dict, description="model -> inequality of exposure, 0 to 1")
 
     @property
     def behind(self) -> int:

@@ -17,22 +17,26 @@ import structlog
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from cluster.connections.metrics import EXPORT_EVERY_S, RayMetrics
 from cluster.embedded.process import LOOPBACK, accepts
 from cluster.launch import logs, serving
 from cluster.launch.actors import specs
 from cluster.launch.drain import drained, lag_by_consumer
+from cluster.launch.figures import platform_samples
 from cluster.launch.keeper import PROBE_EVERY_S, Keeper
 from cluster.launch.report import READY, Report, write_report
-from cluster.launch.state import read_state
+from cluster.launch.state import read_state, servers_of
 from configs.contracts.errors import PlatformError
 from configs.contracts.loading import NAMESPACE
 from configs.settings import Settings, load_settings
 from writers.dead_letters import count_waiting
+from writers.exposure import exposure_gini
 from writers.moderation_figures import moderation_figures
 
 log = structlog.get_logger(__name__)
 
 FIGURES_EVERY_S = 3.0
+EXPOSURE_EVERY_S = 60.0
 READY_DEADLINE_S = 3.0
 SERVE_SILENT_LIMIT_S = 30.0
 """Ray restarts Serve's controller by itself; when it stays away this long, a new runtime deploys again."""
@@ -50,6 +54,7 @@ class Runtime:
         self._stopping = asyncio.Event()
         self._serving = False
         self._serve_answered_s = time.monotonic()
+        self._metrics = RayMetrics()
 
     async def run(self) -> None:
         """Returns after SIGTERM, drained. Raises RayError: the cluster is gone."""
@@ -65,7 +70,8 @@ class Runtime:
 
             start_refreshing(self._settings, leaving)
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._deploy()), tasks.create_task(self._keep()), tasks.create_task(self._look())]
+            work = (self._deploy(), self._keep(), self._look(), self._export())
+            running = [tasks.create_task(part) for part in work]
             await self._stopping.wait()
             for task in running:
                 task.cancel()
@@ -85,7 +91,8 @@ class Runtime:
             await asyncio.sleep(max(0.0, PROBE_EVERY_S - (time.monotonic() - began)))
 
     async def _look(self) -> None:
-        """Slower figures: replicas, lag, dead letters."""
+        """Slower figures: replicas, lag, dead letters, exposure."""
+        exposure_at = 0.0
         while True:
             if self._serving:
                 await self._look_at_serve()
@@ -94,9 +101,23 @@ class Runtime:
                 self._report.lag_at_s = time.time()
                 self._report.dead_letters = await asyncio.to_thread(count_waiting, self._settings)
                 self._report.moderation = await asyncio.to_thread(moderation_figures, self._settings)
+                if time.monotonic() > exposure_at or not self._report.exposure_gini:
+                    self._report.exposure_gini = await asyncio.to_thread(exposure_gini, self._settings)
+                    exposure_at = time.monotonic() + EXPOSURE_EVERY_S
             except PlatformError as error:
                 log.warning("figures_missing", kind=type(error).__name__)
             await asyncio.sleep(FIGURES_EVERY_S if self._report.ready else PROBE_EVERY_S / 2)
+
+    async def _export(self) -> None:
+        """Hands every figure to Ray's metrics; the probes' answers hold those of the actors."""
+        while True:
+            await asyncio.sleep(EXPORT_EVERY_S)
+            servers = await asyncio.to_thread(lambda: servers_of(read_state(self._settings.data_dir)))
+            try:
+                self._metrics.publish(platform_samples(self._report, servers))
+            except (KeyError, TypeError, ValueError):
+                # An actor of another version says other things: figures are not worth the platform's end.
+                log.exception("figures_not_exported")
 
     async def _look_at_serve(self) -> None:
         try:

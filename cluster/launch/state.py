@@ -43,6 +43,16 @@ class State(BaseModel):
             return False
 
 
+class ServerStatus(BaseModel):
+    """A process that the supervisor started."""
+
+    name: str
+    pid: int
+    runs: bool
+    restarts: int
+    memory_mib: int
+
+
 def state_path(data_dir: Path) -> Path:
     return data_dir.resolve() / "run" / "state.json"
 
@@ -82,3 +92,20 @@ def running_settings(data_dir: Path) -> Settings:
             "no platform runs on this data directory; start one with `sugar up --detach --wait`", data_dir=str(data_dir)
         )
     return read_settings(settings_path(data_dir))
+
+
+def servers_of(state: State) -> list[ServerStatus]:
+    """The processes that the supervisor started, as they are now."""
+    return [_server(name, pid, state.restarts.get(name, 0)) for name, pid in sorted(state.pids.items())]
+
+
+def _server(name: str, pid: int, restarts: int) -> ServerStatus:
+    memory = 0
+    runs = False
+    try:
+        process = psutil.Process(pid)
+        runs = pid > 0 and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
+        memory = sum(member.memory_info().rss for member in [process, *process.children(recursive=False)]) >> 20
+    except (psutil.Error, ValueError):
+        pass
+    return ServerStatus(name=name, pid=pid, runs=runs, restarts=restarts, memory_mib=memory)

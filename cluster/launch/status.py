@@ -5,26 +5,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import psutil
 from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
 from cluster.launch.report import READY, ActorReport, ReplicaReport, read_report
-from cluster.launch.state import Phase, read_state
+from cluster.launch.state import Phase, ServerStatus, read_state, servers_of
 
 STALE_S = 15.0
 """The runtime reports every second; under load a probe round may take several."""
-
-
-class ServerStatus(BaseModel):
-    """A process that the supervisor started."""
-
-    name: str
-    pid: int
-    runs: bool
-    restarts: int
-    memory_mib: int
 
 
 class PlatformStatus(BaseModel):
@@ -57,7 +46,7 @@ def collect(data_dir: Path) -> PlatformStatus:
         return PlatformStatus(running=False, problem=state.problem)
     report = read_report(data_dir, state.pids.get("runtime"))
     fresh = report is not None and time.time() - report.at_s < STALE_S
-    servers = [_server(name, pid, state.restarts.get(name, 0)) for name, pid in sorted(state.pids.items())]
+    servers = servers_of(state)
     found = PlatformStatus(
         running=True, phase=state.phase, step=state.step, problem=state.problem,
         uptime_s=int(time.time() - state.started_s),
@@ -76,18 +65,6 @@ def collect(data_dir: Path) -> PlatformStatus:
         and bool(found.replicas) and all(replica.state.endswith("RUNNING") for replica in found.replicas)
     )
     return found
-
-
-def _server(name: str, pid: int, restarts: int) -> ServerStatus:
-    memory = 0
-    runs = False
-    try:
-        process = psutil.Process(pid)
-        runs = pid > 0 and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
-        memory = sum(member.memory_info().rss for member in [process, *process.children(recursive=False)]) >> 20
-    except (psutil.Error, ValueError):
-        pass
-    return ServerStatus(name=name, pid=pid, runs=runs, restarts=restarts, memory_mib=memory)
 
 
 def _says(actor: ActorReport) -> str:

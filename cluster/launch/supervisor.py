@@ -13,6 +13,7 @@ from typing import IO
 
 from cluster.embedded.process import ServerProcess
 from cluster.launch.backoff import Backoff
+from cluster.launch.monitoring import write_monitoring
 from cluster.launch.ports import choose_ports, gateway_names
 from cluster.launch.prepare import prepare
 from cluster.launch.ray_head import RayHead, end_leftovers, environment, observers_give_way, session_root
@@ -139,6 +140,7 @@ class Supervisor:
             "realtime": resolved.realtime.model_copy(update={"ports": gateways}),
         }))
         write_private(settings_path(self._data), settings.dump())
+        write_monitoring(self._data, self._state.ports["metrics_export"])
         return settings
 
     def _launch_runtime(self, settings: Settings) -> None:

@@ -12,7 +12,6 @@ import pytest
 from configs.contracts.ids import new_id
 from writers.push.delivering import ATTEMPTS, Delivery, Push, Stopping
 from writers.push.provider import SENT, Message, Outcome, Target
-from writers.worker import push_figures
 
 NOW = datetime.now(UTC)
 WAIT = Outcome("wait", "busy", 0.0)
@@ -124,16 +123,6 @@ async def test_a_writer_that_ends_does_not_wait_for_a_provider() -> None:
     with pytest.raises(Stopping):
         await Delivery(provider, lambda: bool(stopping)).deliver([push("a")])
     assert time.monotonic() - began < 1
-
-
-def test_figures_name_each_provider_and_whether_it_stopped() -> None:
-    described = {
-        "rows": {"state": "running"}, "push_apns": {"delivered": {"sent": 2}, "skipped": {"quiet": 1}, "refused": "InvalidProviderToken"},
-        "push_outbox": {"delivered": {}, "skipped": {}, "refused": ""},
-    }
-    assert push_figures(described) == {
-        ("apns", "sent"): 2, ("apns", "quiet"): 1, ("apns", "stopped"): 1.0, ("outbox", "stopped"): 0.0,
-    }
 
 
 async def test_a_fault_in_a_provider_costs_the_one_push() -> None:

@@ -62,7 +62,7 @@ class Payments:
         self._appending = Appending(settings, f"{name}-payments")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._providers = Providers(settings)
-        self.figures: Counter[str] = Counter()
+        self.figures = Counter(dict.fromkeys(("applied", "repeated", "of_no_concern", "refused"), 0))
         """applied, repeated, of_no_concern, refused (the provider knows no such object, or not with our rights)."""
 
     def handle(

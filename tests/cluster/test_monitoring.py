@@ -1,0 +1,105 @@
+"""Prometheus itself, started on what `sugar up` wrote for it: every query of every dashboard finds data."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from running import Platform, eventually
+
+from cluster.dashboards.panels import documents
+from cluster.embedded.process import free_port
+from cluster.launch.monitoring import CONFIGURATION, RULES
+from configs.contracts.metrics import METRICS, exported
+
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+
+QUERIES = sorted({target["expr"] for _, made in documents() for panel in made["panels"] for target in panel["targets"]})
+DATA_TIMEOUT_S = 90.0
+"""Ray hands values on every 10 s and a rate needs two scrapes; the rest is for a busy machine."""
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    assert found, f"{name} is missing: apt-get install prometheus"
+    return found
+
+
+@pytest.fixture
+def prometheus(platform: Platform, tmp_path: Path) -> Iterator[httpx.Client]:
+    """A Prometheus that scrapes the platform, as its operator would start it but more often."""
+    platform.wait_well()
+    directory = platform.data_dir / "run" / "prometheus"
+    configuration = tmp_path / CONFIGURATION
+    for path in directory.iterdir():
+        shutil.copyfile(path, tmp_path / path.name)
+    configuration.write_text(configuration.read_text().replace("_interval: 10s", "_interval: 2s"))
+    subprocess.run([tool("promtool"), "check", "config", str(configuration)], check=True, capture_output=True, timeout=30)
+    port = free_port()
+    with (tmp_path / "prometheus.log").open("w") as log:
+        process = subprocess.Popen(
+            [tool("prometheus"), f"--config.file={configuration}", f"--storage.tsdb.path={tmp_path / 'data'}",
+             f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log,
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10.0) as client:
+            yield client
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def live_a_little(platform: Platform) -> None:
+    """Two people register, see each other and match: what rates and stages are made of."""
+    with httpx.Client(base_url=platform.url + "/api/v1", timeout=15.0) as api:
+        people = []
+        for role in ("sugar_baby", "sugar_daddy"):
+            answer = api.post("/auth/register", json={
+                "email": f"seen-{uuid.uuid4().hex}@example.com", "password": "correct horse battery", "role": role,
+                "displayName": "Seen", "birthDate": "1994-05-17",
+            }).json()
+            who = {"Authorization": f"Bearer {answer['accessToken']}"}
+            people.append((answer["userId"], who))
+            assert api.put("/users/me/location", headers=who, json={"latitude": -54.3, "longitude": -36.5}).status_code == 200
+        (ada, as_ada), (ben, as_ben) = people
+        eventually(
+            lambda: ben in [card["userId"] for card in api.get("/matching/cards", headers=as_ada).json()["cards"]], 30.0, every_s=0.5
+        )
+        for who, other in ((as_ada, ben), (as_ben, ada)):
+            assert api.post("/matching/swipe", headers=who, json={"targetUserId": other, "action": "like"}).status_code == 200
+
+
+def test_every_query_of_every_dashboard_finds_data_and_every_metric_is_there(platform: Platform, prometheus: httpx.Client) -> None:
+    live_a_little(platform)
+    missing = [*QUERIES, *(exported(metric.name) for metric in METRICS)]
+
+    def complete() -> bool:
+        try:
+            missing[:] = [
+                query for query in missing
+                if not prometheus.get("/query", params={"query": query}).raise_for_status().json()["data"]["result"]
+            ]
+        except httpx.TransportError:
+            return False  # it starts
+        return not missing
+
+    try:
+        eventually(complete, DATA_TIMEOUT_S, every_s=1.0)
+    except AssertionError:
+        pytest.fail(f"no data: {missing}")
+    rules = prometheus.get("/rules").json()["data"]["groups"][0]["rules"]
+    assert len(rules) > 20
+    assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
+    alarms = {alert["labels"]["alertname"] for alert in prometheus.get("/alerts").json()["data"]["alerts"] if alert["state"] == "firing"}
+    assert not alarms & {"NoFigures", "TopicStopped"}, "a platform that is well raises no alarm"
+
+
+def test_rules_are_checked_by_prometheus_itself(platform: Platform) -> None:
+    rules = platform.data_dir / "run" / "prometheus" / RULES
+    checked = subprocess.run([tool("promtool"), "check", "rules", str(rules)], capture_output=True, text=True, timeout=30, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -1,0 +1,81 @@
+"""Dashboards, alerts and the run book name only what exists."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from cluster.dashboards.panels import documents
+from cluster.launch.cli import app
+from cluster.launch.monitoring import RULES, SOURCES
+from configs.contracts.metrics import BUCKET, METRICS, exported
+from configs.settings import Settings
+
+RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
+LABELS = {exported(metric.name): set(metric.labels) for metric in METRICS}
+DASHBOARDS = dict(documents())
+
+
+def alerts() -> list[dict[str, Any]]:
+    [group] = yaml.safe_load((SOURCES / RULES).read_text())["groups"]
+    return list(group["rules"])
+
+
+QUERIES = [
+    *(target["expr"] for made in DASHBOARDS.values() for panel in made["panels"] for target in panel["targets"]),
+    *(alert["expr"] for alert in alerts()),
+]
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_files_are_what_the_generator_writes(name: str) -> None:
+    assert json.loads((SOURCES / f"{name}.json").read_text()) == DASHBOARDS[name], "run `python -m cluster.dashboards`"
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_queries_name_metrics_and_labels_that_exist(query: str) -> None:
+    named = set(re.findall(r"ray_sugar_\w+", query))
+    assert named, "a query of no metric of ours"
+    assert named <= set(LABELS)
+    for metric, matchers in re.findall(r"(ray_sugar_\w+)\{([^}]*)\}", query):
+        assert set(re.findall(r"(\w+)(?==|!=)", matchers)) <= LABELS[metric]
+    known = {label for metric in named for label in LABELS[metric]}
+    for grouped in re.findall(r"by \(([^)]*)\)", query):
+        assert set(grouped.split(", ")) <= known | {BUCKET}
+
+
+def test_every_metric_is_on_a_dashboard_or_in_an_alert() -> None:
+    named = {name for query in QUERIES for name in re.findall(r"ray_sugar_\w+", query)}
+    assert set(LABELS) - named <= {exported("sugar_http_request_seconds_sum"), exported("sugar_consumer_commit_seconds_sum")}
+
+
+def test_every_alert_has_a_page_that_says_what_it_means_what_to_look_at_and_what_to_do() -> None:
+    pages = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
+    names = [alert["alert"] for alert in alerts()]
+    assert sorted(pages) == sorted(names)
+    for alert in alerts():
+        assert alert["annotations"]["runbook"] == f"docs/runbook.md#{alert['alert'].lower()}"
+        page = pages[alert["alert"]]
+        assert "**Look at**" in page
+        assert "**Do**" in page
+    assert set(re.findall(r"\]\(#(\w+)\)", RUNBOOK)) <= {name.lower() for name in names}
+
+
+def test_the_run_book_names_commands_and_settings_that_exist() -> None:
+    command = typer.main.get_command(app)
+    for line in re.findall(r"`(?:[^`]*&& )?sugar ([a-z][a-z -]*)", RUNBOOK):
+        found: Any = command
+        for word in line.split(" -")[0].split():
+            if not hasattr(found, "commands") or not found.commands:
+                break
+            assert word in found.commands, line
+            found = found.commands[word]
+    for group, field in re.findall(r"SUGAR_([A-Z]+)__([A-Z_0-9]+)", RUNBOOK):
+        model = Settings.model_fields[group.lower()].annotation
+        assert field.lower() in model.model_fields, field  # type: ignore[union-attr]
