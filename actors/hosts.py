@@ -38,6 +38,7 @@ from actors.webhooks.commands import SERVICE as WEBHOOKS
 from actors.webhooks.shard import WebhookService
 from cluster.connections.fanout import Publisher
 from cluster.connections.kafka import LogAppender
+from cluster.connections.spans import Spans
 from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
 
@@ -52,14 +53,14 @@ COMMERCE: Mapping[str, Callable[..., Service]] = {
 """Shards of what creators sell, by service: in actors of their own (``plan.commerce_actors``) or in the identity actors."""
 
 
-def services_of(settings: Settings, name: str) -> Mapping[str, Service]:
+def services_of(settings: Settings, name: str, spans: Spans | None = None) -> Mapping[str, Service]:
     """The services of the actor ``<kind>-<slot>``, not started, sharing one producer and one loader client.
 
     Raises ConfigurationError: no such kind.
     """
     kind, _, number = name.rpartition("-")
     slot = int(number)
-    appender = LogAppender(settings, name)
+    appender = LogAppender(settings, name, spans)
     loader = LoaderClient()
     if kind == "swipes":
         return {"swipes": swipe_service(settings, slot, appender=appender, loader=loader, die=die)}

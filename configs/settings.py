@@ -316,6 +316,15 @@ class Payments(_Group):
         return missing
 
 
+class Tracing(_Group):
+    """Spans of sampled requests for an OpenTelemetry collector."""
+
+    endpoint: str = Field("", description="OTLP over HTTP address for traces, http://collector:4318/v1/traces; empty: no spans are made")
+    authorization: SecretStr = Field(SecretStr(""), description="Authorization header for it; empty: none")
+    timeout_s: float = Field(5.0, gt=0, description="seconds that the collector has to take a batch")
+    requests_a_second: int = Field(50, ge=1, description="requests that one replica traces in a second at most")
+
+
 class Settings(BaseSettings):
     """The whole configuration. Precedence: arguments, environment, profile file, defaults."""
 
@@ -338,6 +347,7 @@ class Settings(BaseSettings):
     trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For is believed (JSON list)")
     log_level: str = Field("INFO", description="least level that is logged")
     trace_sample_ratio: float = Field(0.01, ge=0, le=1, description="share of requests without traceparent that start a sampled trace")
+    tracing: Tracing = Tracing()
     plan: Plan = Plan()
     log: Log = Log()
     limits: Limits = Limits()

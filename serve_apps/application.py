@@ -103,7 +103,7 @@ def create_app(settings: Settings, dependencies: Dependencies) -> FastAPI:
     handlers = {(route.method, PREFIX + route.path): (route.operation_id, hot.HotApp(route, dependencies)) for route in HOT}
     edge: dict[str, Any] = {
         "hot": handlers, "body_bytes": settings.limits.body_bytes, "raw_bytes": settings.payments.webhook_bytes, "sample_ratio": settings.trace_sample_ratio,
-        "figures": dependencies.metrics.requests,
+        "figures": dependencies.metrics.requests, "spans": dependencies.spans,
     }
     app = Api(
         title="Sugar",

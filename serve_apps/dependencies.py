@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
@@ -30,6 +31,7 @@ from cluster.connections.media.store import MediaStore, media_store
 from cluster.connections.payments import Providers
 from cluster.connections.reading import Reads, Warming
 from cluster.connections.redis import async_client
+from cluster.connections.spans import Spans, spans_of
 from configs.contracts import changes
 from configs.contracts.access_tokens import AccessTokens
 from configs.process import quieten_collector
@@ -153,10 +155,11 @@ class Dependencies:
     providers: Providers
     metrics: ReplicaMetrics
     exporting: Exporting | None = None
+    spans: Spans | None = None
 
     @classmethod
-    def build(cls, settings: Settings, pool: TracedPool, loader: Loader) -> Dependencies:
-        """The dependencies over a pool of shards and a loader. Opens nothing yet.
+    def build(cls, settings: Settings, pool: TracedPool, loader: Loader, name: str = "api") -> Dependencies:
+        """The dependencies over a pool of shards and a loader; ``name``: this replica's. Opens nothing yet.
 
         Raises ConfigurationError: a key is missing.
         """
@@ -236,6 +239,7 @@ class Dependencies:
             webhooks=WebhooksClient(pool),
             providers=Providers(settings),
             metrics=ReplicaMetrics(lambda: made.counters(), lambda: made.gauges()),
+            spans=spans_of(settings, name),
         )
         return made
 
@@ -267,6 +271,8 @@ class Dependencies:
         await self.reads.close()
         self.passwords.close()
         await self.redis.aclose(close_connection_pool=True)
+        if self.spans is not None:
+            await asyncio.to_thread(self.spans.close)
 
     @staticmethod
     def now_ms() -> int:

@@ -23,8 +23,8 @@ def replica_app() -> Any:
     from serve_apps.tracing import TracedPool
 
     settings = load_settings()
-    dependencies = Dependencies.build(settings, TracedPool(settings), LoaderClient())
     replica = serve.get_replica_context().replica_id.unique_id
+    dependencies = Dependencies.build(settings, TracedPool(settings), LoaderClient(), f"api-{replica}")
     dependencies.exporting = Exporting(lambda: dependencies.metrics.samples(replica), RayMetrics().publish)
     return create_app(settings, dependencies)
 

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import structlog
 
+from cluster.connections.spans import Span, Spans
 from configs.contracts.errors import PlatformError
+from configs.trace_context import current
 from serve_apps import tracing
 from serve_apps.metrics import RequestFigures
 from serve_apps.problems import Answer, Refused, answer, problem
@@ -36,7 +38,7 @@ class Edge:
 
     def __init__(
         self, app: App, *, hot: Mapping[tuple[str, str], tuple[str, App]], body_bytes: int, raw_bytes: int, sample_ratio: float,
-        figures: RequestFigures,
+        figures: RequestFigures, spans: Spans | None = None,
     ) -> None:
         self._app = app
         self._hot = hot
@@ -44,6 +46,7 @@ class Edge:
         self._raw_bytes = raw_bytes
         self._sample_ratio = sample_ratio
         self._figures = figures
+        self._spans = spans
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,6 +56,7 @@ class Edge:
         figures = self._figures
         figures.in_flight += 1
         status = 0
+        span: Span | None = None
         name, app = self._hot.get((scope["method"], scope["path"]), (None, self._app))
 
         async def counted(message: Message) -> None:
@@ -62,7 +66,13 @@ class Edge:
             await send(message)
 
         try:
-            if self._admit(scope):
+            chunked, parent = self._admitted(scope)
+            traceparent = tracing.accept(parent, self._sample_ratio)
+            if traceparent is not None and self._spans is not None:
+                span = tracing.begin(self._spans, parent, traceparent)
+                traceparent = span.traceparent if span is not None else None
+            current.set(traceparent)
+            if chunked:
                 receive = await self._gathered(receive, self._limit(scope))
             await app(scope, receive, counted)
         except asyncio.CancelledError:
@@ -82,10 +92,16 @@ class Edge:
             await _send(problem("internal_error"), counted)
         finally:
             figures.in_flight -= 1
-            figures.add(name or _route_of(scope), status, perf_counter() - began)
+            route = name or _route_of(scope)
+            figures.add(route, status, perf_counter() - began)
+            if span is not None:
+                span.end(
+                    {"http.request.method": scope["method"], "http.response.status_code": status},
+                    name=route, error=str(status) if status >= 500 else "",
+                )
 
-    def _admit(self, scope: Scope) -> bool:
-        """Refuses bodies that are too large or not JSON; binds the trace. Answers whether the length is undeclared."""
+    def _admitted(self, scope: Scope) -> tuple[bool, bytes | None]:
+        """Refuses bodies that are too large or not JSON. (Whether the length is undeclared, the caller's trace context.)"""
         length = kind = parent = None
         chunked = False
         for header, value in scope["headers"]:
@@ -97,9 +113,8 @@ class Edge:
                 parent = value
             elif header == b"transfer-encoding":
                 chunked = True
-        tracing.current.set(tracing.accept(parent, self._sample_ratio))
         if not chunked and (length is None or length == b"0"):
-            return False
+            return False, parent
         limit = self._limit(scope)
         if length is not None and (not length.isdigit() or len(length) > 15 or int(length) > limit):
             raise Refused("body_too_large", limit_bytes=limit)
@@ -108,7 +123,7 @@ class Edge:
             and not scope["path"].startswith(RAW)
         ):
             raise Refused("unsupported_media_type")
-        return chunked
+        return chunked, parent
 
     def _limit(self, scope: Scope) -> int:
         return self._raw_bytes if scope["path"].startswith(RAW) else self._body_bytes

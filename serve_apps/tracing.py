@@ -6,16 +6,13 @@ import random
 import re
 import secrets
 from collections.abc import Coroutine
-from contextvars import ContextVar
 from typing import Any, Final
 
 from actors.sharding.client import DEADLINE_S, ActorPool
+from cluster.connections.spans import Span, Spans, sampled
+from configs.trace_context import current
 
 TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z")
-
-current: ContextVar[str | None] = ContextVar("traceparent", default=None)
-"""The traceparent to pass on; None when the request is not traced."""
-
 
 def accept(header: bytes | None, sample_ratio: float) -> str | None:
     """The traceparent of a request: the caller's if it is one, else by chance a new sampled one, else None."""
@@ -26,6 +23,14 @@ def accept(header: bytes | None, sample_ratio: float) -> str | None:
     if sample_ratio and random.random() < sample_ratio:  # noqa: S311  sampling, not a secret
         return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
     return None
+
+
+def begin(spans: Spans, header: bytes | None, context: str) -> Span | None:
+    """The span of a request whose traceparent is ``context``; None: it is not sampled, or too many were in this second."""
+    if not sampled(context) or not spans.admits():
+        return None
+    inherited = header is not None and header.decode("latin-1") == context
+    return spans.begin("request", context if inherited else None, "server")
 
 
 class TracedPool(ActorPool):

@@ -33,6 +33,7 @@ from actors.users.shard import UserService
 from cluster.connections.fanout import Publisher
 from cluster.connections.kafka import LogAppender, Record
 from cluster.connections.redis import apply_async
+from cluster.connections.spans import Spans, spans_of
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Event, UserCreated, encode
 from configs.contracts.home import begin_home, fill_home
@@ -167,6 +168,7 @@ class Shards:
         self.died: list[str] = []
         self.hosts: dict[str, ShardHost] = {}
         self._appenders: dict[str, LogAppender] = {}
+        self._spans: list[Spans] = []
         self.publisher = Publisher(settings)
         self.standing = Standing(settings)
         plan = settings.plan
@@ -176,8 +178,11 @@ class Shards:
 
     def _host(self, kind: str, slot: int) -> None:
         name = f"{kind}-{slot}"
-        appender = self._appenders[name] = LogAppender(self.settings, name)
-        self.hosts[name] = ShardHost(name, self._services(kind, slot, appender))
+        spans = spans_of(self.settings, name)
+        appender = self._appenders[name] = LogAppender(self.settings, name, spans)
+        self.hosts[name] = ShardHost(name, self._services(kind, slot, appender), spans=spans)
+        if spans is not None:
+            self._spans.append(spans)
 
     def _services(self, kind: str, slot: int, appender: LogAppender) -> Mapping[str, Service]:
         common: dict[str, Any] = {"appender": appender, "loader": self.loader, "die": self.died.append}
@@ -209,6 +214,8 @@ class Shards:
         await self.standing.close()
         for appender in self._appenders.values():
             appender.close()
+        for spans in self._spans:
+            await asyncio.to_thread(spans.close)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, Message
 
 from cluster.connections.following import Pace
 from cluster.connections.kafka import assign, reader
+from cluster.connections.spans import Spans
 from configs.contracts.errors import DeadLetterLimit, DependencyUnavailable, PartitionFenced, PositionOutsideLog
 from configs.counting import Durations
 from configs.settings import Settings
@@ -54,12 +55,14 @@ class ConsumingThread:
     dead letter limit of a topic it stops reading that topic, and says so in ``describe``, until it is started anew.
     """
 
-    def __init__(self, settings: Settings, name: str, handler: Handler, places: Sequence[Place], *, fenced: Stop) -> None:
+    def __init__(self, settings: Settings, name: str, handler: Handler, places: Sequence[Place], *, fenced: Stop,
+                 spans: Spans | None = None) -> None:
         self._settings = settings
         self._name = name
         self._handler = handler
         self._places = tuple(places)
         self._fenced = fenced
+        self._spans = spans
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.committed: dict[Place, int] = {}
@@ -173,12 +176,29 @@ class ConsumingThread:
 
     def _report(self, records: Sequence[LogRecord], seconds: float) -> None:
         """One line a commit; at info when a sampled request is among the records, so that its trace ends here."""
-        traces = _sampled(records)
+        traced = _sampled(records)
+        traces = [traceparent for _, traceparent in traced]
+        if self._spans is not None:
+            self._end_traces(self._spans, traced, len(records), seconds)
         (log.info if traces else log.debug)(
             "committed", name=self._name, topics=dict(Counter(record.topic for record in records)),
             partitions=len({(record.topic, record.partition) for record in records}), records=len(records),
             seconds=round(seconds, 4), traces=traces,
         )
+
+    def _end_traces(self, spans: Spans, traced: Sequence[tuple[LogRecord, str]], batch: int, seconds: float) -> None:
+        """The commit as the last step of its sampled requests."""
+        ended = time.time_ns()
+        for record, traceparent in traced:
+            spans.begin(
+                f"{self._handler.consumer} {record.topic}", traceparent, "consumer",
+                {
+                    "messaging.system": "kafka", "messaging.destination.name": record.topic,
+                    "messaging.destination.partition.id": str(record.partition), "messaging.kafka.offset": record.offset,
+                    "messaging.batch.message_count": batch,
+                },
+                started_ns=ended - int(seconds * 1e9),
+            ).end(ended_ns=ended)
 
     def _assign(self, consumer: Consumer) -> None:
         wanted: dict[str, dict[int, int]] = {}
@@ -205,13 +225,13 @@ def as_record(message: Message) -> LogRecord:
     )
 
 
-def _sampled(records: Sequence[LogRecord]) -> list[str]:
-    """The trace contexts (W3C traceparent) of the first few sampled records."""
-    found: list[str] = []
+def _sampled(records: Sequence[LogRecord]) -> list[tuple[LogRecord, str]]:
+    """The first few sampled records with their trace contexts (W3C traceparent)."""
+    found: list[tuple[LogRecord, str]] = []
     for record in records:
         value = record.header("traceparent") if record.headers else None
         if value is not None and value.endswith(b"-01"):
-            found.append(value.decode("ascii", "replace"))
+            found.append((record, value.decode("ascii", "replace")))
             if len(found) == TRACES_A_LINE:
                 break
     return found

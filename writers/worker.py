@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from cluster.connections.spans import spans_of
 from configs.contracts.topics import TOPICS
 from configs.process import quieten_collector, resident_bytes
 from configs.settings import Settings, load_settings
@@ -61,33 +62,34 @@ class Writer:
         name = f"writer-{slot}"
         partitions = range(slot, settings.log.partitions, settings.plan.writer_actors)
         self._slot = slot
+        self._spans = spans_of(settings, name)
         self._rows_handler = Rows(settings, name)
         self._rows = ConsumingThread(
             settings, f"{name}-rows", self._rows_handler,
-            [(topic.name, partition) for topic in TOPICS for partition in partitions], fenced=fenced,
+            [(topic.name, partition) for topic in TOPICS for partition in partitions], fenced=fenced, spans=self._spans,
         )
         self._derive = ConsumingThread(
             settings, f"{name}-derive", Derive(settings, name),
-            [(topic.name, partition) for topic in DERIVED_FROM for partition in partitions], fenced=fenced,
+            [(topic.name, partition) for topic in DERIVED_FROM for partition in partitions], fenced=fenced, spans=self._spans,
         )
         self._likes = ConsumingThread(
             settings_of(settings), f"{name}-likes", Likes(settings, name),
-            [(topic.name, partition) for topic in LIKES_FROM for partition in partitions], fenced=fenced,
+            [(topic.name, partition) for topic in LIKES_FROM for partition in partitions], fenced=fenced, spans=self._spans,
         )
         self._feeds_handler = Feeds(settings)
         self._feeds = ConsumingThread(
             settings, f"{name}-feeds", self._feeds_handler,
-            [(topic.name, partition) for topic in FEEDS_FROM for partition in partitions], fenced=fenced,
+            [(topic.name, partition) for topic in FEEDS_FROM for partition in partitions], fenced=fenced, spans=self._spans,
         )
         self._mail_handler = Mail(settings)
         self._mail = ConsumingThread(
             settings, f"{name}-mail", self._mail_handler,
-            [(topic.name, partition) for topic in MAILED for partition in partitions], fenced=fenced,
+            [(topic.name, partition) for topic in MAILED for partition in partitions], fenced=fenced, spans=self._spans,
         )
         self._payments_handler = Payments(settings, name)
         self._payments = ConsumingThread(
             settings, f"{name}-payments", self._payments_handler,
-            [(topic.name, partition) for topic in WEBHOOKS for partition in partitions], fenced=fenced,
+            [(topic.name, partition) for topic in WEBHOOKS for partition in partitions], fenced=fenced, spans=self._spans,
         )
         self._looks = {
             "payment_polling": PaymentPolling(settings, name),
@@ -106,7 +108,7 @@ class Writer:
         self._pushing = {
             provider: ConsumingThread(
                 settings_of(settings), f"{name}-push-{provider}", consumer,
-                [(topic.name, partition) for topic in PUSHED_FROM for partition in partitions], fenced=fenced,
+                [(topic.name, partition) for topic in PUSHED_FROM for partition in partitions], fenced=fenced, spans=self._spans,
             )
             for provider, consumer in self._push.items()
         }
@@ -114,7 +116,7 @@ class Writer:
         self._processing = {
             consumer: ConsumingThread(
                 settings, f"{name}-{consumer}", handler,
-                [(topic.name, partition) for topic in MEDIA_FROM for partition in partitions], fenced=fenced,
+                [(topic.name, partition) for topic in MEDIA_FROM for partition in partitions], fenced=fenced, spans=self._spans,
             )
             for consumer, handler in self._media.items()
         }
@@ -167,6 +169,8 @@ class Writer:
             thread.join(JOIN_S)
         for once in self._once:
             once.join(JOIN_S)
+        if self._spans is not None:
+            self._spans.close()
 
     @property
     def ready(self) -> bool:

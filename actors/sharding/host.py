@@ -12,6 +12,7 @@ import structlog
 
 from actors.sharding import tracing, wire
 from actors.sharding.tenure import Tenure
+from cluster.connections.spans import Span, Spans, spans_of
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
 from configs.process import quieten_collector, resident_bytes
 from configs.settings import Settings, load_settings
@@ -58,7 +59,7 @@ class ShardHost:
 
     def __init__(
         self, name: str, services: Mapping[str, Service], *, clock: Callable[[], float] = time.monotonic,
-        end: Callable[[str], None] | None = None,
+        end: Callable[[str], None] | None = None, spans: Spans | None = None,
     ) -> None:
         """``end`` ends the process; it may return only in tests."""
         self._clock = clock
@@ -69,6 +70,7 @@ class ShardHost:
         self._beating: asyncio.Task[None] | None = None
         self._name = name
         self._services = services
+        self._spans = spans
         self._starting: asyncio.Task[None] | None = None
         self._ready = False
         self._restore_s = 0.0
@@ -118,8 +120,16 @@ class ShardHost:
             raise PlatformError("no such method", service=service, method=method)
         self._calls += 1
         self._commands += len(commands)
+        steps: Mapping[int, Span] = {}
+        if traces and self._spans is not None:
+            steps = tracing.begin(self._spans, f"{service}.{method}", traces, actor=self._name, batch=len(commands))
+            traces = {**traces, **{index: step.traceparent for index, step in steps.items()}}
         tracing.bind(commands, traces or {})
-        answers = await getattr(hosted, method)(commands)
+        answers: Sequence[Any] = ()
+        try:
+            answers = await getattr(hosted, method)(commands)
+        finally:
+            tracing.end(steps, answers)
         if hosted.tenure is not None and not await self._awake():
             answers = [ShardUnavailable("this shard stood still and may have been replaced")] * len(commands)
         return hosted.epoch, answers
@@ -201,7 +211,7 @@ def die(reason: str) -> None:
     os._exit(1)
 
 
-Build = Callable[[Settings, str], Mapping[str, Service]]
+Build = Callable[[Settings, str, Spans | None], Mapping[str, Service]]
 
 
 def remote_host() -> Any:
@@ -210,6 +220,8 @@ def remote_host() -> Any:
 
     class Host(ShardHost):
         def __init__(self, name: str, build: Build) -> None:
-            super().__init__(name, build(load_settings(), name))
+            settings = load_settings()
+            spans = spans_of(settings, name)
+            super().__init__(name, build(settings, name, spans), spans=spans)
 
     return ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=1_000)(Host)

@@ -15,6 +15,7 @@ from uuid import uuid4
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from cluster.connections.spans import Span, Spans, sampled
 from configs.contracts.errors import (
     AppendUnconfirmed,
     LogUnavailable,
@@ -57,7 +58,8 @@ class LogAppender:
     Use from one event loop. After AppendUnconfirmed the appender is broken for good: the owner must die and replay.
     """
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, spans: Spans | None = None) -> None:
+        self._spans = spans
         self._deadline_s = settings.log.append_deadline_ms / 1_000
         self._generations = settings.log.generations
         self._producer = Producer(
@@ -118,10 +120,13 @@ class LogAppender:
                 failed.append(error.name())
             else:
                 offsets[index] = message.offset() or 0
+            if index in steps:
+                steps[index].end(error=error.name() if error is not None else "")
             left -= 1
             if left == 0:
                 loop.call_soon_threadsafe(complete)
 
+        steps: dict[int, Span] = {}
         produce = self._producer.produce
         for index, record in enumerate(records):
             try:
@@ -131,16 +136,30 @@ class LogAppender:
                     record.key,
                     record.partition,
                     on_delivery=lambda error, message, index=index: delivered(index, error, message),
-                    headers=list(record.headers) or None,
+                    headers=self._headers(record, index, steps) if record.headers else None,
                 )
             except (BufferError, KafkaException) as error:
                 failed.append(type(error).__name__)
                 left -= 1
+                if index in steps:
+                    steps[index].end(error=type(error).__name__)
         if left == 0:
             complete()
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         return future
+
+    def _headers(self, record: Record, index: int, steps: dict[int, Span]) -> list[tuple[str, bytes]]:
+        """The record's headers; of a sampled request, with the appending as a step of its trace."""
+        headers = dict(record.headers)
+        parent = headers.get("traceparent", b"").decode("ascii", "replace")
+        if self._spans is not None and sampled(parent):
+            step = steps[index] = self._spans.begin(f"append {record.topic}", parent, "producer", {
+                "messaging.system": "kafka", "messaging.destination.name": record.topic,
+                "messaging.destination.partition.id": str(record.partition),
+            })
+            headers["traceparent"] = step.traceparent.encode()
+        return list(headers.items())
 
     async def append(self, records: Sequence[Record]) -> list[int]:
         """Appends a batch; returns the records' offsets in order.

@@ -54,7 +54,7 @@ DASHBOARDS: Final[Mapping[str, tuple[str, Sequence[Panel]]]] = {
     )),
     "shards": ("Sugar: shards and cards", (
         Panel("Commands a call: the batch size", "short", {
-            f"{_rate('actor_commands_total', 'actor')} / ({_rate('actor_calls_total', 'actor')} > 0)": "{{actor}}",
+            f"{_rate('actor_commands_total', 'actor')} / {_rate('actor_calls_total', 'actor')}": "{{actor}}",
         }),
         Panel("Commands", "reqps", {_rate("actor_commands_total", "actor"): "{{actor}}"}),
         Panel("Entries in memory", "short", {"ray_sugar_shard_entries": "{{actor}} {{service}}"}),
@@ -67,7 +67,7 @@ DASHBOARDS: Final[Mapping[str, tuple[str, Sequence[Panel]]]] = {
         }),
         Panel("Decks", "reqps", {_rate("card_queries_total", "actor"): "{{actor}}"}),
         Panel("A deck's stages", "s", {
-            f"{_rate('card_stage_seconds_total', 'stage')} / scalar({_rate('card_queries_total')} > 0)": "{{stage}}",
+            f"{_rate('card_stage_seconds_total', 'stage')} / scalar({_rate('card_queries_total')})": "{{stage}}",
         }),
         Panel("Model that ranks", "short", {"count by (version) (ray_sugar_ranking_model)": "{{version}}"}),
         Panel("Models that cannot be loaded", "short", {"ray_sugar_ranking_models_refused": "{{actor}}"}),
@@ -78,7 +78,7 @@ DASHBOARDS: Final[Mapping[str, tuple[str, Sequence[Panel]]]] = {
         Panel("Records behind by topic", "short", {"topk(10, sum by (topic) (ray_sugar_consumer_lag_records))": "{{topic}}"}),
         Panel("Records consumed", "short", {_rate("consumer_records_total", "consumer"): "{{consumer}}"}),
         Panel("Records a commit", "short", {
-            f"{_rate('consumer_records_total', 'consumer')} / ({_rate('consumer_commits_total', 'consumer')} > 0)": "{{consumer}}",
+            f"{_rate('consumer_records_total', 'consumer')} / {_rate('consumer_commits_total', 'consumer')}": "{{consumer}}",
         }),
         Panel("Time to commit", "s", {
             _quantile(0.5, "consumer_commit_seconds"): "p50", _quantile(0.99, "consumer_commit_seconds"): "p99",

@@ -9,6 +9,7 @@ from typing import TextIO
 import structlog
 
 from configs.settings import load_settings
+from configs.trace_context import add_trace
 
 SETUP_HOOK = "cluster.launch.logs.configure"
 """Import path for Ray's ``worker_process_setup_hook``: runs in every worker before user code."""
@@ -28,6 +29,7 @@ def _configure(level: str, renderer: structlog.typing.Processor, output: TextIO)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            add_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
