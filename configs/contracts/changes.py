@@ -13,9 +13,9 @@ from configs.contracts.conversations import (
     StoredMessage,
     mark_change,
     match_change,
-    message_change,
     open_conversation,
     put_change,
+    put_heard,
     put_mark,
     put_message,
 )
@@ -163,11 +163,13 @@ def _listed(one: str, other: str, version: int, at_ms: int | None, **facts: Any)
 
 
 def message_sent(conversation_id: str, recipient_id: str, message: StoredMessage) -> tuple[Operation, ...]:
-    """A message in its conversation, and in what both members are told when they ask what they missed."""
+    """A message in its conversation, which becomes the first of both members' lists, and in what they are told when they
+    ask what they missed."""
     entry = message.entry
+    at_ms = _milliseconds(datetime.fromisoformat(entry.sent_at))
     return (
         put_message(conversation_id, message),
-        *_changed(entry.sender_id, recipient_id, message_change(conversation_id, entry.seq)),
+        *(put_heard(member, conversation_id, entry.seq, at_ms=at_ms) for member in (entry.sender_id, recipient_id)),
     )
 
 

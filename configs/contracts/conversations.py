@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from configs.contracts.positions import version_text
-from configs.contracts.read_model import MARKER, Operation
+from configs.contracts.read_model import MARKER, Operation, listing_keys
 
 WINDOW_MESSAGES: Final = 200
 """Newest messages of a conversation that Redis keeps together."""
@@ -130,6 +130,14 @@ def match_change(match_id: str, generation: int, status: str) -> str:
 def put_change(user_id: str, change: str) -> Operation:
     """Appends a change to what a person is told when they ask what they missed, once."""
     return Operation("feed", (feed_key(user_id),), (change, FEED_CHANGES, FEED_TTL_S))
+
+
+def put_heard(user_id: str, conversation_id: str, seq: int, *, at_ms: int) -> Operation:
+    """``put_change`` of a message; its conversation moves up in the person's list, never down, unless it has left it."""
+    return Operation(
+        "feed", (feed_key(user_id), *listing_keys("conv", user_id)),
+        (message_change(conversation_id, seq), FEED_CHANGES, FEED_TTL_S, at_ms, conversation_id),
+    )
 
 
 _MESSAGES = msgspec.json.Decoder(MessageEntry)

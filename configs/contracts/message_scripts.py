@@ -52,6 +52,9 @@ return 1
 """
 
 FEED_LUA: Final = """
+if KEYS[2] and (redis.call('ZSCORE', KEYS[2], ARGV[5]) or redis.call('HEXISTS', KEYS[3], ARGV[5]) == 0) then
+  redis.call('ZADD', KEYS[2], 'GT', ARGV[4], ARGV[5])
+end
 if redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 0 end
 local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
 if not newest[1] then

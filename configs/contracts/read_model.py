@@ -206,7 +206,7 @@ redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ARGV[3])
 if ARGV[4] == '' then
   redis.call('ZREM', KEYS[1], ARGV[1])
 else
-  redis.call('ZADD', KEYS[1], ARGV[4], ARGV[1])
+  if ARGV[6] then redis.call('ZADD', KEYS[1], ARGV[6], ARGV[4], ARGV[1]) else redis.call('ZADD', KEYS[1], ARGV[4], ARGV[1]) end
   local over = redis.call('ZCARD', KEYS[1]) - tonumber(ARGV[5])
   if over > 0 then
     for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, over - 1)) do redis.call('HDEL', KEYS[2], member) end
@@ -363,12 +363,15 @@ def put_entry(listing: Listing, user_id: str, entry_id: str, entry: msgspec.Stru
               at_ms: int | None) -> Operation:
     """Puts one entry into a person's listing at a time, or (``at_ms`` None) takes it out and remembers that.
 
-    Notifications: ``put_notification``.
+    A conversation stays at the time of its newest message (``put_heard``). Notifications: ``put_notification``.
     """
     score: int | str = "" if at_ms is None else at_ms
     return Operation(
         "listing", listing_keys(listing, user_id),
-        (entry_id, version_text(version), msgspec.json.encode(entry), score, LISTING_BOUNDS[listing]),
+        (
+            entry_id, version_text(version), msgspec.json.encode(entry), score, LISTING_BOUNDS[listing],
+            *(("GT",) if listing == "conv" else ()),
+        ),
     )
 
 

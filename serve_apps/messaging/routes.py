@@ -42,7 +42,7 @@ _PLACES: Final = msgspec.msgpack.Decoder(_Place)
     responses=errors(*SIGNED_IN, "cursor_invalid"),
 )
 async def list_conversations(person: Person, dependencies: Deps, limit: Limit = 20, cursor: Cursor = None) -> Conversations:
-    """One conversation for each match, newest match first; those of ended matches are gone from the list."""
+    """One conversation for each match, the one with the newest message (or match) first; those of ended matches are gone."""
     page = await dependencies.listings.page("conv", person.user_id, limit, cursor)
     entries = [_ENTRIES.decode(value) for _, value in page.entries]
     others = await dependencies.people.unblocked(person.user_id, [entry.other_id for entry in entries])

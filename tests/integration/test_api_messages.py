@@ -87,6 +87,27 @@ async def test_lists_show_the_last_message_and_how_many_are_unread(world: World)
     assert (theirs["unreadCount"], theirs["otherReadSeq"]) == (1, 2)
 
 
+async def test_the_conversation_that_was_written_in_last_comes_first(world: World) -> None:
+    async def listed(person: Person, **params: Any) -> tuple[list[str], str | None]:
+        page = await person.ok("GET", "/messaging/conversations", params=params)
+        return [item["conversationId"] for item in page["conversations"]], page.get("nextCursor")
+
+    one, other, older = await couple(world)
+    third = await world.register("sugar_daddy")
+    await one.swipe(third)
+    newer = (await third.swipe(one))["matchId"]
+    assert (await listed(one))[0] == [newer, older]
+    await say(one, older, "after all")
+    assert (await listed(one))[0] == [older, newer]
+    await say(third, newer, "hello")
+    await say(other, older, "well")
+    assert (await listed(one))[0] == [older, newer]
+    first, cursor = await listed(one, limit=1)
+    await say(one, newer, "meanwhile")
+    assert (await listed(one, limit=1, cursor=cursor))[0] == [], "what moved to the first page stands there"
+    assert (first, (await listed(one))[0]) == ([older], [newer, older])
+
+
 async def test_a_resend_gets_the_first_answer_and_another_text_is_refused(world: World) -> None:
     one, other, conversation = await couple(world)
     first = await say(one, conversation, "hello", "m-1")

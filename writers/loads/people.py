@@ -48,11 +48,14 @@ SELECT creator_id::text, 'cb:' || person_id, given, version FROM consents WHERE 
 """
 
 MATCHES: Final = """
-SELECT person.id::text, match_id::text, other_id::text, status, generation, matched_at, version
+SELECT person.id::text, match_id::text, other_id::text, status, generation, matched_at, version, last.sent_at
 FROM unnest(%s::uuid[]) AS person (id), LATERAL (
     SELECT * FROM matches WHERE member_id = person.id
     ORDER BY (status = 'active') DESC, matched_at DESC NULLS LAST LIMIT %s
-) AS newest
+) AS newest LEFT JOIN LATERAL (
+    SELECT sent_at FROM messages WHERE conversation_id = newest.match_id AND newest.status = 'active'
+    ORDER BY seq DESC LIMIT 1
+) AS last ON true
 """
 
 NOTIFICATIONS: Final = """
@@ -235,14 +238,15 @@ def _fields(
 
 def _load_matches(conn: Connection, ids: Sequence[UUID], people: Mapping[str, Person]) -> None:
     rows = conn.execute(MATCHES, (ids, LISTING_BOUNDS["match"])).fetchall()
-    for user_id, match_id, other_id, status, generation, matched_at, version in rows:
+    for user_id, match_id, other_id, status, generation, matched_at, version, sent_at in rows:
         active = status == "active" and matched_at is not None
         content = MatchEntry(
             match_id=match_id, other_id=other_id, matched_at=rfc3339(matched_at) if active else "",
             generation=generation, status=status,
         )
-        entry = Entry(content, version, _ms(matched_at) if active else None)
-        people[user_id].listings["match"][match_id] = people[user_id].listings["conv"][match_id] = entry
+        heard_at = matched_at if sent_at is None else max(matched_at, sent_at)
+        people[user_id].listings["match"][match_id] = Entry(content, version, _ms(matched_at) if active else None)
+        people[user_id].listings["conv"][match_id] = Entry(content, version, _ms(heard_at) if active else None)
 
 
 def _load_notifications(conn: Connection, ids: Sequence[UUID], people: Mapping[str, Person]) -> None:

@@ -32,7 +32,7 @@ from cluster.launch.bench.socket_peer import Peer, handshake, opened
 
 OPEN_TIMEOUT_S = 120.0
 LOST_WAIT_S = 60.0
-TICKET_CONNECTIONS = 32
+TICKET_CONNECTIONS = 256
 _PING = b'{"type":"ping"}'
 _READY = b'"type":"ready"'
 _PONG = b'"type":"pong"'
