@@ -47,6 +47,7 @@ from serve_apps.notifications.routes import router as notifications
 from serve_apps.ops.routes import router as ops
 from serve_apps.payments.parties import router as parties
 from serve_apps.payments.paying import router as paying
+from serve_apps.payments.refunds import router as refunds
 from serve_apps.payments.statements import router as statements
 from serve_apps.payments.webhooks import router as webhooks
 from serve_apps.problems import Answer, FieldProblem, ProblemDocument, problem
@@ -69,7 +70,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     media,
     webhooks,
     posts, reactions, creators,
-    parties, paying,
+    parties, paying, refunds,
     statements,
     tiers, subscriptions,
 )

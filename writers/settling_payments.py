@@ -1,6 +1,7 @@
 """What rows say that a payment processor still has to do, outside of subscriptions.
 
-To give back what was paid twice for one post, and to forget payers who were erased.
+To make refunds that staff asked for when nobody came back to do it, to give back what was paid twice for one post, and to
+forget payers who were erased.
 Everything is asked again until the processor has done it, under ids that a repetition makes again.
 """
 
@@ -15,7 +16,7 @@ import structlog
 from cluster.connections.kafka import Record
 from cluster.connections.postgres import translated
 from configs.contracts.errors import DependencyUnavailable, PlatformError
-from configs.contracts.events import Event, PaymentObserved, encode
+from configs.contracts.events import Event, Payload, PaymentObserved, RefundAnswered, encode
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.payment_facts import PaymentFact
 from configs.contracts.payments import ProviderMisconfigured, Refund
@@ -46,13 +47,21 @@ TWICE: Final = """
 SELECT state::text FROM post_purchases WHERE status = 'completed' AND NOT effective AND id <> ALL(%s::uuid[])
 ORDER BY requested_at LIMIT %s
 """
+DUE: Final = """
+SELECT state::text FROM (
+    SELECT refund_due, state FROM tips WHERE refund_due < %(before)s
+    UNION ALL SELECT refund_due, state FROM post_purchases WHERE refund_due < %(before)s
+) AS due ORDER BY refund_due LIMIT %(most)s
+"""
+ROUTE_S: Final = 30
+"""For so long a route that asked for something may still be on its way to the processor."""
 REFUSED_KEPT: Final = 1_000
 REFUSED_FOR: Final = timedelta(hours=1)
 """What a processor refuses is asked again after this: people at the processor may have changed their mind."""
 
 
 class PaymentSettling(ProviderLooks):
-    """``figures``: given_back (paid twice), forgotten (payers), refused (the processor does not do it)."""
+    """``figures``: refunded, given_back (paid twice), forgotten (payers), refused (the processor does not do it)."""
 
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(settings, name, "settling-payments", every_s=LOOK_S, clock=clock)
@@ -61,7 +70,25 @@ class PaymentSettling(ProviderLooks):
     def look(self) -> int:
         """Has done what is due; how many that were."""
         with open_rows(self._settings, "settling-payments") as conn, translated():
-            return self._give_back(conn) + self._forget_payers(conn)
+            return self._refund(conn) + self._give_back(conn) + self._forget_payers(conn)
+
+    def _refund(self, conn: Connection) -> int:
+        """Refunds that were asked for and not answered."""
+        before = self._clock() - timedelta(seconds=ROUTE_S)
+        due = [read_payment(state) for (state,) in conn.execute(DUE, {"before": before, "most": AT_ONCE}).fetchall()]
+        for payment in due:
+            if payment.succeeded is None or payment.succeeded.provider not in self._providers.names:
+                continue  # it waits for that processor's keys
+            for refund in payment.refunds:
+                if refund.made is None:
+                    facts = self._run(self._refunded(payment, refund.refund_id, refund.amount_minor))
+                    answered = RefundAnswered(
+                        refund_id=refund.refund_id, payment_id=payment.asked.payment_id, payer_id=payment.asked.payer_id,
+                        made=facts is not None,
+                    )
+                    self._append(payment.asked.payer_id, facts or (), (derived_id(refund.refund_id, "answered"), answered))
+                    self.figures["refunded"] += facts is not None
+        return len(due)
 
     def _give_back(self, conn: Connection) -> int:
         """Refunds what was paid for a post that another payment opens already, whole and once."""
@@ -70,41 +97,39 @@ class PaymentSettling(ProviderLooks):
         rows = conn.execute(TWICE, (list(self._refused), AT_ONCE)).fetchall()
         due = [read_payment(state) for (state,) in rows]
         for payment in due:
-            facts = self._run(self._refunded(payment))
-            self._append(payment.asked.payer_id, facts)
-            self.figures["given_back"] += bool(facts)
+            facts = self._run(self._refunded(payment, derived_id(payment.asked.payment_id, "paid twice"), None))
+            self._append(payment.asked.payer_id, facts or ())
+            self.figures["given_back"] += facts is not None
+            if facts is None and len(self._refused) < REFUSED_KEPT:
+                self._refused[payment.asked.payment_id] = now + REFUSED_FOR
         return len(due)
 
-    async def _refunded(self, payment: Payment) -> Sequence[PaymentFact]:
-        """What the processor says after a refund; nothing: it refuses."""
+    async def _refunded(self, payment: Payment, request_id: str, amount_minor: int | None) -> Sequence[PaymentFact] | None:
+        """What the processor says after a refund; None: it refuses."""
         paid = payment.succeeded
         assert paid is not None
         started = None
         if paid.provider in self._providers.names:
             provider = await self._providers.named(paid.provider)
-            request_id = derived_id(payment.asked.payment_id, "paid twice")
             try:
-                started = await provider.refund(Refund(request_id=request_id, payment_id=paid.payment_id))
+                started = await provider.refund(
+                    Refund(request_id=request_id, payment_id=paid.payment_id, amount_minor=amount_minor)
+                )
             except (DependencyUnavailable, ProviderMisconfigured):
                 raise
             except PlatformError as error:
                 log.warning("refund_refused", payment=payment.asked.payment_id, reason=str(error))
         if started is None or started.status == "failed":
             self.figures["refused"] += 1
-            if len(self._refused) < REFUSED_KEPT:
-                self._refused[payment.asked.payment_id] = self._clock() + REFUSED_FOR
-            return ()
+            return None
         return [fact for fact in started.facts if isinstance(fact, PaymentFact)]
 
-    def _append(self, owner_id: str, facts: Sequence[PaymentFact]) -> None:
-        """The facts on their owner's topic, as a webhook's consumer would append them."""
-        events = [
-            Event(
-                derived_id(fact.event_id, f"{fact.kind}:{fact.object_id}"), self._clock(), owner_id,
-                PaymentObserved(owner_id=owner_id, fact=fact),
-            )
-            for fact in facts
+    def _append(self, owner_id: str, facts: Sequence[PaymentFact], *answers: tuple[str, Payload]) -> None:
+        """The facts on their owner's topic, as a webhook's consumer would append them, and then the answers by event id."""
+        told = [
+            (derived_id(fact.event_id, f"{fact.kind}:{fact.object_id}"), PaymentObserved(owner_id=owner_id, fact=fact)) for fact in facts
         ]
+        events = [Event(event_id, self._clock(), owner_id, payload) for event_id, payload in (*told, *answers)]
         partitions = self._settings.log.partitions
         self._appending.append([
             Record(PAYMENT_COMPLETED.name, partition_of(event.key, partitions), event.key, encode(event)) for event in events

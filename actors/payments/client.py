@@ -8,11 +8,14 @@ from actors.payments.commands import (
     SERVICE,
     Abandon,
     AlreadyBought,
+    AnswerRefund,
     Find,
     IdempotencyConflict,
+    NotRefundable,
     Observe,
     PaymentStands,
     RequestPayment,
+    RequestRefund,
     Unknown,
 )
 from actors.payments.state import PaymentAnswer, PaymentCommand
@@ -31,7 +34,10 @@ class PaymentsClient:
     async def find(self, command: Find) -> PaymentStands | Unknown | IdempotencyConflict:
         return cast(PaymentStands | Unknown | IdempotencyConflict, await self._ask(command))
 
-    async def tell(self, command: Observe | Abandon) -> PaymentStands | Unknown:
+    async def refund(self, command: RequestRefund) -> PaymentStands | Unknown | NotRefundable | IdempotencyConflict:
+        return cast(PaymentStands | Unknown | NotRefundable | IdempotencyConflict, await self._ask(command))
+
+    async def tell(self, command: Observe | Abandon | AnswerRefund) -> PaymentStands | Unknown:
         return cast(PaymentStands | Unknown, await self._ask(command))
 
     async def _ask(self, command: PaymentCommand) -> PaymentAnswer:

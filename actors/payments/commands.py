@@ -9,7 +9,8 @@ from actors.idempotency import IdempotencyConflict
 from configs.contracts.purchases import Payment, SingleFact
 
 __all__ = [
-    "SERVICE", "Abandon", "AlreadyBought", "Find", "IdempotencyConflict", "Observe", "PaymentStands", "RequestPayment", "Unknown",
+    "SERVICE", "Abandon", "AlreadyBought", "AnswerRefund", "Find", "IdempotencyConflict", "NotRefundable", "Observe", "PaymentStands",
+    "RequestPayment", "RequestRefund", "Unknown",
 ]
 
 SERVICE = "payments"
@@ -45,11 +46,15 @@ class Find:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observe:
-    """Take in facts about one payment that the provider's answer proved; the same facts may come by webhook too."""
+    """Take in facts about one payment that the provider's answer proved; the same facts may come by webhook too.
+
+    With its ``post_id`` the answer has all of the payer's payments for the post.
+    """
 
     payer_id: str
     payment_id: str
     facts: tuple[SingleFact, ...]
+    post_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +66,45 @@ class Abandon:
     reason: Literal["declined", "provider_refused"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefund:
+    """Give some of a payment back; None: all that is left. ``refund_id`` is derived from payment, staff and Idempotency-Key."""
+
+    payer_id: str
+    payment_id: str
+    refund_id: str
+    body_digest: str
+    amount_minor: int | None
+    reason: str
+    requested_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRefund:
+    """The provider has made a refund, or refused it; with the facts that its answer proved."""
+
+    payer_id: str
+    payment_id: str
+    refund_id: str
+    made: bool
+    post_id: str | None
+    facts: tuple[SingleFact, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class PaymentStands:
-    """The request is durable; the payment as it is now. ``held``: all of the payer's payments for the post, if it is one."""
+    """The request is durable; the payment as it is now. ``held``: the payer's payments for the post, if it is one."""
 
     payment: Payment
     replayed: bool
     held: tuple[Payment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotRefundable:
+    """Not as much of the payment may be given back; nothing was recorded."""
+
+    left_minor: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
-
-import msgspec
 
 from actors.entries import Entries
 from actors.folded import Folded
 from actors.payments.commands import (
     Abandon,
     AlreadyBought,
+    AnswerRefund,
     Find,
     IdempotencyConflict,
+    NotRefundable,
     Observe,
     PaymentStands,
     RequestPayment,
+    RequestRefund,
     Unknown,
 )
 from actors.sharding.memory import Append, Decision
-from configs.contracts.events import Event, PaymentAbandoned, PaymentObserved, PaymentRequested
+from configs.contracts.events import (
+    Event,
+    PaymentAbandoned,
+    PaymentObserved,
+    PaymentRequested,
+    RefundAnswered,
+    RefundRequested,
+)
 from configs.contracts.ids import derived_id
 from configs.contracts.purchases import (
+    REFUNDS,
     Payment,
+    SingleFact,
     payment_after,
     payment_of,
     payment_place,
@@ -34,8 +43,10 @@ from configs.contracts.purchases import (
 )
 from configs.contracts.topics import PAYMENT_COMPLETED
 
-PaymentCommand = RequestPayment | Find | Observe | Abandon
-PaymentAnswer = PaymentStands | AlreadyBought | Unknown | IdempotencyConflict
+PaymentCommand = RequestPayment | Find | Observe | Abandon | RequestRefund | AnswerRefund
+PaymentAnswer = PaymentStands | AlreadyBought | Unknown | IdempotencyConflict | NotRefundable
+Told = tuple[str, PaymentRequested | PaymentAbandoned | RefundRequested | RefundAnswered | PaymentObserved]
+"""(event id, what is recorded)."""
 
 
 def _payment() -> Folded[Payment]:
@@ -64,7 +75,7 @@ class PaymentMemory:
 
     def needs(self, command: PaymentCommand) -> Sequence[str]:
         place = payment_place(command.payer_id, command.payment_id)
-        if isinstance(command, RequestPayment) and command.post_id is not None:
+        if isinstance(command, RequestPayment | Observe | AnswerRefund) and command.post_id is not None:
             return place, post_place(command.payer_id, command.post_id)
         return (place,)
 
@@ -104,7 +115,11 @@ class PaymentMemory:
                 return _answer(IdempotencyConflict())
             return _answer(PaymentStands(payment, replayed=True))
         if isinstance(command, Observe):
-            return self._observe(command, payment, now)
+            return self._recorded(_news(payment, command.facts), payment, now)
+        if isinstance(command, RequestRefund):
+            return self._refund(command, payment, now)
+        if isinstance(command, AnswerRefund):
+            return self._answered(command, payment, now)
         if payment.abandoned is not None or payment.succeeded is not None:
             return _answer(PaymentStands(payment, replayed=True))
         given_up = PaymentAbandoned(payment_id=command.payment_id, payer_id=command.payer_id, reason=command.reason)
@@ -127,17 +142,29 @@ class PaymentMemory:
         )
         return self._recorded([(command.payment_id, asked)], None, now)
 
-    def _observe(self, command: Observe, payment: Payment, now: datetime) -> Decision[PaymentAnswer]:
-        """Only what says something new about this payment is recorded."""
-        facts, told = payment.facts, []
-        for fact in command.facts:
-            after = with_fact(facts, fact)
-            if fact.request_id == command.payment_id and after != facts:
-                facts = after
-                told.append((
-                    derived_id(fact.event_id, f"{fact.kind}:{fact.object_id}"),
-                    PaymentObserved(owner_id=command.payer_id, fact=fact),
-                ))
+    def _refund(self, command: RequestRefund, payment: Payment, now: datetime) -> Decision[PaymentAnswer]:
+        """Never more than what was paid, of all refunds together."""
+        known = payment.refund(command.refund_id)
+        if known is not None:
+            same = known.body_digest == command.body_digest
+            return _answer(PaymentStands(payment, replayed=True) if same else IdempotencyConflict())
+        left = payment.refundable_minor
+        amount = left if command.amount_minor is None else command.amount_minor
+        if not 0 < amount <= left or len(payment.refunds) >= REFUNDS:
+            return _answer(NotRefundable(left))
+        return self._recorded([(command.refund_id, RefundRequested(
+            refund_id=command.refund_id, payment_id=command.payment_id, payer_id=command.payer_id, amount_minor=amount,
+            reason=command.reason, requested_by=command.requested_by, body_digest=command.body_digest,
+        ))], payment, now)
+
+    def _answered(self, command: AnswerRefund, payment: Payment, now: datetime) -> Decision[PaymentAnswer]:
+        """The facts first: whoever sees the refund made sees what came back."""
+        told = _news(payment, command.facts)
+        refund = payment.refund(command.refund_id)
+        if refund is not None and refund.made is None:
+            told.append((derived_id(command.refund_id, "answered"), RefundAnswered(
+                refund_id=command.refund_id, payment_id=command.payment_id, payer_id=command.payer_id, made=command.made,
+            )))
         return self._recorded(told, payment, now)
 
     def apply(self, event: Event, version: int) -> None:
@@ -168,12 +195,10 @@ class PaymentMemory:
         rows = () if held is None else map(self._row, sorted(held.names))
         return tuple(row for row in rows if row is not None)
 
-    def _recorded(
-        self, told: Sequence[tuple[str, Any]], before: Payment | None, now: datetime
-    ) -> Decision[PaymentAnswer]:
+    def _recorded(self, told: Sequence[Told], before: Payment | None, now: datetime) -> Decision[PaymentAnswer]:
         appends = tuple(
-            Append(PAYMENT_COMPLETED, payload_key, Event(event_id, now, payload_key, payload))
-            for event_id, payload in told for payload_key in (_payer(payload),)
+            Append(PAYMENT_COMPLETED, payer_id, Event(event_id, now, payer_id, payload))
+            for event_id, payload in told for payer_id in (_payer(payload),)
         )
 
         def answer(versions: tuple[int, ...]) -> PaymentAnswer:
@@ -189,8 +214,23 @@ class PaymentMemory:
         return Decision(appends, answer)
 
 
-def _payer(payload: msgspec.Struct) -> str:
-    return str(payload.owner_id if isinstance(payload, PaymentObserved) else payload.payer_id)  # type: ignore[attr-defined]
+def _news(payment: Payment, reported: Sequence[SingleFact]) -> list[Told]:
+    """What of the facts says something new about this payment."""
+    facts: tuple[SingleFact, ...] = payment.facts
+    told: list[Told] = []
+    for fact in reported:
+        after = with_fact(facts, fact)
+        if fact.request_id == payment.asked.payment_id and after != facts:
+            facts = after
+            told.append((
+                derived_id(fact.event_id, f"{fact.kind}:{fact.object_id}"),
+                PaymentObserved(owner_id=payment.asked.payer_id, fact=fact),
+            ))
+    return told
+
+
+def _payer(payload: PaymentRequested | PaymentAbandoned | RefundRequested | RefundAnswered | PaymentObserved) -> str:
+    return payload.owner_id if isinstance(payload, PaymentObserved) else payload.payer_id
 
 
 def _answer(answer: PaymentAnswer) -> Decision[PaymentAnswer]:

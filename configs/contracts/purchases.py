@@ -9,7 +9,14 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from configs.contracts.events import Event, PaymentAbandoned, PaymentObserved, PaymentRequested
+from configs.contracts.events import (
+    Event,
+    PaymentAbandoned,
+    PaymentObserved,
+    PaymentRequested,
+    RefundAnswered,
+    RefundRequested,
+)
 from configs.contracts.payment_facts import (
     DisputeClosed,
     DisputeOpened,
@@ -23,9 +30,21 @@ SingleFact = PaymentSucceeded | PaymentFailed | Refunded | DisputeOpened | Dispu
 """What a provider reports of a single payment."""
 PaymentStatus = Literal["pending", "completed", "failed", "refunded", "disputed"]
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+REFUNDS: Final = 50
+"""Refunds of one payment that may be asked for, refused ones included."""
 
 
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Refunding(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
+    """A refund that staff asked for. ``made``: None until the provider has answered."""
+
+    refund_id: str
+    amount_minor: int
+    body_digest: str
+    asked_at: Instant
+    made: bool | None = None
 
 
 class Payment(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
@@ -40,6 +59,23 @@ class Payment(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_de
     facts: tuple[SingleFact, ...] = ()
     version: int = 0
     paid_version: int = 0
+    refunds: tuple[Refunding, ...] = ()
+
+    def refund(self, refund_id: str) -> Refunding | None:
+        return next((refund for refund in self.refunds if refund.refund_id == refund_id), None)
+
+    @property
+    def refundable_minor(self) -> int:
+        """What may still be given back: of what was paid all that neither the provider has given back nor staff has asked for.
+
+        Nothing while a dispute is open, or after it was lost: the bank has the money.
+        """
+        paid = self.succeeded
+        if paid is None or self.status == "disputed":
+            return 0
+        back = max((fact.refunded_minor for fact in self.facts if isinstance(fact, Refunded)), default=0)
+        asked = sum(refund.amount_minor for refund in self.refunds if refund.made is not False)
+        return max(0, paid.amount_minor - max(back, asked))
 
     @property
     def succeeded(self) -> PaymentSucceeded | None:
@@ -67,7 +103,7 @@ class Payment(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_de
 def payment_of(event: Event) -> str | None:
     """The single payment that an event is about; None: about none."""
     payload = event.payload
-    if isinstance(payload, PaymentRequested | PaymentAbandoned):
+    if isinstance(payload, PaymentRequested | PaymentAbandoned | RefundRequested | RefundAnswered):
         return payload.payment_id
     if isinstance(payload, PaymentObserved) and isinstance(payload.fact, MoneyFact) and payload.fact.subscription_id is None:
         # Metadata at the provider can be written by others too: what names no request of ours is about none.
@@ -76,11 +112,13 @@ def payment_of(event: Event) -> str | None:
 
 
 def without_text(event: Event) -> Event:
-    """The event without what a payer wrote: no state needs it, so that only one column of rows has to be erased."""
+    """The event without what people wrote: no state needs it, so that only one column of rows has to be erased."""
     payload = event.payload
-    if not isinstance(payload, PaymentRequested) or payload.message is None:
-        return event
-    return msgspec.structs.replace(event, payload=msgspec.structs.replace(payload, message=None))
+    if isinstance(payload, PaymentRequested) and payload.message is not None:
+        return msgspec.structs.replace(event, payload=msgspec.structs.replace(payload, message=None))
+    if isinstance(payload, RefundRequested):
+        return msgspec.structs.replace(event, payload=msgspec.structs.replace(payload, reason=""))
+    return event
 
 
 def payment_after(before: Payment | None, event: Event, version: int) -> Payment | None:
@@ -94,6 +132,11 @@ def payment_after(before: Payment | None, event: Event, version: int) -> Payment
         if before.abandoned is not None:
             return before
         return msgspec.structs.replace(before, abandoned=payload.reason, version=max(before.version, version))
+    if isinstance(payload, RefundRequested | RefundAnswered):
+        refunds = _refunds_after(before.refunds, event)
+        if refunds == before.refunds:
+            return before
+        return msgspec.structs.replace(before, refunds=refunds, version=max(before.version, version))
     if isinstance(payload, PaymentObserved) and isinstance(payload.fact, SingleFact):
         facts = with_fact(before.facts, payload.fact)
         if facts == before.facts:
@@ -103,6 +146,23 @@ def payment_after(before: Payment | None, event: Event, version: int) -> Payment
             before, facts=facts, version=max(before.version, version), paid_version=version if first else before.paid_version
         )
     return before
+
+
+def _refunds_after(before: tuple[Refunding, ...], event: Event) -> tuple[Refunding, ...]:
+    """A refund is asked for once, and its first answer counts."""
+    payload = event.payload
+    known = next((refund for refund in before if refund.refund_id == payload.refund_id), None)
+    if isinstance(payload, RefundRequested):
+        if known is not None:
+            return before
+        return (*before, Refunding(
+            refund_id=payload.refund_id, amount_minor=payload.amount_minor, body_digest=payload.body_digest, asked_at=event.occurred_at,
+        ))
+    if known is None or known.made is not None:
+        return before
+    return tuple(
+        msgspec.structs.replace(refund, made=payload.made) if refund is known else refund for refund in before
+    )
 
 
 def with_fact(facts: tuple[SingleFact, ...], fact: SingleFact) -> tuple[SingleFact, ...]:

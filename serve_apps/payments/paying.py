@@ -223,7 +223,9 @@ async def _called(
         await dependencies.payments.tell(Abandon(payer_id=asked.payer_id, payment_id=asked.payment_id, reason="declined"))
         raise Refused("payment_declined")
     facts = tuple(fact for fact in started.facts if isinstance(fact, SingleFact))
-    answer = await dependencies.payments.tell(Observe(payer_id=asked.payer_id, payment_id=asked.payment_id, facts=facts))
+    answer = await dependencies.payments.tell(Observe(
+        payer_id=asked.payer_id, payment_id=asked.payment_id, facts=facts, post_id=asked.post_id,
+    ))
     if isinstance(answer, PaymentStands):
         payment = answer.payment
         if asked.post_id is not None and payment.status != "pending":

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from api_world import Person, World
-from payments_world import KEY, SandboxDriver, assured, consumed, creator_of, in_rows, payer_of
+from payments_world import KEY, SandboxDriver, assured, code, consumed, creator_of, in_rows, payer_of
 from pydantic import SecretStr
 
-from actors.payments.commands import Observe, PaymentStands, RequestPayment
+from actors.payments.commands import Observe, PaymentStands, RequestPayment, RequestRefund
 from configs.contracts.ids import new_id
-from configs.contracts.payments import Pay
+from configs.contracts.payments import Pay, Refund
 from configs.contracts.purchases import SingleFact
 from configs.settings import Settings
 from writers.connections import open_rows
@@ -42,9 +44,9 @@ async def world(
         yield made
 
 
-async def settle(world: World) -> int:
-    """What a writer does every few seconds."""
-    settling = PaymentSettling(world.settings, "test")
+async def settle(world: World, *, later: timedelta = timedelta(0)) -> int:
+    """What a writer does every few seconds; ``later``: at a time to come."""
+    settling = PaymentSettling(world.settings, "test", clock=lambda: datetime.now(UTC) + later)
     try:
         return await asyncio.to_thread(settling.look)
     finally:
@@ -129,3 +131,103 @@ async def test_what_is_confirmed_late_after_another_purchase_of_the_post_is_give
     assert await ledger_of(world, payer) == [("charge", 500), ("charge", 500), ("refund", 500)]
     assert (await payer.ok("GET", f"/content/posts/{post_id}"))["access"] == "open"
     assert (await payer.ok("GET", f"/payments/requests/{bought['id']}"))["status"] == "completed"
+
+
+class Refunding:
+    """Staff that gives back, and a post that a payer bought."""
+
+    def __init__(self, world: World, payer: Person, creator: Person, post_id: str, payment_id: str, object_id: str) -> None:
+        self.world, self.payer, self.creator, self.post_id = world, payer, creator, post_id
+        self.payment_id, self.object_id = payment_id, object_id
+
+    async def ask(self, key: str, amount: str | None = None, **changed: Any) -> httpx.Response:
+        token = changed.pop("token", None) or self.world.dependencies.tokens.issue_service("test", 600)
+        body = {"payerId": self.payer.user_id, "paymentId": self.payment_id, "reason": "Bought by mistake"} | changed
+        if amount is not None:
+            body["amount"] = amount
+        return await self.world.client.post(
+            "/api/v1/payments/refunds", json=body, headers={"Authorization": f"Bearer {token}", "Idempotency-Key": key}
+        )
+
+    async def access(self) -> str:
+        return str((await self.payer.ok("GET", f"/content/posts/{self.post_id}"))["access"])
+
+
+@pytest_asyncio.fixture
+async def refunding(world: World, sandbox: SandboxDriver) -> Refunding:
+    creator = await creator_of(world)
+    post_id = await post_for_sale(creator)
+    payer, card = await payer_of(world, sandbox)
+    await assured(world, payer)
+    bought = await payer.ok("POST", f"/payments/posts/{post_id}/purchase", json={"paymentMethodId": card}, key="buy")
+    (object_id,) = [
+        item["id"] for item in await sandbox.objects("payment_intent") if item["metadata"]["requestId"] == bought["id"]
+    ]
+    return Refunding(world, payer, creator, post_id, bought["id"], object_id)
+
+
+async def test_staff_gives_back_in_parts_and_never_more_than_was_paid(refunding: Refunding, sandbox: SandboxDriver) -> None:
+    world = refunding.world
+    some = await asyncio.gather(*(refunding.ask("a", "2.00") for _ in range(5)))
+    assert {answer.status_code for answer in some} == {201}, [answer.text for answer in some]
+    first = some[0].json()
+    assert (first["amount"], first["status"], first["left"], first["livemode"]) == ("2.00", "made", "3.00", False)
+    assert code(await refunding.ask("a", "1.00")) == (409, "idempotency_conflict")
+    assert await refunding.access() == "open", "part of it is not all of it"
+    assert code(await refunding.ask("b", "3.01")) == (409, "not_refundable")
+    # At once: together they would be more.
+    both = [answer.status_code for answer in await asyncio.gather(refunding.ask("c", "2.00"), refunding.ask("d", "2.00"))]
+    assert sorted(both) == [201, 409]
+    rest = await refunding.ask("e")
+    assert (rest.status_code, rest.json()["amount"], rest.json()["left"]) == (201, "1.00", "0.00")
+    assert code(await refunding.ask("f")) == (409, "not_refundable")
+    assert (await refunding.ask("a", "2.00")).json()["id"] == first["id"]
+
+    assert await refunding.access() == "purchase"
+    made = await refunds_of(sandbox, refunding.object_id)
+    assert sorted(item["amount"] for item in made) == [100, 200, 200]
+    assert all(item["transfer_reversal"] for item in made)
+    (transfer,) = [item for item in await sandbox.objects("transfer") if item["source_transaction"] == made[0]["charge"]]
+    assert (transfer["amount_reversed"], transfer["reversed"]) == (500, True)
+    row = "SELECT 1 FROM post_purchases WHERE id = %s AND status = 'refunded' AND refund_due IS NULL"
+    await asyncio.to_thread(in_rows, world.settings, row, refunding.payment_id)
+    assert await ledger_of(world, refunding.payer) == [("charge", 500), ("refund", 500)]
+    audited = "SELECT count(*), sum((details->>'amountMinor')::int) FROM audit_log WHERE target_id = %s AND action = 'refund' HAVING count(*) = 3"
+    assert await asyncio.to_thread(in_rows, world.settings, audited, refunding.payer.user_id) == (3, 500)
+    assert (await refunding.payer.ok("GET", f"/payments/requests/{refunding.payment_id}"))["status"] == "refunded"
+
+
+async def test_who_may_not_give_back_and_what_cannot_be(refunding: Refunding, sandbox: SandboxDriver) -> None:
+    assert (await refunding.ask("a", token=refunding.payer.access_token)).status_code == 403
+    assert code(await refunding.ask("a", paymentId=new_id())) == (404, "not_found")
+    assert code(await refunding.ask("a", payerId=refunding.creator.user_id)) == (404, "not_found")
+    for wrong in ("0", "0.001", "-1", "1e2", "5.001"):
+        assert (await refunding.ask("a", wrong)).status_code == 422, wrong
+    assert code(await refunding.ask("a", "5.01")) == (409, "not_refundable")
+    await sandbox.command("dispute", payment_intent=refunding.object_id)
+    (dispute,) = [item["id"] for item in await sandbox.objects("dispute") if item["payment_intent"] == refunding.object_id]
+    await reported(refunding.world, refunding.payer, refunding.payment_id, dispute)
+    assert code(await refunding.ask("a")) == (409, "not_refundable"), "the bank has the money"
+    assert await refunds_of(sandbox, refunding.object_id) == []
+
+
+async def test_a_refund_that_nobody_came_back_to_make_is_made_once(refunding: Refunding, sandbox: SandboxDriver) -> None:
+    """The route died after the request was durable, or after the processor had made it."""
+    world, refund_id = refunding.world, new_id()
+    asked = RequestRefund(
+        payer_id=refunding.payer.user_id, payment_id=refunding.payment_id, refund_id=refund_id, body_digest="", amount_minor=150,
+        reason="Bought by mistake", requested_by="service:test",
+    )
+    assert isinstance(await world.dependencies.payments.refund(asked), PaymentStands)
+    due = "SELECT 1 FROM post_purchases WHERE id = %s AND refund_due IS NOT NULL"
+    await asyncio.to_thread(in_rows, world.settings, due, refunding.payment_id)
+    assert await settle(world) == 0, "its route may be on its way"
+    assert await settle(world, later=timedelta(minutes=1)) == 1
+    done = "SELECT 1 FROM post_purchases WHERE id = %s AND refund_due IS NULL AND state -> 'refunds' -> 0 ->> 'made' = 'true'"
+    await asyncio.to_thread(in_rows, world.settings, done, refunding.payment_id)
+    assert await settle(world, later=timedelta(minutes=1)) == 0
+    assert [item["amount"] for item in await refunds_of(sandbox, refunding.object_id)] == [150]
+    provider = await world.dependencies.providers.present()
+    await provider.refund(Refund(request_id=refund_id, payment_id=refunding.object_id, amount_minor=150))
+    assert len(await refunds_of(sandbox, refunding.object_id)) == 1, "found again, also when the processor forgot the key"
+    assert await ledger_of(world, refunding.payer) == [("charge", 500), ("refund", 150)]

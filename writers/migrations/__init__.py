@@ -41,6 +41,7 @@ MIGRATIONS = (
     "0022_single_payments",
     "0023_payers_forgotten",
     "0024_effective_purchases",
+    "0025_refunds",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

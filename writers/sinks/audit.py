@@ -7,7 +7,15 @@ from typing import Any
 
 import msgspec
 
-from configs.contracts.events import AppealDecided, CaseDecided, DecisionAppealed, Event, RoleGranted, StandingSet
+from configs.contracts.events import (
+    AppealDecided,
+    CaseDecided,
+    DecisionAppealed,
+    Event,
+    RefundRequested,
+    RoleGranted,
+    StandingSet,
+)
 from writers import columns
 from writers.records import Fact
 from writers.sinks.base import Cursor, Sink
@@ -34,6 +42,9 @@ def _act(event: Event) -> Act:
         return payload.target_id, payload.decided_by, payload.action, details
     if isinstance(payload, DecisionAppealed):
         return payload.target_id, f"person:{payload.appellant_id}", "appeal", {"decisionId": payload.decision_id}
+    if isinstance(payload, RefundRequested):
+        asked: dict[str, Any] = {"paymentId": payload.payment_id, "amountMinor": payload.amount_minor, "reason": payload.reason}
+        return payload.payer_id, payload.requested_by, "refund", asked
     return payload.target_id, payload.decided_by, f"appeal {payload.outcome}", {"decisionId": payload.decision_id}
 
 
@@ -50,4 +61,4 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     return len(facts)
 
 
-SINK = Sink("audit", (RoleGranted, StandingSet, CaseDecided, DecisionAppealed, AppealDecided), write)
+SINK = Sink("audit", (RoleGranted, StandingSet, CaseDecided, DecisionAppealed, AppealDecided, RefundRequested), write)

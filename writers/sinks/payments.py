@@ -8,7 +8,13 @@ from uuid import UUID
 
 import msgspec
 
-from configs.contracts.events import PaymentAbandoned, PaymentObserved, PaymentRequested
+from configs.contracts.events import (
+    PaymentAbandoned,
+    PaymentObserved,
+    PaymentRequested,
+    RefundAnswered,
+    RefundRequested,
+)
 from configs.contracts.purchases import Payment, effective, payment_after, payment_of
 from writers import columns
 from writers.records import Fact
@@ -24,22 +30,22 @@ FROM post_purchases JOIN unnest(%(payers)s, %(ids)s) AS named (payer, name) ON b
 CHANGE = """
 ON CONFLICT ({payer}, id) DO UPDATE
 SET status = excluded.status, provider_payment_id = excluded.provider_payment_id, state = excluded.state,
-    version = excluded.version
+    version = excluded.version, refund_due = excluded.refund_due
 WHERE stored.version < excluded.version
 """
 TIPS = """
 INSERT INTO tips AS stored
-    (from_user_id, id, to_user_id, amount_minor, currency, status, provider_payment_id, requested_at, state, version, message)
-SELECT payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state::jsonb, version, message
-FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
-    (payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state, version, message)
+    (from_user_id, id, to_user_id, amount_minor, currency, status, provider_payment_id, requested_at, state, version, refund_due, message)
+SELECT payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state::jsonb, version, refund_due, message
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
+    (payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state, version, refund_due, message)
 """ + CHANGE.format(payer="from_user_id")
 PURCHASES = """
 INSERT INTO post_purchases AS stored
-    (buyer_id, id, creator_id, amount_minor, currency, status, provider_payment_id, requested_at, state, version, post_id)
-SELECT payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state::jsonb, version, post_id
-FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
-    (payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state, version, post_id)
+    (buyer_id, id, creator_id, amount_minor, currency, status, provider_payment_id, requested_at, state, version, refund_due, post_id)
+SELECT payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state::jsonb, version, refund_due, post_id
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
+    (payer, id, payee, amount, currency, status, provider_payment_id, requested_at, state, version, refund_due, post_id)
 """ + CHANGE.format(payer="buyer_id")
 OF_POSTS = """
 SELECT state::text FROM post_purchases JOIN unnest(%s::uuid[], %s::uuid[]) AS named (buyer, post)
@@ -134,7 +140,10 @@ def _shared(payments: Sequence[Payment]) -> tuple[object, ...]:
         columns.timestamps([payment.requested_at for payment in payments]),
         columns.texts(msgspec.json.encode(payment).decode() for payment in payments),
         columns.bigints([payment.version for payment in payments]),
+        columns.timestamps([
+            min((refund.asked_at for refund in payment.refunds if refund.made is None), default=None) for payment in payments
+        ]),
     )
 
 
-SINK = Sink("payments", (PaymentRequested, PaymentAbandoned, PaymentObserved), write)
+SINK = Sink("payments", (PaymentRequested, PaymentAbandoned, PaymentObserved, RefundRequested, RefundAnswered), write)

@@ -254,19 +254,26 @@ class StripeProvider:
         raise CapabilityMissing("payments are made by call")
 
     async def refund(self, request: Refund) -> Started:
-        params: RefundCreateParams = {
-            "payment_intent": request.payment_id, "reverse_transfer": True, "refund_application_fee": True,
-            "metadata": {"requestId": request.request_id},
-        }
-        if request.amount_minor is not None:
-            params["amount"] = request.amount_minor
-        made = await self._ask(self._v1.refunds.create_async(params, _once(request.request_id, "refund")))
+        # Stripe forgets idempotency keys after a day; its list of the payment's refunds does not.
+        listed = await self._ask(self._v1.refunds.list_async({"payment_intent": request.payment_id, "limit": PAGE}))
+        made = next((found for found in listed["data"] if (found["metadata"] or {}).get("requestId") == request.request_id), None)
+        if made is None:
+            made = await self._make_refund(request)
         if made["status"] in ("failed", "canceled"):
             return Started(object_id=made["id"], status="failed", code=made.get("failure_reason"))
         return Started(
             object_id=made["id"], status="succeeded" if made["status"] == "succeeded" else "pending",
             facts=tuple(await self._looking.facts(made["charge"])),
         )
+
+    async def _make_refund(self, request: Refund) -> Object:
+        params: RefundCreateParams = {
+            "payment_intent": request.payment_id, "reverse_transfer": True, "refund_application_fee": True,
+            "metadata": {"requestId": request.request_id},
+        }
+        if request.amount_minor is not None:
+            params["amount"] = request.amount_minor
+        return await self._ask(self._v1.refunds.create_async(params, _once(request.request_id, "refund")))
 
     # -- creators
 

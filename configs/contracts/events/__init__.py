@@ -118,6 +118,8 @@ from configs.contracts.events.payments import (
     PaymentAbandoned,
     PaymentObserved,
     PaymentRequested,
+    RefundAnswered,
+    RefundRequested,
     SubscriptionObserved,
     WebhookReceived,
 )
@@ -226,6 +228,8 @@ __all__ = [
     "PromoCodeChanged",
     "ProviderIdentity",
     "RankingConfigured",
+    "RefundAnswered",
+    "RefundRequested",
     "RemovalReason",
     "RemovalRequested",
     "ReportCategory",

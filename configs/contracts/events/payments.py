@@ -41,6 +41,29 @@ class PaymentAbandoned(Payload, frozen=True, kw_only=True):
     reason: Literal["declined", "provider_refused"]
 
 
+class RefundRequested(Payload, frozen=True, kw_only=True):
+    """Staff wants some or all of a payment given back. ``refund_id`` comes from the request's Idempotency-Key, which it holds for good."""
+
+    TYPE: ClassVar[str] = "refund_requested"
+    refund_id: Id
+    payment_id: Id
+    payer_id: Id
+    amount_minor: int
+    reason: str
+    requested_by: str
+    body_digest: str
+
+
+class RefundAnswered(Payload, frozen=True, kw_only=True):
+    """The provider has made the refund, or will not. What came back says a fact about the payment."""
+
+    TYPE: ClassVar[str] = "refund_answered"
+    refund_id: Id
+    payment_id: Id
+    payer_id: Id
+    made: bool
+
+
 class WebhookReceived(Payload, frozen=True, kw_only=True):
     """A webhook with a good signature, as it came. The event id is derived from provider and ``provider_event_id``."""
 
@@ -80,6 +103,8 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.PAYMENT_WEBHOOKS, WebhookReceived),
     (topics.PAYMENT_COMPLETED, PaymentRequested),
     (topics.PAYMENT_COMPLETED, PaymentAbandoned),
+    (topics.PAYMENT_COMPLETED, RefundRequested),
+    (topics.PAYMENT_COMPLETED, RefundAnswered),
     (topics.PAYMENT_COMPLETED, PaymentObserved),
     (topics.SUBSCRIPTION_CREATED, SubscriptionObserved),
 )
