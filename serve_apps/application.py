@@ -47,6 +47,7 @@ from serve_apps.notifications.routes import router as notifications
 from serve_apps.ops.routes import router as ops
 from serve_apps.payments.parties import router as parties
 from serve_apps.payments.paying import router as paying
+from serve_apps.payments.payouts import router as payouts
 from serve_apps.payments.refunds import router as refunds
 from serve_apps.payments.statements import router as statements
 from serve_apps.payments.webhooks import router as webhooks
@@ -70,7 +71,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     media,
     webhooks,
     posts, reactions, creators,
-    parties, paying, refunds,
+    parties, paying, refunds, payouts,
     statements,
     tiers, subscriptions,
 )

@@ -74,6 +74,8 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "post_sold": Kind(409, "The post was on sale: its media and that it is sold cannot be changed any more."),
     "media_not_ready": Kind(409, "A media is not processed and approved yet."),
     "follow_limit_reached": Kind(409, "You follow as many creators as one may."),
+    "not_available": Kind(409, "Not as much is available; `available` says how much may be paid out."),
+    "no_payout_account": Kind(409, "Open an account for payouts first: POST /payments/connect/onboarding."),
     "not_refundable": Kind(409, "Not as much of the payment can be given back; `left` says how much."),
     "already_bought": Kind(409, "The post is bought already, or is being paid for."),
     "not_for_sale": Kind(409, "The post is not for sale."),

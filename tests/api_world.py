@@ -80,7 +80,7 @@ class NoRows:
         return {}
 
     albums = accounts = identities = sessions = idempotency = conversations = posts = cases = addresses = _none
-    shops = offers = subscribers = subscription_requests = payments = _none
+    shops = offers = subscribers = subscription_requests = payments = funds = _none
 
     async def swipes(self, user_ids: Sequence[str]) -> Mapping[str, SwipeRows]:
         return {user_id: SwipeRows(NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS, NO_KEYS) for user_id in user_ids}

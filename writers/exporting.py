@@ -86,6 +86,9 @@ SECTIONS: Final[Mapping[str, str]] = {
         "SELECT id, post_id, buyer_id, amount_minor, currency, status, requested_at FROM post_purchases "
         "WHERE creator_id = %(user)s AND provider_payment_id IS NOT NULL"
     ),
+    "payouts": (
+        "SELECT id, amount_minor, currency, livemode, status, requested_at FROM payouts WHERE creator_id = %(user)s"
+    ),
     "moneyMoved": (
         "SELECT transactions.id, kind, transactions.owner_id, payee_id, transactions.amount_minor, transactions.currency, "
         "occurred_at, transactions.livemode, (SELECT sum(amount_minor) FROM ledger_entries "

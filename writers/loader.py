@@ -29,6 +29,7 @@ from configs.contracts.loading import (
     SwipeRows,
 )
 from configs.contracts.moderation import CaseRow
+from configs.contracts.payouts import Funds, Payouts
 from configs.contracts.purchases import Payment
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.read_model import Operation
@@ -62,7 +63,7 @@ METHODS: Final = (
     "warm_people", "warm_addresses", "warm_sessions", "warm_money",
     "conversations", "ordinals", "older_requests", "sent", "warm_conversations", "warm_messages",
     "posts", "warm_posts", "warm_homes", "albums", "warm_media",
-    "shops", "offers", "subscribers", "subscription_requests", "payments", "warm_tiers",
+    "shops", "offers", "subscribers", "subscription_requests", "payments", "funds", "warm_tiers",
     "cases", "addresses", "warm_moderation", "warm_exports",
 )
 OPERATIONS_A_TRIP: Final = 2_000
@@ -119,8 +120,11 @@ class Loader:
     async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
         return await self._reader.rows(lambda conn: subscriptions.subscribers(conn, subscriber_ids))
 
-    async def payments(self, places: Sequence[str]) -> Mapping[str, Payment | tuple[Payment, ...]]:
+    async def payments(self, places: Sequence[str]) -> Mapping[str, Payment | tuple[Payment, ...] | Payouts]:
         return await self._reader.rows(lambda conn: payments.payments(conn, places))
+
+    async def funds(self, creator_ids: Sequence[str]) -> Mapping[str, Funds]:
+        return await self._reader.fresh(lambda conn: payments.funds(conn, creator_ids))
 
     async def subscription_requests(self, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:
         return await self._reader.rows(lambda conn: subscriptions.requests(conn, places))

@@ -1,7 +1,7 @@
 """What rows say that a payment processor still has to do, outside of subscriptions.
 
-To make refunds that staff asked for when nobody came back to do it, to give back what was paid twice for one post, and to
-forget payers who were erased.
+To make refunds and payouts that were asked for when nobody came back to do it, to give back what was paid twice for one post,
+and to forget payers who were erased.
 Everything is asked again until the processor has done it, under ids that a repetition makes again.
 """
 
@@ -16,16 +16,19 @@ import structlog
 from cluster.connections.kafka import Record
 from cluster.connections.postgres import translated
 from configs.contracts.errors import DependencyUnavailable, PlatformError
-from configs.contracts.events import Event, Payload, PaymentObserved, RefundAnswered, encode
+from configs.contracts.events import Event, Payload, PaymentObserved, PayoutAnswered, RefundAnswered, encode
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.payment_facts import PaymentFact
+from configs.contracts.payments import Payout as ProviderPayout
 from configs.contracts.payments import ProviderMisconfigured, Refund
+from configs.contracts.payouts import Payout
 from configs.contracts.purchases import Payment
 from configs.contracts.topics import PAYMENT_COMPLETED
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.looks import ProviderLooks
 from writers.sinks.payments import read_payment
+from writers.sinks.payouts import read_payout
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +56,7 @@ SELECT state::text FROM (
     UNION ALL SELECT refund_due, state FROM post_purchases WHERE refund_due < %(before)s
 ) AS due ORDER BY refund_due LIMIT %(most)s
 """
+PAYOUTS_DUE: Final = "SELECT state::text FROM payouts WHERE due < %s ORDER BY due LIMIT %s"
 ROUTE_S: Final = 30
 """For so long a route that asked for something may still be on its way to the processor."""
 REFUSED_KEPT: Final = 1_000
@@ -61,7 +65,7 @@ REFUSED_FOR: Final = timedelta(hours=1)
 
 
 class PaymentSettling(ProviderLooks):
-    """``figures``: refunded, given_back (paid twice), forgotten (payers), refused (the processor does not do it)."""
+    """``figures``: refunded, paid_out, given_back (paid twice), forgotten (payers), refused (the processor does not do it)."""
 
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(settings, name, "settling-payments", every_s=LOOK_S, clock=clock)
@@ -70,7 +74,7 @@ class PaymentSettling(ProviderLooks):
     def look(self) -> int:
         """Has done what is due; how many that were."""
         with open_rows(self._settings, "settling-payments") as conn, translated():
-            return self._refund(conn) + self._give_back(conn) + self._forget_payers(conn)
+            return self._refund(conn) + self._pay_out(conn) + self._give_back(conn) + self._forget_payers(conn)
 
     def _refund(self, conn: Connection) -> int:
         """Refunds that were asked for and not answered."""
@@ -89,6 +93,37 @@ class PaymentSettling(ProviderLooks):
                     self._append(payment.asked.payer_id, facts or (), (derived_id(refund.refund_id, "answered"), answered))
                     self.figures["refunded"] += facts is not None
         return len(due)
+
+    def _pay_out(self, conn: Connection) -> int:
+        """Payouts that were asked for and not answered."""
+        before = self._clock() - timedelta(seconds=ROUTE_S)
+        due = [read_payout(state) for (state,) in conn.execute(PAYOUTS_DUE, (before, AT_ONCE)).fetchall()]
+        for payout in due:
+            asked = payout.asked
+            if asked.provider not in self._providers.names:
+                continue  # it waits for that processor's keys
+            object_id = self._run(self._paid_out(payout))
+            answered = PayoutAnswered(payout_id=asked.payout_id, creator_id=asked.creator_id, object_id=object_id)
+            self._append(asked.creator_id, (), (derived_id(asked.payout_id, "answered"), answered))
+            self.figures["paid_out"] += object_id is not None
+        return len(due)
+
+    async def _paid_out(self, payout: Payout) -> str | None:
+        """The payout's name at the processor; None: it refuses."""
+        asked = payout.asked
+        provider = await self._providers.named(asked.provider)
+        try:
+            started = await provider.payout(ProviderPayout(
+                request_id=asked.payout_id, creator_id=asked.creator_id, account_id=asked.account_id,
+                amount_minor=asked.amount_minor, currency=asked.currency,
+            ))
+        except (DependencyUnavailable, ProviderMisconfigured):
+            raise
+        except PlatformError as error:
+            log.warning("payout_refused", payout=asked.payout_id, reason=str(error))
+            self.figures["refused"] += 1
+            return None
+        return None if started.status == "failed" else started.object_id
 
     def _give_back(self, conn: Connection) -> int:
         """Refunds what was paid for a post that another payment opens already, whole and once."""

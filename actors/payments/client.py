@@ -18,12 +18,22 @@ from actors.payments.commands import (
     RequestRefund,
     Unknown,
 )
+from actors.payments.payouts import (
+    AnswerPayout,
+    FindPayout,
+    NoPayout,
+    NotAvailable,
+    PayoutAnswer,
+    PayoutCommand,
+    PayoutStands,
+    RequestPayout,
+)
 from actors.payments.state import PaymentAnswer, PaymentCommand
 from actors.sharding.client import ActorPool
 
 
 class PaymentsClient:
-    """Payment shards by payer. Every call may raise ShardUnavailable or LogUnavailable: it may have taken effect."""
+    """Payment shards by payer, of payouts by creator. Every call may raise ShardUnavailable or LogUnavailable: it may have taken effect."""
 
     def __init__(self, pool: ActorPool) -> None:
         self._pool = pool
@@ -39,6 +49,19 @@ class PaymentsClient:
 
     async def tell(self, command: Observe | Abandon | AnswerRefund) -> PaymentStands | Unknown:
         return cast(PaymentStands | Unknown, await self._ask(command))
+
+    async def request_payout(self, command: RequestPayout) -> PayoutStands | NotAvailable | IdempotencyConflict:
+        return cast(PayoutStands | NotAvailable | IdempotencyConflict, await self._of_creator(command))
+
+    async def find_payout(self, command: FindPayout) -> PayoutStands | NoPayout | IdempotencyConflict:
+        return cast(PayoutStands | NoPayout | IdempotencyConflict, await self._of_creator(command))
+
+    async def answer_payout(self, command: AnswerPayout) -> PayoutStands | NoPayout:
+        return cast(PayoutStands | NoPayout, await self._of_creator(command))
+
+    async def _of_creator(self, command: PayoutCommand) -> PayoutAnswer:
+        answer: PayoutAnswer = await self._pool.ask(SERVICE, self._pool.shard_of(command.creator_id), "record", command)
+        return answer
 
     async def _ask(self, command: PaymentCommand) -> PaymentAnswer:
         answer: PaymentAnswer = await self._pool.ask(SERVICE, self._pool.shard_of(command.payer_id), "record", command)

@@ -26,6 +26,7 @@ from configs.contracts.loading import (
     SwipeRows,
 )
 from configs.contracts.moderation import CaseRow
+from configs.contracts.payouts import Funds, Payouts
 from configs.contracts.purchases import Payment
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.subscriptions import Subscriber
@@ -95,8 +96,11 @@ class LoaderClient:
     async def subscribers(self, subscriber_ids: Sequence[str]) -> Mapping[str, Subscriber]:
         return await self._call("subscribers", list(subscriber_ids))  # type: ignore[no-any-return]
 
-    async def payments(self, places: Sequence[str]) -> Mapping[str, Payment | tuple[Payment, ...]]:
+    async def payments(self, places: Sequence[str]) -> Mapping[str, Payment | tuple[Payment, ...] | Payouts]:
         return await self._call("payments", list(places))  # type: ignore[no-any-return]
+
+    async def funds(self, creator_ids: Sequence[str]) -> Mapping[str, Funds]:
+        return await self._call("funds", list(creator_ids))  # type: ignore[no-any-return]
 
     async def subscription_requests(self, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:
         return await self._call("subscription_requests", list(places))  # type: ignore[no-any-return]

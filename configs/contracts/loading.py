@@ -17,6 +17,7 @@ from configs.contracts.accounts import AccountRow, IdentityRow
 from configs.contracts.albums import Album
 from configs.contracts.content import PostRecord
 from configs.contracts.moderation import CaseRow
+from configs.contracts.payouts import Funds, Payouts
 from configs.contracts.purchases import Payment
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.subscriptions import Subscriber
@@ -274,8 +275,15 @@ class RowLoader(Protocol):
         """Subscriptions by subscriber: all that may be live, and the newest of the others."""
         ...
 
-    async def payments(self, places: Sequence[str]) -> Mapping[str, Payment | tuple[Payment, ...]]:
-        """By ``payment_place`` one payment, by ``post_place`` all of a payer's for a post; only those that were recorded."""
+    async def payments(self, places: Sequence[str]) -> Mapping[str, Payment | tuple[Payment, ...] | Payouts]:
+        """By ``payment_place`` one payment, by ``post_place`` all of a payer's for a post, by ``payouts_place`` a creator's payouts.
+
+        Only those that were recorded.
+        """
+        ...
+
+    async def funds(self, creator_ids: Sequence[str]) -> Mapping[str, Funds]:
+        """Balances at one moment on the primary, with the payouts that are in them; only of those who ever earned."""
         ...
 
     async def subscription_requests(self, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:

@@ -51,6 +51,8 @@ class BalanceEntry(msgspec.Struct, frozen=True, rename="camel"):
     unsettled_minor: int
     disputed_minor: int
     paid_out_minor: int
+    in_transit_minor: int = 0
+    """Of payouts that were asked for and are not booked yet."""
 
 
 class MoneyPage(msgspec.Struct, frozen=True, rename="camel"):

@@ -58,6 +58,8 @@ class BalanceView(Answer):
     owed: str
     disputed: str
     paid_out: str
+    in_transit: str
+    """On its way to the creator's bank: neither available any more nor paid out yet."""
 
 
 class Balances(Answer):
@@ -90,10 +92,11 @@ async def get_balance(person: Person, dependencies: Deps) -> Balances:
         balance = balance_of(entry.settled_minor, entry.unsettled_minor, entry.disputed_minor, entry.paid_out_minor)
         shown.append(BalanceView(
             currency=entry.currency, livemode=entry.livemode, pending=format_amount(balance.pending_minor, entry.currency),
-            available=format_amount(balance.available_minor, entry.currency),
+            available=format_amount(max(0, balance.available_minor - entry.in_transit_minor), entry.currency),
             owed=format_amount(balance.owed_minor, entry.currency),
             disputed=format_amount(balance.disputed_minor, entry.currency),
             paid_out=format_amount(balance.paid_out_minor, entry.currency),
+            in_transit=format_amount(entry.in_transit_minor, entry.currency),
         ))
     return Balances(balances=shown)
 

@@ -40,9 +40,12 @@ SELECT currency::text, livemode,
        coalesce(sum(amount_minor) FILTER (WHERE account = 'creator' AND available_at <= now()), 0)::bigint,
        coalesce(sum(amount_minor) FILTER (WHERE account = 'creator' AND available_at > now()), 0)::bigint,
        coalesce(sum(amount_minor) FILTER (WHERE account = 'disputed'), 0)::bigint,
-       coalesce(sum(amount_minor) FILTER (WHERE account = 'paid_out'), 0)::bigint
+       coalesce(sum(amount_minor) FILTER (WHERE account = 'paid_out'), 0)::bigint,
+       (SELECT coalesce(sum(payouts.amount_minor), 0)::bigint FROM payouts
+        WHERE creator_id = %(user)s AND payouts.currency = ledger_entries.currency
+          AND payouts.livemode = ledger_entries.livemode AND status IN ('pending', 'in_transit'))
 FROM ledger_entries
-WHERE party_id = %s AND account IN ('creator', 'disputed', 'paid_out')
+WHERE party_id = %(user)s AND account IN ('creator', 'disputed', 'paid_out')
 GROUP BY currency, livemode ORDER BY currency, livemode
 """
 
@@ -57,7 +60,7 @@ def _page(conn: Connection, place: MoneyPlace) -> MoneyPage:
         "user": UUID(place.user_id), "before": place.before, "before_id": UUID(place.before_id) if place.before_id else None,
         "most": SHOWN + 1,
     }).fetchall()
-    balances = [] if place.before is not None else conn.execute(BALANCES, (UUID(place.user_id),)).fetchall()
+    balances = [] if place.before is not None else conn.execute(BALANCES, {"user": UUID(place.user_id)}).fetchall()
     return MoneyPage(
         tuple(TransactionEntry(*row) for row in transactions), tuple(BalanceEntry(*row) for row in balances)
     )

@@ -42,6 +42,7 @@ MIGRATIONS = (
     "0023_payers_forgotten",
     "0024_effective_purchases",
     "0025_refunds",
+    "0026_payouts",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

@@ -300,6 +300,12 @@ class StripeProvider:
         raise ObjectUnknown("not an account of this platform")
 
     async def payout(self, request: Payout) -> Started:
+        # As with refunds: the account's newest payouts are remembered for longer than keys.
+        own: RequestOptions = {"stripe_account": request.account_id}
+        listed = await self._ask(self._v1.payouts.list_async({"limit": PAGE}, own))
+        for found in listed["data"]:
+            if (found["metadata"] or {}).get("requestId") == request.request_id:
+                return Started(object_id=f"{request.account_id}/{found['id']}", status="pending")
         options = _once(request.request_id, "payout")
         options["stripe_account"] = request.account_id
         made = await self._ask(self._v1.payouts.create_async({

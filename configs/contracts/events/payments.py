@@ -64,6 +64,29 @@ class RefundAnswered(Payload, frozen=True, kw_only=True):
     made: bool
 
 
+class PayoutRequested(Payload, frozen=True, kw_only=True):
+    """A creator wants some of what they earned. Keyed by creator. ``payout_id`` comes from the request's Idempotency-Key."""
+
+    TYPE: ClassVar[str] = "payout_requested"
+    payout_id: Id
+    creator_id: Id
+    amount_minor: int
+    currency: str
+    provider: str
+    account_id: str
+    livemode: bool
+    body_digest: str
+
+
+class PayoutAnswered(Payload, frozen=True, kw_only=True):
+    """The provider has begun the payout (``object_id`` names it there), or will not. Facts say how it went on."""
+
+    TYPE: ClassVar[str] = "payout_answered"
+    payout_id: Id
+    creator_id: Id
+    object_id: str | None = None
+
+
 class WebhookReceived(Payload, frozen=True, kw_only=True):
     """A webhook with a good signature, as it came. The event id is derived from provider and ``provider_event_id``."""
 
@@ -105,6 +128,8 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.PAYMENT_COMPLETED, PaymentAbandoned),
     (topics.PAYMENT_COMPLETED, RefundRequested),
     (topics.PAYMENT_COMPLETED, RefundAnswered),
+    (topics.PAYMENT_COMPLETED, PayoutRequested),
+    (topics.PAYMENT_COMPLETED, PayoutAnswered),
     (topics.PAYMENT_COMPLETED, PaymentObserved),
     (topics.SUBSCRIPTION_CREATED, SubscriptionObserved),
 )

@@ -1,0 +1,152 @@
+"""What creators asked to have paid out, once each and never more than they have: pure decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from actors.entries import Entries
+from actors.folded import Folded
+from actors.idempotency import IdempotencyConflict
+from actors.sharding.memory import Append, Decision
+from configs.contracts.events import Event, PayoutAnswered, PayoutRequested
+from configs.contracts.ids import derived_id
+from configs.contracts.payouts import Funds, Payout, Payouts, payout_of, payouts_after, payouts_place
+from configs.contracts.topics import PAYMENT_COMPLETED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestPayout:
+    """``payout_id`` is derived from creator and Idempotency-Key. ``funds``: what the service read of the rows just now."""
+
+    creator_id: str
+    payout_id: str
+    body_digest: str
+    amount_minor: int
+    currency: str
+    provider: str
+    account_id: str
+    livemode: bool
+    funds: Funds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindPayout:
+    """What became of a payout; NoPayout: it was never recorded. Without ``body_digest``: whatever its body was."""
+
+    creator_id: str
+    payout_id: str
+    body_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPayout:
+    """The provider has begun a payout (``object_id``), or refused it (None)."""
+
+    creator_id: str
+    payout_id: str
+    object_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PayoutStands:
+    """The request is durable; the payout as it is now."""
+
+    payout: Payout
+
+
+@dataclass(frozen=True, slots=True)
+class NotAvailable:
+    """Less may be paid out; nothing was recorded."""
+
+    available_minor: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoPayout:
+    """The creator has no such payout."""
+
+
+PayoutCommand = RequestPayout | FindPayout | AnswerPayout
+PayoutAnswer = PayoutStands | NotAvailable | NoPayout | IdempotencyConflict
+
+
+def _payouts() -> Folded[Payouts]:
+    return Folded(payouts_after)
+
+
+class PayoutMemory:
+    """Payouts by creator. All that are on their way together are never more than the creator's available balance."""
+
+    def __init__(self) -> None:
+        self._creators: Entries[Folded[Payouts]] = Entries(_payouts)
+
+    def needs(self, command: PayoutCommand) -> Sequence[str]:
+        return (payouts_place(command.creator_id),)
+
+    def known(self, key: str) -> bool:
+        held = self._creators.get(key)
+        return held is not None and held.loaded
+
+    def load(self, key: str, row: object | None) -> None:
+        """Merges a creator's ``Payouts``; None: there are none."""
+        self._creators.use(key).load(row if isinstance(row, Payouts) else None)
+
+    def conflict_key(self, command: PayoutCommand) -> str:
+        return command.creator_id
+
+    def decide(self, command: PayoutCommand, now: datetime) -> Decision[PayoutAnswer]:
+        held = self._creators.get(payouts_place(command.creator_id))
+        payouts = Payouts() if held is None or held.row is None else held.row
+        known = payouts.get(command.payout_id)
+        if isinstance(command, RequestPayout | FindPayout) and known is not None and command.body_digest is not None:
+            return _answer(PayoutStands(known) if known.asked.body_digest == command.body_digest else IdempotencyConflict())
+        if isinstance(command, RequestPayout):
+            return self._request(command, payouts, now)
+        if known is None:
+            return _answer(NoPayout())
+        if isinstance(command, FindPayout) or known.answered:
+            return _answer(PayoutStands(known))
+        return self._recorded(derived_id(command.payout_id, "answered"), PayoutAnswered(
+            payout_id=command.payout_id, creator_id=command.creator_id, object_id=command.object_id,
+        ), payouts, now)
+
+    def _request(self, command: RequestPayout, payouts: Payouts, now: datetime) -> Decision[PayoutAnswer]:
+        left = 0
+        if command.funds is not None:
+            left = command.funds.left(payouts.items, command.currency, livemode=command.livemode)
+        if not 0 < command.amount_minor <= left:
+            return _answer(NotAvailable(left))
+        return self._recorded(command.payout_id, PayoutRequested(
+            payout_id=command.payout_id, creator_id=command.creator_id, amount_minor=command.amount_minor,
+            currency=command.currency, provider=command.provider, account_id=command.account_id, livemode=command.livemode,
+            body_digest=command.body_digest,
+        ), payouts, now)
+
+    def apply(self, event: Event, version: int) -> None:
+        if payout_of(event) is not None:
+            self._creators.use(payouts_place(event.key)).take(event, version)
+
+    def entries(self) -> int:
+        return len(self._creators)
+
+    def evict(self, limit: int, committed: Callable[[str], int]) -> int:
+        return self._creators.evict(limit, lambda key, held: held.newest < committed(key[:36]))
+
+    def _recorded(
+        self, event_id: str, payload: PayoutRequested | PayoutAnswered, before: Payouts, now: datetime
+    ) -> Decision[PayoutAnswer]:
+        event = Event(event_id, now, payload.creator_id, payload)
+
+        def answer(versions: tuple[int, ...]) -> PayoutAnswer:
+            after = payouts_after(before, event, versions[0])
+            payout = None if after is None else after.get(payload.payout_id)
+            assert payout is not None
+            return PayoutStands(payout)
+
+        return Decision((Append(PAYMENT_COMPLETED, event.key, event),), answer)
+
+
+def _answer(answer: PayoutAnswer) -> Decision[PayoutAnswer]:
+    return Decision((), lambda versions: answer)

@@ -1,0 +1,120 @@
+"""Payouts that creators asked for: what became of each, and what that leaves of their balance. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from configs.contracts.events import Event, PaymentObserved, PayoutAnswered, PayoutRequested
+from configs.contracts.payment_facts import PayoutFailed, PayoutPaid
+
+PayoutStatus = Literal["pending", "in_transit", "paid", "failed", "refused"]
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Payout(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
+    """One payout. ``version``: of the newest event about it."""
+
+    asked: PayoutRequested
+    requested_at: Instant
+    answered: bool = False
+    object_id: str | None = None
+    """At the provider; None once answered: it was refused."""
+    paid: bool = False
+    failed: bool = False
+    version: int = 0
+
+    @property
+    def status(self) -> PayoutStatus:
+        """A bank may send back what was paid: failed wins."""
+        if self.failed:
+            return "failed"
+        if self.paid:
+            return "paid"
+        if self.answered:
+            return "refused" if self.object_id is None else "in_transit"
+        return "pending"
+
+    @property
+    def takes(self) -> bool:
+        """Whether its money is, or may be, on its way to the creator or there."""
+        return self.status not in ("failed", "refused")
+
+
+class Payouts(msgspec.Struct, frozen=True, gc=False):
+    """All payouts of a creator, by request; their number is bounded by how many may be asked for in a day."""
+
+    items: tuple[Payout, ...] = ()
+    version: int = 0
+
+    def get(self, payout_id: str) -> Payout | None:
+        return next((item for item in self.items if item.asked.payout_id == payout_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """A creator's balance as one look at the rows has it.
+
+    ``available``: (currency, livemode) -> minor units that may be paid out. ``booked``: payouts that are in it already.
+    """
+
+    available: dict[tuple[str, bool], int]
+    booked: frozenset[str]
+
+    def left(self, payouts: Iterable[Payout], currency: str, *, livemode: bool) -> int:
+        """What may still be paid out, after payouts that the rows do not know of yet."""
+        on_their_way = sum(
+            item.asked.amount_minor for item in payouts
+            if item.takes and item.asked.payout_id not in self.booked
+            and (item.asked.currency, item.asked.livemode) == (currency, livemode)
+        )
+        return max(0, self.available.get((currency, livemode), 0) - on_their_way)
+
+
+def payout_of(event: Event) -> str | None:
+    """The payout that an event is about; None: about none that was asked for here."""
+    payload = event.payload
+    if isinstance(payload, PayoutRequested | PayoutAnswered):
+        return payload.payout_id
+    if isinstance(payload, PaymentObserved) and isinstance(payload.fact, PayoutPaid | PayoutFailed):
+        return payload.fact.request_id
+    return None
+
+
+def payout_after(before: Payout | None, event: Event, version: int) -> Payout | None:
+    """The payout after an event; its request comes first, the first answer counts, and order among facts does not."""
+    payload = event.payload
+    if isinstance(payload, PayoutRequested):
+        return Payout(asked=payload, requested_at=event.occurred_at, version=version) if before is None else before
+    if before is None:
+        return None
+    if isinstance(payload, PayoutAnswered):
+        after = before if before.answered else msgspec.structs.replace(before, answered=True, object_id=payload.object_id)
+    elif isinstance(payload, PaymentObserved) and isinstance(payload.fact, PayoutPaid):
+        after = msgspec.structs.replace(before, paid=True)
+    elif isinstance(payload, PaymentObserved) and isinstance(payload.fact, PayoutFailed):
+        after = msgspec.structs.replace(before, failed=True)
+    else:
+        return before
+    return before if after == before else msgspec.structs.replace(after, version=max(before.version, version))
+
+
+def payouts_after(before: Payouts | None, event: Event, version: int) -> Payouts | None:
+    """All of a creator's payouts after an event."""
+    name = payout_of(event)
+    held = before or Payouts()
+    known = None if name is None else held.get(name)
+    after = payout_after(known, event, version)
+    if after is None or after is known:
+        return before
+    items = (*(item for item in held.items if item is not known), after)
+    return Payouts(tuple(sorted(items, key=lambda item: (item.requested_at, item.asked.payout_id))), max(held.version, version))
+
+
+def payouts_place(creator_id: str) -> str:
+    """Names a creator's payouts where rows are loaded."""
+    return f"{creator_id}/payouts"

@@ -1,0 +1,101 @@
+"""Whatever look at the rows a payout is decided by: all that is on its way or paid is never more than was earned."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.payments.payouts import AnswerPayout, PayoutMemory, PayoutStands, RequestPayout
+from configs.contracts.events import Event, PaymentObserved
+from configs.contracts.ids import new_id
+from configs.contracts.payment_facts import PayoutFailed, PayoutPaid
+from configs.contracts.payouts import Funds, Payouts, payouts_after, payouts_place
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+EARNED = 100
+STEPS = st.lists(st.tuples(
+    st.sampled_from(["request", "answer", "refuse", "paid", "failed", "book", "restart"]), st.integers(1, EARNED), st.integers(0, 3),
+), max_size=40)
+
+
+class Creator:
+    """A creator whose rows are behind their log, and whose shard may read an older look at the rows than the newest."""
+
+    def __init__(self) -> None:
+        self.id = new_id()
+        self.memory = PayoutMemory()
+        self.memory.load(payouts_place(self.id), None)
+        self.log: list[Event] = []
+        self.looks = [Funds({("USD", False): EARNED}, frozenset())]
+
+    def append(self, event: Event) -> None:
+        self.log.append(event)
+        self.memory.apply(event, len(self.log))
+
+    def rows(self) -> Payouts | None:
+        held: Payouts | None = None
+        for version, event in enumerate(self.log, 1):
+            held = payouts_after(held, event, version)
+        return held
+
+    def look(self) -> None:
+        """The rows reach the log's end: paid payouts are booked, failed ones are back."""
+        held = self.rows() or Payouts()
+        booked = [item for item in held.items if item.paid or item.failed]
+        gone = sum(item.asked.amount_minor for item in booked if not item.failed)
+        self.looks.append(Funds({("USD", False): EARNED - gone}, frozenset(item.asked.payout_id for item in booked)))
+
+    def decide(self, command: RequestPayout | AnswerPayout) -> None:
+        decision = self.memory.decide(command, NOW)
+        for append in decision.appends:
+            self.append(append.event)
+        decision.answer(tuple(range(len(self.log), len(self.log) + len(decision.appends))))
+
+
+@given(STEPS)
+def test_no_interleaving_pays_out_more_than_was_earned(steps: list[tuple[str, int, int]]) -> None:
+    creator = Creator()
+    for step, amount, at in steps:
+        held = creator.rows() or Payouts()
+        chosen = held.items[at % len(held.items)] if held.items else None
+        if step == "request":
+            creator.decide(RequestPayout(
+                creator_id=creator.id, payout_id=new_id(), body_digest="", amount_minor=amount, currency="USD", provider="stripe",
+                account_id="acct_1", livemode=False, funds=creator.looks[-1 - at % len(creator.looks)],
+            ))
+        elif step == "book":
+            creator.look()
+        elif step == "restart":
+            creator.memory = PayoutMemory()
+            creator.memory.load(payouts_place(creator.id), creator.rows())
+        elif chosen is not None and step in ("answer", "refuse"):
+            creator.decide(AnswerPayout(
+                creator_id=creator.id, payout_id=chosen.asked.payout_id, object_id="acct_1/po_1" if step == "answer" else None
+            ))
+        elif chosen is not None and chosen.object_id is not None:
+            kind = {
+                "provider": "stripe", "livemode": False, "event_id": new_id(), "object_id": chosen.asked.payout_id, "as_of": NOW,
+                "account_id": "acct_1", "creator_id": creator.id, "amount_minor": chosen.asked.amount_minor, "currency": "USD",
+                "request_id": chosen.asked.payout_id,
+            }
+            fact = PayoutPaid(**kind, arrives_at=NOW) if step == "paid" else PayoutFailed(**kind, code="closed")
+            creator.append(Event(new_id(), NOW, creator.id, PaymentObserved(owner_id=creator.id, fact=fact)))
+        standing = [item for item in (creator.rows() or Payouts()).items if item.takes]
+        assert sum(item.asked.amount_minor for item in standing) <= EARNED
+
+
+def test_a_repeated_request_is_the_one_that_was_recorded_and_another_body_a_conflict() -> None:
+    creator, payout_id = Creator(), new_id()
+    asked = RequestPayout(
+        creator_id=creator.id, payout_id=payout_id, body_digest="a", amount_minor=60, currency="USD", provider="stripe",
+        account_id="acct_1", livemode=False, funds=creator.looks[-1],
+    )
+    creator.decide(asked)
+    creator.decide(asked)
+    assert len(creator.log) == 1
+    again = creator.memory.decide(asked, NOW).answer(())
+    assert isinstance(again, PayoutStands)
+    other = RequestPayout(**{name: getattr(asked, name) for name in asked.__slots__} | {"body_digest": "b"})
+    assert not isinstance(creator.memory.decide(other, NOW).answer(()), PayoutStands)
