@@ -61,7 +61,7 @@ async def test_both_sides_see_a_payment_and_the_creator_what_is_left_of_it(paid_
     ]
     assert (await creator.ok("GET", "/payments/balance"))["balances"] == [{
         "currency": "EUR", "livemode": False, "pending": "0.00", "available": "0.00", "owed": "2.01", "disputed": "5.00",
-        "paidOut": "6.00",
+        "paidOut": "6.00", "inTransit": "0.00",
     }]
     for person in (payer, stranger):
         assert (await person.ok("GET", "/payments/balance"))["balances"] == []
