@@ -7,14 +7,16 @@ points ``SUGAR_SETTINGS`` at it, so that every Ray process of the platform loads
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from configs.contracts.errors import ConfigurationError
+from configs.production import lacks, refusals
 
 SETTINGS_VARIABLE = "SUGAR_SETTINGS"
 PROFILES = Path(__file__).parent
@@ -28,6 +30,8 @@ class Plan(_Group):
     """How much of each process a deployment runs; the code is the same for all."""
 
     serve_replicas: int = Field(1, ge=1, description="API replicas of each Serve application")
+    serve_replicas_max: int = Field(0, ge=0, description="replicas up to which load adds some; not above serve_replicas: their number is fixed")
+    serve_target_ongoing_requests: int = Field(64, ge=1, description="requests in flight a replica past which replicas are added")
     serve_max_ongoing_requests: int = Field(512, ge=1, description="requests one replica works on at once")
     serve_max_queued_requests: int = Field(1024, ge=1, description="requests waiting for a replica; past it 503")
     swipe_actors: int = Field(1, ge=1, description="actors that host the swipe shards")
@@ -39,6 +43,7 @@ class Plan(_Group):
     )
     writer_actors: int = Field(1, ge=1, description="actors that drain the log into PostgreSQL")
     gateways: int = Field(1, ge=1, le=64, description="actors that hold realtime sockets, each on a port of its own")
+    actor_cpus: float = Field(0.05, gt=0, description="cores of its node that each actor reserves in a cluster of others (`sugar cluster deploy`)")
     actor_max_pending: int = Field(4096, ge=1, description="commands queued for one actor in one client; past it 503")
     call_interval_ms: float = Field(10.0, ge=0, description="ms between the starts of two calls of one client to one actor")
     swipe_interval_ms: float = Field(10.0, ge=0, description="the same for swipes: each call is a turn, and a turn appends a batch to every partition that it touches")
@@ -65,6 +70,26 @@ class Log(_Group):
     )
     max_memory_bytes: int = Field(2 << 30, description="memory of the embedded broker past which appends answer 503")
     generations: dict[str, int] = Field(default_factory=dict, description="generation of each topic; set by launch")
+
+
+class Kafka(_Group):
+    """How brokers are spoken to; where they are is ``KAFKA_BROKERS``."""
+
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="protocol of the brokers' listener")
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field("SCRAM-SHA-512", description="how a SASL listener authenticates")
+    user: str = Field("", description="SASL user")
+    password: SecretStr = Field(SecretStr(""), description="the user's password")
+    ca_file: str = Field("", description="PEM file of the authorities that brokers' certificates are checked against; empty: the system's")
+    certificate_file: str = Field("", description="PEM file of this client's certificate, where brokers ask for one")
+    key_file: str = Field("", description="PEM file of that certificate's private key")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.security.startswith("SASL") and not (self.user and self.password.get_secret_value()):
+            raise ValueError("kafka.security with SASL needs kafka.user and kafka.password")
+        if bool(self.certificate_file) != bool(self.key_file):
+            raise ValueError("kafka.certificate_file and kafka.key_file go together")
+        return self
 
 
 class Limits(_Group):
@@ -175,6 +200,7 @@ class Realtime(_Group):
 
     ports: tuple[int, ...] = Field((), description="port of each gateway (JSON list); empty: launch chooses free ones")
     url: str = Field("", description="ws(s) URL under which clients reach the gateways; empty: each gateway's own port")
+    node_resource: str = Field("", description="Ray resource of which each gateway takes one, so that only nodes that offer it hold gateways; empty: any node")
     sockets: int = Field(30_000, ge=1, description="sockets that one gateway holds; past it 503")
     ping_interval_s: float = Field(20.0, gt=0, description="seconds between two pings of a socket")
     ping_timeout_s: float = Field(20.0, gt=0, description="seconds without an answer after which a socket is closed")
@@ -327,6 +353,33 @@ class Tracing(_Group):
     requests_a_second: int = Field(50, ge=1, description="requests that one replica traces in a second at most")
 
 
+class Environment(EnvSettingsSource):
+    """The environment; of a secret, ``NAME_FILE`` may name a file that holds it. Raises ValueError: both are set."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        found = dict(super()._load_env_vars())
+        for name in map(str.lower, secret_variables(self.settings_cls)):
+            path = found.pop(f"{name}_file", "")
+            if path and found.get(name):
+                raise ValueError(f"{name.upper()} and {name.upper()}_FILE are both set")
+            if path:
+                found[name] = Path(path).read_text().rstrip("\r\n")
+        return found
+
+
+def secret_variables(model: type[BaseModel], prefix: str = "SUGAR_") -> list[str]:
+    """The variables of every setting that is a secret, or a list of them."""
+    found = []
+    for name, field in model.model_fields.items():
+        variable = str(field.validation_alias or f"{prefix}{name.upper()}")
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found += secret_variables(kind, f"{variable}__")
+        elif kind is SecretStr or SecretStr in get_args(kind):
+            found.append(variable)
+    return found
+
+
 class Settings(BaseSettings):
     """The whole configuration. Precedence: arguments, environment, profile file, defaults."""
 
@@ -347,11 +400,13 @@ class Settings(BaseSettings):
     smtp_url: SecretStr = Field(SecretStr(""), validation_alias="SMTP_URL", description="mail server, smtp://user:password@host:587 or smtps://…; empty: an embedded mailbox (`sugar mail`)")
     ray_address: str = Field("", description="GCS address of the running cluster; set by launch")
     trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For is believed (JSON list)")
+    allow_plaintext: bool = Field(False, description="production may speak to PostgreSQL, Redis and Kafka without TLS: for a network that is encrypted itself")
     log_level: str = Field("INFO", description="least level that is logged")
     trace_sample_ratio: float = Field(0.01, ge=0, le=1, description="share of requests without traceparent that start a sampled trace")
     tracing: Tracing = Tracing()
     plan: Plan = Plan()
     log: Log = Log()
+    kafka: Kafka = Kafka()
     limits: Limits = Limits()
     auth: Auth = Auth()
     oidc: Oidc = Oidc()
@@ -374,7 +429,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings
+        return init_settings, Environment(settings_cls)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -383,37 +438,10 @@ class Settings(BaseSettings):
         if self.realtime.ports and len(self.realtime.ports) < self.plan.gateways:
             raise ValueError("realtime.ports must name a port for each of plan.gateways")
         if self.profile == "production":
-            missing = [
-                name
-                for name, value in (
-                    ("DATABASE_URL", self.database_url.get_secret_value()),
-                    ("REDIS_URL", self.redis_url.get_secret_value()),
-                    ("KAFKA_BROKERS", self.kafka_brokers),
-                    ("SMTP_URL", self.smtp_url.get_secret_value()),
-                    ("SUGAR_AUTH__CONFIRM_ADDRESS", self.auth.confirm_address),
-                    ("SUGAR_AUTH__ACCOUNT_KEY", self.auth.account_key.get_secret_value()),
-                    ("SUGAR_AUTH__SIGNING_KEY_PEM", self.auth.signing_key_pem.get_secret_value()),
-                    ("SUGAR_AUTH__REFRESH_KEY", self.auth.refresh_key.get_secret_value()),
-                    ("SUGAR_AUTH__IMPRESSION_KEY", self.auth.impression_key.get_secret_value()),
-                    ("SUGAR_ASSURANCE__URL", self.assurance.url),
-                    ("SUGAR_ASSURANCE__CALLBACK_KEY", self.assurance.callback_key.get_secret_value()),
-                    ("SUGAR_ASSURANCE__CALLBACK_BASE", self.assurance.callback_base),
-                    ("SUGAR_MEDIA__S3_ENDPOINT", self.media.s3_endpoint),
-                    ("SUGAR_MEDIA__S3_ACCESS_KEY_ID", self.media.s3_access_key_id),
-                    ("SUGAR_MEDIA__S3_SECRET_ACCESS_KEY", self.media.s3_secret_access_key.get_secret_value()),
-                    ("SUGAR_MEDIA__URL_KEY", self.media.url_key.get_secret_value()),
-                )
-                if not value
-            ]
-            missing += self.payments.production_lacks
-            if not self.realtime.url:
-                missing.append("SUGAR_REALTIME__URL")
-            if not self.trusted_proxies:
-                missing.append("SUGAR_TRUSTED_PROXIES")
-            if missing:
+            if missing := lacks(self):
                 raise ValueError(f"production needs {', '.join(missing)}")
-            if self.payments.in_test_mode:
-                raise ValueError("production takes no payments in test mode: neither the sandbox nor a test key of Stripe")
+            if refused := refusals(self):
+                raise ValueError(f"production does not start with {'; '.join(refused)}")
         return self
 
     def dump(self) -> str:

@@ -21,6 +21,13 @@ RETURNING topic, generation
 """
 
 
+def present(settings: Settings) -> dict[str, int]:
+    """Topic -> generation as it was recorded last. Raises DependencyUnavailable."""
+    with connect(settings, "generations") as conn, translated():
+        found = conn.execute("SELECT topic, generation FROM topic_generations").fetchall()
+    return {topic: int(generation) for topic, generation in found}
+
+
 def record(settings: Settings, topic_ids: Mapping[str, str]) -> dict[str, int]:
     """Topic -> present generation, after raising that of every topic whose id is new. Raises DependencyUnavailable."""
     with connect(settings, "generations") as conn, translated(), conn.transaction():

@@ -35,7 +35,7 @@ from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.read_model import Operation
 from configs.contracts.subscriptions import Subscriber
 from configs.contracts.tiers import Offer, Shop
-from configs.process import resident_bytes
+from configs.process import process_space, resident_bytes
 from configs.settings import Settings, load_settings
 from writers.connections import Connection
 from writers.exporting import Exports
@@ -250,8 +250,8 @@ class LoaderActor:
         if self._probing is None:
             self._probing = asyncio.create_task(self._probe(), name="loader-probe")
         return {
-            "actor": LOADER_ACTOR, "pid": os.getpid(), "memory_bytes": resident_bytes(), "ready": self._ready,
-            "calls": self._calls,
+            "actor": LOADER_ACTOR, "pid": os.getpid(), "space": process_space(), "memory_bytes": resident_bytes(),
+            "ready": self._ready, "calls": self._calls,
             **self._loader.describe(),
         }
 

@@ -11,7 +11,7 @@ import structlog
 
 from cluster.connections.spans import spans_of
 from configs.contracts.topics import TOPICS
-from configs.process import quieten_collector, resident_bytes
+from configs.process import process_space, quieten_collector, resident_bytes
 from configs.settings import Settings, load_settings
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
@@ -211,8 +211,8 @@ def remote_writer() -> Any:
         async def ping(self) -> dict[str, Any]:
             """Liveness and figures for the keeper and status."""
             return {
-                "actor": self._name, "pid": os.getpid(), "memory_bytes": resident_bytes(), "ready": self._writer.ready,
-                **self._writer.describe(),
+                "actor": self._name, "pid": os.getpid(), "space": process_space(), "memory_bytes": resident_bytes(),
+                "ready": self._writer.ready, **self._writer.describe(),
             }
 
     return ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=10)(WriterActor)

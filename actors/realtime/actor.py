@@ -13,7 +13,7 @@ import structlog
 from actors.realtime.gateway import PATH, Gateway
 from actors.realtime.server import GatewayServer, listen
 from actors.sharding.host import die
-from configs.process import resident_bytes
+from configs.process import process_space, resident_bytes
 from configs.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
@@ -88,7 +88,8 @@ class GatewayHost:
             self._starting.add_done_callback(self._ended)
         ready = self._server is not None and self._server.running
         return {
-            "actor": self._name, "pid": os.getpid(), "memory_bytes": resident_bytes(), "ready": ready, "restore_s": self._start_s,
+            "actor": self._name, "pid": os.getpid(), "space": process_space(), "memory_bytes": resident_bytes(),
+            "ready": ready, "restore_s": self._start_s,
             "waits_for": "" if ready else self._waits_for or "starting",
             "gateway": {} if self._gateway is None else self._gateway.describe() | {
                 "port": self._settings.realtime.ports[self._slot], "url": url_of(self._settings, self._slot),

@@ -14,7 +14,7 @@ from actors.sharding import tracing, wire
 from actors.sharding.tenure import Tenure
 from cluster.connections.spans import Span, Spans, spans_of
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
-from configs.process import quieten_collector, resident_bytes
+from configs.process import process_space, quieten_collector, resident_bytes
 from configs.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
@@ -176,6 +176,7 @@ class ShardHost:
             "actor": self._name,
             "pid": os.getpid(),
             "memory_bytes": resident_bytes(),
+            "space": process_space(),
             "ready": self._ready,
             "restore_s": self._restore_s,
             "calls": self._calls,

@@ -25,7 +25,7 @@ from configs.contracts.errors import (
 from configs.contracts.events import Barrier, Event, encode
 from configs.contracts.ids import new_id
 from configs.contracts.topics import DEAD_LETTER_PARTITIONS, DEAD_LETTER_RETENTION_MS, Topic
-from configs.settings import Settings
+from configs.settings import Kafka, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,23 @@ def _client(settings: Settings, name: str) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1_000,
         "log.connection.close": False,
         "log_level": 0,
-    }
+    } | _secured(settings.kafka)
+
+
+def _secured(kafka: Kafka) -> dict[str, Any]:
+    """librdkafka's properties for the brokers' listener; certificates are checked, host names included."""
+    found: dict[str, Any] = {"security.protocol": kafka.security}
+    if kafka.security.startswith("SASL"):
+        found |= {
+            "sasl.mechanism": kafka.mechanism, "sasl.username": kafka.user, "sasl.password": kafka.password.get_secret_value(),
+        }
+    if kafka.security.endswith("SSL"):
+        files = {
+            "ssl.ca.location": kafka.ca_file, "ssl.certificate.location": kafka.certificate_file,
+            "ssl.key.location": kafka.key_file,
+        }
+        found |= {name: path for name, path in files.items() if path}
+    return found
 
 
 class LogAppender:

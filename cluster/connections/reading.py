@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
@@ -33,15 +34,19 @@ def _packed(commands: Sequence[Command]) -> bytes:
 
 
 async def open_stream(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection that has signed in and chosen its database (RESP2). Raises OSError, EOFError: it was refused."""
-    options = parse_url(url)
+    """A connection that has signed in and chosen its database (RESP2). Raises OSError, EOFError: it was refused.
+
+    With ``rediss://`` certificate and host name are checked, against ``?ssl_ca_certs=FILE`` or the system's authorities.
+    """
+    options: dict[str, Any] = dict(parse_url(url))
     path = options.get("path")
     if path:
         reader, writer = await asyncio.open_unix_connection(path)
     else:
-        ssl = True if "SSL" in getattr(options.get("connection_class"), "__name__", "") else None
+        encrypted = "SSL" in getattr(options.get("connection_class"), "__name__", "")
         reader, writer = await asyncio.open_connection(
-            options.get("host", "localhost"), options.get("port", 6379), ssl=ssl
+            options.get("host", "localhost"), options.get("port", 6379),
+            ssl=ssl.create_default_context(cafile=options.get("ssl_ca_certs")) if encrypted else None,
         )
     greeting: list[Command] = []
     if options.get("password"):

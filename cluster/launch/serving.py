@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from cluster.embedded.process import LOOPBACK
 from cluster.launch.report import ReplicaReport
 from configs.settings import Settings
+from serve_apps.deployment import DEPLOYMENT, scaling
 
 APPLICATION = "api"
 IMPORT_PATH = "serve_apps.application:build"
@@ -20,7 +22,11 @@ def deployment_config(settings: Settings) -> dict[str, Any]:
             "host": settings.bind, "port": settings.port, "keep_alive_timeout_s": 75, "request_timeout_s": None,
         },
         "logging_config": {"log_level": "WARNING", "encoding": "JSON", "enable_access_log": False},
-        "applications": [{"name": APPLICATION, "route_prefix": "/", "import_path": IMPORT_PATH, "args": {}}],
+        "applications": [{
+            "name": APPLICATION, "route_prefix": "/", "import_path": IMPORT_PATH, "args": {},
+            # Here as well as in the code that it overrides, so that another number of replicas builds nothing anew.
+            "deployments": [{"name": DEPLOYMENT, **scaling(settings.plan)}],
+        }],
     }
 
 
@@ -36,6 +42,20 @@ def start(settings: Settings) -> None:
     config = ServeDeploySchema.model_validate(deployment_config(settings))
     serve.start(proxy_location=config.proxy_location, http_options=config.http_options.model_dump())
     _get_global_client().deploy_apps(config)
+
+
+def api_url(settings: Settings) -> str:
+    """Where a process of the cluster reaches the API: through a proxy that is well, where it binds every address.
+
+    Raises RayServeException, RayError: the controller does not answer.
+    """
+    from ray.serve.context import _get_global_client
+
+    host = settings.bind
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        proxies = _get_global_client().get_serve_details()["proxies"].values()
+        host = next((proxy["node_ip"] for proxy in proxies if proxy["status"] == "HEALTHY"), LOOPBACK)
+    return f"http://{host}:{settings.port}"
 
 
 def replicas() -> list[ReplicaReport]:

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.launch.secrets import write_private
 from configs.contracts.errors import ConfigurationError
-from configs.settings import Settings, read_settings
+from configs.settings import Settings, load_settings, read_settings
+from writers.generations import present
 
 Phase = Literal["starting", "ready", "stopping"]
 
@@ -83,11 +84,15 @@ def own_state(previous: State) -> State:
 
 
 def running_settings(data_dir: Path) -> Settings:
-    """The settings of the platform that runs on ``data_dir``.
+    """The settings of the platform that runs on ``data_dir``; on a node of a cluster (``SUGAR_PROFILE=production``), of that one.
 
     Raises ConfigurationError: none runs there; the message says how to start one.
     """
     if not read_state(data_dir).running():
+        if os.environ.get("SUGAR_PROFILE") == "production":
+            settings = load_settings()
+            log = settings.log.model_copy(update={"generations": present(settings)})
+            return settings.model_copy(update={"log": log, "ray_address": os.environ.get("RAY_ADDRESS", "auto")})
         raise ConfigurationError(
             "no platform runs on this data directory; start one with `sugar up --detach --wait`", data_dir=str(data_dir)
         )

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from rich.console import Console
 from rich.table import Table
 
-from cluster.launch.report import READY, ActorReport, ReplicaReport, read_report
+from cluster.launch.report import READY, ActorReport, ReplicaReport, Report, read_report
 from cluster.launch.state import Phase, ServerStatus, read_state, servers_of
 
 STALE_S = 15.0
@@ -56,15 +56,36 @@ def collect(data_dir: Path) -> PlatformStatus:
         servers=servers,
     )
     if report is not None:
-        found.actors, found.replicas, found.api = report.actors, report.replicas, report.api
-        found.lag, found.dead_letters, found.moderation = report.lag, report.dead_letters, report.moderation
+        _take(found, report)
         found.step = found.step or ("" if fresh else "the runtime does not report")
-    found.well = (
-        state.phase == "ready" and fresh and found.api == READY and all(server.runs for server in servers)
+    found.well = state.phase == "ready" and fresh and _answers(found) and all(server.runs for server in servers)
+    return found
+
+
+def from_report(report: Report | None) -> PlatformStatus:
+    """The state of a platform in a cluster of others, as its runtime reported it; None: there is none."""
+    if report is None:
+        return PlatformStatus(running=False)
+    found = PlatformStatus(
+        running=True, phase="ready" if report.ready else "starting", step="" if report.ready else report.step,
+    )
+    _take(found, report)
+    found.well = report.ready and time.time() - report.at_s < STALE_S and _answers(found)
+    return found
+
+
+def _take(found: PlatformStatus, report: Report) -> None:
+    found.actors, found.replicas, found.api = report.actors, report.replicas, report.api
+    found.lag, found.dead_letters, found.moderation = report.lag, report.dead_letters, report.moderation
+
+
+def _answers(found: PlatformStatus) -> bool:
+    """Whether every actor, every replica and the API do."""
+    return (
+        found.api == READY
         and bool(found.actors) and all(actor.answers and actor.ready for actor in found.actors)
         and bool(found.replicas) and all(replica.state.endswith("RUNNING") for replica in found.replicas)
     )
-    return found
 
 
 def _says(actor: ActorReport) -> str:
@@ -96,20 +117,22 @@ def _mark(good: bool) -> str:
 def show(console: Console, found: PlatformStatus) -> None:
     """Prints the tables that an operator reads."""
     if not found.running:
-        console.print("no platform runs on this data directory" + (f"; last problem: {found.problem}" if found.problem else ""))
+        console.print("no platform runs here" + (f"; last problem: {found.problem}" if found.problem else ""))
         return
     word = "[green]well[/green]" if found.well else "[red]not well[/red]"
-    console.print(f"{found.url}  {word}, {found.phase}, up {found.uptime_s} s" + (f", {found.step}" if found.step else ""))
+    where = f"{found.url}  {word}, {found.phase}, up {found.uptime_s} s" if found.url else f"{word}, {found.phase}"
+    console.print(where + (f", {found.step}" if found.step else ""))
     if found.api not in ("", READY):
         console.print(f"API: {found.api}", markup=False)
     if found.payments_url:
         console.print(f"payments: test mode, the sandbox is at {found.payments_url}")
     if found.problem:
         console.print(f"last problem: {found.problem}", markup=False)
-    servers = Table("server", "pid", "runs", "restarts", "MiB", title="Servers")
-    for server in found.servers:
-        servers.add_row(server.name, str(server.pid), _mark(server.runs), str(server.restarts), str(server.memory_mib))
-    console.print(servers)
+    if found.servers:
+        servers = Table("server", "pid", "runs", "restarts", "MiB", title="Servers")
+        for server in found.servers:
+            servers.add_row(server.name, str(server.pid), _mark(server.runs), str(server.restarts), str(server.memory_mib))
+        console.print(servers)
     actors = Table("actor", "pid", "ready", "restored in", "epoch", "says", "replaced", title="Shards, writers, loader, gateways")
     for actor in found.actors:
         services = actor.figures.get("services", {})

@@ -2,35 +2,55 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 import yaml
+from confluent_kafka import KafkaException
 from pydantic import BaseModel, SecretStr
 
+from cluster.connections import kafka
 from cluster.launch.secrets import with_keys
 from configs.contracts.errors import ConfigurationError
-from configs.settings import PROFILES, SETTINGS_VARIABLE, Settings, load_settings, read_settings
+from configs.settings import (
+    PROFILES,
+    SETTINGS_VARIABLE,
+    Settings,
+    load_settings,
+    read_settings,
+    secret_variables,
+)
 
 NAMED_BY_OTHERS = ("DATABASE_URL", "DATABASE_REPLICA_URLS", "REDIS_URL", "KAFKA_BROKERS")
+
+
+def key_of(purpose: str) -> str:
+    """A key like a random one, the same in each run."""
+    return hashlib.sha256(purpose.encode()).hexdigest()
+
+
 PRODUCTION = {
-    "DATABASE_URL": "postgresql://db",
-    "REDIS_URL": "redis://cache",
+    "DATABASE_URL": "postgresql://db/sugar?sslmode=verify-full",
+    "REDIS_URL": "rediss://cache",
     "KAFKA_BROKERS": "one:9092,two:9092",
+    "SUGAR_KAFKA__SECURITY": "SASL_SSL", "SUGAR_KAFKA__USER": "sugar", "SUGAR_KAFKA__PASSWORD": "password",
     "SUGAR_AUTH__SIGNING_KEY_PEM": "pem",
-    "SUGAR_AUTH__REFRESH_KEY": "00",
-    "SUGAR_AUTH__IMPRESSION_KEY": "11",
-    "SUGAR_AUTH__ACCOUNT_KEY": "22",
+    "SUGAR_AUTH__REFRESH_KEY": key_of("refresh"),
+    "SUGAR_AUTH__IMPRESSION_KEY": key_of("impression"),
+    "SUGAR_AUTH__ACCOUNT_KEY": key_of("account"),
+    "SUGAR_RANKING__ARTIFACTS": "s3://models/sugar",
     "SUGAR_MEDIA__S3_ENDPOINT": "https://account.r2.example.com",
     "SUGAR_MEDIA__S3_ACCESS_KEY_ID": "id",
     "SUGAR_MEDIA__S3_SECRET_ACCESS_KEY": "secret",
-    "SUGAR_MEDIA__URL_KEY": "33",
+    "SUGAR_MEDIA__URL_KEY": key_of("url"),
     "SUGAR_PAYMENTS__STRIPE_KEY": "sk_live_0",
     "SUGAR_PAYMENTS__STRIPE_WEBHOOK_SECRETS": '["whsec_0"]',
-    "SUGAR_ASSURANCE__URL": "https://age.example.com", "SUGAR_ASSURANCE__CALLBACK_KEY": "44",
+    "SUGAR_ASSURANCE__URL": "https://age.example.com", "SUGAR_ASSURANCE__CALLBACK_KEY": key_of("callback"),
     "SUGAR_ASSURANCE__CALLBACK_BASE": "https://api.example.com",
     "SMTP_URL": "smtps://mail.example.com",
     "SUGAR_TRUSTED_PROXIES": '["10.0.0.0/8"]',
@@ -101,7 +121,88 @@ def test_servers_are_replaced_by_their_usual_variables(monkeypatch: pytest.Monke
     assert settings.kafka_brokers == "one:9092"
 
 
-@pytest.mark.parametrize("missing", PRODUCTION)
+@pytest.fixture
+def production(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The environment of a complete production platform, to change."""
+    for name, value in PRODUCTION.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(("name", "value", "why"), [
+    ("DATABASE_URL", "postgresql://db/sugar", "plain text to PostgreSQL"),
+    ("DATABASE_URL", "postgresql://db/sugar?sslmode=prefer", "plain text to PostgreSQL"),
+    ("DATABASE_URL", "host=db sslmode=disable", "plain text to PostgreSQL"),
+    ("DATABASE_REPLICA_URLS", '["postgresql://replica/sugar"]', "plain text to PostgreSQL: DATABASE_REPLICA_URLS"),
+    ("REDIS_URL", "redis://cache", "plain text to Redis"),
+    ("SUGAR_KAFKA__SECURITY", "PLAINTEXT", "plain text to Kafka"),
+    ("SUGAR_KAFKA__SECURITY", "SASL_PLAINTEXT", "plain text to Kafka"),
+])
+def test_production_speaks_no_plain_text_unless_told_so(production: pytest.MonkeyPatch, name: str, value: str, why: str) -> None:
+    production.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=why):
+        load_settings("production")
+    production.setenv("SUGAR_ALLOW_PLAINTEXT", "true")
+    assert load_settings("production").allow_plaintext
+
+
+@pytest.mark.parametrize("value", ["00" * 32, "changeme", "ab" * 16, "secret" * 11, "0123456789abcdef" * 4])
+def test_production_refuses_keys_of_a_developer(production: pytest.MonkeyPatch, value: str) -> None:
+    production.setenv("SUGAR_AUTH__REFRESH_KEY", value)
+    with pytest.raises(ConfigurationError, match="SUGAR_AUTH__REFRESH_KEY, which is not 32 random bytes"):
+        load_settings("production")
+
+
+def test_production_uses_no_key_twice(production: pytest.MonkeyPatch) -> None:
+    production.setenv("SUGAR_MEDIA__URL_KEY", key_of("account"))
+    with pytest.raises(ConfigurationError, match="one key for two purposes"):
+        load_settings("production")
+
+
+def test_a_secret_may_come_from_a_file(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, text in (("DATABASE_URL", "postgresql://u:p@db/sugar?sslmode=verify-full\n"), ("SUGAR_KAFKA__PASSWORD", "from a file"),
+                       ("SUGAR_PAYMENTS__STRIPE_WEBHOOK_SECRETS", '["whsec_1", "whsec_0"]')):
+        (tmp_path / name).write_text(text)
+        production.delenv(name)
+        production.setenv(f"{name}_FILE", str(tmp_path / name))
+    settings = load_settings("production")
+    assert settings.database_url.get_secret_value() == "postgresql://u:p@db/sugar?sslmode=verify-full"
+    assert settings.kafka.password.get_secret_value() == "from a file"
+    assert settings.kafka.user == "sugar", "the group's other settings stay"
+    assert [secret.get_secret_value() for secret in settings.payments.stripe_webhook_secrets] == ["whsec_1", "whsec_0"]
+    production.setenv("DATABASE_URL", "postgresql://elsewhere/sugar?sslmode=verify-full")
+    with pytest.raises(ConfigurationError, match="both set"):
+        load_settings("production")
+    production.delenv("DATABASE_URL")
+    production.setenv("DATABASE_URL_FILE", str(tmp_path / "missing"))
+    with pytest.raises(ConfigurationError, match="missing"):
+        load_settings("production")
+
+
+def test_only_secrets_come_from_files() -> None:
+    """A setting that is itself the name of a file keeps its meaning."""
+    variables = secret_variables(Settings)
+    assert {"DATABASE_URL", "REDIS_URL", "SUGAR_AUTH__SIGNING_KEY_PEM", "SUGAR_KAFKA__PASSWORD", "SUGAR_PAYMENTS__HOSTED_FORM__POSTBACK_KEYS"} <= set(variables)
+    assert not {"SUGAR_KAFKA__CA", "SUGAR_PUSH__CA", "KAFKA_BROKERS"} & set(variables)
+
+
+def test_kafka_is_told_how_to_sign_in_and_whom_to_trust(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    production.setenv("SUGAR_KAFKA__CA_FILE", certifi.where())
+    settings = load_settings("production")
+    secured = kafka._client(settings, "test")
+    assert {name: secured[name] for name in ("security.protocol", "sasl.mechanism", "sasl.username", "sasl.password")} == {
+        "security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "sugar", "sasl.password": "password",
+    }
+    kafka.admin(settings)
+    production.setenv("SUGAR_KAFKA__CA_FILE", str(tmp_path / "missing.pem"))
+    with pytest.raises(KafkaException, match=r"ssl\.ca\.location"):
+        kafka.admin(load_settings("production"))
+    production.setenv("SUGAR_KAFKA__USER", "")
+    with pytest.raises(ConfigurationError, match=r"needs kafka\.user"):
+        load_settings("production")
+
+
+@pytest.mark.parametrize("missing", sorted(set(PRODUCTION) - {name for name in PRODUCTION if name.startswith("SUGAR_KAFKA")}))
 def test_production_does_not_start_without(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in PRODUCTION.items():
         if name != missing:

@@ -17,12 +17,13 @@ from ray.exceptions import ActorUnavailableError
 
 from cluster.launch.backoff import FIRST_S, FORGIVEN_AFTER_S, LONGEST_S, Backoff
 from cluster.launch.keeper import NEW_LIMIT_S, SILENT_LIMIT_S, STOPPED_LIMIT_S, Keeper
+from cluster.launch.node import node_environment, release_of, run_node, worker_environment
 from cluster.launch.ports import choose_ports
 from cluster.launch.ray_head import environment, session_root
 from cluster.launch.secrets import with_keys, write_private
 from cluster.launch.state import State, own_state, read_state, running_settings, write_state
 from configs.contracts.errors import ConfigurationError
-from configs.settings import load_settings
+from configs.settings import SETTINGS_VARIABLE, load_settings
 
 
 def test_the_first_restart_is_immediate_and_later_ones_wait_longer_and_longer() -> None:
@@ -156,6 +157,56 @@ async def test_a_recycled_pid_is_never_killed(sleeper: subprocess.Popen[bytes]) 
     watched.process_created_s -= 100
     assert not kept.keeper._end_process(watched)
     assert sleeper.poll() is None
+
+
+async def test_a_pid_of_another_machine_is_nobodys_here(sleeper: subprocess.Popen[bytes]) -> None:
+    kept = Kept()
+    kept.ping.answer = {"pid": sleeper.pid, "ready": True, "space": "another kernel/1"}
+    await kept.probe()
+    assert kept.report.pid == sleeper.pid, "status shows it as it is"
+    stop(sleeper)
+    assert not kept.keeper._end_process(kept.keeper.watched["swipes-0"])
+    kept.ping.answer = ActorUnavailableError("no answer", None)
+    kept.now += STOPPED_LIMIT_S + 1
+    await kept.probe()
+    assert kept.report.replaced == 0, "nobody here can see that it is stopped: it has the longer limit"
+    sleeper.send_signal(signal.SIGCONT)
+    assert sleeper.poll() is None
+
+
+def test_shards_begin_anew_only_for_what_they_were_made_for(tmp_path: Path) -> None:
+    def release(**overrides: object) -> str:
+        return release_of(worker_environment(load_settings("test", data_dir=tmp_path, **overrides)))
+
+    assert release() == release()
+    assert release() == release(plan={"serve_replicas": 9}), "replicas come and go without them"
+    assert release() != release(plan={"swipe_actors": 3}), "two that divide keys differently must not run together"
+    assert release() != release(log={"generations": {"matching.swipe": 2}})
+
+
+def test_what_all_processes_agree_on_travels_by_variables_and_no_secret_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings("test", data_dir=tmp_path, log={"generations": {"matching.swipe": 2}}, plan={"swipe_actors": 3},
+                             auth={"refresh_key": "ab" * 32}, database_url="postgresql://u:password@db")
+    travels = worker_environment(settings)
+    assert not [secret for secret in ("ab" * 32, "password") if secret in "".join(travels.values())]
+    for name, value in travels.items():
+        monkeypatch.setenv(name, value)
+    there = load_settings()
+    assert (there.profile, there.plan, there.log) == ("test", settings.plan, settings.log)
+
+
+def test_a_node_has_the_platforms_environment_and_keeps_what_the_operator_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_STATS_PORT", "18404")
+    found = node_environment(load_settings("test", data_dir=tmp_path))
+    assert found["RAY_SERVE_HAPROXY_STATS_PORT"] == "18404"
+    assert found["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    assert SETTINGS_VARIABLE not in found, "a node reads its own environment"
+
+
+def test_a_node_that_has_nothing_to_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERAY_GEN_RAY_START_CMD", raising=False)
+    with pytest.raises(ConfigurationError, match="ray start"):
+        run_node(load_settings("test", data_dir=tmp_path), [])
 
 
 def test_ports_stay_the_same_and_move_only_when_taken(tmp_path: Path) -> None:

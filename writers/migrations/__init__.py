@@ -1,8 +1,14 @@
-"""The schema: forward-only SQL files, applied once each, in order, by whoever comes first."""
+"""The schema: forward-only SQL files, applied once each, in order, by whoever comes first, while the platform runs.
+
+A statement that waits for a table's lock makes everybody behind it wait, so it gives up after ``LOCK_TIMEOUT`` and its file is
+tried again. A file whose name ends in ``_concurrently`` is run statement by statement outside a transaction (CREATE INDEX
+CONCURRENTLY), and again from its beginning when it did not end. tests/unit/test_migrations.py names what no file may do.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +16,7 @@ import psycopg
 import structlog
 
 from cluster.connections.postgres import connect, translated
-from configs.contracts.errors import ConfigurationError
+from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 from configs.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -46,6 +52,10 @@ MIGRATIONS = (
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""
+LOCK_TIMEOUT = "2s"
+"""Longer than a commit of the writers takes, shorter than clients wait."""
+ATTEMPTS = 30
+PAUSE_S = 1.0
 LOCK = 0x5375676172
 """Advisory lock ("Sugar"): two processes that migrate at once apply each file once."""
 
@@ -79,9 +89,27 @@ def _migrate(conn: psycopg.Connection[Any]) -> list[str]:
             if known[name] != checksum:
                 raise ConfigurationError("an applied migration was changed; add a new file instead", migration=name)
             continue
-        with conn.transaction():
-            conn.execute(text)
-            conn.execute("INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (name, checksum))
+        _apply(conn, name, text.decode(), checksum)
         log.info("migrated", migration=name)
         applied.append(name)
     return applied
+
+
+def _apply(conn: psycopg.Connection[Any], name: str, text: str, checksum: str) -> None:
+    """Raises DependencyUnavailable: somebody held a lock that the file needs, each time."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            if name.endswith("_concurrently"):
+                for statement in filter(str.strip, text.split(";")):
+                    conn.execute(statement)
+            with conn.transaction():
+                conn.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+                if not name.endswith("_concurrently"):
+                    conn.execute(text)
+                conn.execute("INSERT INTO schema_migrations (name, checksum) VALUES (%s, %s)", (name, checksum))
+            return
+        except psycopg.errors.LockNotAvailable as error:
+            log.warning("migration_waits", migration=name, attempt=attempt)
+            if attempt == ATTEMPTS:
+                raise DependencyUnavailable("a migration got no lock on its table", migration=name) from error
+            time.sleep(PAUSE_S)

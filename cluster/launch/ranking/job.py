@@ -21,8 +21,8 @@ from ray.exceptions import RayError
 from actors.training.search import CPU_SHARE, best_of, run_here, run_on_ray
 from actors.training.tables import table_of
 from cluster.connections.artifacts import TABLES_KEPT, ArtifactStore, artifact_store
-from cluster.launch.ray_head import environment
-from cluster.launch.state import read_state, running_settings
+from cluster.launch.ray_head import command_environment
+from cluster.launch.state import running_settings
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.loading import NAMESPACE
 from configs.contracts.ranking import BASELINE
@@ -113,7 +113,7 @@ def on_cluster(data_dir: Path, what: str, document: dict[str, Any], progress: Pr
     command = [sys.executable, "-m", "cluster.launch.ranking.job", str(data_dir), what, json.dumps(document)]
     last = ""
     with tempfile.TemporaryFile("w+") as said, subprocess.Popen(
-        command, env=environment(settings, read_state(data_dir).ports), stdout=subprocess.PIPE, stderr=said, text=True
+        command, env=command_environment(settings), stdout=subprocess.PIPE, stderr=said, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -1,0 +1,59 @@
+"""Environments in a Ray cluster that somebody else runs: a node's, and what all processes of a deployment share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Final, NoReturn
+
+from cluster.launch.ray_head import install_haproxy, ray_environment
+from configs.contracts.errors import ConfigurationError
+from configs.settings import Plan, Settings
+
+PORTS: Final = MappingProxyType({
+    "haproxy_metrics": 9101, "haproxy_stats": 8404, "replicas": 30_000, "fallback_http": 8500, "fallback_grpc": 9500,
+})
+"""Ray Serve's own defaults: a node has its address to itself."""
+COMMAND_VARIABLE: Final = "KUBERAY_GEN_RAY_START_CMD"
+"""In which KubeRay leaves its ``ray start`` where it was told not to run it itself."""
+
+
+def node_environment(settings: Settings) -> dict[str, str]:
+    """What every node is started with; a variable that is set already stays as it is."""
+    return ray_environment(settings, PORTS) | dict(os.environ)
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """Variables that every process of the deployment gets over its node's own."""
+    plan = {f"SUGAR_PLAN__{name.upper()}": str(getattr(settings.plan, name)) for name in Plan.model_fields}
+    return plan | {
+        "SUGAR_PROFILE": settings.profile,
+        "SUGAR_LOG__GENERATIONS": json.dumps(settings.log.generations, sort_keys=True),
+    }
+
+
+def release_of(environment: dict[str, str]) -> str:
+    """Names what the shards were made for: with another release all of them begin anew, with the same one they stay."""
+    facts = {name: value for name, value in environment.items() if not name.startswith("SUGAR_PLAN__SERVE_")}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_node(settings: Settings, command: Sequence[str]) -> NoReturn:
+    """Becomes ``command`` (a ``ray start … --block``; empty: KubeRay's) in that environment.
+
+    Raises ConfigurationError: there is nothing to run.
+    """
+    kuberay = os.environ.get(COMMAND_VARIABLE, "")
+    if not command and not kuberay:
+        raise ConfigurationError("name the command that starts the node: sugar cluster node -- ray start … --block")
+    environment = node_environment(settings)
+    install_haproxy(settings, {
+        "haproxy_stats": int(environment["RAY_SERVE_HAPROXY_STATS_PORT"]),
+        "haproxy_metrics": int(environment["RAY_SERVE_HAPROXY_METRICS_PORT"]),
+    })
+    # KubeRay's is a line for a shell, made by it; nothing else comes into it.
+    run = list(command) or ["/bin/sh", "-c", f"exec {kuberay}"]
+    os.execvpe(run[0], run, environment)  # noqa: S606

@@ -1,0 +1,201 @@
+"""A platform in a Ray cluster of three nodes that others started: deployed, deployed again, and a node lost under load.
+
+The nodes are raylets of one machine, started as an operator starts them; the log, rows and Redis are the embedded servers,
+since what is lost here is Ray's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from chaos.under_load import under_load
+from ray.util import get_node_ip_address
+from running import eventually
+
+from cluster.embedded.process import LOOPBACK, free_port
+from cluster.launch.ports import REPLICA_PORTS, _block
+from cluster.launch.ray_head import end_leftovers, session_root
+from cluster.launch.secrets import with_keys
+from cluster.launch.servers import EmbeddedServers
+from configs.settings import SETTINGS_VARIABLE, Payments, Settings, load_settings
+
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(400)]
+
+WORKERS = 2
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """The settings as an operator gives them to every node: by variables."""
+    found = {}
+    for name, value in json.loads(settings.dump()).items():
+        alias = Settings.model_fields[name].validation_alias
+        text = value if isinstance(value, str) else json.dumps(value)
+        found[str(alias) if alias else f"SUGAR_{name.upper()}"] = text
+    # What the deploying process resolves itself.
+    del found["SUGAR_PLAN"], found["SUGAR_LOG"]
+    return found
+
+
+class Cluster:
+    """Three nodes, what runs on them, and the command line in their environment."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = f"http://{LOOPBACK}:{settings.port}"
+        self._root = session_root(settings.data_dir)
+        ports = [free_port() for _ in range(6)]
+        # Ray joins no second node to one on loopback.
+        self._host = get_node_ip_address()
+        self.address = f"{self._host}:{ports[0]}"
+        self._dashboard = ports[1]
+        first = _block(0)
+        self.environment = {
+            name: value for name, value in os.environ.items() if name not in (SETTINGS_VARIABLE, "SUGAR_BROKER")
+        } | as_environment(settings) | {
+            "RAY_ADDRESS": self.address,
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(ports[2]), "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports[3]),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[4]), "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports[5]),
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + REPLICA_PORTS - 1),
+            "COLUMNS": "200",
+        }
+        self.nodes: list[subprocess.Popen[bytes]] = []
+
+    def sugar(self, *arguments: str, check: bool = True) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "cluster.launch.cli", "cluster", *arguments], env=self.environment, capture_output=True,
+            text=True, timeout=240, check=False,
+        )
+        assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def start(self) -> None:
+        common = [f"--node-ip-address={self._host}", "--min-worker-port=0", "--max-worker-port=0",
+                  "--object-store-memory=104857600", "--disable-usage-stats", "--block"]
+        gcs = self.address.rpartition(":")[2]
+        self._node(["--head", f"--port={gcs}", f"--temp-dir={self._root}", "--num-cpus=0", "--include-dashboard=true",
+                    f"--dashboard-port={self._dashboard}", "--no-monitor", *common])
+        eventually(lambda: self._joined(0), 60)
+        # One by one: nodes that share a directory for their sockets take each other's names when they start at once.
+        for number in range(1, 1 + WORKERS):
+            self._node([f"--address={self.address}", "--num-cpus=4", *common])
+            eventually(lambda number=number: self._joined(number), 60)
+
+    def _node(self, arguments: list[str]) -> None:
+        command = [sys.executable, "-m", "cluster.launch.cli", "cluster", "node", "--",
+                   sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
+        # RAY_ADDRESS would make the head join itself.
+        environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
+        with (self.settings.data_dir / f"node-{len(self.nodes)}.log").open("w") as log:
+            self.nodes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+
+    def _joined(self, number: int) -> bool:
+        return "Ray runtime started" in (self.settings.data_dir / f"node-{number}.log").read_text()
+
+    def status(self) -> dict[str, Any]:
+        text = self.sugar("status", "--json", check=False)
+        return json.loads(text) if text.startswith("{") else {"well": False}
+
+    def wait_well(self, timeout_s: float = 120.0) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def well() -> bool:
+            nonlocal found
+            found = self.status()
+            return bool(found["well"])
+
+        eventually(well, timeout_s, every_s=1.0)
+        return found
+
+    def processes(self, number: int) -> list[psutil.Process]:
+        """A node's own processes, its workers included."""
+        return psutil.Process(self.nodes[number].pid).children(recursive=True)
+
+    def lose(self, number: int) -> set[int]:
+        """Ends everything on a node at once; returns which pids those were."""
+        lost = [psutil.Process(self.nodes[number].pid), *self.processes(number)]
+        for process in lost:
+            process.send_signal(signal.SIGSTOP)
+        for process in lost:
+            process.kill()
+        psutil.wait_procs(lost, timeout=10)
+        self.nodes[number].wait(10)
+        return {process.pid for process in lost}
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.kill()
+        end_leftovers(self.settings.data_dir)
+        for node in self.nodes:
+            node.wait(10)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    data = tmp_path_factory.mktemp("nodes")
+    servers = EmbeddedServers(with_keys(load_settings(
+        "test", data_dir=data, port=free_port(), broker="memory", log={"partitions": 16},
+    )).model_copy(update={"payments": Payments()}))
+    servers.start()
+    settings = servers.settings()
+    gateways = tuple(free_port() for _ in range(settings.plan.gateways))
+    settings = settings.model_copy(update={"realtime": settings.realtime.model_copy(update={"ports": gateways})})
+    made = Cluster(settings)
+    try:
+        made.start()
+        made.sugar("deploy", "--timeout-s", "200")
+        yield made
+        made.sugar("remove")
+    finally:
+        made.stop()
+        servers.stop()
+
+
+def pids(status: dict[str, Any]) -> dict[str, int]:
+    """Actor -> pid, replicas included."""
+    return {actor["name"]: actor["pid"] for actor in status["actors"]} | {
+        replica["replica"]: replica["pid"] for replica in status["replicas"]
+    }
+
+
+def test_deploying_again_moves_nothing(cluster: Cluster) -> None:
+    before = cluster.wait_well()
+    assert "shards stay" in cluster.sugar("deploy")
+    assert pids(cluster.wait_well()) == pids(before)
+
+
+def test_each_kind_is_spread_over_the_nodes(cluster: Cluster) -> None:
+    running = pids(cluster.wait_well())
+    nodes = [{process.pid for process in cluster.processes(number)} for number in (1, 2)]
+    for kind in ("swipes", "identity", "writer"):
+        where = [next(n for n, mine in enumerate(nodes) if running[f"{kind}-{slot}"] in mine) for slot in (0, 1)]
+        assert sorted(where) == [0, 1], f"a lost node would take every {kind} actor with it"
+
+
+async def test_a_lost_node_loses_nothing_and_its_shards_move(cluster: Cluster) -> None:
+    lost: set[int] = set()
+    before = pids(await asyncio.to_thread(cluster.wait_well))
+
+    async def lose() -> None:
+        lost.update(await asyncio.to_thread(cluster.lose, 1))
+
+    began = time.monotonic()
+    workload = await under_load(cluster, lose, seed=21, may_break=True)  # type: ignore[arg-type]
+    after = pids(await asyncio.to_thread(cluster.wait_well))
+    assert lost & set(before.values()), "the lost node held some of the platform"
+    assert not lost & set(after.values())
+    assert len(after) == len(before)
+    moved = [name for name, pid in before.items() if pid in lost]
+    print(f"{len(moved)} of {len(before)} moved in {time.monotonic() - began:.0f} s: {sorted(moved)}; "
+          f"{sum(len(person.acknowledged) for person in workload.people)} swipes")
