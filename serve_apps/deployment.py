@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from configs.settings import Plan, Settings, load_settings
+from configs.settings import Settings, load_settings
 
-DEPLOYMENT = "api"
 HEALTH_PERIOD_S = 1.0
 HEALTH_TIMEOUT_S = 5.0
 GRACEFUL_S = 10.0
@@ -47,24 +46,14 @@ def replica_app() -> Any:
     return Unrouted(create_app(settings, dependencies))
 
 
-def scaling(plan: Plan) -> dict[str, Any]:
-    """How many replicas there are: a fixed number, or as many as requests in flight ask for, between two bounds."""
-    if plan.serve_replicas_max <= plan.serve_replicas:
-        return {"num_replicas": plan.serve_replicas}
-    return {"autoscaling_config": {
-        "min_replicas": plan.serve_replicas, "max_replicas": plan.serve_replicas_max,
-        "target_ongoing_requests": plan.serve_target_ongoing_requests, "upscale_delay_s": 10.0, "downscale_delay_s": 300.0,
-    }}
-
-
 def api_deployment(serve: Any, settings: Settings) -> Any:
     """The bound deployment with the plan's replicas and bounds."""
     plan = settings.plan
     wrapped = serve.ingress(replica_app)()
     return serve.deployment(
         wrapped,
-        name=DEPLOYMENT,
-        **scaling(plan),
+        name="api",
+        num_replicas=plan.serve_replicas,
         max_ongoing_requests=plan.serve_max_ongoing_requests,
         max_queued_requests=plan.serve_max_queued_requests,
         backpressure_config={"status_code": 503, "retry_after_s": 1},

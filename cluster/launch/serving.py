@@ -6,10 +6,10 @@ from typing import Any
 
 from cluster.embedded.process import LOOPBACK
 from cluster.launch.report import ReplicaReport
-from configs.settings import Settings
-from serve_apps.deployment import DEPLOYMENT, scaling
+from configs.settings import Plan, Settings
 
 APPLICATION = "api"
+DEPLOYMENT = "api"
 IMPORT_PATH = "serve_apps.application:build"
 
 
@@ -28,6 +28,16 @@ def deployment_config(settings: Settings) -> dict[str, Any]:
             "deployments": [{"name": DEPLOYMENT, **scaling(settings.plan)}],
         }],
     }
+
+
+def scaling(plan: Plan) -> dict[str, Any]:
+    """How many replicas there are: a fixed number, or as many as requests in flight ask for, between two bounds."""
+    if plan.serve_replicas_max <= plan.serve_replicas:
+        return {"num_replicas": plan.serve_replicas}
+    return {"autoscaling_config": {
+        "min_replicas": plan.serve_replicas, "max_replicas": plan.serve_replicas_max,
+        "target_ongoing_requests": plan.serve_target_ongoing_requests, "upscale_delay_s": 10.0, "downscale_delay_s": 300.0,
+    }}
 
 
 def start(settings: Settings) -> None:
