@@ -8,7 +8,7 @@ import pytest
 
 from writers.migrations import DIRECTORY, EXTENSIONS, MIGRATIONS
 
-BEFORE_THE_FIRST_RELEASE = "0024_effective_purchases"
+BEFORE_THE_FIRST_RELEASE = "0026_payouts"
 """Files up to this one ran on empty databases only."""
 
 NAME = r"(?:if\s+(?:not\s+)?exists\s+)?(?:only\s+)?([a-z_][a-z0-9_.]*)"
