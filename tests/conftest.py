@@ -17,7 +17,7 @@ from configs.settings import Payments, Settings, load_settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--engines", action="store_true", help="run on the engines of a cluster (Apache Kafka: Java, Maven)")
+    parser.addoption("--engines", action="store_true", help="run on the engines of a cluster (Apache Kafka: Java, Maven; Redis Cluster)")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -27,7 +27,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--engines"):
-        os.environ["SUGAR_BROKER"] = "kafka"
+        os.environ |= {"SUGAR_BROKER": "kafka", "SUGAR_REDIS": "cluster"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

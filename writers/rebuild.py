@@ -15,12 +15,14 @@ from redis.exceptions import RedisError
 
 from cluster.connections.postgres import translated
 from cluster.connections.redis import sync_client
+from cluster.connections.redis_cluster import ClusterRedis
 from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding
 from configs.contracts.home import LARGE_CREATORS
 from configs.contracts.loading import Positions
 from configs.contracts.read_model import GENERATION, LISTING_BOUNDS, RANKING, REVOKED, put_ranking
 from configs.contracts.topics import TOPICS
 from configs.settings import Settings
+from writers import parts
 from writers.catching_up import Progress, catch_up
 from writers.connections import Connection, open_rows
 from writers.loader import apply_all
@@ -70,7 +72,7 @@ def rebuild(
     Raises DependencyUnavailable: a server does not answer; ReadModelRebuilding: Redis was lost, or cleared, meanwhile.
     """
     with sync_client(settings) as client, answering():
-        complete = client.exists(GENERATION)
+        complete = client.exists(GENERATION) and not (isinstance(client, ClusterRedis) and parts.lost(client))
     if not complete and not catch_up(settings, stopping or threading.Event(), progress):
         return {"people": 0, "operations": 0, "seconds": 0.0}
     return write_everything(settings, progress)
@@ -88,6 +90,7 @@ def write_everything(settings: Settings, progress: Progress | None = None) -> di
     with sync_client(settings) as client, open_rows(settings, "rebuild") as primary, answering():
         token = secrets.token_hex(8)
         run_id = server_run(client)
+        began_parts = parts.begin(client, token) if isinstance(client, ClusterRedis) else {}
         client.hset(TOKENS, token, run_id)
         client.expire(TOKENS, TOKENS_TTL_S)
         positions = positions_log.positions(primary, settings, [topic.name for topic in TOPICS])
@@ -108,7 +111,11 @@ def write_everything(settings: Settings, progress: Progress | None = None) -> di
             applied += _write_media(conn, client)
             apply_all(client, [put_ranking(ranking.present(conn)), *home.large_operations(conn)])
             revoked = revoked_families(conn)
-        _finish(client, settings, positions, revoked, token, run_id)
+        _write_positions(client, settings, positions, revoked)
+        if isinstance(client, ClusterRedis):
+            parts.finish(client, token, began_parts)
+        if client.eval(FINISH, 2, TOKENS, GENERATION, token, f"{token}:{run_id}") != 1:
+            raise ReadModelRebuilding("Redis was lost or cleared during the rebuild")
     seconds = time.monotonic() - began
     log.info("read_model_rebuilt", people=people, operations=applied, seconds=round(seconds, 3))
     return {"people": people, "operations": applied, "seconds": seconds}
@@ -154,8 +161,8 @@ def _write_media(conn: Connection, client: redis.Redis) -> int:
     return applied
 
 
-def _finish(
-    client: redis.Redis, settings: Settings, positions: Positions, revoked: Mapping[str, int], token: str, run_id: str
+def _write_positions(
+    client: redis.Redis, settings: Settings, positions: Positions, revoked: Mapping[str, int]
 ) -> None:
     pipeline = client.pipeline(transaction=False)
     if revoked:
@@ -163,9 +170,7 @@ def _finish(
     for topic, offsets in positions.items():
         for partition, offset in offsets.items():
             pipeline.set(position_key((topic, partition)), f"{settings.log.generations.get(topic, 1)}:{offset}")
-    pipeline.eval(FINISH, 2, TOKENS, GENERATION, token, f"{token}:{run_id}")
-    if pipeline.execute()[-1] != 1:
-        raise ReadModelRebuilding("Redis was lost or cleared during the rebuild")
+    pipeline.execute()
 
 
 def clear(settings: Settings) -> int:
@@ -176,6 +181,8 @@ def clear(settings: Settings) -> int:
     removed = 0
     with sync_client(settings) as client, answering():
         client.delete(GENERATION, TOKENS)
+        if isinstance(client, ClusterRedis):
+            parts.cleared(client)
         for pattern in _PATTERNS:
             batch: list[bytes] = []
             for key in client.scan_iter(match=pattern, count=1_000):
@@ -189,7 +196,10 @@ def clear(settings: Settings) -> int:
 
 
 def server_run(client: redis.Redis) -> str:
-    """Names this life of the Redis server: another one after a restart or a failover."""
+    """Names this life of the Redis server: another one after a restart or a failover. A cluster's nodes have lives of their own
+    (``parts``)."""
+    if isinstance(client, ClusterRedis):
+        return "cluster"
     facts: Any = client.info("server")
     return str(facts["run_id"])
 
@@ -207,7 +217,7 @@ def answering() -> Iterator[None]:
 class ReadModelKeeper:
     """Looks every second whether the read model is complete, and rebuilds it when it is not.
 
-    What was acknowledged until Redis was found empty is in the rows before they are read. A server that was restarted or promoted counts as lost, since it may miss the last writes.
+    What was acknowledged until Redis was found empty is in the rows before they are read. A server that was restarted or promoted counts as lost, since it may miss the last writes; of a cluster, that node alone.
     """
 
     def __init__(self, settings: Settings, *, fatal: Callable[[str], None] | None = None) -> None:
@@ -239,12 +249,17 @@ class ReadModelKeeper:
     def _look(self, client: redis.Redis, stopping: threading.Event) -> None:
         with answering():
             value: Any = client.get(GENERATION)
-            if value is not None and value.rpartition(b":")[2].decode() == server_run(client):
+            lost = parts.lost(client) if isinstance(client, ClusterRedis) else []
+            known = value is not None and value.rpartition(b":")[2].decode() == server_run(client)
+            if known and not lost:
                 self.state = "complete"
                 return
-            if value is not None:
+            if isinstance(client, ClusterRedis):
+                # What the other nodes hold is served on; a rebuild ends with another generation.
+                parts.forget(client, lost)
+            elif value is not None:
                 client.eval(FORGET, 1, GENERATION, value)
-        log.warning("read_model_lost", found=value is not None)
+        log.warning("read_model_lost", found=value is not None, parts=len(lost))
         if rebuild(self._settings, self._progress, stopping)["seconds"]:
             self.rebuilds += 1
             self.state = "complete"

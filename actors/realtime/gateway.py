@@ -28,7 +28,7 @@ from actors.realtime.watching import Watching
 from actors.realtime.wire import wire_of
 from actors.sessions.revocations import Revocations
 from actors.sessions.tickets import IssueTicket, TicketInvalid
-from cluster.connections.fanout import Subscriptions
+from cluster.connections.cluster_fanout import subscriptions
 from cluster.connections.reading import Reads
 from configs.contracts.access_tokens import AccessTokens, Identity
 from configs.contracts.changes import rfc3339
@@ -88,7 +88,7 @@ class Gateway:
         self._tokens = AccessTokens(settings.auth)
         self._revocations = Revocations(self._reads, settings.auth.access_ttl_s)
         self._presences = Presences(self._reads)
-        self._subscriptions = Subscriptions(settings, self._heard, self._missed)
+        self._subscriptions = subscriptions(settings, self._heard, self._missed)
         self._watching = Watching(conversations, self._presences, self._subscriptions)
         self._talking = Talking(conversations, self._presences)
         self._standing = Standing(name, url, self._reads, self._presences)

@@ -15,7 +15,7 @@ import structlog
 from actors.messages.commands import Member, NoConversation
 from actors.realtime.hub import Socket
 from actors.realtime.presence import Presences, Seen
-from cluster.connections.fanout import Subscriptions
+from cluster.connections.cluster_fanout import Hearing
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.frames import Presence, encode
 from configs.contracts.realtime import presence_channel
@@ -40,7 +40,7 @@ class Looking(Protocol):
 class Watching:
     """The watched people of one gateway. Everything bounded by sockets × ``frames.WATCHED_LIMIT``."""
 
-    def __init__(self, conversations: Looking, presences: Presences, subscriptions: Subscriptions) -> None:
+    def __init__(self, conversations: Looking, presences: Presences, subscriptions: Hearing) -> None:
         self._conversations = conversations
         self._presences = presences
         self._subscriptions = subscriptions

@@ -15,7 +15,8 @@ from typing import Any, Final
 import hiredis
 import structlog
 
-from cluster.connections.reading import CHUNK, RedisLane, open_stream
+from cluster.connections.reading import CHUNK, lane_of, open_stream
+from cluster.connections.redis_lanes import ClusterLane, Unanswered
 from configs.contracts.errors import DependencyUnavailable
 from configs.settings import Settings
 
@@ -37,7 +38,7 @@ class Publisher:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._lane = RedisLane(settings.redis_url.get_secret_value())
+        self._lane = lane_of(settings)
         self._queue: deque[tuple[float, tuple[str, str, bytes]]] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._closing = False
@@ -65,15 +66,23 @@ class Publisher:
                     self.dropped += 1
                 batch = [command for _, command in islice(queue, COMMANDS_A_TRIP)]
                 try:
-                    await self._lane.ask(batch)
+                    replies = await self._lane.ask(batch)
                 except DependencyUnavailable:
                     if self._closing:
                         return
                     await asyncio.sleep(RETRY_S)
                     continue
-                for _ in batch:
-                    queue.popleft()
+                sent = [queue.popleft() for _ in batch]
                 self.published += len(batch)
+                if isinstance(self._lane, ClusterLane):
+                    # What nodes that do not answer are to carry is tried again, a channel's in their order.
+                    left = [each for each, reply in zip(sent, replies, strict=True) if isinstance(reply, Unanswered)]
+                    self.published -= len(left)
+                    queue.extendleft(reversed(left))
+                    if left and self._closing:
+                        return
+                    if left:
+                        await asyncio.sleep(RETRY_S)
         finally:
             self._pump = None
 
@@ -86,19 +95,21 @@ class Publisher:
 
 
 class Subscriptions:
-    """The channels that one process hears, on one connection that is opened again whenever it breaks.
+    """The channels that one process hears on one server, on one connection that is opened again whenever it breaks.
 
     ``on_message(channel, payload)`` is called in the order of the channel; ``on_gap()`` after a connection was replaced
     and hears everything again: what was published meanwhile is lost. One command a channel, so that it fits a slot of
-    Redis Cluster.
+    Redis Cluster; ``on_trouble()`` when the connection broke or a channel is not this server's any more.
     """
 
     def __init__(
-        self, settings: Settings, on_message: Callable[[str, bytes], None], on_gap: Callable[[], None]
+        self, url: str, on_message: Callable[[str, bytes], None], on_gap: Callable[[], None],
+        on_trouble: Callable[[], None] = lambda: None,
     ) -> None:
-        self._url = settings.redis_url.get_secret_value()
+        self._url = url
         self._on_message = on_message
         self._on_gap = on_gap
+        self._on_trouble = on_trouble
         self._wanted: dict[str, asyncio.Future[None]] = {}
         self._outstanding: Counter[str] = Counter()
         """Subscriptions that the server has yet to confirm on the present connection, by channel."""
@@ -162,6 +173,7 @@ class Subscriptions:
                 await self._hear(reader, hiredis.Reader())
             except (OSError, EOFError, TimeoutError, hiredis.HiredisError) as error:
                 log.warning("subscriptions_lost", kind=type(error).__name__)
+                self._on_trouble()
             finally:
                 if self._writer is not None:
                     self._writer.close()
@@ -206,6 +218,9 @@ class Subscriptions:
                 if future is not None and not future.done():
                     future.set_result(None)
             self._close_gap()
+        elif kind == b"sunsubscribe" and reply[1] is not None and reply[1].decode() in self._wanted:
+            # Unasked: the channel's slot has left this server.
+            self._on_trouble()
 
     def _close_gap(self) -> None:
         if self._gap and not self._outstanding:

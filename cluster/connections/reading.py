@@ -12,6 +12,8 @@ from typing import Any, Final
 import hiredis
 from redis.asyncio.connection import parse_url
 
+from cluster.connections.redis_lanes import ClusterLane
+from cluster.connections.redis_topology import cluster_address
 from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding
 from configs.contracts.read_model import GENERATION
 from configs.settings import Settings
@@ -145,14 +147,22 @@ class RedisLane:
                 await writer.wait_closed()
 
 
+def lane_of(settings: Settings, *, timeout_s: float = TIMEOUT_S) -> RedisLane | ClusterLane:
+    """A lane to the server, or to all nodes of the cluster, that the settings name."""
+    url = settings.redis_url.get_secret_value()
+    address = cluster_address(url)
+    return RedisLane(url, timeout_s=timeout_s) if address is None else ClusterLane(address, timeout_s=timeout_s)
+
+
 class Reads:
     """Reads of one replica. Every round trip also looks whether the read model is complete.
 
-    A fact that is missing in a complete read model is unknown until the writers warm it (``Warming``).
+    A fact that is missing in a complete read model is unknown until the writers warm it (``Warming``). Of a cluster's nodes
+    each is complete or not by itself, and one that does not answer fails the requests that need it and no others.
     """
 
     def __init__(self, settings: Settings, *, timeout_s: float = TIMEOUT_S) -> None:
-        self._lane = RedisLane(settings.redis_url.get_secret_value(), timeout_s=timeout_s)
+        self._lane = lane_of(settings, timeout_s=timeout_s)
         self._waiting: list[tuple[tuple[Command, ...], bool, asyncio.Future[list[Any]]]] = []
         self._pump: asyncio.Task[None] | None = None
         self._next_trip = 0.0
@@ -206,8 +216,12 @@ class Reads:
         commands: list[Command] = [("GET", GENERATION)]
         for wanted, _, _ in batch:
             commands += wanted
+        parts: list[bool] | None = None
         try:
-            replies = await self._lane.ask(commands)
+            if isinstance(self._lane, RedisLane):
+                replies = await self._lane.ask(commands)
+            else:
+                replies, parts = await self._lane.ask_marked(commands)
         except DependencyUnavailable as error:
             for _, _, future in batch:
                 if not future.done():
@@ -222,13 +236,14 @@ class Reads:
         for wanted, complete, future in batch:
             end = start + len(wanted)
             mine = replies[start:end]
+            known = whole if parts is None else all(parts[start:end])
             start = end
             if future.done():
                 continue
             refused = next((reply for reply in mine if isinstance(reply, hiredis.ReplyError)), None)
             if refused is not None:
                 future.set_exception(DependencyUnavailable("Redis refused a read", reason=str(refused)[:64]))
-            elif complete and not whole:
+            elif complete and not known:
                 future.set_exception(ReadModelRebuilding("the read model is not complete"))
             else:
                 future.set_result(mine)

@@ -12,6 +12,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
+from cluster.connections.redis_cluster import AsyncClusterRedis, ClusterRedis
+from cluster.connections.redis_topology import cluster_address
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.read_model import SCRIPTS, Operation
 from configs.settings import Settings
@@ -23,6 +25,9 @@ TIMEOUT_S = 1.0
 
 def async_client(settings: Settings, *, timeout_s: float = TIMEOUT_S, connections: int = 16) -> redis.asyncio.Redis:
     """An awaited client. Fails fast: no retries, since every caller answers 503 instead."""
+    address = cluster_address(settings.redis_url.get_secret_value())
+    if address is not None:
+        return AsyncClusterRedis(address, timeout_s=timeout_s, connections=connections)
     pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
         max_connections=connections, timeout=timeout_s, socket_timeout=timeout_s, socket_connect_timeout=timeout_s,
@@ -33,6 +38,9 @@ def async_client(settings: Settings, *, timeout_s: float = TIMEOUT_S, connection
 
 def sync_client(settings: Settings, *, timeout_s: float = 5.0) -> redis.Redis:
     """A synchronous client for writers and commands."""
+    address = cluster_address(settings.redis_url.get_secret_value())
+    if address is not None:
+        return ClusterRedis(address, timeout_s=timeout_s)
     return redis.Redis.from_url(
         settings.redis_url.get_secret_value(), socket_timeout=timeout_s, socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
@@ -46,7 +54,7 @@ def _queue(pipeline: Any, operation: Operation, *, whole: bool) -> None:
 
 
 async def apply_async(client: redis.asyncio.Redis, operations: Sequence[Operation]) -> None:
-    """Applies the operations in one round trip (two after a server lost its scripts).
+    """Applies the operations in one round trip, to each node of a cluster at the same time (two after a server lost its scripts).
 
     Raises DependencyUnavailable: Redis did not answer; any of them may have been applied.
     """

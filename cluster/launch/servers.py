@@ -17,12 +17,13 @@ from cluster.embedded.process import LOOPBACK
 from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
 from cluster.embedded.valkey import EmbeddedValkey
 from cluster.engines.kafka import KafkaCluster
+from cluster.engines.valkey import ValkeyCluster
 from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
 
 WEBHOOKS = "/api/v1/payments/webhooks/stripe"
 Server = (
-    EmbeddedPostgres | EmbeddedValkey | EmbeddedBroker | KafkaCluster | EmbeddedMailbox | EmbeddedMediaStore
+    EmbeddedPostgres | EmbeddedValkey | ValkeyCluster | EmbeddedBroker | KafkaCluster | EmbeddedMailbox | EmbeddedMediaStore
     | EmbeddedSandboxProvider | EmbeddedAssurance
 )
 
@@ -37,7 +38,7 @@ class EmbeddedServers:
         data, run, ports = settings.data_dir.resolve(), settings.data_dir.resolve() / "run", ports or {}
         self._configured = settings
         self.postgres: EmbeddedPostgres | None = None
-        self.valkey: EmbeddedValkey | None = None
+        self.valkey: EmbeddedValkey | ValkeyCluster | None = None
         self.broker: EmbeddedBroker | KafkaCluster | None = None
         self.mailbox: EmbeddedMailbox | None = None
         self.media_store: EmbeddedMediaStore | None = None
@@ -46,7 +47,10 @@ class EmbeddedServers:
         if not settings.database_url.get_secret_value():
             self.postgres = EmbeddedPostgres(data / "postgres", run, port=ports.get("postgres", 0))
         if not settings.redis_url.get_secret_value():
-            self.valkey = EmbeddedValkey(run, port=ports.get("valkey", 0))
+            self.valkey = (
+                ValkeyCluster(data / "valkey", run) if settings.redis == "cluster"
+                else EmbeddedValkey(run, port=ports.get("valkey", 0))
+            )
         if not settings.kafka_brokers:
             self.broker = (
                 KafkaCluster(data / "kafka", run) if settings.broker == "kafka"

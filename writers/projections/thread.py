@@ -175,9 +175,10 @@ class ProjectionThread:
             facts.setdefault(record.topic, []).append(fact)
         found = changes_of(conn, facts)
         apply(client, found.operations)
-        pipeline: Any = client.pipeline(transaction=False)
         if found.revoked:
-            pipeline.zadd(REVOKED, found.revoked, nx=True)
+            # Before the position, which another node of a cluster may hold.
+            client.zadd(REVOKED, found.revoked, nx=True)
+        pipeline: Any = client.pipeline(transaction=False)
         for channel, frame in found.told:
             pipeline.execute_command("SPUBLISH", channel, frame)
         for place, offset in next_offsets(records).items():

@@ -1,0 +1,82 @@
+"""Which parts of a Redis Cluster hold the read model completely: a marker in every 256 slots names the life of their node.
+
+A marker is missing where a node came back empty, and names another life where a replica was promoted (it may miss the last
+writes) or slots were moved. The API answers 503 for what such a node holds, and for that alone, until the rows were written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from cluster.connections.redis_cluster import ClusterRedis
+from configs.contracts.errors import ReadModelRebuilding
+from configs.contracts.read_model import GENERATION
+from configs.contracts.slots import PARTS, part_key, slot_of
+
+TTL_S: Final = 86_400
+
+FINISH: Final = """
+if redis.call('HDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('SET', KEYS[2], ARGV[2])
+return 1
+"""
+"""Completes a part, unless its node was lost (or cleared) since ``begin``."""
+
+
+def _rebuilding(marker: str) -> str:
+    return f"{marker}:rebuilding"
+
+
+def lives(client: ClusterRedis) -> dict[str, str]:
+    """Marker -> run id of the server that holds it now; empty where nobody does. Raises redis.RedisError."""
+    topology = client.topology(renewed=True)
+    runs: dict[str, str] = {}
+    for node in topology.primaries:
+        facts: Any = client.node(node).info("server")
+        runs[node] = str(facts["run_id"])
+    return {key: runs.get(topology.owner(slot_of(key)), "") for key in map(part_key, range(PARTS))}
+
+
+def lost(client: ClusterRedis) -> list[str]:
+    """Markers of the parts that are not complete: all of them when the whole was declared incomplete."""
+    now = lives(client)
+    found: Any = client.mget(list(now))
+    missing = [key for (key, life), value in zip(now.items(), found, strict=True) if value is None or value.decode() != life]
+    if client.exists(GENERATION):
+        return missing
+    # Deleted, not lost with its node: somebody who knew asked for everything.
+    own = next(key for key in now if slot_of(key) * PARTS >> 14 == slot_of(GENERATION) * PARTS >> 14)
+    return missing if own in missing else list(now)
+
+
+def forget(client: ClusterRedis, markers: Sequence[str]) -> None:
+    """Declares the parts incomplete."""
+    if markers:
+        client.delete(*markers)
+
+
+def begin(client: ClusterRedis, token: str) -> dict[str, str]:
+    """Notes that rows are about to be written; the lives by which ``finish`` knows that no node was lost meanwhile."""
+    now = lives(client)
+    pipeline: Any = client.pipeline(transaction=False)
+    for marker, life in now.items():
+        pipeline.hset(_rebuilding(marker), token, life)
+        pipeline.expire(_rebuilding(marker), TTL_S)
+    pipeline.execute()
+    return now
+
+
+def finish(client: ClusterRedis, token: str, began: Mapping[str, str]) -> None:
+    """Declares every part complete. Raises ReadModelRebuilding: a node was lost, replaced or cleared since ``begin``."""
+    pipeline: Any = client.pipeline(transaction=False)
+    for marker, life in began.items():
+        pipeline.eval(FINISH, 2, _rebuilding(marker), marker, token, life)
+    if not all(pipeline.execute()) or lives(client) != began:
+        raise ReadModelRebuilding("a node of Redis was lost or replaced during the rebuild")
+
+
+def cleared(client: ClusterRedis) -> None:
+    """Declares every part incomplete, also to rebuilds under way."""
+    markers = [part_key(part) for part in range(PARTS)]
+    client.delete(*markers, *map(_rebuilding, markers))
