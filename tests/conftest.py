@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from running import MakeBroker, Platform
+from running import MakeBroker, Platform, start_servers
 
 from cluster.embedded.broker import EmbeddedBroker
 from cluster.engines.kafka import KafkaCluster
-from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
-from configs.settings import Payments, Settings, load_settings
+from configs.settings import Settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,14 +43,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: late[item.path])
 
 
-def _start(data_dir: Path) -> EmbeddedServers:
-    settings = with_keys(load_settings("test", data_dir=data_dir))
-    # Few tests pay, and those start a sandbox of their own (payments_world): no processor is known to the others.
-    servers = EmbeddedServers(settings.model_copy(update={"payments": Payments()}))
-    servers.start()
-    return servers
-
-
 @pytest.fixture(scope="session")
 def make_broker(request: pytest.FixtureRequest) -> MakeBroker:
     """Makes a broker that keeps its files in a directory; to start, and to stop."""
@@ -73,7 +64,7 @@ def broker(make_broker: MakeBroker, tmp_path: Path) -> Iterator[EmbeddedBroker |
 @pytest.fixture(scope="session")
 def running_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
     """PostgreSQL, Valkey and the broker, empty: no table, no topic. Do not stop or kill them."""
-    servers = _start(tmp_path_factory.mktemp("servers"))
+    servers = start_servers(tmp_path_factory.mktemp("servers"))
     yield servers
     servers.stop()
 
@@ -95,7 +86,7 @@ def fresh_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     made: list[EmbeddedServers] = []
 
     def make() -> EmbeddedServers:
-        made.append(_start(tmp_path_factory.mktemp("servers")))
+        made.append(start_servers(tmp_path_factory.mktemp("servers")))
         return made[-1]
 
     yield make

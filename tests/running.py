@@ -18,9 +18,11 @@ from cluster.embedded.broker import EmbeddedBroker
 from cluster.embedded.process import free_port
 from cluster.engines.kafka import KafkaCluster
 from cluster.launch.ray_head import members
+from cluster.launch.secrets import with_keys
+from cluster.launch.servers import EmbeddedServers
 from cluster.launch.state import read_state, settings_path
 from cluster.launch.status import collect
-from configs.settings import Settings, read_settings
+from configs.settings import Payments, Settings, load_settings, read_settings
 
 MakeBroker = Callable[[Path], EmbeddedBroker | KafkaCluster]
 START_TIMEOUT_S = 330
@@ -36,6 +38,15 @@ TITLES = {
 """What is in a process's command line, by component."""
 ACTORS = ("swipes", "identity", "cards", "writer", "loader", "gateway")
 SERVERS = ("postgres", "valkey", "broker", "runtime", "supervisor")
+
+
+def start_servers(data_dir: Path) -> EmbeddedServers:
+    """Running servers of one's own, empty."""
+    settings = with_keys(load_settings("test", data_dir=data_dir))
+    # Few tests pay, and those start a sandbox of their own (payments_world): no processor is known to the others.
+    servers = EmbeddedServers(settings.model_copy(update={"payments": Payments()}))
+    servers.start()
+    return servers
 
 
 def sugar(*arguments: str, timeout_s: float = 60.0, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -28,7 +28,8 @@ from configs.contracts.errors import ConfigurationError
 from configs.contracts.people import GENDER_CODES, OPPOSITE, ROLE_CODES, age_years, gender_mask, role_mask
 from configs.settings import Settings
 from recommender.candidates import distances_km
-from writers.connections import Connection, open_rows
+from writers.connections import Connection
+from writers.loads.reader import open_recent
 
 FORMAT: Final = 1
 ROWS_A_BATCH: Final = 50_000
@@ -124,7 +125,7 @@ def export(
     """Writes people, swipes, matches and impressions since a time into a new directory; returns the rows of each.
 
     All of one snapshot. ``identified``: real ids in the place of pseudonyms and cells as they are, for what goes back to
-    the shards and never leaves the platform. A replica is used where one is configured.
+    the shards and never leaves the platform. A replica is read where one is as recent as the call (``open_recent``).
     Raises ConfigurationError: the directory is there already. DependencyUnavailable: PostgreSQL does not answer.
     """
     if out.exists():
@@ -160,8 +161,7 @@ def export(
 
 @contextmanager
 def _snapshot(settings: Settings) -> Iterator[Connection]:
-    replica = bool(settings.database_replica_urls)
-    with open_rows(settings, "export", replica=replica) as conn, translated(), conn.transaction():
+    with open_recent(settings, "export") as conn, translated(), conn.transaction():
         conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         yield conn
 

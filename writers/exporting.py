@@ -28,6 +28,7 @@ from configs.contracts.exports import Export, put_export
 from configs.contracts.ids import new_id
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
+from writers.loads.reader import open_recent
 
 log = structlog.get_logger(__name__)
 
@@ -173,10 +174,10 @@ class Exports:
     def _make(self, user_id: str) -> None:
         key = f"exports/{new_id()}.json.gz"
         with tempfile.TemporaryDirectory() as scratch, open_rows(self._settings, "export") as conn, translated():
-            conn.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
             path = Path(scratch) / "export.json.gz"
-            with gzip.open(path, "wt", encoding="utf-8") as out:
-                for piece in archive(conn, user_id):
+            with open_recent(self._settings, "export") as rows, gzip.open(path, "wt", encoding="utf-8") as out:
+                rows.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+                for piece in archive(rows, user_id):
                     out.write(piece)
             # The row first: pruning finds every object that may be there.
             conn.execute(

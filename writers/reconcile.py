@@ -88,22 +88,23 @@ def reconcile(
     report = Report()
     with sync_client(settings) as client, open_rows(settings, "reconcile") as primary, answering():
         with open_recent(settings, "reconcile", written(primary)) as conn:
+            rows = _Rows(conn, primary, repair)
             row = conn.execute("SELECT count(*) FROM users").fetchone()
             total = int(row[0]) if row is not None else 0
             for page in pages_of_people(conn, PEOPLE_A_PAGE):
-                _compare_page(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
+                _compare_page(rows, client, page, report, pause_s)
                 if facts is not None:
-                    _compare_shards(conn, page, report, facts, pause_s)
-                _note(report, lasting(_narrowing(page, lambda ids: unnotified(conn, ids)), pause_s))
+                    _compare_shards(rows, page, report, facts, pause_s)
+                _note(report, lasting(_narrowing(page, rows, lambda conn, ids: unnotified(conn, ids)), pause_s))
                 report.people += len(page)
                 if progress is not None:
                     progress("people", report.people, max(total, report.people))
             for page in pages_of_conversations(conn, CONVERSATIONS_A_PAGE):
-                _compare_conversations(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
+                _compare_conversations(rows, client, page, report, pause_s)
             for page in pages_of_posts(conn, POSTS_A_PAGE):
-                _compare_posts(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
+                _compare_posts(rows, client, page, report, pause_s)
             for page in pages_of_media(conn, CONVERSATIONS_A_PAGE):
-                _compare_media(conn, client, page, report, mend_from=primary if repair else None, pause_s=pause_s)
+                _compare_media(rows, client, page, report, pause_s)
         report.missing_matches = lasting(lambda: missing_matches(primary), pause_s)
         report.counts["match_missing"] += len(report.missing_matches)
         _note(report, lasting(lambda: inconsistent_pairs(primary), pause_s))
@@ -125,74 +126,82 @@ def lasting(look: Callable[[], list[F]], pause_s: float = PAUSE_S) -> list[F]:
 
 
 def _compare_page(
-    conn: Connection, client: redis.Redis, page: Sequence[str], report: Report, *, mend_from: Connection | None,
-    pause_s: float,
+    rows: _Rows, client: redis.Redis, page: Sequence[str], report: Report, pause_s: float,
 ) -> None:
-    found = lasting(_narrowing(page, lambda ids: _differences(conn, client, ids)), pause_s)
-    if found and mend_from is not None:
+    found = lasting(_narrowing(page, rows, lambda conn, ids: _differences(conn, client, ids)), pause_s)
+    if found and rows.repair:
         people = list(dict.fromkeys(item.user_id for item in found))
-        _mend(mend_from, client, people)
-        found = lasting(_narrowing(people, lambda ids: _differences(conn, client, ids)), pause_s)
+        _mend(rows.primary, client, people)
+        found = lasting(_narrowing(people, rows, lambda conn, ids: _differences(conn, client, ids)), pause_s)
         report.repaired += len(people) - len({item.user_id for item in found})
     _list(report, found)
 
 
 def _compare_conversations(
-    conn: Connection, client: redis.Redis, page: Sequence[str], report: Report, *, mend_from: Connection | None,
-    pause_s: float,
+    rows: _Rows, client: redis.Redis, page: Sequence[str], report: Report, pause_s: float,
 ) -> None:
     """Heads of conversations; a difference is noted under the conversation's id."""
-    found = lasting(_narrowing(page, lambda ids: head_differences(client, load_heads(conn, ids))), pause_s)
-    if found and mend_from is not None:
+    found = lasting(_narrowing(page, rows, lambda conn, ids: head_differences(client, load_heads(conn, ids))), pause_s)
+    if found and rows.repair:
         names = list(dict.fromkeys(item.user_id for item in found))
         client.unlink(*(key for name in names for key in (head_key(name), window_key(name))))
-        apply_all(client, conversation_operations(mend_from, names)[1])
-        found = lasting(_narrowing(names, lambda ids: head_differences(client, load_heads(conn, ids))), pause_s)
+        apply_all(client, conversation_operations(rows.primary, names)[1])
+        found = lasting(_narrowing(names, rows, lambda conn, ids: head_differences(client, load_heads(conn, ids))), pause_s)
         report.repaired += len(names) - len({item.user_id for item in found})
     _list(report, found)
 
 
 def _compare_posts(
-    conn: Connection, client: redis.Redis, page: Sequence[str], report: Report, *, mend_from: Connection | None,
-    pause_s: float,
+    rows: _Rows, client: redis.Redis, page: Sequence[str], report: Report, pause_s: float,
 ) -> None:
     """Posts with their counts and comments; a difference is noted under the post's id."""
-    found = lasting(_narrowing(page, lambda ids: post_differences(client, load_posts(conn, ids))), pause_s)
-    if found and mend_from is not None:
+    found = lasting(_narrowing(page, rows, lambda conn, ids: post_differences(client, load_posts(conn, ids))), pause_s)
+    if found and rows.repair:
         names = list(dict.fromkeys(item.user_id for item in found))
         client.unlink(*(key for name in names for key in post_keys(name)))
-        apply_all(client, post_operations(mend_from, names)[1])
-        found = lasting(_narrowing(names, lambda ids: post_differences(client, load_posts(conn, ids))), pause_s)
+        apply_all(client, post_operations(rows.primary, names)[1])
+        found = lasting(_narrowing(names, rows, lambda conn, ids: post_differences(client, load_posts(conn, ids))), pause_s)
         report.repaired += len(names) - len({item.user_id for item in found})
     _list(report, found)
 
 
 def _compare_media(
-    conn: Connection, client: redis.Redis, page: Sequence[str], report: Report, *, mend_from: Connection | None,
-    pause_s: float,
+    rows: _Rows, client: redis.Redis, page: Sequence[str], report: Report, pause_s: float,
 ) -> None:
     """Records of media; a difference is noted under the media's id."""
-    found = lasting(_narrowing(page, lambda ids: media_differences(client, media_rows(conn, ids))), pause_s)
-    if found and mend_from is not None:
+    found = lasting(_narrowing(page, rows, lambda conn, ids: media_differences(client, media_rows(conn, ids))), pause_s)
+    if found and rows.repair:
         names = list(dict.fromkeys(item.user_id for item in found))
         client.unlink(*map(media_key, names))
-        apply_all(client, media_operations(mend_from, names)[1])
-        found = lasting(_narrowing(names, lambda ids: media_differences(client, media_rows(conn, ids))), pause_s)
+        apply_all(client, media_operations(rows.primary, names)[1])
+        found = lasting(_narrowing(names, rows, lambda conn, ids: media_differences(client, media_rows(conn, ids))), pause_s)
         report.repaired += len(names) - len({item.user_id for item in found})
     _list(report, found)
 
 
-def _compare_shards(conn: Connection, page: Sequence[str], report: Report, facts: ShardFacts, pause_s: float) -> None:
-    _list(report, lasting(_narrowing(page, lambda ids: _shard_differences(conn, ids, facts)), pause_s))
+def _compare_shards(rows: _Rows, page: Sequence[str], report: Report, facts: ShardFacts, pause_s: float) -> None:
+    _list(report, lasting(_narrowing(page, rows, lambda conn, ids: _shard_differences(conn, ids, facts)), pause_s))
 
 
-def _narrowing(page: Sequence[str], look: Callable[[Sequence[str]], list[Any]]) -> Callable[[], list[Any]]:
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Where rows are read: at first perhaps on a replica; what differs there is looked at again on the primary, since a
+    replica that falls behind meanwhile would differ from a Redis that is right."""
+
+    first: Connection
+    primary: Connection
+    repair: bool
+
+
+def _narrowing(
+    page: Sequence[str], rows: _Rows, look: Callable[[Connection, Sequence[str]], list[Any]]
+) -> Callable[[], list[Any]]:
     """Looks at the whole page first and then only at the people of the last finding."""
-    people = list(page)
+    people, conn = list(page), rows.first
 
     def look_again() -> list[Any]:
-        nonlocal people
-        found = look(people)
+        nonlocal people, conn
+        found, conn = look(conn, people), rows.primary
         people = list(dict.fromkeys(item.user_id for item in found))
         return found
 

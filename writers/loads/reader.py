@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -24,13 +28,18 @@ WAITING: Final = 512
 DEADLINE_S: Final = 8.0
 """Longest wait of a call, under the 10 s that its caller waits."""
 STATEMENT_TIMEOUT_MS: Final = 20_000
+REPLICA_DEADLINE_S: Final = 2.0
+"""A replica that has not answered for so long is given up: one that stands still never would."""
+REPLICA_RESTS_S: Final = 5.0
+"""It is not asked again for so long."""
+LOOK_S: Final = 0.05
 
 
 class RowReader:
     """Runs statements on at most ``settings.writing.connections`` connections to the primary and as many to a replica.
 
     Rows read from a replica are at least as new as everything ``fresh`` has ever returned: a replica that has not
-    replayed that far is passed over for the primary.
+    replayed that far, or does not answer, is passed over for the primary.
     """
 
     def __init__(self, settings: Settings, name: str) -> None:
@@ -40,6 +49,7 @@ class RowReader:
         self._kept = threading.local()
         self._waiting = 0
         self._replicas = bool(settings.database_replica_urls)
+        self._replica_again_s = float("-inf")
         self._at_least: str | None = None
         """WAL position that a replica must have replayed; None: not asked yet since this process began."""
         self.statements = 0
@@ -78,12 +88,18 @@ class RowReader:
                 with translated():
                     if conn is None:
                         conn = self._connection("primary")
-                    result = work(conn)
+                    if primary:
+                        result = work(conn)
+                    else:
+                        with limited(conn, REPLICA_DEADLINE_S):
+                            result = work(conn)
                     if primary and fresh and self._replicas:
                         self._at_least = written(conn)
                     return result
             except DependencyUnavailable as error:
                 self._drop("primary" if primary else "replica")
+                if not primary:
+                    self._replica_again_s = time.monotonic() + REPLICA_RESTS_S
                 if not again:
                     raise
                 self.reconnects += 1
@@ -92,13 +108,17 @@ class RowReader:
 
     def _recent_replica(self) -> Connection | None:
         """A replica that holds everything that was ever told; None: use the primary."""
+        if time.monotonic() < self._replica_again_s:
+            return None
         if self._at_least is None:
             self._at_least = written(self._connection("primary"))
         try:
             conn = self._connection("replica")
-            return conn if replayed(conn, self._at_least) else None
+            with translated(), limited(conn, REPLICA_DEADLINE_S):
+                return conn if replayed(conn, self._at_least) else None
         except DependencyUnavailable:
             self._drop("replica")
+            self._replica_again_s = time.monotonic() + REPLICA_RESTS_S
             return None
 
     def _connection(self, kind: str) -> Connection:
@@ -148,11 +168,51 @@ def replayed(conn: Connection, at_least: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def open_recent(settings: Settings, name: str, at_least: str) -> Connection:
-    """A connection to a replica that holds everything below the position, or to the primary."""
+@contextmanager
+def limited(conn: Connection, seconds: float) -> Iterator[None]:
+    """Breaks the connection, so that what waits on it fails, when the body has not ended in time."""
+    handle = socket.socket(fileno=os.dup(conn.fileno()))
+
+    def give_up() -> None:
+        with suppress(OSError):
+            handle.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        handle.close()
+
+
+def open_recent(settings: Settings, name: str, at_least: str | None = None) -> Connection:
+    """A connection to a replica that holds everything below the position (without one: everything that the primary holds
+    now), or to the primary when none does within ``writing.replica_wait_s``.
+
+    So what is read is never older than the call. Raises DependencyUnavailable: nobody answers.
+    """
     if settings.database_replica_urls:
+        if at_least is None:
+            with open_rows(settings, name) as primary:
+                at_least = written(primary)
         conn = open_rows(settings, name, replica=True)
-        if replayed(conn, at_least):
+        if _catches_up(conn, at_least, settings.writing.replica_wait_s):
             return conn
+        log.info("replica_passed_over", name=name)
         conn.close()
     return open_rows(settings, name)
+
+
+def _catches_up(conn: Connection, at_least: str, wait_s: float) -> bool:
+    deadline = time.monotonic() + wait_s
+    try:
+        with translated(), limited(conn, wait_s + REPLICA_DEADLINE_S):
+            while not replayed(conn, at_least):
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(LOOK_S)
+            return True
+    except DependencyUnavailable:
+        return False
