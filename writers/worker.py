@@ -35,6 +35,7 @@ from writers.push.consumer import TOPICS as PUSHED_FROM
 from writers.push.consumer import PushConsumer, consumers_of
 from writers.rebuild import ReadModelKeeper
 from writers.records import Place
+from writers.reminding import keep_reminding
 from writers.rows import Rows
 from writers.settling import SubscriptionSettling
 from writers.settling_payments import PaymentSettling
@@ -144,6 +145,10 @@ class Writer:
             ),
             threading.Thread(
                 target=keep_publishing, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-publishing",
+                daemon=True,
+            ),
+            threading.Thread(
+                target=keep_reminding, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-reminding",
                 daemon=True,
             ),
             threading.Thread(

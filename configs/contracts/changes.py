@@ -65,7 +65,7 @@ _NOTIFYING: Final = (
     ("push_match", "pushMatch"), ("push_message", "pushMessage"), ("push_like", "pushLike"),
     ("push_super_like", "pushSuperLike"), ("push_system", "pushSystem"), ("list_match", "listMatch"),
     ("list_like", "listLike"), ("list_super_like", "listSuperLike"), ("quiet_hours", "quietHours"),
-    ("time_zone", "timeZone"), ("show_content", "showContent"),
+    ("time_zone", "timeZone"), ("show_content", "showContent"), ("mail_reminders", "mailReminders"),
 )
 SECTIONS: Final[Mapping[type[Payload], Sequence[tuple[str, str]]]] = {
     ProfileChanged: _PROFILE, PreferencesChanged: _PREFERENCES, NotificationPreferencesChanged: _NOTIFYING,

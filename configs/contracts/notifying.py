@@ -44,6 +44,8 @@ class Preferences(msgspec.Struct, frozen=True, rename="camel"):
     """IANA name; empty: UTC."""
     show_content: bool = False
     """Whether names and texts may appear on a lock screen."""
+    mail_reminders: bool = False
+    """Whether a mail may say, once in an absence, that something is new."""
 
     def wants(self, kind: Kind, channel: Channel) -> bool:
         return bool(getattr(self, f"{channel}_{kind}", channel == "list" and kind == "system"))

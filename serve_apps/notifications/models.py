@@ -96,6 +96,7 @@ class PreferencesBody(Body):
     quiet_hours: QuietHoursBody | None = None
     time_zone: Zone | None = None
     show_content: StrictBool | None = None
+    mail_reminders: StrictBool | None = None
 
 
 class Channels(Answer):
@@ -115,6 +116,7 @@ class NotificationPreferences(Answer):
     quiet_hours: QuietHours | None
     time_zone: str
     show_content: bool = Field(description="whether names and texts may appear on a lock screen")
+    mail_reminders: bool = Field(description="whether a mail may say, once in an absence of a day or more, that something is new")
 
 
 class DeviceBody(Body):

@@ -33,6 +33,7 @@ def _shown(found: Preferences) -> NotificationPreferences:
         quiet_hours=QuietHours(start=start, end=end) if end else None,
         time_zone=found.time_zone or "UTC",
         show_content=found.show_content,
+        mail_reminders=found.mail_reminders,
     )
 
 
@@ -59,7 +60,7 @@ async def update(
         push_super_like=kinds.super_like.push, push_system=kinds.system.push, list_match=kinds.match.in_app,
         list_like=kinds.like.in_app, list_super_like=kinds.super_like.in_app,
         quiet_hours=None if hours is None else "" if hours.start == hours.end else f"{hours.start}-{hours.end}",
-        time_zone=body.time_zone, show_content=body.show_content,
+        time_zone=body.time_zone, show_content=body.show_content, mail_reminders=body.mail_reminders,
     )
     await to_the_end(recorded(
         dependencies, person.user_id, payload, scope="updateNotificationPreferences", idempotency_key=idempotency_key,

@@ -80,7 +80,7 @@ async def test_preferences_begin_open_and_change_by_the_fields_that_are_sent(wor
     person = await world.register()
     everything = {"inApp": True, "push": True}
     kinds = {"match": everything, "message": {"inApp": False, "push": True}, "like": everything, "superLike": everything, "system": everything}
-    began = {"kinds": kinds, "quietHours": None, "timeZone": "UTC", "showContent": False}
+    began = {"kinds": kinds, "quietHours": None, "timeZone": "UTC", "showContent": False, "mailReminders": False}
     assert await person.ok("GET", "/notifications/preferences") == began
     assert await person.ok("PUT", "/notifications/preferences", json={}) == began
     body: dict[str, Any] = {
@@ -92,7 +92,9 @@ async def test_preferences_begin_open_and_change_by_the_fields_that_are_sent(wor
         "kinds": kinds | {"like": {"inApp": True, "push": False}, "superLike": {"inApp": False, "push": True}},
         "timeZone": "Europe/Berlin", "quietHours": {"start": "22:30", "end": "07:00"},
     }
-    assert await person.ok("PUT", "/notifications/preferences", json={"showContent": True}) == changed | {"showContent": True}
+    for field in ("showContent", "mailReminders"):
+        changed |= {field: True}
+        assert await person.ok("PUT", "/notifications/preferences", json={field: True}) == changed
     ended = await person.ok("PUT", "/notifications/preferences", json={"quietHours": {"start": "00:00", "end": "00:00"}})
     assert ended["quietHours"] is None
     assert await person.ok("GET", "/notifications/preferences") == ended
@@ -105,7 +107,7 @@ async def test_preferences_begin_open_and_change_by_the_fields_that_are_sent(wor
         {"timeZone": "Berlin"}, {"timeZone": "../etc/passwd"}, {"timeZone": "A/" + "b" * 80}, {"timeZone": 1},
         {"quietHours": {"start": "24:00", "end": "07:00"}}, {"quietHours": {"start": "22:00"}}, {"quietHours": "22:00-07:00"},
         {"kinds": {"message": {"inApp": True}}}, {"kinds": {"system": {"inApp": False}}}, {"kinds": {"poke": {"push": True}}},
-        {"kinds": {"like": {"push": "no"}}}, {"showContent": 1}, {"unknown": True}, [],
+        {"kinds": {"like": {"push": "no"}}}, {"showContent": 1}, {"mailReminders": "yes"}, {"unknown": True}, [],
     ],
 )
 async def test_preferences_that_are_none_are_refused_and_change_nothing(world: World, body: Any) -> None:

@@ -43,6 +43,11 @@ _TEXTS: Final[dict[MailTemplate, tuple[str, str]]] = {
         "Moderators have suspended or closed your account because it broke the rules. "
         "You may ask once, within six months, that another moderator looks again, with this token:\n\n{token}",
     ),
+    "reminder": (
+        "Something new is waiting for you",
+        "Something has happened since you were last here. Open the app to see it.\n\n"
+        "You get this at most once until you are back, since you asked for it; the app's notification settings end it.",
+    ),
     "password_changed": (
         "Your password was changed",
         "The password of your account was changed, and every other device was signed out. "

@@ -49,6 +49,7 @@ MIGRATIONS = (
     "0024_effective_purchases",
     "0025_refunds",
     "0026_payouts",
+    "0027_reminded_concurrently",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

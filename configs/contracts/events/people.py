@@ -63,6 +63,7 @@ class NotificationPreferencesChanged(Payload, frozen=True, kw_only=True):
     quiet_hours: str | None = None
     time_zone: str | None = None
     show_content: bool | None = None
+    mail_reminders: bool | None = None
     idempotency_key: str | None = None
     body_digest: str | None = None
 
