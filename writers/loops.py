@@ -177,13 +177,12 @@ class ConsumingThread:
     def _report(self, records: Sequence[LogRecord], seconds: float) -> None:
         """One line a commit; at info when a sampled request is among the records, so that its trace ends here."""
         traced = _sampled(records)
-        traces = [traceparent for _, traceparent in traced]
         if self._spans is not None:
             self._end_traces(self._spans, traced, len(records), seconds)
-        (log.info if traces else log.debug)(
+        (log.info if traced else log.debug)(
             "committed", name=self._name, topics=dict(Counter(record.topic for record in records)),
             partitions=len({(record.topic, record.partition) for record in records}), records=len(records),
-            seconds=round(seconds, 4), traces=traces,
+            seconds=round(seconds, 4), trace_id=[traceparent[3:35] for _, traceparent in traced],
         )
 
     def _end_traces(self, spans: Spans, traced: Sequence[tuple[LogRecord, str]], batch: int, seconds: float) -> None:

@@ -38,6 +38,8 @@ SETTINGS = {
     "log_min_messages": "warning",
     # Never a statement's text: parameters hold addresses and password hashes.
     "log_min_error_statement": "panic",
+    # Details quote rows.
+    "log_error_verbosity": "terse",
 }
 
 

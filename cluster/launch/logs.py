@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+import traceback
+from typing import Any, Final, TextIO
 
 import structlog
 
+from configs.contracts.errors import PlatformError
 from configs.settings import load_settings
 from configs.trace_context import add_trace
 
 SETUP_HOOK = "cluster.launch.logs.configure"
 """Import path for Ray's ``worker_process_setup_hook``: runs in every worker before user code."""
+
+
+OURS: Final = (PlatformError, AttributeError, ImportError, NameError, TypeError, OSError)
+"""Errors whose message tells of the program, never of a value."""
 
 
 def configure() -> None:
@@ -25,6 +31,25 @@ def for_people() -> None:
     _configure("WARNING", structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()), sys.stderr)
 
 
+def format_exception(_: Any, __: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A structlog processor: the traceback as ``exception``, without what foreign errors say.
+
+    Validators, drivers and conversions quote the value that they refuse, which may be anybody's text.
+    """
+    given = line.pop("exc_info", None)
+    error = sys.exc_info()[1] if given is True else given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        parts: list[str] = []
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            says = f": {error}" if isinstance(error, OURS) else ""
+            parts.append("".join(traceback.format_tb(error.__traceback__)) + f"{type(error).__name__}{says}")
+            error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        line["exception"] = "\ncaused by:\n".join(parts)
+    return line
+
+
 def _configure(level: str, renderer: structlog.typing.Processor, output: TextIO) -> None:
     structlog.configure(
         processors=[
@@ -32,7 +57,7 @@ def _configure(level: str, renderer: structlog.typing.Processor, output: TextIO)
             add_trace,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            format_exception,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
