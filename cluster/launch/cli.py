@@ -121,7 +121,7 @@ def status(
     """Show servers, shards, replicas, consumer lag and dead letters. Exit code 1 when something is not well."""
     from cluster.launch import status as looking
 
-    found = looking.collect(data_dir)
+    found = looking.with_requests(looking.collect(data_dir), data_dir)
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
     else:

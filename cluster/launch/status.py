@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.launch.report import READY, ActorReport, ReplicaReport, Report, read_report
+from cluster.launch.scrape import Requests, requests_at
 from cluster.launch.state import Phase, ServerStatus, read_state, servers_of
 
 STALE_S = 15.0
@@ -37,6 +38,8 @@ class PlatformStatus(BaseModel):
     )
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
     moderation: dict[str, int] = Field(default_factory=dict, description="reports and appeals: waiting, and overdue")
+    exposure_gini: dict[str, float] = Field(default_factory=dict, description="model -> inequality of exposure, 0 to 1")
+    requests: Requests | None = Field(None, description="none: Ray's metrics do not answer, or were not asked")
 
 
 def collect(data_dir: Path) -> PlatformStatus:
@@ -77,6 +80,7 @@ def from_report(report: Report | None) -> PlatformStatus:
 def _take(found: PlatformStatus, report: Report) -> None:
     found.actors, found.replicas, found.api = report.actors, report.replicas, report.api
     found.lag, found.dead_letters, found.moderation = report.lag, report.dead_letters, report.moderation
+    found.exposure_gini = report.exposure_gini
 
 
 def _answers(found: PlatformStatus) -> bool:
@@ -86,6 +90,12 @@ def _answers(found: PlatformStatus) -> bool:
         and bool(found.actors) and all(actor.answers and actor.ready for actor in found.actors)
         and bool(found.replicas) and all(replica.state.endswith("RUNNING") for replica in found.replicas)
     )
+
+
+def with_requests(found: PlatformStatus, data_dir: Path) -> PlatformStatus:
+    """The status with what Ray's metrics say of requests: waits up to 2 s for them."""
+    port = read_state(data_dir).ports.get("metrics_export")
+    return found.model_copy(update={"requests": requests_at(port)}) if found.running and port else found
 
 
 def _says(actor: ActorReport) -> str:
@@ -148,6 +158,12 @@ def show(console: Console, found: PlatformStatus) -> None:
     for replica in found.replicas:
         replicas.add_row(replica.deployment, replica.replica, str(replica.pid), replica.state)
     console.print(replicas)
+    if found.requests is not None:
+        answered = ", ".join(f"{count} × {status}" for status, count in found.requests.by_status.items()) or "none"
+        slow = "" if found.requests.p99_s is None else f", 99 % within {found.requests.p99_s:g} s"
+        console.print(f"requests: {answered}, {found.requests.in_flight} in flight{slow}")
+    for model, gini in found.exposure_gini.items():
+        console.print(f"exposure under {model}: Gini {gini:.2f}")
     topics = Table("topic", *(f"{consumer} behind" for consumer in found.lag), "dead letters", title="Log, in records")
     for topic in sorted({topic for behind in found.lag.values() for topic in behind} | set(found.dead_letters)):
         behind = [str(topics_of.get(topic, "")) for topics_of in found.lag.values()]

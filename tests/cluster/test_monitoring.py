@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import uuid
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running import Platform, eventually
+from running import Platform, eventually, sugar
 
 from cluster.dashboards.panels import documents
 from cluster.embedded.process import free_port
@@ -95,6 +96,14 @@ def test_every_query_of_every_dashboard_finds_data_and_every_metric_is_there(pla
     rules = prometheus.get("/rules").json()["data"]["groups"][0]["rules"]
     assert len(rules) > 20
     assert [rule["name"] for rule in rules if rule["health"] == "err"] == []
+    def counted() -> dict[str, int]:
+        found = prometheus.get("/query", params={"query": "sum by (status) (ray_sugar_http_requests_total)"}).json()["data"]["result"]
+        return {series["metric"]["status"]: int(series["value"][1]) for series in found}
+
+    before = counted()
+    told = json.loads(sugar("status", "--json", "--data-dir", str(platform.data_dir), check=False).stdout)["requests"]["by_status"]
+    assert before.keys() <= told.keys()
+    assert all(count <= told[status] for status, count in before.items()), "status reads what Prometheus reads"
     alarms = {alert["labels"]["alertname"] for alert in prometheus.get("/alerts").json()["data"]["alerts"] if alert["state"] == "firing"}
     assert not alarms & {"NoFigures", "TopicStopped"}, "a platform that is well raises no alarm"
 

@@ -13,6 +13,8 @@ import httpx
 import pytest
 from running import Platform, eventually
 
+from cluster.launch.state import settings_path
+
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
 
 TEMPLATE = Path(__file__).parents[2] / "cluster" / "logging" / "index-template.json"
@@ -146,6 +148,7 @@ def test_no_log_file_holds_what_people_wrote_or_where_they_are(platform: Platfor
         ids = {trace for path in log_files(platform) for line in lines_of(path) for trace in line.get("trace_id", ())}
         return set(traces) <= ids
 
+    assert "account_key" in kept.found_in(settings_path(platform.data_dir)), "the search finds what is there"
     # The commits of what they did are logged with their traces: by then everything else was logged too.
     eventually(written, 30.0, every_s=1.0)
     files = list(log_files(platform))

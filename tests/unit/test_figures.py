@@ -6,6 +6,7 @@ from typing import Any
 
 from cluster.launch.figures import platform_samples
 from cluster.launch.report import ActorReport, ReplicaReport, Report
+from cluster.launch.scrape import Requests, requests_of
 from cluster.launch.state import ServerStatus
 from configs.contracts import metrics
 from configs.contracts.metrics import METRICS, Sample
@@ -52,11 +53,11 @@ REPORT = Report(
 SERVERS = [ServerStatus(name="postgres", pid=1, runs=True, restarts=2, memory_mib=3)]
 
 
-def replica() -> list[Sample]:
+def replica(name: str = "abc") -> list[Sample]:
     made = ReplicaMetrics(lambda: {("sugar_actor_calls", "swipes"): 3}, lambda: {("sugar_revocations_fresh", "poll"): 1})
     for status, seconds in ((200, 0.002), (200, 0.3), (503, 60.0)):
         made.requests.add("swipe", status, seconds)
-    return list(made.samples("abc"))
+    return list(made.samples(name))
 
 
 def value(samples: list[Sample], metric: metrics.Metric, *values: str) -> float:
@@ -105,3 +106,14 @@ def test_durations_fall_into_the_bucket_of_their_upper_bound() -> None:
     for seconds in (0.1, 0.5, 3.0):
         durations.add(seconds)
     assert durations.describe() == {"sum": 3.6, "buckets": {"0.1": 1, "1.0": 2, "+Inf": 3}}
+
+
+def test_status_sums_the_requests_of_all_replicas_out_of_a_scrape() -> None:
+    def labels(sample: Sample) -> str:
+        return ",".join(f'{label}="{value}"' for label, value in zip(sample.metric.labels, sample.values, strict=True))
+
+    text = "\n".join(
+        f"ray_{sample.metric.name}{{{labels(sample)}}} {float(sample.value)}" for name in ("a", "b") for sample in replica(name)
+    )
+    assert requests_of("# TYPE x gauge\nray_other{a=\"b\"} 1\n" + text) == Requests(by_status={"200": 4, "503": 2}, in_flight=0, p99_s=None)
+    assert requests_of("") == Requests()
