@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import uuid
@@ -15,10 +16,15 @@ from running import Platform, eventually, sugar
 
 from cluster.dashboards.panels import documents
 from cluster.embedded.process import free_port
-from cluster.launch.monitoring import CONFIGURATION, RULES
+from cluster.launch.monitoring import CONFIGURATION
 from configs.contracts.metrics import METRICS, exported
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.platform, pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        shutil.which("prometheus") is None and not os.environ.get("CI"), reason="apt-get install prometheus; CI has it"
+    ),
+]
 
 QUERIES = sorted({target["expr"] for _, made in documents() for panel in made["panels"] for target in panel["targets"]})
 DATA_TIMEOUT_S = 90.0
@@ -106,9 +112,3 @@ def test_every_query_of_every_dashboard_finds_data_and_every_metric_is_there(pla
     assert all(count <= told[status] for status, count in before.items()), "status reads what Prometheus reads"
     alarms = {alert["labels"]["alertname"] for alert in prometheus.get("/alerts").json()["data"]["alerts"] if alert["state"] == "firing"}
     assert not alarms & {"NoFigures", "TopicStopped"}, "a platform that is well raises no alarm"
-
-
-def test_rules_are_checked_by_prometheus_itself(platform: Platform) -> None:
-    rules = platform.data_dir / "run" / "prometheus" / RULES
-    checked = subprocess.run([tool("promtool"), "check", "rules", str(rules)], capture_output=True, text=True, timeout=30, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
