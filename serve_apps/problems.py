@@ -76,6 +76,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "follow_limit_reached": Kind(409, "You follow as many creators as one may."),
     "not_available": Kind(409, "Not as much is available; `available` says how much may be paid out."),
     "no_payout_account": Kind(409, "Open an account for payouts first: POST /payments/connect/onboarding."),
+    "statement_too_long": Kind(409, "The month has too many lines for one file; read GET /payments/transactions."),
     "not_refundable": Kind(409, "Not as much of the payment can be given back; `left` says how much."),
     "already_bought": Kind(409, "The post is bought already, or is being paid for."),
     "not_for_sale": Kind(409, "The post is not for sale."),

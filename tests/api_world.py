@@ -41,7 +41,7 @@ from configs.contracts.ids import derived_id, email_hash, new_id, partition_of
 from configs.contracts.loading import PeopleRows, SwipeRows
 from configs.contracts.ranking import INITIAL, RankingConfiguration
 from configs.contracts.read_model import GENERATION
-from configs.contracts.statements import MoneyPage, put_page, read_place
+from configs.contracts.statements import MoneyPage, Statement, put_page, read_place
 from configs.contracts.tokens import mail_token
 from configs.contracts.topics import USER_CREATED
 from configs.settings import Settings
@@ -106,7 +106,9 @@ class NoRows:
     async def warm_money(self, pages: Sequence[str]) -> Sequence[str]:
         """Empty pages: nobody has money in these rows."""
         if self.redis is not None:
-            await apply_async(self.redis, [put_page(read_place(page), MoneyPage()) for page in pages])
+            await apply_async(self.redis, [
+                put_page(read_place(page), MoneyPage(statement=Statement((), (), ()))) for page in pages
+            ])
         return pages
 
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:

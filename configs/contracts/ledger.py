@@ -3,8 +3,9 @@
 Every transaction's entries sum to zero. A positive entry is what the account gained, so the creator's balance is the sum of
 their entries, and what customers paid in is the negative of ``customer_funds``. A transaction is named by what happened
 (payment and step), not by when it was told: facts may come twice and in any order, and the transactions of a payment are
-a function of the set of its facts. Of one object and kind the greatest counts: totals grow, so a second partial refund
-restates the refund's transaction. Nothing is given back before the charge itself is known.
+a function of the set of its facts. Of one object and kind the greatest counts, and when it was told first is when it
+happened. Totals grow: each total of a refund that was told is a step of its own, so a later one leaves an earlier month as
+it was. Nothing is given back before the charge itself is known.
 Test money and real money never meet: ``livemode`` is part of every transaction.
 """
 
@@ -92,24 +93,41 @@ def _of_payment(facts: Sequence[PaymentFact]) -> Iterator[Transaction]:
     charge: Charge | None = _newest(facts, InvoicePaid) or _newest(facts, PaymentSucceeded)
     if charge is None or charge.amount_minor <= 0:
         return
-    settles = charge.as_of + SETTLES_AFTER
+    paid_at = min(fact.as_of for fact in facts if isinstance(fact, type(charge)))
+    settles = paid_at + SETTLES_AFTER
     fee = min(charge.fee_minor, charge.amount_minor)
     yield _moved(
-        charge, charge, "charge", charge.amount_minor, "",
+        charge, paid_at, "charge", charge.amount_minor, "",
         Entry("customer_funds", -charge.amount_minor, charge.payer_id), Entry("platform_fee", fee),
         Entry("creator", charge.amount_minor - fee, charge.payee_id, settles), *_processor(charge.processor_fee_minor or 0),
     )
-    refund = _newest(facts, Refunded)
-    fee_back = 0
-    if refund is not None:
-        back = min(refund.refunded_minor, charge.amount_minor)
-        fee_back = min(refund.fee_refunded_minor, back)
+    back, fee_back = 0, 0
+    for total, fee_total, at in _refund_steps(facts, charge.amount_minor):
+        more, fee_more = total - back, fee_total - fee_back
         yield _moved(
-            charge, refund, "refund", back, "", Entry("customer_funds", back, charge.payer_id),
-            Entry("platform_fee", -fee_back), Entry("creator", fee_back - back, charge.payee_id, settles),
+            charge, at, "refund", more, str(total) if back else "", Entry("customer_funds", more, charge.payer_id),
+            Entry("platform_fee", -fee_more), Entry("creator", fee_more - more, charge.payee_id, settles),
         )
+        back, fee_back = total, fee_total
     for name in sorted({fact.object_id for fact in facts if isinstance(fact, DisputeOpened | DisputeClosed)}):
         yield from _of_dispute(charge, [fact for fact in facts if fact.object_id == name], max(0, fee - fee_back), settles)
+
+
+def _refund_steps(facts: Iterable[PaymentFact], most: int) -> Iterator[tuple[int, int, datetime]]:
+    """(total given back, the platform's share of it, when it was told first) of each total up to the newest, from the least.
+
+    The newest may be less than one before: a refund that a bank sent back.
+    """
+    steps: dict[int, tuple[int, datetime]] = {}
+    refunds = [fact for fact in facts if isinstance(fact, Refunded)]
+    newest = max(refunds, key=lambda fact: fact.order, default=None)
+    for fact in refunds:
+        if newest is not None and 0 < fact.refunded_minor <= newest.refunded_minor:
+            total = min(fact.refunded_minor, most)
+            fee, at = steps.get(total, (0, fact.as_of))
+            steps[total] = max(fee, min(fact.fee_refunded_minor, total)), min(at, fact.as_of)
+    for total in sorted(steps):
+        yield total, *steps[total]
 
 
 def _of_dispute(charge: Charge, facts: Sequence[PaymentFact], fee_left: int, settles: datetime) -> Iterator[Transaction]:
@@ -120,19 +138,21 @@ def _of_dispute(charge: Charge, facts: Sequence[PaymentFact], fee_left: int, set
         return
     amount = min(first.amount_minor, charge.amount_minor)
     fee = min(share_of(charge.fee_minor, amount, charge.amount_minor), fee_left, amount)
+    opened_at = min(fact.as_of for fact in facts if isinstance(fact, type(first)))
     yield _moved(
-        charge, first, "dispute_opened", amount, first.object_id, Entry("platform_fee", -fee),
+        charge, opened_at, "dispute_opened", amount, first.object_id, Entry("platform_fee", -fee),
         Entry("creator", fee - amount, charge.payee_id, settles), Entry("disputed", amount, charge.payee_id),
         *_processor(0 if opened is None else opened.fee_minor),
     )
     if closed is None:
         return
+    closed_at = min(fact.as_of for fact in facts if isinstance(fact, DisputeClosed))
     gone = Entry("disputed", -amount, charge.payee_id)
     if closed.won:
         back = (Entry("platform_fee", fee), Entry("creator", amount - fee, charge.payee_id, settles))
-        yield _moved(charge, closed, "dispute_closed", amount, closed.object_id, gone, *back)
+        yield _moved(charge, closed_at, "dispute_closed", amount, closed.object_id, gone, *back)
     else:
-        yield _moved(charge, closed, "dispute_closed", amount, closed.object_id, gone, Entry("customer_funds", amount, charge.payer_id))
+        yield _moved(charge, closed_at, "dispute_closed", amount, closed.object_id, gone, Entry("customer_funds", amount, charge.payer_id))
 
 
 def _of_payout(facts: Sequence[PaymentFact]) -> Iterator[Transaction]:
@@ -156,12 +176,12 @@ def _paid(fact: PayoutPaid | PayoutFailed, kind: Kind, gained: int, available_at
 
 
 def _moved(
-    charge: Charge, told: Charge | Refunded | DisputeOpened | DisputeClosed, kind: Kind, amount: int, of: str, *entries: Entry
+    charge: Charge, at: datetime, kind: Kind, amount: int, of: str, *entries: Entry
 ) -> Transaction:
     return Transaction(
         transaction_id=derived_id(f"{charge.provider}:{charge.payment_id}:{of}", kind), owner_id=owner_of(charge),
         payee_id=charge.payee_id, kind=kind, provider=charge.provider, livemode=charge.livemode,
-        payment_id=charge.payment_id, amount_minor=amount, currency=charge.currency, occurred_at=told.as_of,
+        payment_id=charge.payment_id, amount_minor=amount, currency=charge.currency, occurred_at=at,
         entries=_standing(entries),
     )
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import csv
+import io
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path, Query, Response
 
+from configs.contracts.changes import rfc3339
 from configs.contracts.ledger import Kind, balance_of
 from configs.contracts.money import format_amount
 from configs.contracts.statements import (
+    LINES,
     MoneyPage,
     MoneyPlace,
+    Statement,
     TransactionEntry,
     page_key,
     page_name,
@@ -20,11 +25,15 @@ from configs.contracts.statements import (
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Answer, Time
 from serve_apps.identity import Deps, Person
+from serve_apps.limits import Rate
 from serve_apps.pages import DEFAULT_LIMIT, Cursor, Limit
 from serve_apps.problems import SIGNED_IN, Refused, errors
 
 router = APIRouter(prefix="/payments", tags=["payments"])
+Form = Annotated[Literal["json", "csv"], Query(alias="format", description="csv: the month's transactions, a line each")]
 USE: Final = b"money"
+HOUR_S: Final = 3_600
+Month = Annotated[str, Path(pattern=r"^20[0-9]{2}-(0[1-9]|1[0-2])$", description="a month of UTC", examples=["2026-11"])]
 
 
 class TransactionView(Answer):
@@ -66,6 +75,33 @@ class Balances(Answer):
     balances: list[BalanceView]
 
 
+class MovementView(Answer):
+    """What transactions of one kind add up to on one's own side: gained is above zero, what was paid below."""
+
+    side: Literal["payer", "creator"]
+    kind: Kind
+    count: int
+    amount: str
+
+
+class StatementSection(Answer):
+    """One currency. ``opening`` and ``closing`` are the creator's account, whatever of it is available: opening and the
+    creator's movements add up to closing."""
+
+    currency: str
+    livemode: bool
+    opening: str
+    closing: str
+    movements: list[MovementView]
+
+
+class StatementView(Answer):
+    """A month of UTC, as the ledger has it."""
+
+    month: str
+    sections: list[StatementSection]
+
+
 @router.get(
     "/transactions", operation_id="listTransactions", response_model=Transactions, responses=errors(*SIGNED_IN, "cursor_invalid")
 )
@@ -99,6 +135,63 @@ async def get_balance(person: Person, dependencies: Deps) -> Balances:
             in_transit=format_amount(entry.in_transit_minor, entry.currency),
         ))
     return Balances(balances=shown)
+
+
+@router.get(
+    "/statements/{month}", operation_id="getStatement", response_model=StatementView,
+    responses=errors(*SIGNED_IN, "statement_too_long") | {
+        200: {"description": "The statement; its lines as CSV where they are asked for.", "content": {"text/csv": {"schema": {"type": "string"}}}},
+    },
+)
+async def get_statement(month: Month, person: Person, dependencies: Deps, form: Form = "json") -> StatementView | Response:
+    """What one earned and paid in a month: sums of the ledger's entries, a currency each.
+
+    As CSV the month's transactions, oldest first, at most 10,000; their sums are those of the statement.
+    """
+    found = await _statement(dependencies, person.user_id, month)
+    return _lines(found, month) if form == "csv" else _sections(found, month)
+
+
+def _sections(found: Statement, month: str) -> StatementView:
+    openings = {(currency, livemode): amount for currency, livemode, amount in found.openings}
+    sections = []
+    for currency, livemode in sorted({*openings, *((item.currency, item.livemode) for item in found.movements)}):
+        moved = [item for item in found.movements if (item.currency, item.livemode) == (currency, livemode)]
+        opening = openings.get((currency, livemode), 0)
+        closing = opening + sum(item.amount_minor for item in moved if item.side == "creator")
+        sections.append(StatementSection(
+            currency=currency, livemode=livemode, opening=format_amount(opening, currency), closing=format_amount(closing, currency),
+            movements=[
+                MovementView(side=item.side, kind=item.kind, count=item.count, amount=format_amount(item.amount_minor, currency))
+                for item in moved
+            ],
+        ))
+    return StatementView(month=month, sections=sections)
+
+
+def _lines(found: Statement, month: str) -> Response:
+    if len(found.lines) > LINES:
+        raise Refused("statement_too_long")
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(("transactionId", "occurredAt", "kind", "side", "otherId", "amount", "currency", "livemode"))
+    for line in found.lines:
+        writer.writerow((
+            line.transaction_id, rfc3339(line.occurred_at), line.kind, line.side, line.other_id or "",
+            format_amount(line.amount_minor, line.currency), line.currency, str(line.livemode).lower(),
+        ))
+    return Response(out.getvalue(), media_type="text/csv", headers={
+        "Content-Disposition": f'attachment; filename="statement-{month}.csv"', "Cache-Control": "private, no-store",
+    })
+
+
+async def _statement(dependencies: Dependencies, user_id: str, month: str) -> Statement:
+    limit = dependencies.settings.limits.statements_per_user_an_hour
+    await dependencies.limits.take((Rate("statements", limit, HOUR_S), user_id))
+    found = (await _money(dependencies, MoneyPlace(user_id, month=month))).statement
+    if found is None:
+        raise Refused("read_model_unknown")
+    return found
 
 
 async def _money(dependencies: Dependencies, place: MoneyPlace) -> MoneyPage:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 import pytest_asyncio
@@ -66,6 +68,46 @@ async def test_both_sides_see_a_payment_and_the_creator_what_is_left_of_it(paid_
     for person in (payer, stranger):
         assert (await person.ok("GET", "/payments/balance"))["balances"] == []
     assert await stranger.ok("GET", "/payments/transactions") == {"transactions": [], "nextCursor": None}
+
+
+async def test_a_months_statement_adds_up_and_its_lines_are_the_same_money(paid_world: World, servers: Settings) -> None:
+    payer, creator, stranger = [await paid_world.register() for _ in range(3)]
+    second_of_february = 32 * 86_400
+    store(servers, payer, facts_of([
+        ("paid", 90, 0), ("refund", 500, 1), ("refund", 1_000, second_of_february), ("opened", 500, second_of_february),
+    ], payer.user_id, creator.user_id))
+    store(servers, creator, [PayoutPaid(
+        provider="stripe", livemode=False, event_id=payer.user_id, object_id="po_2", as_of=datetime(2026, 2, 3, tzinfo=UTC),
+        account_id="acct_1", creator_id=creator.user_id, amount_minor=600, currency="EUR", arrives_at=datetime(2026, 2, 2, tzinfo=UTC),
+    )])
+
+    async def months(person: Person) -> list[tuple[str, str, dict[tuple[str, str], str]]]:
+        found = []
+        for month in ("2025-12", "2026-01", "2026-02"):
+            for section in (await person.ok("GET", f"/payments/statements/{month}"))["sections"]:
+                assert (section["currency"], section["livemode"]) == ("EUR", False)
+                moved = {(item["side"], item["kind"]): item["amount"] for item in section["movements"]}
+                found.append((section["opening"], section["closing"], moved))
+                lines = (await person.ask("GET", f"/payments/statements/{month}", params={"format": "csv"})).text.splitlines()
+                sums: dict[tuple[str, str], Decimal] = {}
+                for line in csv.DictReader(lines):
+                    place = (line["side"], line["kind"])
+                    sums[place] = sums.get(place, Decimal(0)) + Decimal(line["amount"])
+                assert {place: f"{amount:.2f}" for place, amount in sums.items()} == moved
+        return found
+
+    assert await months(creator) == [
+        ("0.00", "12.00", {("creator", "charge"): "16.00", ("creator", "refund"): "-4.00"}),
+        ("12.00", "-2.01", {("creator", "refund"): "-4.00", ("creator", "dispute_opened"): "-4.01", ("creator", "payout"): "-6.00"}),
+    ]
+    assert (await creator.ok("GET", "/payments/balance"))["balances"][0]["owed"] == "2.01", "the ledger's sum"
+    assert await months(payer) == [
+        ("0.00", "0.00", {("payer", "charge"): "-19.99", ("payer", "refund"): "5.00"}),
+        ("0.00", "0.00", {("payer", "refund"): "5.00"}),
+    ]
+    assert await months(stranger) == []
+    for wrong in ("2026-13", "26-01", "2026-1", "x"):
+        assert (await creator.ask("GET", f"/payments/statements/{wrong}")).status_code == 422
 
 
 async def test_pages_go_on_where_the_last_one_ended_and_for_their_owner_only(paid_world: World, servers: Settings) -> None:

@@ -191,7 +191,9 @@ async def test_staff_gives_back_in_parts_and_never_more_than_was_paid(refunding:
     assert (transfer["amount_reversed"], transfer["reversed"]) == (500, True)
     row = "SELECT 1 FROM post_purchases WHERE id = %s AND status = 'refunded' AND refund_due IS NULL"
     await asyncio.to_thread(in_rows, world.settings, row, refunding.payment_id)
-    assert await ledger_of(world, refunding.payer) == [("charge", 500), ("refund", 500)]
+    booked = await ledger_of(world, refunding.payer)
+    assert booked[0] == ("charge", 500)
+    assert sum(amount for kind, amount in booked if kind == "refund") == 500
     audited = "SELECT count(*), sum((details->>'amountMinor')::int) FROM audit_log WHERE target_id = %s AND action = 'refund' HAVING count(*) = 3"
     assert await asyncio.to_thread(in_rows, world.settings, audited, refunding.payer.user_id) == (3, 500)
     assert (await refunding.payer.ok("GET", f"/payments/requests/{refunding.payment_id}"))["status"] == "refunded"

@@ -70,6 +70,18 @@ def test_the_latest_total_of_refunds_counts_and_a_whole_refund_leaves_nothing() 
     assert accounts(told(("paid", 90, 0), ("refund", 1_999, 2))) == {}
 
 
+def test_each_refund_is_booked_when_it_was_told_and_a_later_one_changes_nothing_before_it() -> None:
+    first = told(("paid", 90, 0), ("refund", 500, 1))
+    both = told(("refund", 1_999, 3), ("paid", 90, 2), ("refund", 500, 2), ("refund", 500, 1), ("paid", 90, 0))
+    assert [(item.kind, item.amount_minor, (item.occurred_at - START).seconds) for item in both] == [
+        ("charge", 1_999, 0), ("refund", 500, 1), ("refund", 1_499, 3),
+    ]
+    assert {item.transaction_id for item in first} < {item.transaction_id for item in both}
+    assert [item.occurred_at for item in first] == [item.occurred_at for item in both[:2]]
+    sent_back = told(("paid", 90, 0), ("refund", 1_500, 1), ("refund", 500, 2))
+    assert accounts(sent_back)["customer_funds"] == 500 - 1_999
+
+
 def test_nothing_is_given_back_of_a_payment_that_is_not_known() -> None:
     assert told(("refund", 500, 1), ("opened", 500, 1)) == []
 

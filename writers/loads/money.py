@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
 from configs.contracts.read_model import Operation
 from configs.contracts.statements import (
+    LINES,
     SHOWN,
     BalanceEntry,
     MoneyPage,
     MoneyPlace,
+    Movement,
+    Statement,
+    StatementLine,
     TransactionEntry,
     put_page,
     read_place,
@@ -50,12 +55,37 @@ GROUP BY currency, livemode ORDER BY currency, livemode
 """
 
 
+OPENINGS: Final = """
+SELECT ledger_entries.currency::text, ledger_entries.livemode, sum(ledger_entries.amount_minor)::bigint
+FROM ledger_entries JOIN transactions ON transactions.owner_id = ledger_entries.owner_id AND id = transaction_id
+WHERE party_id = %(user)s AND account = 'creator' AND occurred_at < %(since)s
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+OF_MONTH: Final = """
+FROM ledger_entries JOIN transactions ON transactions.owner_id = ledger_entries.owner_id AND id = transaction_id
+WHERE party_id = %(user)s AND account IN ('creator', 'customer_funds') AND occurred_at >= %(since)s AND occurred_at < %(until)s
+"""
+SIDE: Final = "CASE account WHEN 'creator' THEN 'creator' ELSE 'payer' END"
+MOVEMENTS: Final = f"""
+SELECT ledger_entries.currency::text, ledger_entries.livemode, {SIDE}, kind, count(*), sum(ledger_entries.amount_minor)::bigint
+{OF_MONTH} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+"""
+OTHER: Final = "CASE account WHEN 'creator' THEN transactions.owner_id ELSE payee_id END"
+LINES_OF: Final = f"""
+SELECT id::text, occurred_at, kind, {SIDE}, nullif({OTHER}, %(user)s)::text,
+       ledger_entries.amount_minor, ledger_entries.currency::text, ledger_entries.livemode
+{OF_MONTH} ORDER BY occurred_at, id, account LIMIT %(most)s
+"""
+
+
 def money_operations(conn: Connection, pages: Sequence[str]) -> tuple[list[str], list[Operation]]:
     """(the pages, the operations that cache them); whoever has no money has an empty page."""
     return list(pages), [put_page(place, _page(conn, place)) for place in map(read_place, pages)]
 
 
 def _page(conn: Connection, place: MoneyPlace) -> MoneyPage:
+    if place.month:
+        return MoneyPage(statement=_statement(conn, place))
     transactions = conn.execute(TRANSACTIONS, {
         "user": UUID(place.user_id), "before": place.before, "before_id": UUID(place.before_id) if place.before_id else None,
         "most": SHOWN + 1,
@@ -63,4 +93,20 @@ def _page(conn: Connection, place: MoneyPlace) -> MoneyPage:
     balances = [] if place.before is not None else conn.execute(BALANCES, {"user": UUID(place.user_id)}).fetchall()
     return MoneyPage(
         tuple(TransactionEntry(*row) for row in transactions), tuple(BalanceEntry(*row) for row in balances)
+    )
+
+
+def _statement(conn: Connection, place: MoneyPlace) -> Statement:
+    """A month, of one snapshot."""
+    year, month = map(int, place.month.split("-"))
+    wanted = {
+        "user": UUID(place.user_id), "since": datetime(year, month, 1, tzinfo=UTC),
+        "until": datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC), "most": LINES + 1,
+    }
+    with conn.transaction():
+        conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        openings, movements, lines = (conn.execute(each, wanted).fetchall() for each in (OPENINGS, MOVEMENTS, LINES_OF))
+    return Statement(
+        tuple((currency, livemode, amount) for currency, livemode, amount in openings),
+        tuple(Movement(*row) for row in movements), tuple(StatementLine(*row) for row in lines),
     )

@@ -29,6 +29,14 @@ FORGET = """
 DELETE FROM ledger_entries USING unnest(%s, %s) AS batch (owner, name)
 WHERE owner_id = owner AND transaction_id = name
 """
+STALE = """
+WITH stale AS (
+    DELETE FROM transactions USING unnest(%(owners)s, %(subjects)s) AS batch (owner, subject)
+    WHERE owner_id = owner AND payment_id = subject AND id <> ALL(%(made)s) RETURNING owner_id, id
+)
+DELETE FROM ledger_entries USING stale WHERE ledger_entries.owner_id = stale.owner_id AND transaction_id = stale.id
+"""
+"""What the facts do not mean any more: a refund that a bank sent back."""
 TRANSACTIONS = """
 INSERT INTO transactions AS stored
     (owner_id, id, payee_id, kind, provider, livemode, payment_id, amount_minor, currency, occurred_at, version)
@@ -57,6 +65,10 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     for owner, subject, text in cur.fetchall():
         known[owner, subject].append(_FACTS.decode(text))
     made = [(item, subjects[place]) for place, about in known.items() for item in transactions_of(about)]
+    cur.execute(STALE, {
+        "owners": columns.uuids([owner for owner, _ in subjects]), "subjects": columns.texts(subject for _, subject in subjects),
+        "made": columns.uuids([item.transaction_id for item, _ in made]),
+    })
     if made:
         _store(cur, made)
     return len(made)
