@@ -13,7 +13,7 @@ from actors.folded import Folded
 from actors.posts.commands import NoPost, PostRefused, RemovePost, WantedState, WritePost, Written
 from actors.sharding.memory import Append, Decision
 from configs.contracts.content import PostRecord, PostState, incomplete, post_after
-from configs.contracts.events import ContentPublished, ContentRemoved, ContentUpdated, Event, Payload
+from configs.contracts.events import ContentPublished, ContentRemoved, ContentUpdated, Event
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.topics import CONTENT_PUBLISHED
 
@@ -121,17 +121,16 @@ class PostMemory:
         return self._posts.evict(limit, lambda key, post: post.newest < committed(key.partition("/")[0]))
 
 
-def _payload(command: WritePost, *, publishes: bool, approved: bool) -> Payload:
-    fields = {
-        "post_id": command.post_id, "creator_id": command.creator_id, "content_type": command.content_type,
-        "caption": command.caption, "media_ids": command.media_ids, "depicted": command.depicted, "access": command.access,
-        "request_digest": command.request_digest,
-    }
+def _payload(command: WritePost, *, publishes: bool, approved: bool) -> ContentPublished | ContentUpdated:
     if publishes:
-        return ContentPublished(**fields)  # type: ignore[arg-type]
+        return ContentPublished(
+            post_id=command.post_id, creator_id=command.creator_id, content_type=command.content_type, caption=command.caption,
+            media_ids=command.media_ids, depicted=command.depicted, access=command.access, request_digest=command.request_digest,
+        )
     return ContentUpdated(
-        **fields, state=command.state, scheduled_at=command.scheduled_at,  # type: ignore[arg-type]
-        approved=approved and command.media_ids is not None,
+        post_id=command.post_id, creator_id=command.creator_id, content_type=command.content_type, caption=command.caption,
+        media_ids=command.media_ids, depicted=command.depicted, access=command.access, request_digest=command.request_digest,
+        state=command.state, scheduled_at=command.scheduled_at, approved=approved and command.media_ids is not None,
     )
 
 
