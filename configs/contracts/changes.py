@@ -69,7 +69,9 @@ _NOTIFYING: Final = (
 )
 SECTIONS: Final[Mapping[type[Payload], Sequence[tuple[str, str]]]] = {
     ProfileChanged: _PROFILE, PreferencesChanged: _PREFERENCES, NotificationPreferencesChanged: _NOTIFYING,
-    PaymentPartiesChanged: (("payment_customer", "paymentCustomer"), ("payment_account", "paymentAccount")),
+    PaymentPartiesChanged: (
+        ("payment_customer", "paymentCustomer"), ("payment_account", "paymentAccount"), ("payment_method", "paymentMethod"),
+    ),
 }
 """Section of user.updated -> (its field, the record's name for it)."""
 _PAIR_LISTINGS: Final[tuple[Listing, ...]] = ("match", "conv")

@@ -12,6 +12,7 @@ class Parties(msgspec.Struct, frozen=True, rename="camel"):
 
     payment_customer: str = ""
     payment_account: str = ""
+    payment_method: str = ""
 
     def customer(self, processor: str) -> str | None:
         """The processor's name for the payer; None: it has none yet."""
@@ -20,6 +21,10 @@ class Parties(msgspec.Struct, frozen=True, rename="camel"):
     def account(self, processor: str) -> str | None:
         """The processor's name for the payee; None: it has none yet."""
         return _at(processor, self.payment_account)
+
+    def method(self, processor: str) -> str | None:
+        """What the person pays with there unless they say otherwise; None: they chose nothing."""
+        return _at(processor, self.payment_method)
 
 
 def party(processor: str, name: str) -> str:

@@ -220,6 +220,13 @@ class PaymentProvider(Protocol):
         """Takes ``cancel_at_period_end`` back."""
         ...
 
+    async def pay_with(self, request_id: str, subscription_id: str, payment_method_id: str) -> Started:
+        """Takes the subscription's next payments from this method, and tries at once what is past due.
+
+        Raises PaymentDeclined: that failed; the method is changed nevertheless.
+        """
+        ...
+
     async def end_now(self, request_id: str, subscription_id: str) -> Started:
         """Ends a subscription at once, without giving money back."""
         ...

@@ -51,6 +51,8 @@ class MethodView(Answer):
     last4: str
     exp_month: int
     exp_year: int
+    is_default: bool
+    """What is paid with where a request names no payment method."""
 
 
 class Methods(Answer):
@@ -109,9 +111,15 @@ async def customer_of(dependencies: Dependencies, provider: PaymentProvider, use
     return made
 
 
-async def method_of(dependencies: Dependencies, provider: PaymentProvider, user_id: str, method_id: str) -> tuple[str, PaymentMethod]:
-    """(customer, payment method). Raises Refused: it is not one of this payer's, or has expired."""
-    customer = (await parties_of(dependencies, user_id)).customer(provider.name)
+async def method_of(
+    dependencies: Dependencies, provider: PaymentProvider, user_id: str, method_id: str | None
+) -> tuple[str, PaymentMethod]:
+    """(customer, payment method). None: the one that they chose to pay with.
+
+    Raises Refused: it is not one of this payer's, or has expired; or they chose none.
+    """
+    parties = await parties_of(dependencies, user_id)
+    customer, method_id = parties.customer(provider.name), method_id or parties.method(provider.name)
     methods: Sequence[PaymentMethod] = () if customer is None else await provider.payment_methods(customer)
     found = next((method for method in methods if method.payment_method_id == method_id), None)
     if customer is None or found is None or _expired(found):
@@ -141,15 +149,32 @@ async def set_up(person: Person, dependencies: Deps) -> SetupView:
 async def list_methods(person: Person, dependencies: Deps) -> Methods:
     """One's saved cards, as the processor has them."""
     provider = await provider_of(dependencies)
-    customer = (await parties_of(dependencies, person.user_id)).customer(provider.name)
+    parties = await parties_of(dependencies, person.user_id)
+    customer, chosen = parties.customer(provider.name), parties.method(provider.name)
     found = [] if customer is None else list(await provider.payment_methods(customer))[:METHODS]
     return Methods(payment_methods=[
         MethodView(
             payment_method_id=method.payment_method_id, brand=method.brand, last4=method.last4, exp_month=method.exp_month,
-            exp_year=method.exp_year,
+            exp_year=method.exp_year, is_default=method.payment_method_id == chosen,
         )
         for method in found
     ])
+
+
+@router.put(
+    "/methods/{id}/default", operation_id="chooseDefaultPaymentMethod", response_model=Success,
+    responses=errors(*SIGNED_IN, "payment_method_invalid", "payments_off"),
+)
+async def choose_method(method_id: MethodIdPath, person: Person, dependencies: Deps) -> Success:
+    """Chooses what is paid with where a request names no payment method. What is subscribed already keeps its own."""
+    provider = await provider_of(dependencies)
+    await method_of(dependencies, provider, person.user_id, method_id)
+    await to_the_end(recorded(
+        dependencies, person.user_id,
+        PaymentPartiesChanged(user_id=person.user_id, payment_method=party(provider.name, method_id)),
+        scope="default method", idempotency_key=None,
+    ))
+    return Success()
 
 
 @router.delete(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC
 from typing import Annotated, Final, Literal
 
@@ -46,19 +47,22 @@ PAYING: Final = (
 
 
 class TipBody(Body):
-    """A tip in the creator's currency."""
+    """A tip in the creator's currency. Without a payment method the chosen one is charged."""
 
     to_user_id: UserIdText
     amount: Amount
     currency: Currency
-    payment_method_id: MethodId
+    payment_method_id: MethodId | None = None
     message: Annotated[Text, Field(min_length=1, max_length=300)] | None = None
 
 
 class PurchaseBody(Body):
-    """What the post costs, and to whom it goes, is known: it is never the client's to say."""
+    """What the post costs, and to whom it goes, is known: it is never the client's to say.
 
-    payment_method_id: MethodId
+    Without a payment method the chosen one is charged.
+    """
+
+    payment_method_id: MethodId | None = None
 
 
 class PaymentView(Answer):
@@ -91,7 +95,7 @@ async def tip(body: TipBody, person: Person, dependencies: Deps, idempotency_key
             raise Refused("creator_not_payable")
         return _request(
             person.user_id, payment_id, digest, payee_id=body.to_user_id, purpose="tip", post_id=None, amount_minor=amount,
-            currency=body.currency, account_id=account, method_id=body.payment_method_id, message=body.message,
+            currency=body.currency, account_id=account, method_id=body.payment_method_id or "", message=body.message,
         )
 
     if body.to_user_id == person.user_id:
@@ -127,7 +131,7 @@ async def purchase(
             raise Refused("creator_not_payable")
         return _request(
             person.user_id, payment_id, digest, payee_id=record.creator_id, purpose="post", post_id=post_id,
-            amount_minor=record.price_minor, currency=record.currency, account_id=account, method_id=body.payment_method_id,
+            amount_minor=record.price_minor, currency=record.currency, account_id=account, method_id=body.payment_method_id or "",
             message=None,
         )
 
@@ -184,8 +188,8 @@ async def _paid(
     if isinstance(found, Unknown):
         await limited(dependencies, payer_id)
         command = await terms(provider)
-        customer, _ = await method_of(dependencies, provider, payer_id, command.payment_method_id)
-        answer = await dependencies.payments.request(command)
+        customer, method = await method_of(dependencies, provider, payer_id, command.payment_method_id or None)
+        answer = await dependencies.payments.request(replace(command, payment_method_id=method.payment_method_id))
         if isinstance(answer, IdempotencyConflict):
             raise Refused("idempotency_conflict")
         if isinstance(answer, AlreadyBought):

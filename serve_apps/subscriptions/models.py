@@ -169,12 +169,21 @@ class Promos(Answer):
 PaymentMethodId = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
+class MethodBody(Body):
+    """What the subscription's next payments are taken from."""
+
+    payment_method_id: PaymentMethodId
+
+
 class SubscribeBody(Body):
-    """What is bought. Prices are those of the tier at this moment and hold for 30 minutes, whatever the client shows."""
+    """What is bought. Prices are those of the tier at this moment and hold for 30 minutes, whatever the client shows.
+
+    Without a payment method the chosen one is charged.
+    """
 
     tier_id: UserIdText
     interval: Interval
-    payment_method_id: PaymentMethodId
+    payment_method_id: PaymentMethodId | None = None
     promo_code: Code | None = None
     trial: StrictBool = False
     bundle_months: Annotated[StrictInt, Field(ge=2, le=12)] | None = None

@@ -14,26 +14,28 @@ from actors.subscriptions.commands import (
     Find,
     IdempotencyConflict,
     NotPossible,
+    Observe,
     Resume,
     SubscriptionStands,
 )
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import derived_id
 from configs.contracts.money import format_amount
-from configs.contracts.payments import ChangeSubscription, PaymentDeclined, Started
+from configs.contracts.payments import ChangeSubscription, PaymentDeclined, PaymentProvider, Started
 from configs.contracts.read_model import MARKER, listing_keys, read_versioned, relation_key
 from configs.contracts.subscriptions import Subscription, SubscriptionEntry
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import body_digest
 from serve_apps.identity import Deps, Person
 from serve_apps.pages import Cursor, Limit
-from serve_apps.payments.parties import provider_of
+from serve_apps.payments.parties import method_of, provider_of
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
 from serve_apps.subscriptions.checkout import WRONG, begin, limited, observed, price_of, shown
 from serve_apps.subscriptions.models import (
     ChangeBody,
     CheckoutView,
+    MethodBody,
     MoneyKey,
     SubscribeBody,
     Subscribers,
@@ -174,6 +176,48 @@ async def change(
         ),
     )))
     return _checkout(dependencies, *await to_the_end(_changed(dependencies, answer, request_id, body.tier_id)))
+
+
+@router.put(
+    "/{id}/payment-method", operation_id="changeSubscriptionPaymentMethod", response_model=CheckoutView,
+    responses=errors(*PAYING, *WITH_BODY, "subscription_not_active", "payment_method_invalid"),
+)
+async def change_method(
+    subscription_id: SubscriptionIdPath, body: MethodBody, person: Person, dependencies: Deps, idempotency_key: MoneyKey
+) -> CheckoutView:
+    """Takes the next payments of a running subscription from another of one's payment methods.
+
+    What is past due is tried with it at once. Declined (402): the method is changed, and is tried again as the old one
+    would have been.
+    """
+    await limited(dependencies, person.user_id)
+    held = (await dependencies.subscriptions.observe(Observe(subscriber_id=person.user_id, facts=()))).subscriber
+    subscription = None if held is None else held.subscriptions.get(subscription_id)
+    if subscription is None:
+        raise Refused("not_found")
+    seen = subscription.observed
+    if seen is None or subscription.status_at(datetime.now(UTC)) not in ("trialing", "active", "past_due"):
+        raise Refused("subscription_not_active")
+    if seen.provider not in dependencies.providers.names:
+        raise Refused("payments_off")
+    provider = await dependencies.providers.named(seen.provider)
+    _, method = await method_of(dependencies, provider, person.user_id, body.payment_method_id)
+    request_id = derived_id(subscription_id, f"method {method.payment_method_id} {idempotency_key}")
+    return _checkout(dependencies, *await to_the_end(
+        _paid_with(dependencies, provider, subscription, seen.object_id, request_id, method.payment_method_id)
+    ))
+
+
+async def _paid_with(
+    dependencies: Dependencies, provider: PaymentProvider, subscription: Subscription, object_id: str, request_id: str, method_id: str
+) -> tuple[Subscription, Started]:
+    try:
+        started = await provider.pay_with(request_id, object_id, method_id)
+    except PaymentDeclined as error:
+        raise Refused("payment_declined") from error
+    except WRONG as error:
+        raise Refused("payment_refused") from error
+    return await observed(dependencies, subscription, started), started
 
 
 async def _asked(dependencies: Dependencies, command: Requested) -> SubscriptionStands:

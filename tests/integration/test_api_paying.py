@@ -113,6 +113,28 @@ async def test_who_cannot_be_paid_or_is_oneself_or_blocks_gets_no_tip(world: Wor
     assert await paid(sandbox, payer) == []
 
 
+async def test_the_chosen_card_pays_where_none_is_named_and_an_expired_or_foreign_one_is_refused(
+    world: World, sandbox: SandboxDriver
+) -> None:
+    creator = await creator_of(world)
+    (payer, card), (other, foreign) = await payer_of(world, sandbox), await payer_of(world, sandbox)
+    body = {"toUserId": creator.user_id, "amount": "5", "currency": "USD"}
+    assert code(await payer.ask("POST", "/payments/tips", json=body, key="a")) == (422, "payment_method_invalid"), "none is chosen"
+    assert code(await payer.ask("PUT", f"/payments/methods/{foreign}/default")) == (422, "payment_method_invalid")
+    assert code(await payer.ask("POST", "/payments/tips", json=body | {"paymentMethodId": foreign}, key="b")) == (422, "payment_method_invalid")
+    await payer.ok("PUT", f"/payments/methods/{card}/default")
+    shown = await payer.ok("GET", "/payments/methods")
+    assert [(item["paymentMethodId"], item["isDefault"]) for item in shown["paymentMethods"]] == [(card, True)]
+    made = await payer.ok("POST", "/payments/tips", json=body, key="a")
+    assert made == await payer.ok("POST", "/payments/tips", json=body, key="a")
+    assert await paid(sandbox, payer) == [(500, 100)]
+    await sandbox.command("card", payment_method=card, behaves_like="pm_card_chargeDeclinedExpiredCard")
+    assert code(await payer.ask("POST", "/payments/tips", json=body, key="c")) == (422, "payment_method_invalid")
+    assert code(await payer.ask("PUT", f"/payments/methods/{card}/default")) == (422, "payment_method_invalid")
+    assert await paid(sandbox, payer) == [(500, 100)]
+    assert await paid(sandbox, other) == []
+
+
 async def test_two_hundred_purchases_of_one_post_at_once_charge_once(world: World, sandbox: SandboxDriver) -> None:
     creator = await creator_of(world)
     post_id = await post_for_sale(creator)

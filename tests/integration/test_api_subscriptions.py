@@ -282,6 +282,48 @@ async def test_tiers_and_codes_of_wrong_shape_change_nothing(shop_world: World) 
         assert code(await creator.ask("POST", "/payments/connect/onboarding", json=RETURN | {"returnUrl": url})) == (422, "invalid")
 
 
+async def test_a_running_subscription_is_paid_with_another_card_and_what_is_past_due_at_once(
+    shop_world: World, sandbox: SandboxDriver
+) -> None:
+    world = shop_world
+    creator = await creator_of(world)
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    fan, card = await payer_of(world, sandbox)
+    _, foreign = await payer_of(world, sandbox)
+    made = await fan.ok("POST", "/subscriptions", json={"tierId": tier["tierId"], "interval": "month", "paymentMethodId": card}, key="s")
+    (customer,) = {item["customer"] for item in await sandbox.objects("payment_method") if item["id"] == card}
+    provider = sandbox.provider()
+    good, bad = await sandbox.save_card(provider, customer), await sandbox.save_card(provider, customer, "pm_card_chargeCustomerFail")
+    path = f"/subscriptions/{made['id']}/payment-method"
+    for method_id in (foreign, "pm_of_nobody"):
+        assert code(await fan.ask("PUT", path, json={"paymentMethodId": method_id}, key=new_id())) == (422, "payment_method_invalid")
+    absent = f"/subscriptions/{new_id()}/payment-method"
+    assert code(await fan.ask("PUT", absent, json={"paymentMethodId": good}, key="n")) == (404, "not_found")
+
+    (object_id,) = [
+        item["id"] for item in await sandbox.objects("subscription") if item["metadata"]["requestId"] == made["id"]
+    ]
+    await sandbox.command("card", payment_method=card, behaves_like="pm_card_chargeCustomerFail")
+    await sandbox.advance(32)
+    await reported(world, fan, object_id)
+
+    async def at_provider() -> tuple[str, str]:
+        (found,) = [item for item in await sandbox.objects("subscription") if item["id"] == object_id]
+        return found["status"], found["default_payment_method"]
+
+    assert await at_provider() == ("past_due", card)
+    assert code(await fan.ask("PUT", path, json={"paymentMethodId": bad}, key="bad")) == (402, "payment_declined")
+    before = await billed(sandbox, fan)
+    changed = await fan.ok("PUT", path, json={"paymentMethodId": good}, key="good")
+    assert changed["status"] == "active"
+    assert await at_provider() == ("active", good)
+    assert await fan.ok("PUT", path, json={"paymentMethodId": good}, key="good") == changed
+    assert sum(await billed(sandbox, fan)) == sum(before) + 999, "paid once, with the new card"
+    await sandbox.command("card", payment_method=good, behaves_like="pm_card_chargeDeclinedExpiredCard")
+    assert code(await fan.ask("PUT", path, json={"paymentMethodId": good}, key="old")) == (422, "payment_method_invalid")
+    await provider.close()
+
+
 @pytest_asyncio.fixture
 async def settled(shop_world: World) -> AsyncIterator[Callable[..., Awaitable[int]]]:
     """Settles what is due, as a writer does, once the rows hold what was appended; ``later``: at a time to come."""

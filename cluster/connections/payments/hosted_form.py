@@ -172,6 +172,9 @@ class HostedFormProvider:
     async def resume(self, request_id: str, subscription_id: str) -> Started:
         _cannot("resume a subscription")
 
+    async def pay_with(self, request_id: str, subscription_id: str, payment_method_id: str) -> Started:
+        _cannot("change payment methods")
+
     async def end_now(self, request_id: str, subscription_id: str) -> Started:
         _cannot("end a subscription")
 

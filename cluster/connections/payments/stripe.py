@@ -7,6 +7,7 @@ loss nor another API version of a webhook can make a wrong one.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -28,6 +29,7 @@ from configs.contracts.payments import (
     PaymentMethod,
     Payout,
     Price,
+    ProviderRefused,
     Refund,
     Report,
     RequestConflict,
@@ -162,6 +164,15 @@ class StripeProvider:
     async def resume(self, request_id: str, subscription_id: str) -> Started:
         made = await self._updated(subscription_id, {"cancel_at_period_end": False}, _once(request_id, "resume"))
         return await self._progress(made, settled=True)
+
+    async def pay_with(self, request_id: str, subscription_id: str, payment_method_id: str) -> Started:
+        made = await self._updated(subscription_id, {"default_payment_method": payment_method_id}, _once(request_id, "method"))
+        if made["status"] == "past_due" and made["latest_invoice"]:
+            bill = made["latest_invoice"]
+            with suppress(ProviderRefused):  # it was paid meanwhile
+                await self._ask(self._v1.invoices.pay_async(bill if isinstance(bill, str) else bill["id"], None, _once(request_id, "bill")))
+            made = await self._ask(self._v1.subscriptions.retrieve_async(subscription_id))
+        return await self._progress(made, settled=made["status"] in ("active", "trialing"))
 
     async def end_now(self, request_id: str, subscription_id: str) -> Started:
         try:

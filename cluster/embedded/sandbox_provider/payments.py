@@ -87,7 +87,8 @@ class Payments:
         found = self._store.get(method_id, "payment_method")
         if found is None or name not in CARDS:
             raise missing("PaymentMethod", method_id)
-        return self._store.save(found | {"_card": name})
+        card = found["card"] | ({"exp_year": 2020} if CARDS[name].decline == "expired_card" else {})
+        return self._store.save(found | {"_card": name, "card": card})
 
     def create_setup(self, p: Document) -> Document:
         customer = self.customer(p["customer"]) if "customer" in p else None

@@ -75,6 +75,8 @@ class PaymentPartiesChanged(Payload, frozen=True, kw_only=True):
     user_id: str
     payment_customer: str | None = None
     payment_account: str | None = None
+    payment_method: str | None = None
+    """What the person pays with unless they say otherwise."""
     idempotency_key: str | None = None
     body_digest: str | None = None
 
