@@ -74,6 +74,8 @@ def plaintext(settings: Settings) -> list[str]:
         found.append("plain text to Redis: REDIS_URL must begin with rediss://")
     if settings.kafka.security not in ("SSL", "SASL_SSL"):
         found.append("plain text to Kafka: SUGAR_KAFKA__SECURITY must be SASL_SSL or SSL")
+    if settings.tracing.endpoint and not settings.tracing.endpoint.startswith("https://"):
+        found.append("plain text to the trace collector: SUGAR_TRACING__ENDPOINT must begin with https://")
     return found and [*found, "SUGAR_ALLOW_PLAINTEXT=true where the network itself is encrypted"]
 
 

@@ -403,7 +403,7 @@ class Settings(BaseSettings):
     smtp_url: SecretStr = Field(SecretStr(""), validation_alias="SMTP_URL", description="mail server, smtp://user:password@host:587 or smtps://…; empty: an embedded mailbox (`sugar mail`)")
     ray_address: str = Field("", description="GCS address of the running cluster; set by launch")
     trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For is believed (JSON list)")
-    allow_plaintext: bool = Field(False, description="production may speak to PostgreSQL, Redis and Kafka without TLS: for a network that is encrypted itself")
+    allow_plaintext: bool = Field(False, description="production may speak to PostgreSQL, Redis, Kafka and the trace collector without TLS: for a network that is encrypted itself")
     log_level: str = Field("INFO", description="least level that is logged")
     trace_sample_ratio: float = Field(0.01, ge=0, le=1, description="share of requests without traceparent that start a sampled trace")
     tracing: Tracing = Tracing()

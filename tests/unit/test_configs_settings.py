@@ -136,6 +136,7 @@ def production(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     ("DATABASE_REPLICA_URLS", '["postgresql://replica/sugar"]', "plain text to PostgreSQL: DATABASE_REPLICA_URLS"),
     ("REDIS_URL", "redis://cache", "plain text to Redis"),
     ("SUGAR_KAFKA__SECURITY", "PLAINTEXT", "plain text to Kafka"),
+    ("SUGAR_TRACING__ENDPOINT", "http://collector:4318/v1/traces", "plain text to the trace collector"),
     ("SUGAR_KAFKA__SECURITY", "SASL_PLAINTEXT", "plain text to Kafka"),
 ])
 def test_production_speaks_no_plain_text_unless_told_so(production: pytest.MonkeyPatch, name: str, value: str, why: str) -> None:
