@@ -16,6 +16,7 @@ from cluster.launch.cli import app
 from cluster.launch.monitoring import RULES, SOURCES
 from configs.contracts.metrics import BUCKET, METRICS, exported
 from configs.settings import Settings
+from writers.commit import KINDS
 
 RUNBOOK = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
 LABELS = {exported(metric.name): set(metric.labels) for metric in METRICS}
@@ -48,6 +49,22 @@ def test_queries_name_metrics_and_labels_that_exist(query: str) -> None:
     known = {label for metric in named for label in LABELS[metric]}
     for grouped in re.findall(r"by \(([^)]*)\)", query):
         assert set(grouped.split(", ")) <= known | {BUCKET}
+
+
+def values_of(label: str) -> set[str]:
+    """What a label can say, of those that are known beforehand."""
+    if label == "type":
+        return set(KINDS)
+    document = json.loads((Path(__file__).parents[1] / "contracts" / "openapi.json").read_text())
+    return {operation["operationId"] for methods in document["paths"].values() for operation in methods.values()}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_routes_and_types_in_queries_are_those_of_the_api_and_the_events(query: str) -> None:
+    for label, pattern in re.findall(r'\b(route|type)(?:=|!=|=~|!~)"([^"]*)"', query):
+        flat = re.sub(r"(\w+)\(([^)]*)\)", lambda group: "|".join(f"{group[1]}{one}" for one in group[2].split("|")), pattern)
+        for part in flat.split("|"):
+            assert any(re.fullmatch(part, value) for value in values_of(label)), part
 
 
 def test_every_metric_is_on_a_dashboard_or_in_an_alert() -> None:
