@@ -13,7 +13,15 @@ from configs.contracts.adults import AGE_UNVERIFIED, may_be_paid
 from configs.contracts.events import PaymentPartiesChanged
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.parties import Parties, party, read_parties
-from configs.contracts.payments import ObjectUnknown, Onboarding, PaymentMethod, PaymentProvider
+from configs.contracts.payments import (
+    CapabilityMissing,
+    ObjectUnknown,
+    Onboarding,
+    PaymentMethod,
+    PaymentProvider,
+    ProviderRefused,
+    RequestConflict,
+)
 from configs.contracts.read_model import record_key
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Answer, Body, Success, Time
@@ -196,10 +204,13 @@ async def remove_method(method_id: MethodIdPath, person: Person, dependencies: D
 
 @router.post(
     "/connect/onboarding", operation_id="beginOnboarding", response_model=OnboardingView,
-    responses=errors(*SIGNED_IN, *WITH_BODY, "forbidden", AGE_UNVERIFIED, "sign_in_again", "payments_off"),
+    responses=errors(*SIGNED_IN, *WITH_BODY, "forbidden", AGE_UNVERIFIED, "sign_in_again", "payments_off", "account_begun", "payment_refused"),
 )
 async def onboard(body: OnboardingBody, person: RecentSignIn, dependencies: Deps) -> OnboardingView:
-    """Opens a creator's account for payouts, or gives a new link to it. Needs a sign-in at most 5 minutes old."""
+    """Opens a creator's account for payouts, or gives a new link to it. Needs a sign-in at most 5 minutes old.
+
+    An account has the country with which it was begun; once it is open the country of the body counts for nothing.
+    """
     record = await dependencies.people.own_record(person.user_id)
     if record.role != "sugar_baby":
         raise Refused("forbidden")
@@ -217,9 +228,14 @@ async def onboard(body: OnboardingBody, person: RecentSignIn, dependencies: Deps
 async def _opened(
     dependencies: Dependencies, provider: PaymentProvider, user_id: str, body: OnboardingBody
 ) -> Onboarding:
-    link = await provider.onboard(
-        derived_id(user_id, f"account {provider.name}"), user_id, body.country, body.return_url, body.refresh_url
-    )
+    try:
+        link = await provider.onboard(
+            derived_id(user_id, f"account {provider.name}"), user_id, body.country, body.return_url, body.refresh_url
+        )
+    except RequestConflict as error:
+        raise Refused("account_begun") from error
+    except (ProviderRefused, CapabilityMissing) as error:
+        raise Refused("payment_refused") from error
     await recorded(
         dependencies, user_id, PaymentPartiesChanged(user_id=user_id, payment_account=party(provider.name, link.account_id)),
         scope="account", idempotency_key=None,

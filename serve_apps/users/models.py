@@ -50,18 +50,21 @@ class LocationBody(Body):
 
 
 class ReportBody(Body):
-    """``conversationId``: of a message, the conversation in which the reporter saw it."""
+    """``conversationId``: of a message, the conversation in which the reporter saw it; ``postId``: of a comment, its post."""
 
-    target_type: Literal["user", "message", "media", "post"]
+    target_type: Literal["user", "message", "media", "post", "comment"]
     target_id: UserIdText
     category: ReportCategory
     text: Annotated[Text, Field(max_length=2_000)] | None = None
     conversation_id: UserIdText | None = None
+    post_id: UserIdText | None = None
 
     @model_validator(mode="after")
-    def _message_has_a_conversation(self) -> Self:
+    def _is_somewhere(self) -> Self:
         if (self.target_type == "message") != (self.conversation_id is not None):
             raise ValueError("conversationId names the conversation of a message, and nothing else's")
+        if (self.target_type == "comment") != (self.post_id is not None):
+            raise ValueError("postId names the post of a comment, and nothing else's")
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from configs.contracts.content import comments_keys, read_comment
 from configs.contracts.events import UserReported
 from configs.contracts.read_model import listing_keys
 from serve_apps.dependencies import Dependencies
@@ -21,7 +22,7 @@ router = APIRouter(tags=["users"])
     responses=errors(*SIGNED_IN, *WITH_BODY, "idempotency_conflict", "not_found", "self_target"),
 )
 async def report(body: ReportBody, person: Person, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> Reported:
-    """Reports a person, message, media or post to the moderators.
+    """Reports a person, message, media, post or comment to the moderators.
 
     Blocking each other, or an ended match, does not prevent it: not for 90 days, nor later.
     """
@@ -30,7 +31,7 @@ async def report(body: ReportBody, person: Person, dependencies: Deps, idempoten
         raise Refused("self_target")
     payload = UserReported(
         report_id="", reporter_id=person.user_id, target_type=body.target_type, target_id=body.target_id,
-        category=body.category, text=body.text, context_id=body.conversation_id,
+        category=body.category, text=body.text, context_id=body.conversation_id or body.post_id,
     )
     answer = await to_the_end(recorded(
         dependencies, person.user_id, payload, scope="report", idempotency_key=idempotency_key,
@@ -60,6 +61,13 @@ async def _owner(dependencies: Dependencies, body: ReportBody, reporter_id: str)
         if media is None:
             raise Refused("not_found")
         return media.owner_id
+    if body.target_type == "comment":
+        assert body.post_id is not None
+        (value,) = await dependencies.reads.read(("HGET", comments_keys(body.post_id)[1], body.target_id))
+        comment = None if value is None else read_comment(value)
+        if comment is None or not comment.text:
+            raise Refused("not_found")
+        return comment.user_id
     post = await dependencies.contents.record(body.target_id)
     if post is None:
         raise Refused("not_found")

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from api_world import Person, World
-from payments_world import KEY, TIER, SandboxDriver, assured, code, creator_of, payer_of
+from payments_world import KEY, RETURN, TIER, SandboxDriver, assured, code, creator_of, payer_of
 from pydantic import SecretStr
 
-from configs.contracts.ids import new_id
+from configs.contracts.ids import derived_id, new_id
 from configs.settings import Settings
 
 pytestmark = pytest.mark.servers
@@ -133,6 +133,20 @@ async def test_the_chosen_card_pays_where_none_is_named_and_an_expired_or_foreig
     assert code(await payer.ask("PUT", f"/payments/methods/{card}/default")) == (422, "payment_method_invalid")
     assert await paid(sandbox, payer) == [(500, 100)]
     assert await paid(sandbox, other) == []
+
+
+async def test_an_account_that_was_begun_in_one_country_is_not_begun_in_another(world: World) -> None:
+    """Also where the first request died before anybody knew the account."""
+    creator = await assured(world, await world.register("sugar_baby"))
+    provider = await world.dependencies.providers.present()
+    await provider.onboard(
+        derived_id(creator.user_id, f"account {provider.name}"), creator.user_id, "US", RETURN["returnUrl"], RETURN["refreshUrl"]
+    )
+    answer = await creator.ask("POST", "/payments/connect/onboarding", json=RETURN | {"country": "DE"})
+    assert code(answer) == (409, "account_begun")
+    assert (await creator.ok("GET", "/payments/connect/account"))["exists"] is False
+    await creator.ok("POST", "/payments/connect/onboarding", json=RETURN)
+    await creator.ok("POST", "/payments/connect/onboarding", json=RETURN | {"country": "DE"})
 
 
 async def test_two_hundred_purchases_of_one_post_at_once_charge_once(world: World, sandbox: SandboxDriver) -> None:

@@ -13,8 +13,10 @@ from realtime_world import Device, RunningGateway
 from safety_world import HERE, SafetyWorld, code, hours_from_now, pair, seconds_until, send, until
 
 from cluster.connections.postgres import connect
+from configs.contracts.events import AgeAssessed
 from configs.contracts.frames import UNAUTHENTICATED
 from configs.contracts.ids import new_id
+from serve_apps.recording import recorded
 from writers.moderation_figures import moderation_figures
 
 pytestmark = pytest.mark.servers
@@ -274,6 +276,49 @@ async def test_a_message_is_reported_with_its_conversation_also_after_the_match_
 
     case = await until(seen)
     assert (case["evidence"], case["subjectId"]) == ("something vile", bad.user_id)
+
+
+async def test_a_reported_comment_is_removed_by_a_decision_and_stays_as_evidence(safety: SafetyWorld) -> None:
+    creator, bad, one = [await safety.here.register() for _ in range(3)]
+    for person in (creator, bad):
+        await safety.in_rows(person)
+    payload = AgeAssessed(user_id=creator.user_id, assessment_id=new_id(), status="verified", provider="test")
+    await recorded(safety.here.dependencies, creator.user_id, payload, scope="test", idempotency_key=None)
+    post = await creator.ok("POST", "/content/posts", json={
+        "contentType": "text", "caption": "a post", "access": {"visibility": "public"}, "state": "published",
+    })
+    path = f"/content/posts/{post['postId']}/comments"
+    await until(lambda: _answers(bad, path))
+    comment = (await bad.ok("POST", path, json={"text": "something vile"}))["commentId"]
+    body = {"targetType": "comment", "targetId": comment, "category": "harassment"}
+    for wrong in ({}, {"postId": post["postId"], "conversationId": new_id()}):
+        assert code(await one.ask("POST", "/reports", json=body | wrong)) == (422, "invalid")
+    assert code(await one.ask("POST", "/reports", json=body | {"postId": new_id()})) == (404, "not_found")
+    assert code(await bad.ask("POST", "/reports", json=body | {"postId": post["postId"]})) == (422, "self_target")
+    await one.ok("POST", "/reports", json=body | {"postId": post["postId"]})
+    moderator = await safety.moderator()
+
+    async def seen() -> Any:
+        case = await moderator.ok("GET", f"/moderation/cases/{comment}")
+        return case if case["evidence"] else None
+
+    case = await until(seen)
+    assert (case["evidence"], case["subjectId"], case["reports"][0]["targetType"]) == ("something vile", bad.user_id, "comment")
+    assert (await safety.decide(moderator, comment, "remove", targetType="comment")).status_code == 201
+
+    async def gone() -> bool:
+        return not (await one.ok("GET", path))["comments"]
+
+    await until(gone)
+    with connect(safety.settings, "test") as conn:
+        await until(lambda: conn.execute(
+            "SELECT 1 FROM comments WHERE id = %s AND deleted_at IS NOT NULL AND text = 'something vile'", (comment,)
+        ).fetchone())
+    assert code(await one.ask("POST", "/reports", json=body | {"postId": post["postId"]})) == (404, "not_found")
+
+
+async def _answers(person: Person, path: str) -> bool:
+    return (await person.ask("GET", path)).status_code == 200
 
 
 async def test_bad_decisions_are_refused_and_change_nothing(safety: SafetyWorld) -> None:

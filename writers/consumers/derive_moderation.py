@@ -11,6 +11,7 @@ from configs.contracts.events import (
     Action,
     AppealDecided,
     CaseDecided,
+    CommentDeleted,
     ContentRemoved,
     Event,
     MediaRemoved,
@@ -34,6 +35,11 @@ REPORTERS: Final = """
 SELECT DISTINCT target_id::text, reporter_id::text FROM reports
 WHERE target_id = ANY(%s::uuid[]) AND decision_id = ANY(%s::uuid[]) AND reporter_id IS NOT NULL
 """
+COMMENTS: Final = """
+SELECT DISTINCT target_id::text, post_id::text, creator_id::text
+FROM reports JOIN comments ON post_id = context_id AND comments.id = target_id
+WHERE target_id = ANY(%s::uuid[]) AND target_type = 'comment'
+"""
 _WORDS: Final[Mapping[Action, str]] = {
     "dismiss": "no rule was broken", "warn": "a warning", "remove": "it was removed", "suspend": "the account is suspended",
     "ban": "the account is closed", "reinstate": "the account is active again",
@@ -48,6 +54,8 @@ class Sides:
     """Person -> hash of their account's address."""
     reporters: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Target -> who reported it before it was decided."""
+    comments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Comment that is to be removed -> its post, and the post's creator."""
 
 
 def sides_of(conn: Connection, facts: Sequence[Fact]) -> Sides:
@@ -60,7 +68,15 @@ def sides_of(conn: Connection, facts: Sequence[Fact]) -> Sides:
     names = ([payload.target_id for payload in payloads], [payload.decision_id for payload in payloads])
     for target_id, reporter_id in conn.execute(REPORTERS, names).fetchall():
         reporters.setdefault(target_id, []).append(reporter_id)
-    return Sides(addresses(conn, subjects), {target: sorted(found)[:TOLD] for target, found in reporters.items()})
+    removed = [
+        payload.target_id for payload in payloads
+        if isinstance(payload, CaseDecided) and payload.target_type == "comment" and payload.action == "remove"
+    ]
+    comments = conn.execute(COMMENTS, (removed,)).fetchall() if removed else []
+    return Sides(
+        addresses(conn, subjects), {target: sorted(found)[:TOLD] for target, found in reporters.items()},
+        {target: (post, creator) for target, post, creator in comments},
+    )
 
 
 def follows_decision(event: Event, sides: Sides, account_key: bytes) -> Iterator[tuple[Topic, Event]]:
@@ -72,7 +88,7 @@ def follows_decision(event: Event, sides: Sides, account_key: bytes) -> Iterator
     if isinstance(payload, CaseDecided) or reversed_:
         yield from _standing(event, sides, "reinstate" if reversed_ else payload.action)
     if isinstance(payload, CaseDecided):
-        yield from _content(event, payload)
+        yield from _content(event, payload, sides)
     yield from _told(event, sides, account_key)
 
 
@@ -94,8 +110,8 @@ def _standing(event: Event, sides: Sides, action: Action) -> Iterator[tuple[Topi
     )
 
 
-def _content(event: Event, payload: CaseDecided) -> Iterator[tuple[Topic, Event]]:
-    """What is decided about media and posts happens in their owners' logs. What was removed is gone: no appeal brings it back."""
+def _content(event: Event, payload: CaseDecided, sides: Sides) -> Iterator[tuple[Topic, Event]]:
+    """What is decided about media, posts and comments happens in their own logs. What was removed is gone: no appeal brings it back."""
     owner, target = payload.subject_id, payload.target_id
     if owner is None:
         return
@@ -113,6 +129,11 @@ def _content(event: Event, payload: CaseDecided) -> Iterator[tuple[Topic, Event]
     elif payload.target_type == "post" and payload.action == "remove":
         yield topics.CONTENT_PUBLISHED, Event(name, event.occurred_at, owner, ContentRemoved(
             post_id=target, creator_id=owner, reason="moderation", decision_id=payload.decision_id,
+        ))
+    elif payload.target_type == "comment" and payload.action == "remove" and target in sides.comments:
+        post_id, creator_id = sides.comments[target]
+        yield topics.CONTENT_COMMENTED, Event(name, event.occurred_at, post_id, CommentDeleted(
+            comment_id=target, post_id=post_id, creator_id=creator_id, user_id=owner,
         ))
 
 

@@ -73,11 +73,13 @@ WHERE (at, id) < (%(at)s, %(id)s) AND (%(target)s::uuid IS NULL OR target_id = %
 SUBJECT: Final = """
 SELECT sender_id::text, content FROM reports JOIN messages ON conversation_id = context_id AND messages.id = target_id
 WHERE target_id = %(target)s AND target_type = 'message'
+UNION ALL SELECT author_id::text, comments.text FROM reports JOIN comments ON post_id = context_id AND comments.id = target_id
+WHERE target_id = %(target)s AND target_type = 'comment'
 UNION ALL SELECT owner_id::text, NULL FROM media WHERE id = %(target)s
 UNION ALL SELECT creator_id::text, caption FROM posts WHERE id = %(target)s
 LIMIT 1
 """
-"""Whose the target is, and its text; a message is looked for in the conversation that its reporter named."""
+"""Whose the target is, and its text; a message is looked for in the conversation that its reporter named, a comment at the post."""
 
 
 def cases(conn: Connection, target_ids: Sequence[str]) -> Mapping[str, CaseRow]:
