@@ -462,7 +462,7 @@ class TestTheSandboxItself:
                 assert set(found) <= known, f"{kind}: {set(found) - known}"
                 assert found.get("livemode", False) is False
                 seen += 1
-        assert seen > 20
+        assert seen >= 15, "what this test made is looked at, whichever ran before"
 
     async def test_a_killed_sandbox_comes_back_with_everything(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         driver = SandboxDriver(tmp_path_factory.mktemp("killed"))
