@@ -82,3 +82,14 @@ def collecting() -> Iterator[Collector]:
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+def tree(spans: list[Collected], root: str) -> dict[str, list[str]]:
+    """Name -> names of its children; ``root``: the caller's span. Fails unless every other parent is among the spans."""
+    by_id = {span.span_id: span for span in spans}
+    assert len(by_id) == len(spans)
+    below: dict[str, list[str]] = {}
+    for span in spans:
+        parent = "" if span.parent_id == root else by_id[span.parent_id].name
+        below.setdefault(parent, []).append(span.name)
+    return {parent: sorted(names) for parent, names in below.items()}

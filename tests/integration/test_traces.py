@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
-from otlp_collector import Collected, Collector, collecting
+from otlp_collector import Collector, collecting, tree
 from pydantic import SecretStr
 from safety_world import HERE, SafetyWorld, until
 
@@ -39,17 +39,6 @@ async def traced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Trac
         yield Traced(world, collector)
         await world.close()
         await asyncio.to_thread(servers.stop)
-
-
-def tree(spans: list[Collected], root: str) -> dict[str, list[str]]:
-    """Name -> names of its children; fails unless every span but those below ``root`` has its parent among them."""
-    by_id = {span.span_id: span for span in spans}
-    assert len(by_id) == len(spans)
-    below: dict[str, list[str]] = {}
-    for span in spans:
-        parent = "" if span.parent_id == root else by_id[span.parent_id].name
-        below.setdefault(parent, []).append(span.name)
-    return {parent: sorted(names) for parent, names in below.items()}
 
 
 async def test_the_spans_of_one_swipe_form_one_tree_from_the_request_to_its_rows(traced: Traced) -> None:
