@@ -96,3 +96,14 @@ def test_the_run_book_names_commands_and_settings_that_exist() -> None:
     for group, field in re.findall(r"SUGAR_([A-Z]+)__([A-Z_0-9]+)", RUNBOOK):
         model = Settings.model_fields[group.lower()].annotation
         assert field.lower() in model.model_fields, field  # type: ignore[union-attr]
+
+
+def test_the_run_book_searches_for_lines_that_are_logged() -> None:
+    root = Path(__file__).parents[2]
+    source = "".join(path.read_text() for package in ("actors", "writers", "serve_apps", "cluster") for path in (root / package).rglob("*.py"))
+    searched = [
+        word for words in re.findall(r"grep -h ((?:-e )?\w+(?: -e \w+)*) ", RUNBOOK) for word in words.replace("-e ", "").split()
+    ]
+    assert len(searched) > 3
+    for word in searched:
+        assert re.search(rf'log\.\w+\(\s*"{word}', source), word
