@@ -1,16 +1,19 @@
-"""``python -m cluster.dashboards``: writes the Grafana dashboards beside this file."""
+"""``python -m cluster.dashboards``: writes the Grafana dashboards, and kubernetes.yaml, beside this file."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
+import yaml
+
+from cluster.dashboards.kubernetes import HERE, resources
 from cluster.dashboards.panels import documents
 
 
 def main() -> None:
     for name, document in documents():
-        (Path(__file__).parent / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        (HERE / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    (HERE / "kubernetes.yaml").write_text(yaml.safe_dump_all(resources(), sort_keys=False, width=1_000))
 
 
 if __name__ == "__main__":

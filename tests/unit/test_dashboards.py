@@ -11,6 +11,7 @@ import pytest
 import typer
 import yaml
 
+from cluster.dashboards.kubernetes import resources
 from cluster.dashboards.panels import documents
 from cluster.launch.cli import app
 from cluster.launch.monitoring import RULES, SOURCES
@@ -49,6 +50,18 @@ def test_queries_name_metrics_and_labels_that_exist(query: str) -> None:
     known = {label for metric in named for label in LABELS[metric]}
     for grouped in re.findall(r"by \(([^)]*)\)", query):
         assert set(grouped.split(", ")) <= known | {BUCKET}
+
+
+def test_kubernetes_gets_the_same_dashboards_alerts_and_scrape() -> None:
+    found = list(yaml.safe_load_all((SOURCES / "kubernetes.yaml").read_text()))
+    assert found == list(resources()), "run `python -m cluster.dashboards`"
+    kinds = {item["kind"]: item for item in found}
+    assert [rule["alert"] for rule in kinds["PrometheusRule"]["spec"]["groups"][0]["rules"]] == [alert["alert"] for alert in alerts()]
+    [endpoint] = kinds["PodMonitor"]["spec"]["podMetricsEndpoints"]
+    assert {rule["targetLabel"] for rule in endpoint["metricRelabelings"]} >= {"WorkerId", "Component"}
+    maps = [item for item in found if item["kind"] == "ConfigMap"]
+    assert {json.loads(text)["uid"] for item in maps for text in item["data"].values()} == {made["uid"] for made in DASHBOARDS.values()}
+    assert all(len(text) < 1 << 20 for item in maps for text in item["data"].values()), "a config map holds 1 MiB"
 
 
 def values_of(label: str) -> set[str]:
