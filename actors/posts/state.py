@@ -13,7 +13,7 @@ from actors.folded import Folded
 from actors.posts.commands import NoPost, PostRefused, RemovePost, WantedState, WritePost, Written
 from actors.sharding.memory import Append, Decision
 from configs.contracts.content import PostRecord, PostState, incomplete, post_after
-from configs.contracts.events import ContentPublished, ContentRemoved, ContentUpdated, Event
+from configs.contracts.events import ContentPublished, ContentRemoved, ContentRestored, ContentUpdated, Event
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.topics import CONTENT_PUBLISHED
 
@@ -111,7 +111,7 @@ class PostMemory:
 
     def apply(self, event: Event, version: int) -> None:
         payload = event.payload
-        if isinstance(payload, ContentUpdated | ContentPublished | ContentRemoved):
+        if isinstance(payload, ContentUpdated | ContentPublished | ContentRemoved | ContentRestored):
             self._posts.use(name_of(payload.creator_id, payload.post_id)).take(event, version)
 
     def entries(self) -> int:

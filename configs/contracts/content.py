@@ -16,6 +16,7 @@ from configs.contracts.changes import rfc3339
 from configs.contracts.events import (
     ContentPublished,
     ContentRemoved,
+    ContentRestored,
     ContentType,
     ContentUpdated,
     Event,
@@ -69,6 +70,10 @@ class PostRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     scheduled_at: str | None = None
     schedule_id: str | None = None
     """Id of the event that scheduled it."""
+    removed_by: str | None = None
+    """The decision that removed it."""
+    removed_from: tuple[PostState, PostReview] | None = None
+    """What it was before that."""
     request_digest: str = ""
     """What tells the body of the request that created it from another one."""
     version: int = 0
@@ -110,13 +115,25 @@ def read_post(value: bytes) -> PostRecord:
 def post_after(row: PostRecord | None, event: Event, version: int) -> PostRecord | None:
     """The post after one more of its events, in the order of the log: the same for the shard that decides and for rows."""
     payload = event.payload
+    if isinstance(payload, ContentRestored):
+        if row is None or row.removed_from is None or row.removed_by != payload.decision_id:
+            return row
+        state, reviewed = row.removed_from
+        return msgspec.structs.replace(
+            row, state=state, review=reviewed, removed_by=None, removed_from=None, scheduled_at=None, version=version
+        )
     if row is not None and row.state == "removed":
         return row
     if isinstance(payload, ContentRemoved):
         if row is None:
             row = PostRecord(post_id=payload.post_id, creator_id=payload.creator_id, created_at=rfc3339(event.occurred_at))
         review: PostReview = row.review if payload.reason in ("creator", "account_deleted") else "rejected"
-        return msgspec.structs.replace(row, state="removed", review=review, schedule_id=None, version=version)
+        # What was scheduled is a draft again: its time may be over.
+        before: PostState = "draft" if row.state == "scheduled" else row.state
+        return msgspec.structs.replace(
+            row, state="removed", review=review, schedule_id=None, version=version, removed_by=payload.decision_id,
+            removed_from=None if payload.decision_id is None else (before, row.review),
+        )
     if not isinstance(payload, ContentUpdated | ContentPublished):
         return row
     if row is None:

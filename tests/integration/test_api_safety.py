@@ -317,6 +317,48 @@ async def test_a_reported_comment_is_removed_by_a_decision_and_stays_as_evidence
     assert code(await one.ask("POST", "/reports", json=body | {"postId": post["postId"]})) == (404, "not_found")
 
 
+async def test_a_removed_post_is_back_as_it_was_once_its_decision_is_reversed(safety: SafetyWorld) -> None:
+    creator, one = await safety.here.register(), await safety.here.register("sugar_daddy")
+    await safety.in_rows(creator)
+    payload = AgeAssessed(user_id=creator.user_id, assessment_id=new_id(), status="verified", provider="test")
+    await recorded(safety.here.dependencies, creator.user_id, payload, scope="test", idempotency_key=None)
+    post = (await creator.ok("POST", "/content/posts", json={
+        "contentType": "text", "caption": "harmless", "access": {"visibility": "public"}, "state": "published",
+    }))["postId"]
+    path = f"/content/posts/{post}"
+    await until(lambda: _answers(one, path))
+    first, second = await safety.moderator(), await safety.moderator()
+
+    async def owned() -> bool:
+        return bool((await first.ok("GET", f"/moderation/cases/{post}"))["subjectId"] == creator.user_id)
+
+    await until(owned)
+    decided = await safety.decide(first, post, "remove", targetType="post")
+    assert decided.status_code == 201, decided.text
+
+    async def gone() -> bool:
+        return not await _answers(one, path)
+
+    await until(gone)
+    token = await appeal_token(safety, creator, decided.json()["decisionId"])
+    appeal = await safety.here.client.post("/api/v1/moderation/appeals", json={"token": token, "text": "It is harmless."})
+    assert appeal.status_code == 201, appeal.text
+    outcome = {"outcome": "reversed", "statement": "It is."}
+    answer = await second.ask("POST", f"/moderation/cases/{post}/appeals/{decided.json()['decisionId']}", json=outcome)
+    assert answer.status_code == 201, answer.text
+    await until(lambda: _answers(one, path))
+    assert (await one.ok("GET", path))["caption"] == "harmless"
+
+    async def listed() -> bool:
+        page = await one.ok("GET", f"/content/creators/{creator.user_id}/posts")
+        return post in [item["postId"] for item in page["posts"]]
+
+    await until(listed)
+    await creator.ok("PUT", path, json={"caption": "still harmless"})
+    assert (await creator.ask("DELETE", path)).status_code == 200, "what its creator removes no decision brings back"
+    assert (await one.ask("GET", path)).status_code == 404
+
+
 async def _answers(person: Person, path: str) -> bool:
     return (await person.ask("GET", path)).status_code == 200
 

@@ -14,7 +14,7 @@ from simulated_shard import Logged, SimulatedShard
 from actors.posts.commands import NoPost, PostRefused, RemovePost, WritePost, Written
 from actors.posts.state import PostMemory
 from configs.contracts.content import PostRecord, post_after
-from configs.contracts.events import ContentPublished, ContentRemoved, Event, PostAccess
+from configs.contracts.events import ContentPublished, ContentRemoved, ContentRestored, Event, PostAccess
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.positions import version_of
 
@@ -112,6 +112,24 @@ class Posts(RuleBasedStateMachine):
             return
         self.elsewhere(post, ContentRemoved(post_id=post, creator_id=CREATOR, reason="moderation", decision_id=new_id()))
         self.removed.add(post)
+
+    @rule(post=POST, another=st.booleans())
+    def the_decision_that_removed_it_is_reversed(self, post: str, another: bool) -> None:
+        """It is as it was; the reversal of any other decision, or of what its creator removed, says nothing."""
+        row = self.row(post)
+        if row is None:
+            return
+        decision = new_id() if another or row.removed_by is None else row.removed_by
+        self.elsewhere(post, ContentRestored(post_id=post, creator_id=CREATOR, decision_id=decision))
+        after = self.row(post)
+        assert after is not None
+        if decision == row.removed_by:
+            assert row.removed_from is not None
+            assert (after.state, after.review, after.removed_by) == (*row.removed_from, None)
+            assert (after.media_ids, after.caption, after.published_at) == (row.media_ids, row.caption, row.published_at)
+            self.removed.discard(post)
+        else:
+            assert after == row
 
     @rule(post=POST, stale=st.booleans())
     def what_was_scheduled_is_published(self, post: str, stale: bool) -> None:

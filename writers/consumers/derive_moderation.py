@@ -13,6 +13,7 @@ from configs.contracts.events import (
     CaseDecided,
     CommentDeleted,
     ContentRemoved,
+    ContentRestored,
     Event,
     MediaRemoved,
     MediaReviewed,
@@ -89,6 +90,12 @@ def follows_decision(event: Event, sides: Sides, account_key: bytes) -> Iterator
         yield from _standing(event, sides, "reinstate" if reversed_ else payload.action)
     if isinstance(payload, CaseDecided):
         yield from _content(event, payload, sides)
+    elif reversed_ and payload.target_type == "post" and payload.subject_id in sides.addresses:
+        # Not of somebody whose account is gone.
+        yield topics.CONTENT_PUBLISHED, Event(
+            derived_id(event.event_id, "content"), event.occurred_at, payload.subject_id,
+            ContentRestored(post_id=payload.target_id, creator_id=payload.subject_id, decision_id=payload.decision_id),
+        )
     yield from _told(event, sides, account_key)
 
 
@@ -111,7 +118,7 @@ def _standing(event: Event, sides: Sides, action: Action) -> Iterator[tuple[Topi
 
 
 def _content(event: Event, payload: CaseDecided, sides: Sides) -> Iterator[tuple[Topic, Event]]:
-    """What is decided about media, posts and comments happens in their own logs. What was removed is gone: no appeal brings it back."""
+    """What is decided about media, posts and comments happens in their own logs. A reversal brings posts back, and nothing else: media are gone."""
     owner, target = payload.subject_id, payload.target_id
     if owner is None:
         return

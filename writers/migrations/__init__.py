@@ -50,6 +50,7 @@ MIGRATIONS = (
     "0025_refunds",
     "0026_payouts",
     "0027_reminded_concurrently",
+    "0028_restored_posts",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

@@ -1,4 +1,4 @@
-"""content_published, content_updated, content_removed -> posts: the fold of a post's events, as its shard has it."""
+"""content_published, content_updated, content_removed, content_restored -> posts: the fold of a post's events, as its shard has it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from configs.contracts.content import PostRecord, post_after
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import ContentPublished, ContentRemoved, ContentUpdated
+from configs.contracts.events import ContentPublished, ContentRemoved, ContentRestored, ContentUpdated
 from writers import columns
 from writers.loads.content import COLUMNS, instant, record_of
 from writers.records import Fact
@@ -19,20 +19,22 @@ ORDER BY creator_id, id FOR UPDATE OF posts
 WRITE = """
 INSERT INTO posts AS stored
     (creator_id, id, content_type, caption, media_ids, depicted, visibility, required_tier_id, required_rank, price_minor,
-     currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id, request_digest, version)
+     currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id, removed_by, removed_from,
+     request_digest, version)
 SELECT creator_id, id, content_type, caption, media_ids::uuid[], depicted::uuid[], visibility, required_tier_id,
        required_rank, price_minor, currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id,
-       request_digest, version
-FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+       removed_by, removed_from::text[], request_digest, version
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
      AS batch (creator_id, id, content_type, caption, media_ids, depicted, visibility, required_tier_id, required_rank,
                price_minor, currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id,
-               request_digest, version)
+               removed_by, removed_from, request_digest, version)
 ON CONFLICT (creator_id, id) DO UPDATE
 SET content_type = excluded.content_type, caption = excluded.caption, media_ids = excluded.media_ids,
     depicted = excluded.depicted, visibility = excluded.visibility, required_tier_id = excluded.required_tier_id,
     required_rank = excluded.required_rank, price_minor = excluded.price_minor, currency = excluded.currency,
     state = excluded.state, review = excluded.review, sold = excluded.sold, published_at = excluded.published_at,
-    scheduled_at = excluded.scheduled_at, schedule_id = excluded.schedule_id, version = excluded.version
+    scheduled_at = excluded.scheduled_at, schedule_id = excluded.schedule_id, removed_by = excluded.removed_by,
+    removed_from = excluded.removed_from, version = excluded.version
 WHERE stored.version < excluded.version
 """
 
@@ -77,9 +79,11 @@ def _rows(rows: Sequence[PostRecord]) -> tuple[columns.Column, ...]:
         columns.timestamps([instant(row.published_at) for row in rows]),
         columns.timestamps([instant(row.scheduled_at) for row in rows]),
         columns.uuids([row.schedule_id for row in rows]),
+        columns.uuids([row.removed_by for row in rows]),
+        columns.texts(None if row.removed_from is None else "{" + ",".join(row.removed_from) + "}" for row in rows),
         columns.texts(row.request_digest for row in rows),
         columns.bigints([row.version for row in rows]),
     )
 
 
-SINK = Sink("posts", (ContentUpdated, ContentPublished, ContentRemoved), write)
+SINK = Sink("posts", (ContentUpdated, ContentPublished, ContentRemoved, ContentRestored), write)

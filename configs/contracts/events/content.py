@@ -66,9 +66,10 @@ class ContentPublished(Payload, frozen=True, kw_only=True):
 
 
 class ContentRemoved(Payload, frozen=True, kw_only=True):
-    """Nobody finds the post any more, and nothing brings it back; its rows stay as evidence.
+    """Nobody finds the post any more; its rows stay as evidence.
 
-    ``decision_id``: what the moderation decided. The event's id is then derived from it.
+    ``decision_id``: what the moderation decided. The event's id is then derived from it, and only the end of that decision
+    brings the post back.
     """
 
     TYPE: ClassVar[str] = "content_removed"
@@ -76,6 +77,15 @@ class ContentRemoved(Payload, frozen=True, kw_only=True):
     creator_id: Id
     reason: RemovalReason
     decision_id: Id | None = None
+
+
+class ContentRestored(Payload, frozen=True, kw_only=True):
+    """The decision that removed the post was reversed: the post is as it was before. Says nothing of any other removal."""
+
+    TYPE: ClassVar[str] = "content_restored"
+    post_id: Id
+    creator_id: Id
+    decision_id: Id
 
 
 class ContentLiked(Payload, frozen=True, kw_only=True):
@@ -145,6 +155,7 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.CONTENT_PUBLISHED, ContentPublished),
     (topics.CONTENT_PUBLISHED, ContentUpdated),
     (topics.CONTENT_PUBLISHED, ContentRemoved),
+    (topics.CONTENT_PUBLISHED, ContentRestored),
     (topics.CONTENT_LIKED, ContentLiked),
     (topics.CONTENT_LIKED, ContentUnliked),
     (topics.CONTENT_COMMENTED, ContentCommented),
