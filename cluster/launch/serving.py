@@ -25,7 +25,9 @@ def deployment_config(settings: Settings) -> dict[str, Any]:
         "applications": [{
             "name": APPLICATION, "route_prefix": "/", "import_path": IMPORT_PATH, "args": {},
             # Here as well as in the code that it overrides, so that another number of replicas builds nothing anew.
-            "deployments": [{"name": DEPLOYMENT, **scaling(settings.plan)}],
+            "deployments": [{
+                "name": DEPLOYMENT, "ray_actor_options": {"num_cpus": settings.plan.serve_cpus}, **scaling(settings.plan),
+            }],
         }],
     }
 

