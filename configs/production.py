@@ -70,8 +70,8 @@ def plaintext(settings: Settings) -> list[str]:
     for name, url in (("DATABASE_URL", settings.database_url), *(("DATABASE_REPLICA_URLS", url) for url in settings.database_replica_urls)):
         if _sslmode(url.get_secret_value()) not in ENCRYPTED:
             found.append(f"plain text to PostgreSQL: {name} needs sslmode=verify-full")
-    if not settings.redis_url.get_secret_value().startswith("rediss://"):
-        found.append("plain text to Redis: REDIS_URL must begin with rediss://")
+    if not settings.redis_url.get_secret_value().startswith(("rediss://", "rediss+cluster://")):
+        found.append("plain text to Redis: REDIS_URL must begin with rediss:// or rediss+cluster://")
     if settings.kafka.security not in ("SSL", "SASL_SSL"):
         found.append("plain text to Kafka: SUGAR_KAFKA__SECURITY must be SASL_SSL or SSL")
     if settings.tracing.endpoint and not settings.tracing.endpoint.startswith("https://"):

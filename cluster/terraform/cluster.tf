@@ -1,0 +1,94 @@
+data "aws_iam_policy_document" "assumed_by" {
+  for_each = toset(["eks", "ec2"])
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "Service"
+      identifiers = ["${each.key}.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role" "control" {
+  name               = "${var.name}-control"
+  assume_role_policy = data.aws_iam_policy_document.assumed_by["eks"].json
+}
+
+resource "aws_iam_role_policy_attachment" "control" {
+  role       = aws_iam_role.control.name
+  policy_arn = "arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"
+}
+
+resource "aws_iam_role" "node" {
+  name               = "${var.name}-node"
+  assume_role_policy = data.aws_iam_policy_document.assumed_by["ec2"].json
+}
+
+resource "aws_iam_role_policy_attachment" "node" {
+  for_each   = toset(["AmazonEKSWorkerNodePolicy", "AmazonEKS_CNI_Policy", "AmazonEC2ContainerRegistryReadOnly"])
+  role       = aws_iam_role.node.name
+  policy_arn = "arn:aws:iam::aws:policy/${each.key}"
+}
+
+# Kubernetes encrypts its secrets with it before they are stored.
+resource "aws_kms_key" "secrets" {
+  description         = "${var.name}: secrets of the Kubernetes cluster"
+  enable_key_rotation = true
+}
+
+resource "aws_eks_cluster" "this" {
+  name     = var.name
+  role_arn = aws_iam_role.control.arn
+  version  = var.kubernetes_version
+
+  vpc_config {
+    subnet_ids              = aws_subnet.private[*].id
+    endpoint_private_access = true
+    endpoint_public_access  = true
+    public_access_cidrs     = var.operators_networks
+  }
+
+  encryption_config {
+    resources = ["secrets"]
+    provider {
+      key_arn = aws_kms_key.secrets.arn
+    }
+  }
+
+  enabled_cluster_log_types = ["api", "audit", "authenticator"]
+  depends_on                = [aws_iam_role_policy_attachment.control]
+}
+
+resource "aws_eks_node_group" "this" {
+  for_each        = var.groups
+  cluster_name    = aws_eks_cluster.this.name
+  node_group_name = each.key
+  node_role_arn   = aws_iam_role.node.arn
+  subnet_ids      = aws_subnet.private[*].id
+  instance_types  = [each.value.machine]
+  labels          = { group = each.key }
+
+  scaling_config {
+    min_size     = each.value.least
+    desired_size = each.value.least
+    max_size     = each.value.most
+  }
+
+  update_config {
+    max_unavailable = 1
+  }
+
+  lifecycle {
+    # The autoscaler's business.
+    ignore_changes = [scaling_config[0].desired_size]
+  }
+
+  depends_on = [aws_iam_role_policy_attachment.node]
+}
+
+resource "aws_eks_addon" "this" {
+  for_each     = toset(["vpc-cni", "coredns", "kube-proxy", "aws-ebs-csi-driver"])
+  cluster_name = aws_eks_cluster.this.name
+  addon_name   = each.key
+  depends_on   = [aws_eks_node_group.this]
+}
