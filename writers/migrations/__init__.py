@@ -58,6 +58,8 @@ LOCK_TIMEOUT = "2s"
 """Longer than a commit of the writers takes, shorter than clients wait."""
 ATTEMPTS = 30
 PAUSE_S = 1.0
+TURN_S = 600.0
+"""As long as building an index may take."""
 LOCK = 0x5375676172
 """Advisory lock ("Sugar"): two processes that migrate at once apply each file once."""
 
@@ -68,7 +70,13 @@ def migrate(settings: Settings) -> list[str]:
     Raises DependencyUnavailable; ConfigurationError: an applied file was changed since.
     """
     with connect(settings, "migrate") as conn, translated():
-        conn.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        # Asked again and again: an index that is built concurrently waits for every statement that began before it, one
+        # that waits for this lock included.
+        deadline = time.monotonic() + TURN_S
+        while conn.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone() != (True,):
+            if time.monotonic() > deadline:
+                raise DependencyUnavailable("another process is migrating for too long", waited_s=TURN_S)
+            time.sleep(0.1)
         try:
             return _migrate(conn)
         finally:
