@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
+import structlog
+
 from cluster.connections.metrics import EXPORT_EVERY_S
 from configs.contracts.metrics import Sample
+
+log = structlog.get_logger(__name__)
 
 
 class Exporting:
@@ -26,7 +30,11 @@ class Exporting:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._every_s)
-            self._publish(self._samples())
+            try:
+                self._publish(self._samples())
+            except (KeyError, RuntimeError, TypeError, ValueError):
+                # The next ones may be handed on; requests must not suffer from figures.
+                log.exception("figures_not_exported")
 
     async def close(self) -> None:
         if self._task is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from cluster.launch.figures import platform_samples
@@ -11,6 +13,7 @@ from cluster.launch.state import ServerStatus
 from configs.contracts import metrics
 from configs.contracts.metrics import METRICS, Sample
 from configs.counting import Durations
+from serve_apps.exporting import Exporting
 from serve_apps.metrics import BOUNDS_S, ReplicaMetrics
 
 
@@ -99,6 +102,26 @@ def test_requests_are_counted_by_status_and_timed_by_route_in_buckets_that_add_u
     assert buckets == sorted(buckets)
     assert (buckets[0], buckets[-2], buckets[-1]) == (0, 2, 3)
     assert round(value(samples, metrics.REQUEST_SECONDS_SUM, "abc", "swipe"), 3) == 60.302
+
+
+async def test_a_replica_hands_its_figures_on_until_it_is_closed_whatever_fails_once() -> None:
+    handed: list[list[Sample]] = []
+
+    def publish(samples: Iterable[Sample]) -> None:
+        handed.append(list(samples))
+        if len(handed) == 1:
+            raise ValueError("a label is wrong")
+
+    exporting = Exporting(replica, publish, every_s=0.01)
+    exporting.start()
+    async with asyncio.timeout(5):
+        while len(handed) < 3:
+            await asyncio.sleep(0.01)
+    await exporting.close()
+    before = len(handed)
+    await asyncio.sleep(0.05)
+    assert len(handed) == before
+    assert handed[-1] == replica()
 
 
 def test_durations_fall_into_the_bucket_of_their_upper_bound() -> None:
