@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from ray.util import get_node_ip_address
 from running import eventually
 
 from cluster.embedded.process import LOOPBACK, free_port
+from cluster.launch.node import COMMAND_VARIABLE
 from cluster.launch.ports import REPLICA_PORTS, _block
 from cluster.launch.ray_head import end_leftovers, session_root
 from cluster.launch.secrets import with_keys
@@ -80,6 +82,17 @@ class Cluster:
         assert not check or done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def deploy_by_job(self) -> str:
+        """As the job on Kubernetes does: handed to the head over HTTP, by somebody who has none of the settings."""
+        done = subprocess.run(
+            [sys.executable, "-m", "ray.scripts.scripts", "job", "submit", "--address", f"http://127.0.0.1:{self._dashboard}", "--",
+             sys.executable, "-m", "cluster.launch.cli", "cluster", "deploy"],
+            env={name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "PYTHONPATH")},
+            capture_output=True, text=True, timeout=240, check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done.stdout
+
     def start(self) -> None:
         common = [f"--node-ip-address={self._host}", "--min-worker-port=0", "--max-worker-port=0",
                   "--object-store-memory=104857600", "--disable-usage-stats", "--block"]
@@ -89,14 +102,18 @@ class Cluster:
         eventually(lambda: self._joined(0), 60)
         # One by one: nodes that share a directory for their sockets take each other's names when they start at once.
         for number in range(1, 1 + WORKERS):
-            self._node([f"--address={self.address}", "--num-cpus=4", *common])
+            self._node([f"--address={self.address}", "--num-cpus=4", *common], as_kuberay=number == WORKERS)
             eventually(lambda number=number: self._joined(number), 60)
 
-    def _node(self, arguments: list[str]) -> None:
-        command = [sys.executable, "-m", "cluster.launch.cli", "cluster", "node", "--",
-                   sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
+    def _node(self, arguments: list[str], *, as_kuberay: bool = False) -> None:
+        """``as_kuberay``: the command is where KubeRay leaves its own."""
+        node = [sys.executable, "-m", "cluster.launch.cli", "cluster", "node"]
+        start = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
+        command = node if as_kuberay else [*node, "--", *start]
         # RAY_ADDRESS would make the head join itself.
         environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
+        if as_kuberay:
+            environment[COMMAND_VARIABLE] = shlex.join(start)
         with (self.settings.data_dir / f"node-{len(self.nodes)}.log").open("w") as log:
             self.nodes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
 
@@ -171,7 +188,7 @@ def pids(status: dict[str, Any]) -> dict[str, int]:
 
 def test_deploying_again_moves_nothing_and_each_kind_is_spread_over_the_nodes(cluster: Cluster) -> None:
     running = pids(cluster.wait_well())
-    assert "shards stay" in cluster.sugar("deploy")
+    assert "shards stay" in cluster.deploy_by_job()
     assert pids(cluster.wait_well()) == running
     nodes = [{process.pid for process in cluster.processes(number)} for number in (1, 2)]
     for kind in ("swipes", "identity", "writer"):
