@@ -28,6 +28,8 @@ class Replayed:
     id: int
     error: str | None
 
+HOLD = "SELECT FROM writer_positions WHERE consumer = 'rows' AND partition = %s ORDER BY topic FOR UPDATE"
+
 
 def replay(settings: Settings, letter_ids: Sequence[int]) -> list[Replayed]:
     """Applies dead letters with the version of their own position: rows, what follows from them, the read model.
@@ -53,6 +55,8 @@ def _replay(settings: Settings, conn: Connection, appender: ThreadAppender, lett
     if error is None:
         try:
             with conn.transaction(), conn.cursor() as cur:
+                # As long, the partition's writer commits nothing: sinks read rows and write them back without locking them.
+                cur.execute(HOLD, (letter.record.partition,))
                 write_facts(cur, facts)
         except RECORD_ERRORS as caught:
             error = caught

@@ -35,7 +35,7 @@ COLUMNS = (
     "email_hash::text, user_id::text, password_hash, version, email, claimed_at, status, verified_at, sessions_from, "
     "kept_family::text, security, permission_role, standing_number"
 )
-READ = f"SELECT {COLUMNS} FROM credentials WHERE email_hash = ANY(%s) ORDER BY email_hash FOR UPDATE"  # noqa: S608
+READ = f"SELECT {COLUMNS} FROM credentials WHERE email_hash = ANY(%s)"  # noqa: S608
 WRITE = """
 INSERT INTO credentials AS stored
     (email_hash, user_id, email, password_hash, claimed_at, version, verified_at, sessions_from, kept_family, ended_at, security,

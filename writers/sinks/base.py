@@ -23,6 +23,8 @@ class Sink:
     """Stores facts; repeated, late and replayed ones change nothing that is newer.
 
     ``write(cur, facts)`` gets the facts of its ``events`` in log order, at least one, and returns the rows it wrote.
+    Rows whose events all have their key are read and written back without a lock, since all of those come by one partition
+    number, whose positions the transaction holds (Citus locks no rows across shards); others need ``FOR UPDATE``.
     It raises InvalidEvent or a psycopg data error when one of them can never be stored.
     """
 

@@ -16,7 +16,7 @@ from writers.records import Fact
 from writers.sinks.base import Cursor, Sink, hash_as_id
 
 COLUMNS = "identity_hash::text, user_id::text, email_hash::text, version, issuer, subject, nonces"
-READ = f"SELECT {COLUMNS} FROM identities WHERE identity_hash = ANY(%s) ORDER BY identity_hash FOR UPDATE"  # noqa: S608
+READ = f"SELECT {COLUMNS} FROM identities WHERE identity_hash = ANY(%s)"  # noqa: S608
 WRITE = """
 INSERT INTO identities AS stored (identity_hash, user_id, email_hash, version, issuer, subject, nonces)
 SELECT identity_hash, user_id, email_hash, version, issuer, subject, nonces::jsonb

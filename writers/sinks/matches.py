@@ -20,7 +20,6 @@ from writers.sinks.base import Cursor, Sink, parsed_id
 READ = """
 SELECT match_id::text, member_id::text, other_id::text, status, generation, matched_at, ended_at, ended_by::text, version
 FROM matches JOIN unnest(%s, %s) AS pair (low_id, high_id) ON member_id = low_id AND other_id = high_id
-ORDER BY member_id, other_id FOR UPDATE OF matches
 """
 WRITE = """
 INSERT INTO matches AS stored

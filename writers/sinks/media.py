@@ -28,7 +28,6 @@ REMOVED: Final = "removed"
 READ = """
 SELECT stored.id::text, facts::text FROM media AS stored
 JOIN unnest(%s, %s) AS asked (owner_id, id) ON stored.owner_id = asked.owner_id AND stored.id = asked.id
-ORDER BY stored.owner_id, stored.id FOR UPDATE OF stored
 """
 WRITE = """
 INSERT INTO media AS stored (owner_id, id, kind, state, review, matched, preserved, facts, created_at, version)

@@ -14,7 +14,7 @@ from writers.records import Fact
 from writers.sinks.base import Cursor, Sink, parsed_id
 
 COLUMNS = "target_id::text, target_type, number, version, history"
-READ = f"SELECT {COLUMNS} FROM moderation_cases WHERE target_id = ANY(%s) ORDER BY target_id FOR UPDATE"  # noqa: S608
+READ = f"SELECT {COLUMNS} FROM moderation_cases WHERE target_id = ANY(%s)"  # noqa: S608
 WRITE = """
 INSERT INTO moderation_cases AS stored (target_id, target_type, number, version, history)
 SELECT target_id, target_type, number, version, history::jsonb

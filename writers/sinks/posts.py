@@ -14,7 +14,6 @@ from writers.sinks.base import Cursor, Sink
 
 READ = f"""
 SELECT {COLUMNS} FROM posts JOIN unnest(%s, %s) AS wanted (owner, name) ON creator_id = owner AND id = name
-ORDER BY creator_id, id FOR UPDATE OF posts
 """  # noqa: S608 - constants
 WRITE = """
 INSERT INTO posts AS stored

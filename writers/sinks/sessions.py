@@ -20,7 +20,7 @@ UNSTARTED = -1
 READ = """
 SELECT family_id::text, user_id::text, counter, token_hash, rotated_at, expires_at, revoked_at, revoked_reason,
        version, email_hash::text, sessions_from, signed_in_at, client
-FROM sessions WHERE family_id = ANY(%s) ORDER BY family_id FOR UPDATE
+FROM sessions WHERE family_id = ANY(%s)
 """
 WRITE = """
 INSERT INTO sessions AS stored

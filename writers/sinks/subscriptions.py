@@ -22,7 +22,6 @@ from writers.sinks.base import Cursor, Sink, parsed_id
 READ = """
 SELECT subscriber_id::text, id::text, state::text
 FROM subscriptions JOIN unnest(%s, %s) AS named (subscriber, name) ON subscriber_id = subscriber AND id = name
-ORDER BY subscriber_id, id FOR UPDATE
 """
 WRITE = """
 INSERT INTO subscriptions AS stored

@@ -37,7 +37,7 @@ STANDING_NUMBER = "standing number"
 READ = """
 SELECT id::text, role, display_name, bio, gender, latitude, longitude, cell, birth_date, last_active_at, created_at,
        status, verification_status, preferences, field_versions, version, match_version, updated_at
-FROM users WHERE id = ANY(%s) ORDER BY id FOR UPDATE
+FROM users WHERE id = ANY(%s)
 """
 WRITE = """
 INSERT INTO users AS stored
