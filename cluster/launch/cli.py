@@ -131,6 +131,36 @@ def status(
 
 
 @app.command()
+def chaos(
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="An empty directory for a platform of its own and the history.")],
+    minutes: Annotated[float, typer.Option(help="How long faults are made.", min=0.1, max=1_440)] = 5.0,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same faults in the same order.")] = 1,
+    port: Annotated[int, typer.Option(help="Port of the HTTP API; 0: a free one.")] = 0,
+) -> None:
+    """Kill, pause, delay and cut off what a platform of its own consists of, and check what clients were told."""
+    from cluster.launch.chaos.command import run
+
+    if not run(data_dir, minutes=minutes, seed=seed, port=port):
+        raise typer.Exit(1)
+
+
+@app.command()
+def distribute(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    profile: Annotated[str, typer.Option(help="Profile whose DATABASE_URL names the coordinator when no platform runs.")] = "local",
+) -> None:
+    """Spread the schema over a Citus cluster: after `migrate`, on the coordinator, while the platform stands still."""
+    from writers.distribution import distribute as run
+
+    settings = running_settings(data_dir) if read_state(data_dir).running() else load_settings(profile)
+    if not settings.database_url.get_secret_value():
+        console.print("no platform runs here and DATABASE_URL is not set: there is no database to distribute")
+        raise typer.Exit(1)
+    done = run(settings)
+    console.print("\n".join(done) if done else "every table has its place already")
+
+
+@app.command()
 def migrate(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     profile: Annotated[str, typer.Option(help="Profile whose DATABASE_URL is migrated when no platform runs.")] = "local",

@@ -1,0 +1,147 @@
+"""`sugar chaos`: faults one after another under clients that write down what they were told, and then the invariants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from rich.console import Console
+
+from cluster.launch.chaos.checker import Held, contradictions
+from cluster.launch.chaos.clients import Clients
+from cluster.launch.chaos.history import History
+from cluster.launch.chaos.platform import ChaosPlatform
+from cluster.launch.chaos.schedule import NEMESES, ON_KAFKA, Step, schedule
+from configs.contracts.loading import ACTION_CODES
+from configs.settings import load_settings
+
+console = Console(highlight=False)
+ACTIONS: Final = {code: action for action, code in ACTION_CODES.items()}
+BEFORE_S: Final = 5.0
+AFTER_S: Final = 5.0
+SHOWN: Final = 20
+JUDGED_TIMES: Final = 3
+"""What follows from a fact (notifications) may still be on its way when the log was read."""
+AGAIN_S: Final = 5.0
+
+
+def run(data_dir: Path, *, minutes: float, seed: int, port: int = 0) -> bool:
+    """Whether everything held. Prints seed and history, and on failure what did not hold."""
+    data_dir = data_dir.resolve()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    history = History(data_dir / f"history-{seed}.jsonl")
+    console.print(f"seed {seed}, history {history.path}")
+    try:
+        problems = asyncio.run(_run(data_dir, minutes * 60, seed, port, history))
+    except BaseException:
+        console.print(f"[red]the run did not end[/red]: seed {seed}, history {history.path}")
+        raise
+    finally:
+        history.close()
+    for problem in problems[:SHOWN]:
+        console.print(f"  {problem}", markup=False)
+    verdict = f"[red]{len(problems)} contradictions[/red]" if problems else "every invariant holds"
+    console.print(f"{verdict}: seed {seed}, history {history.path}")
+    return not problems
+
+
+async def _run(data_dir: Path, length_s: float, seed: int, port: int, history: History) -> list[str]:
+    nemeses = NEMESES + (ON_KAFKA if load_settings("test").broker == "kafka" else ())
+    steps = schedule(seed, length_s, nemeses)
+    history.note(seed=seed, length_s=length_s, steps=len(steps))
+    platform = ChaosPlatform(data_dir, port, seed)
+    clients = Clients(platform.url, history, seed)
+    try:
+        environment = await platform.start_proxies()
+        await asyncio.to_thread(platform.up, environment)
+        await clients.register()
+        living = asyncio.create_task(clients.run())
+        await asyncio.sleep(BEFORE_S)
+        for step in steps:
+            await _carry_out(step, platform, history)
+        recovered_s = await asyncio.to_thread(platform.wait_well)
+        await asyncio.sleep(AFTER_S)
+        clients.stop()
+        await living
+        await asyncio.to_thread(platform.wait_well)
+        await asyncio.to_thread(platform.wait_quiet)
+        problems = await _judged(platform, clients, history)
+        _tell(clients, history, steps, recovered_s)
+        return problems
+    finally:
+        await clients.close()
+        await platform.down()
+
+
+async def _carry_out(step: Step, platform: ChaosPlatform, history: History) -> None:
+    await asyncio.sleep(step.wait_s)
+    named = {"fault": step.nemesis.fault, "component": step.nemesis.component}
+    # Servers are started from the main thread: they die with the thread that started them.
+    pids = platform.begin(step)
+    history.note(**named, phase="begins", pids=pids)
+    console.print(f"{history.now():8.1f} s  {step.nemesis.fault} {step.nemesis.component} for {step.lasts_s:.1f} s")
+    try:
+        await asyncio.sleep(step.lasts_s)
+    finally:
+        platform.end(step, pids)
+        history.note(**named, phase="ends")
+
+
+async def _judged(platform: ChaosPlatform, clients: Clients, history: History) -> list[str]:
+    problems: list[str] = []
+    for attempt in range(JUDGED_TIMES):
+        if attempt:
+            await asyncio.sleep(AGAIN_S)
+        held = await asyncio.to_thread(_held, platform.database_url, [person.user_id for person in clients.people])
+        problems = contradictions(history.operations, held)
+        differing = await asyncio.to_thread(platform.reconcile)
+        problems += [f"reconcile: {differing}"] if differing else []
+        if not problems:
+            break
+    return problems + clients.forbidden
+
+
+def _held(url: str, people: list[str]) -> Held:
+    with psycopg.connect(url, autocommit=True) as conn:
+        def rows(statement: str) -> list[tuple[Any, ...]]:
+            return conn.execute(statement.encode(), (people,)).fetchall()
+
+        messages: dict[str, list[tuple[int, str, str]]] = {}
+        for conversation, seq, sender, text in rows(
+            "SELECT conversation_id::text, seq, sender_id::text, content FROM messages WHERE conversation_id IN "
+            "(SELECT match_id FROM matches WHERE member_id = ANY(%s::uuid[])) ORDER BY conversation_id, seq"
+        ):
+            messages.setdefault(conversation, []).append((seq, sender, text))
+        return Held(
+            swipes={
+                (swiper, swiped): ACTIONS[code] for swiper, swiped, code in rows(
+                    "SELECT swiper_id::text, swiped_id::text, action FROM swipes WHERE swiper_id = ANY(%s::uuid[])"
+                )
+            },
+            matches=rows(
+                "SELECT member_id::text, other_id::text, match_id::text, status FROM matches WHERE member_id = ANY(%s::uuid[]) "
+                "AND matched_at IS NOT NULL"
+            ),
+            messages=messages,
+            notified={
+                (user, match): count for user, match, count in rows(
+                    "SELECT user_id::text, data ->> 'matchId', count(*) FROM notifications "
+                    "WHERE user_id = ANY(%s::uuid[]) AND kind = 'match' GROUP BY 1, 2"
+                )
+            },
+        )
+
+
+def _tell(clients: Clients, history: History, steps: list[Step], recovered_s: float) -> None:
+    counts = Counter((one.kind, one.outcome) for one in history.operations)
+    longest = max((one.answered_s - one.asked_s for one in history.operations), default=0.0)
+    faults = Counter(f"{step.nemesis.fault} {step.nemesis.component}" for step in steps)
+    console.print(f"{len(steps)} faults: {', '.join(f'{count} {name}' for name, count in sorted(faults.items()))}")
+    console.print(", ".join(f"{kind} {outcome} {count}" for (kind, outcome), count in sorted(counts.items())))
+    console.print(
+        f"answers {dict(sorted(clients.statuses.items()))}, broken connections {clients.broken}, longest wait {longest:.1f} s, "
+        f"well again {recovered_s:.1f} s after the last fault"
+    )

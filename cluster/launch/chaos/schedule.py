@@ -1,0 +1,61 @@
+"""What is done to a platform, and when: the same from the same seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+QUIET_S: Final = (3.0, 6.0)
+"""Between the end of one fault and the next, so that each meets a platform that serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nemesis:
+    """One kind of fault on one component. ``longest_s`` 0: it is over at once."""
+
+    fault: str
+    component: str
+    longest_s: float = 0.0
+
+
+NEMESES: Final[tuple[Nemesis, ...]] = (
+    *(Nemesis("kill", name) for name in ("swipes", "identity", "cards", "writer", "loader", "gateway", "replica", "haproxy")),
+    *(Nemesis("pause", name, 8.0) for name in ("swipes", "identity", "writer", "broker", "valkey", "postgres", "standby")),
+    *(Nemesis("restart", name, 3.0) for name in ("valkey", "postgres", "standby")),
+    *(Nemesis("delay", name, 8.0) for name in ("valkey", "postgres")),
+    *(Nemesis("loss", name, 8.0) for name in ("valkey", "postgres")),
+    *(Nemesis("partition", name, 8.0) for name in ("valkey", "postgres")),
+)
+"""restart: killed, and started again after the time. The embedded broker is only paused: killed, it loses its log by design."""
+ON_KAFKA: Final[tuple[Nemesis, ...]] = (Nemesis("kill", "broker"),)
+"""Of three brokers with their logs on disk one dies and is started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault: ``wait_s`` after the one before was over, for ``lasts_s``."""
+
+    wait_s: float
+    nemesis: Nemesis
+    lasts_s: float
+
+
+def schedule(seed: int, length_s: float, nemeses: Sequence[Nemesis] = NEMESES) -> list[Step]:
+    """Faults one after another for about ``length_s``; each of the nemeses once before any comes again."""
+    chooser = random.Random(seed)  # noqa: S311  # repeatable, no secret
+    steps: list[Step] = []
+    waiting: list[Nemesis] = []
+    spent = 0.0
+    while True:
+        if not waiting:
+            waiting = list(nemeses)
+            chooser.shuffle(waiting)
+        nemesis = waiting.pop()
+        wait_s = chooser.uniform(*QUIET_S)
+        lasts_s = chooser.uniform(nemesis.longest_s / 4, nemesis.longest_s)
+        spent += wait_s + lasts_s
+        if spent > length_s:
+            return steps
+        steps.append(Step(round(wait_s, 3), nemesis, round(lasts_s, 3)))

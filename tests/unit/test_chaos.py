@@ -1,0 +1,122 @@
+"""Faults are the same from the same seed, and the checker finds what a platform may not do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cluster.launch.chaos.checker import Held, contradictions
+from cluster.launch.chaos.history import History, Operation, read_history
+from cluster.launch.chaos.proxy import Proxy
+from cluster.launch.chaos.schedule import NEMESES, schedule
+from configs.contracts.ids import match_id
+
+ANN, BOB, CAT = (f"0192d4e0-0000-7000-8000-00000000000{number}" for number in (1, 2, 3))
+PAIR = match_id(ANN, BOB)
+OPERATIONS = [
+    Operation(ANN, "swipe", 1, 2, "ok", {"target": BOB, "action": "like"}),
+    Operation(BOB, "swipe", 2, 3, "ok", {"target": ANN, "action": "like", "match": PAIR}),
+    Operation(ANN, "send", 4, 5, "ok", {"conversation": PAIR, "content": "a/1", "seq": 1}),
+    Operation(BOB, "send", 5, 6, "unknown", {"conversation": PAIR, "content": "b/1"}),
+    Operation(ANN, "send", 6, 7, "ok", {"conversation": PAIR, "content": "a/2", "seq": 3}),
+    Operation(BOB, "look", 7, 8, "ok", {"matches": [PAIR]}),
+]
+HELD = Held(
+    swipes={(ANN, BOB): "like", (BOB, ANN): "like"},
+    matches=[(ANN, BOB, PAIR, "active"), (BOB, ANN, PAIR, "active")],
+    messages={PAIR: [(1, ANN, "a/1"), (2, BOB, "b/1"), (3, ANN, "a/2")]},
+    notified={(ANN, PAIR): 1, (BOB, PAIR): 1},
+)
+BLOCKED = Operation(ANN, "block", 9, 10, "ok", {"target": BOB})
+ENDED = replace(HELD, matches=[(ANN, BOB, PAIR, "blocked"), (BOB, ANN, PAIR, "blocked")])
+
+
+def test_the_same_seed_makes_the_same_faults_and_each_comes_before_any_comes_again() -> None:
+    assert schedule(7, 600) == schedule(7, 600)
+    assert schedule(7, 600) != schedule(8, 600)
+    steps = schedule(7, 600)
+    assert len({step.nemesis for step in steps[:len(NEMESES)]}) == len(NEMESES)
+    assert sum(step.wait_s + step.lasts_s for step in steps) <= 600
+
+
+def test_a_platform_that_keeps_its_word_contradicts_nothing() -> None:
+    assert contradictions(OPERATIONS, HELD) == []
+    assert contradictions([*OPERATIONS, BLOCKED, Operation(BOB, "look", 11, 12, "ok", {"matches": []})], ENDED) == []
+
+
+def test_a_swipe_that_was_never_answered_may_have_taken_effect_or_not() -> None:
+    for action in ("like", "pass"):
+        late = [*OPERATIONS, Operation(ANN, "swipe", 9, 99, "unknown", {"target": BOB, "action": "pass"})]
+        assert contradictions(late, replace(HELD, swipes={**HELD.swipes, (ANN, BOB): action})) == []
+
+
+@pytest.mark.parametrize(("held", "what"), [
+    (replace(HELD, swipes={(BOB, ANN): "like"}), "swipe"),
+    (replace(HELD, swipes={**HELD.swipes, (ANN, BOB): "pass"}), "swipe"),
+    (replace(HELD, matches=[]), "no active match"),
+    (replace(HELD, matches=HELD.matches[:1]), "rows"),
+    (replace(HELD, matches=[*HELD.matches, HELD.matches[0]]), "rows"),
+    (replace(HELD, matches=[(ANN, BOB, PAIR, "active"), (BOB, ANN, PAIR, "unmatched")]), "one of them"),
+    (replace(HELD, notified={(ANN, PAIR): 2, (BOB, PAIR): 1}), "2 notifications"),
+    (replace(HELD, messages={}), "message"),
+    (replace(HELD, messages={PAIR: [*HELD.messages[PAIR], (4, ANN, "a/1")]}), "rows have it at [1, 4]"),
+    (replace(HELD, messages={PAIR: [(1, ANN, "a/1"), (3, ANN, "a/2")]}), "gaps"),
+    (replace(HELD, messages={PAIR: [*HELD.messages[PAIR], (4, CAT, "c/1")]}), "by nobody"),
+])
+def test_what_the_rows_lack_double_or_mix_up_is_found(held: Held, what: str) -> None:
+    assert any(what in problem for problem in contradictions(OPERATIONS, held))
+
+
+@pytest.mark.parametrize(("later", "held"), [
+    (Operation(BOB, "look", 11, 12, "ok", {"matches": [PAIR]}), ENDED),
+    (Operation(BOB, "send", 11, 12, "ok", {"conversation": PAIR, "content": "b/2", "seq": 4}), replace(
+        ENDED, messages={PAIR: [*HELD.messages[PAIR], (4, BOB, "b/2")]},
+    )),
+    (Operation(CAT, "look", 11, 12, "ok", {"matches": []}), HELD),
+])
+def test_an_ended_match_that_goes_on_is_found(later: Operation, held: Held) -> None:
+    assert contradictions([*OPERATIONS, BLOCKED, later], held)
+
+
+def test_what_began_before_the_end_was_acknowledged_may_show_it() -> None:
+    assert contradictions([*OPERATIONS, BLOCKED, Operation(BOB, "look", 9.5, 12, "ok", {"matches": [PAIR]})], ENDED) == []
+
+
+def test_numbers_out_of_order_are_found() -> None:
+    swapped = [replace(one, about=one.about | {"seq": {1: 3, 3: 1}[one.about["seq"]]}) if "seq" in one.about else one for one in OPERATIONS]
+    held = replace(HELD, messages={PAIR: [(1, ANN, "a/2"), (2, BOB, "b/1"), (3, ANN, "a/1")]})
+    assert any("out of order" in problem for problem in contradictions(swapped, held))
+
+
+def test_a_history_is_read_as_it_was_written(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl")
+    history.note(seed=1)
+    for one in OPERATIONS:
+        history.add(one)
+    history.close()
+    assert list(read_history(history.path)) == OPERATIONS
+
+
+async def test_a_partition_holds_back_what_is_sent_and_lets_it_through_afterwards() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1")
+    proxy = Proxy(server.sockets[0].getsockname()[1], 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", await proxy.start())
+    writer.write(b"one")
+    assert await asyncio.wait_for(reader.read(100), 5) == b"one"
+    proxy.weather = "partition"
+    writer.write(b"two")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(100), 0.2)
+    proxy.weather = "pass"
+    assert await asyncio.wait_for(reader.read(100), 5) == b"two"
+    writer.close()
+    await proxy.close()
+    server.close()
