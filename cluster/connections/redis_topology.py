@@ -1,6 +1,8 @@
 """A Redis Cluster's address, and which node owns which slots.
 
-``redis+cluster://[user:password@]host:port[,host:port…]`` (``rediss+cluster`` with TLS) names a cluster by any of its nodes.
+``redis+cluster://[user:password@]host:port[,host:port…][?ssl_ca_certs=FILE]`` (``rediss+cluster`` with TLS) names a cluster by
+any of its nodes. With TLS the nodes are asked under the names that they announce (``cluster-preferred-endpoint-type``), which
+their certificates must hold.
 """
 
 from __future__ import annotations
@@ -25,10 +27,12 @@ class ClusterAddress:
     """``user:password@`` as it stands in the URL, or empty."""
     seeds: tuple[str, ...]
     """host:port of nodes to begin with."""
+    options: str = ""
+    """``?name=value…`` as it stands in the URL, or empty."""
 
     def url(self, node: str) -> str:
         """The URL of one node."""
-        return f"{self.scheme}://{self.credentials}{node}"
+        return f"{self.scheme}://{self.credentials}{node}{self.options}"
 
 
 def cluster_address(url: str) -> ClusterAddress | None:
@@ -39,12 +43,13 @@ def cluster_address(url: str) -> ClusterAddress | None:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
         return None
+    rest, mark, options = rest.partition("?")
     place, _, path = rest.partition("/")
     credentials, at, hosts = place.rpartition("@")
     seeds = tuple(host if ":" in host else f"{host}:{DEFAULT_PORT}" for host in hosts.split(",") if host)
     if not seeds or path.strip("/0"):
         raise ConfigurationError("a cluster is named by nodes and has no databases", setting="REDIS_URL")
-    return ClusterAddress(SCHEMES[scheme], credentials + at, seeds)
+    return ClusterAddress(SCHEMES[scheme], credentials + at, seeds, mark + options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,9 @@ def test_addresses_of_a_cluster() -> None:
     assert address is not None
     assert address.seeds == ("a:1", "b:6379")
     assert address.url("c:3") == "rediss://user:secret@c:3"
+    trusting = cluster_address("rediss+cluster://:secret@a:1/0?ssl_ca_certs=/ca.crt")
+    assert trusting is not None
+    assert trusting.url("c:3") == "rediss://:secret@c:3?ssl_ca_certs=/ca.crt"
     for wrong in ("redis+cluster://", "redis+cluster://a:1/3"):
         with pytest.raises(ConfigurationError):
             cluster_address(wrong)
