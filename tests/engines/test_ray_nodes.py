@@ -162,7 +162,7 @@ class Cluster:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     data = tmp_path_factory.mktemp("nodes")
     servers = EmbeddedServers(with_keys(load_settings(
-        "test", data_dir=data, port=free_port(), broker="memory", log={"partitions": 16},
+        "test", data_dir=data, port=free_port(), broker="memory", redis="single", log={"partitions": 16},
     )).model_copy(update={"payments": Payments()}))
     servers.start()
     settings = servers.settings()
