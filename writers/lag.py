@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 
-from cluster.connections.kafka import admin
+from cluster.connections.kafka import reader
 from cluster.connections.postgres import translated
 from configs.contracts.errors import LogUnavailable
 from configs.contracts.topics import TOPICS, Topic
@@ -74,13 +73,18 @@ def _followed(settings: Settings) -> dict[str, Sequence[Topic]]:
 
 
 def _ends(settings: Settings) -> dict[tuple[str, int], int]:
-    wanted = {
-        TopicPartition(topic.name, partition): OffsetSpec.latest()
-        for topic in TOPICS for partition in range(settings.log.partitions)
-    }
-    client = admin(settings)
+    """By a consumer, not ``AdminClient.list_offsets``, which leaks memory and was seen to end its process by SIGSEGV."""
+    wanted = [
+        TopicPartition(topic.name, partition, OFFSET_END) for topic in TOPICS for partition in range(settings.log.partitions)
+    ]
+    consumer = reader(settings, "lag")
     try:
-        futures = client.list_offsets(wanted, request_timeout=DEADLINE_S)
-        return {(place.topic, place.partition): future.result(DEADLINE_S).offset for place, future in futures.items()}
-    except (KafkaException, TimeoutError) as error:
+        found = consumer.offsets_for_times(wanted, timeout=DEADLINE_S)
+    except KafkaException as error:
         raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error
+    finally:
+        consumer.close()
+    for place in found:
+        if place.error is not None:
+            raise LogUnavailable("broker does not know a partition's end", topic=place.topic, reason=place.error.name())
+    return {(place.topic, place.partition): place.offset for place in found}

@@ -186,6 +186,7 @@ class Load:
         return {
             "lost": lost, "back": len(self._ready), "all_back_after_s": round((times[-1] if times else began) - began, 2),
             "first_back_after_s": round((times[0] if times else began) - began, 2),
+            "back_in_each_second": np.bincount([int(at - began) for at in times]).tolist() if times else [],
             "rate": round(len(times) / seconds, 1) if seconds else 0.0,
         }
 
