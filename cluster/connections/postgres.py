@@ -21,6 +21,9 @@ OPTIONS: dict[str, Any] = {
     "tcp_user_timeout": 15_000,
 }
 
+REPLICA_CONNECT_TIMEOUT_S = 2
+"""Shorter, since the next address is tried then; libpq knows no less."""
+
 
 def connect(settings: Settings, name: str, *, replica: bool = False) -> psycopg.Connection[TupleRow]:
     """An autocommit connection to the primary, or to the first replica that answers (else the primary).
@@ -34,7 +37,7 @@ def connect(settings: Settings, name: str, *, replica: bool = False) -> psycopg.
         try:
             return psycopg.connect(
                 url, autocommit=True, application_name=name, target_session_attrs="any" if replica else "read-write",
-                **OPTIONS,
+                **OPTIONS | ({"connect_timeout": REPLICA_CONNECT_TIMEOUT_S} if index < len(urls) - 1 else {}),
             )
         except psycopg.OperationalError as error:
             if index == len(urls) - 1:

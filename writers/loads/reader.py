@@ -115,11 +115,16 @@ class RowReader:
         try:
             conn = self._connection("replica")
             with translated(), limited(conn, REPLICA_DEADLINE_S):
-                return conn if replayed(conn, self._at_least) else None
+                if replayed(conn, self._at_least):
+                    return conn
+                if _is_replica(conn):
+                    return None
         except DependencyUnavailable:
-            self._drop("replica")
-            self._replica_again_s = time.monotonic() + REPLICA_RESTS_S
-            return None
+            pass
+        # It does not answer, or the primary did in its place.
+        self._drop("replica")
+        self._replica_again_s = time.monotonic() + REPLICA_RESTS_S
+        return None
 
     def _connection(self, kind: str) -> Connection:
         conn: Connection | None = getattr(self._kept, kind, None)
@@ -205,12 +210,17 @@ def open_recent(settings: Settings, name: str, at_least: str | None = None) -> C
     return open_rows(settings, name)
 
 
+def _is_replica(conn: Connection) -> bool:
+    row = conn.execute("SELECT pg_is_in_recovery()").fetchone()
+    return row is not None and bool(row[0])
+
+
 def _catches_up(conn: Connection, at_least: str, wait_s: float) -> bool:
     deadline = time.monotonic() + wait_s
     try:
         with translated(), limited(conn, wait_s + REPLICA_DEADLINE_S):
             while not replayed(conn, at_least):
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline or not _is_replica(conn):
                     return False
                 time.sleep(LOOK_S)
             return True
