@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -44,6 +44,7 @@ def payload(post: str, person: str, what: str, number: int, written: list[tuple[
 
 @examples(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(said=st.lists(SAID, max_size=30), splits=SPLITS, again=st.lists(st.integers(0, 30), max_size=6))
+@example(said=[(0, PEOPLE[0], "comment"), (0, PEOPLE[0], "strange"), (0, PEOPLE[0], "delete")], splits=[3], again=[])
 def _counts_are_exact(
     conn: psycopg.Connection, said: Sequence[tuple[int, str, str]], splits: Sequence[int], again: Sequence[int]  # type: ignore[type-arg]
 ) -> None:

@@ -15,11 +15,17 @@ SELECT * FROM unnest(%s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (post_id, id) DO NOTHING
 """
 DELETE = """
-UPDATE comments AS stored SET deleted_at = batch.deleted_at, deleted_by = batch.deleted_by, version = batch.version
-FROM unnest(%s, %s, %s, %s, %s) AS batch (post_id, id, deleted_by, deleted_at, version)
-WHERE stored.post_id = batch.post_id AND stored.id = batch.id AND stored.deleted_at IS NULL
-  AND batch.deleted_by IN (stored.author_id, stored.creator_id)
+UPDATE comments AS stored SET deleted_at = first.deleted_at, deleted_by = first.deleted_by, version = first.version
+FROM (
+    SELECT DISTINCT ON (batch.post_id, batch.id) batch.*
+    FROM unnest(%s, %s, %s, %s, %s) AS batch (post_id, id, deleted_by, deleted_at, version)
+    JOIN comments AS known ON known.post_id = batch.post_id AND known.id = batch.id
+         AND batch.deleted_by IN (known.author_id, known.creator_id)
+    ORDER BY batch.post_id, batch.id, batch.version
+) AS first
+WHERE stored.post_id = first.post_id AND stored.id = first.id AND stored.deleted_at IS NULL
 """
+"""The first deletion by somebody who may."""
 COUNT = """
 INSERT INTO post_counts AS stored (post_id, comments, comments_version)
 SELECT batch.post_id, (SELECT count(*) FROM comments WHERE comments.post_id = batch.post_id AND deleted_at IS NULL),
@@ -33,9 +39,7 @@ SET comments = excluded.comments, comments_version = greatest(stored.comments_ve
 def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     """Written first, then deleted: a comment stands before its deletion in the post's partition."""
     made = [fact for fact in facts if isinstance(fact.event.payload, ContentCommented)]
-    deleted = {
-        fact.event.payload.comment_id: fact for fact in reversed(facts) if isinstance(fact.event.payload, CommentDeleted)
-    }
+    deleted = [fact for fact in facts if isinstance(fact.event.payload, CommentDeleted)]
     versions: dict[str, int] = {}
     for fact in facts:
         post = fact.event.payload.post_id
@@ -54,15 +58,14 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
             ),
         )
     if deleted:
-        gone = deleted.values()
         cur.execute(
             DELETE,
             (
-                columns.uuids([fact.event.payload.post_id for fact in gone]),
-                columns.uuids(list(deleted)),
-                columns.uuids([fact.event.payload.user_id for fact in gone]),
-                columns.timestamps([fact.event.occurred_at for fact in gone]),
-                columns.bigints([fact.version for fact in gone]),
+                columns.uuids([fact.event.payload.post_id for fact in deleted]),
+                columns.uuids([fact.event.payload.comment_id for fact in deleted]),
+                columns.uuids([fact.event.payload.user_id for fact in deleted]),
+                columns.timestamps([fact.event.occurred_at for fact in deleted]),
+                columns.bigints([fact.version for fact in deleted]),
             ),
         )
     cur.execute(COUNT, (columns.uuids(list(versions)), columns.bigints(list(versions.values()))))
