@@ -304,3 +304,21 @@ def test_sockets_are_told_news_only_and_nothing_that_would_give_a_block_away(
     long_ago = now - timedelta(hours=1)
     old = events.NotificationSent(notification_id=new_id(), user_id=high, kind="match", title="old")
     assert told(conn, [fact(7, old, long_ago)]) == []
+
+
+def test_whoever_gets_a_row_after_a_rebuild_has_the_match_that_the_rebuild_passed_over(servers: Settings) -> None:
+    """Rows of a person and of their match come by two writers; the match may be there first, and its position with it."""
+    low, high = pair(new_id(), new_id())
+    match = match_id(low, high)
+    with open_rows(servers, "test") as conn, sync_client(servers) as client:
+        facts = [
+            Fact(Event(new_id(), START, match, events.Matched(match_id=match, low_id=low, high_id=high, generation=1)), 7, 0),
+            Fact(Event(new_id(), START, low, events.UserCreated(
+                user_id=low, role="sugar_baby", display_name="A", birth_date="1990-01-01"
+            )), 3, 0),
+        ]
+        with conn.transaction(), conn.cursor() as cur:
+            write_facts(cur, facts)
+        apply(client, changes_of(conn, {TOPIC_OF[events.UserCreated].name: facts[1:]}).operations)
+        assert client.zrange(listing_keys("match", low)[0], 0, -1) == [match.encode()]
+        assert json.loads(client.get(record_key(low)) or b"{}")["displayName"] == "A"

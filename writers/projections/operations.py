@@ -37,12 +37,10 @@ from configs.contracts.read_model import (
     NotificationEntry,
     Operation,
     ended_member,
-    open_person,
     put_credential,
     put_entry,
     put_notification,
     put_ranking,
-    put_record,
 )
 from configs.contracts.selling import bought, put_shop, subscribed
 from configs.contracts.subscriptions import subscription_of
@@ -54,6 +52,7 @@ from writers.loads.messages import conversation_operations, stored_messages
 from writers.loads.payments import payments as loaded_payments
 from writers.loads.people import load_credentials
 from writers.loads.ranking import present
+from writers.loads.read_model import people_operations
 from writers.loads.subscriptions import subscribers
 from writers.loads.tiers import shops
 from writers.records import Fact
@@ -132,14 +131,10 @@ def sessions(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Chang
 
 
 def created(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
-    for record in records:
-        payload = record.event.payload
-        if isinstance(payload, UserCreated):
-            fields = {
-                "role": payload.role, "displayName": payload.display_name, "birthDate": payload.birth_date,
-                "createdAt": changes.rfc3339(record.event.occurred_at),
-            }
-            into.operations += (put_record(payload.user_id, fields, 0), open_person(payload.user_id))
+    """Everything that rows hold of a new person. Mostly that is who they are; but a rebuild that found no row of theirs yet
+    passed over a match whose position it took for projected."""
+    made = [record.event.payload.user_id for record in records if isinstance(record.event.payload, UserCreated)]
+    into.operations += people_operations(conn, made)[1]
 
 
 def updated(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
