@@ -25,8 +25,11 @@ def test_the_coefficient_of_each_model_is_that_of_the_people_whom_it_showed(serv
                 candidates = [person for person, count in zip(people, times, strict=True) if response < count]
                 conn.execute(
                     "INSERT INTO cards_served (viewer_id, response_id, served_at, decided_at, configuration, model_version, candidate_ids,"
-                    " positions, scores, propensities, version) VALUES (%s, %s, now(), now(), 0, %s, %s, '{}', '{}', '{}', 1)",
-                    (uuid.uuid4(), uuid.uuid4(), model, candidates),
+                    " positions, scores, propensities, version) VALUES (%s, %s, now(), now(), 0, %s, %s, %s, %s, %s, 1)",
+                    (
+                        uuid.uuid4(), uuid.uuid4(), model, candidates, list(range(len(candidates))),
+                        [0.0] * len(candidates), [1.0] * len(candidates),
+                    ),
                 )
     found = exposure_gini(servers)
     for model, times in shown.items():
