@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import ray
 import structlog
+from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import GetTimeoutError, RayError
 
 from cluster.launch import logs
@@ -35,6 +37,7 @@ ANSWER_S = 60.0
 REMOVE_S = DRAIN_GATEWAY_S + STOP_SERVING_S + 60.0
 POLL_S = 0.5
 REPORT_S = 5.0
+REACH_S = 5.0
 
 
 class RuntimeActor:
@@ -119,15 +122,21 @@ def remove(address: str, announce: Callable[[str], None]) -> None:
 
 
 def _connect(address: str, environment: dict[str, str]) -> None:
+    """Raises DependencyUnavailable. Ray alone would try for a quarter of an hour where nothing listens."""
     try:
+        reached = canonicalize_bootstrap_address(address)
+        if reached is not None:
+            host, _, port = reached.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
         ray.init(
             address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False,
             # Actors inherit both, and what they start in turn.
             runtime_env={"env_vars": environment, "worker_process_setup_hook": logs.SETUP_HOOK} if environment else None,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise DependencyUnavailable(
-            "no Ray cluster answers; run this on one of its nodes", address=address, kind=type(error).__name__
+            "no Ray cluster answers; run this on one of its nodes (a platform of `sugar up` is seen by `sugar status`)",
+            address=address, kind=type(error).__name__,
         ) from error
 
 

@@ -20,7 +20,7 @@ from running import Platform, alive, eventually, sugar
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from cluster.embedded.process import accepts
+from cluster.embedded.process import accepts, free_port
 from cluster.launch.ray_head import members, session_root
 from cluster.launch.state import read_state
 from configs.contracts.frames import RESTARTING
@@ -111,6 +111,13 @@ def test_commands_without_a_platform_say_how_to_start_one(tmp_path: Path) -> Non
     assert refused.returncode == 1
     assert "sugar up" in refused.stdout
     assert not sugar("status", "--data-dir", str(tmp_path), check=False).stdout.startswith("Traceback")
+
+
+def test_a_cluster_that_does_not_answer_is_told_at_once() -> None:
+    """Ray by itself tries for a quarter of an hour; ``sugar`` has a minute here."""
+    refused = sugar("cluster", "status", "--address", f"127.0.0.1:{free_port()}", check=False)
+    assert refused.returncode == 1
+    assert "no Ray cluster answers" in refused.stdout
 
 
 @pytest.mark.parametrize("component", ["runtime", "haproxy", "controller"])
