@@ -1,4 +1,4 @@
-"""What one thread of a writer asks payment providers for, again and again: the loop, its providers and its producer."""
+"""What threads of a writer look for again and again: the loop, and for payments the providers and the producer."""
 
 from __future__ import annotations
 
@@ -18,6 +18,27 @@ from writers.consumers.deriving import Appending
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+
+
+def keep_looking(
+    of: str, look: Callable[[], object], every_s: float, stopping: threading.Event, *, fatal: Callable[[str], None],
+    cut_short: Callable[[], None] = lambda: None,
+) -> None:
+    """Looks, and again ``every_s`` after each, until ``stopping``; a server that is away is asked again next time.
+
+    ``cut_short`` hears of each such time, ``fatal`` of a fault that no waiting mends, which is raised as well.
+    """
+    while not stopping.is_set():
+        try:
+            look()
+        except PlatformError as error:
+            cut_short()
+            log.warning("look_failed", of=of, reason=str(error))
+        except Exception as error:  # the thread's top: the writer must not go on without it
+            log.exception("thread_failed", thread=of)
+            fatal(f"{of}: {error!r}")
+            raise
+        stopping.wait(every_s)
 
 
 class ProviderLooks:
@@ -49,18 +70,13 @@ class ProviderLooks:
         ``fatal`` is told of a fault that no waiting mends.
         """
         try:
-            while not stopping.wait(self._every_s):
-                try:
-                    self.look()
-                except PlatformError as error:
-                    self.figures["failed"] += 1
-                    log.warning("look_failed", of=self._of, reason=str(error))
-        except Exception as error:  # the thread's top: the writer must not go on without it
-            log.exception("thread_failed", thread=self._of)
-            fatal(f"{self._of}: {error!r}")
-            raise
+            if not stopping.wait(self._every_s):
+                keep_looking(self._of, self.look, self._every_s, stopping, fatal=fatal, cut_short=self._failed)
         finally:
             self.close()
+
+    def _failed(self) -> None:
+        self.figures["failed"] += 1
 
     def close(self) -> None:
         if self._loop is not None:

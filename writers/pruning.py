@@ -21,6 +21,7 @@ from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.days import keep_days
 from writers.exporting import forget_due
+from writers.looks import keep_looking
 from writers.sinks.erasures import sweep
 
 log = structlog.get_logger(__name__)
@@ -115,15 +116,10 @@ def _delete(conn: Connection, statement: str) -> int:
 
 def keep_pruning(settings: Settings, stopping: threading.Event, *, fatal: Callable[[str], None]) -> None:
     """Prunes now and then until ``stopping``. ``fatal`` is told of a fault that no waiting mends."""
-    while not stopping.is_set():
-        try:
-            removed = prune(settings)
-            if any(removed.values()):
-                log.info("pruned", **removed)
-        except DependencyUnavailable as error:
-            log.warning("pruning_waits", reason=str(error))
-        except Exception as error:
-            log.exception("pruning_failed")
-            fatal(f"pruning: {error!r}")
-            raise
-        stopping.wait(EVERY_S)
+
+    def look() -> None:
+        removed = prune(settings)
+        if any(removed.values()):
+            log.info("pruned", **removed)
+
+    keep_looking("pruning", look, EVERY_S, stopping, fatal=fatal)

@@ -11,13 +11,13 @@ import structlog
 
 from cluster.connections.kafka import Record
 from cluster.connections.postgres import translated
-from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import ContentPublished, Event, encode
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.topics import CONTENT_PUBLISHED
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.consumers.deriving import Appending
+from writers.looks import keep_looking
 
 log = structlog.get_logger(__name__)
 
@@ -72,20 +72,15 @@ class Publishing:
 def keep_publishing(settings: Settings, stopping: threading.Event, *, fatal: Callable[[str], None]) -> None:
     """Publishes what is due until ``stopping``. ``fatal`` is told of a fault that no waiting mends."""
     publishing = Publishing(settings, "publishing")
+
+    def look() -> None:
+        with open_rows(settings, "publishing") as conn:  # kept, since it looks every second
+            while not stopping.is_set():
+                if count := publishing.publish(conn, datetime.now(UTC)):
+                    log.info("posts_published", posts=count)
+                stopping.wait(EVERY_S)
+
     try:
-        while not stopping.is_set():
-            try:
-                with open_rows(settings, "publishing") as conn:
-                    while not stopping.is_set():
-                        if count := publishing.publish(conn, datetime.now(UTC)):
-                            log.info("posts_published", posts=count)
-                        stopping.wait(EVERY_S)
-            except DependencyUnavailable as error:
-                log.warning("publishing_waits", reason=str(error))
-            except Exception as error:
-                log.exception("publishing_failed")
-                fatal(f"publishing: {error!r}")
-                raise
-            stopping.wait(EVERY_S)
+        keep_looking("publishing", look, EVERY_S, stopping, fatal=fatal)
     finally:
         publishing.close()

@@ -13,7 +13,6 @@ import structlog
 
 from cluster.connections.kafka import Record
 from cluster.connections.postgres import translated
-from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Event, MailRequested, encode
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.notifying import Preferences
@@ -21,6 +20,7 @@ from configs.contracts.topics import NOTIFICATION_MAIL
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.consumers.deriving import Appending
+from writers.looks import keep_looking
 
 log = structlog.get_logger(__name__)
 
@@ -143,17 +143,13 @@ def _mail(person: Absent, email_hash: Any, address: str) -> MailRequested:
 def keep_reminding(settings: Settings, stopping: threading.Event, *, fatal: Callable[[str], None]) -> None:
     """Reminds now and then until ``stopping``. ``fatal`` is told of a fault that no waiting mends."""
     reminding = Reminding(settings, "reminding")
+
+    def look() -> None:
+        with open_rows(settings, "reminding") as conn:
+            if count := reminding.remind(conn, datetime.now(UTC)):
+                log.info("people_reminded", mails=count)
+
     try:
-        while not stopping.wait(EVERY_S):
-            try:
-                with open_rows(settings, "reminding") as conn:
-                    if count := reminding.remind(conn, datetime.now(UTC)):
-                        log.info("people_reminded", mails=count)
-            except DependencyUnavailable as error:
-                log.warning("reminding_waits", reason=str(error))
-            except Exception as error:
-                log.exception("reminding_failed")
-                fatal(f"reminding: {error!r}")
-                raise
+        keep_looking("reminding", look, EVERY_S, stopping, fatal=fatal)
     finally:
         reminding.close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 import pytest_asyncio
 from api_world import NoRows, Shards, World
+from payments_world import SandboxDriver
 from safety_world import SafetyWorld
 
 from cluster.launch.secrets import with_keys
@@ -43,6 +44,14 @@ async def make_world(servers: Settings, shards: Shards) -> AsyncIterator[Callabl
 @pytest_asyncio.fixture
 async def world(make_world: Callable[..., Awaitable[World]]) -> World:
     return await make_world()
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
+    """A payment processor of the module's own: others do not see its clock."""
+    driver = SandboxDriver(tmp_path_factory.mktemp("sandbox"))
+    yield driver
+    driver.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -20,14 +19,6 @@ from configs.settings import Settings
 pytestmark = pytest.mark.servers
 
 MANY = 100_000
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
-    directory: Path = tmp_path_factory.mktemp("sandbox")
-    driver = SandboxDriver(directory)
-    yield driver
-    driver.stop()
 
 
 @pytest_asyncio.fixture

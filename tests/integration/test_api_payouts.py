@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,14 +27,6 @@ from writers.loader import Loader
 from writers.settling_payments import PaymentSettling
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
-    directory: Path = tmp_path_factory.mktemp("sandbox")
-    driver = SandboxDriver(directory)
-    yield driver
-    driver.stop()
 
 
 @pytest_asyncio.fixture

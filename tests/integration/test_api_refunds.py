@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,14 +23,6 @@ from writers.connections import open_rows
 from writers.settling_payments import PaymentSettling
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
-    directory: Path = tmp_path_factory.mktemp("sandbox")
-    driver = SandboxDriver(directory)
-    yield driver
-    driver.stop()
 
 
 @pytest_asyncio.fixture

@@ -42,14 +42,6 @@ pytestmark = pytest.mark.servers
 PEOPLE = "/subscriptions/subscribers"
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
-    directory: Path = tmp_path_factory.mktemp("sandbox")
-    driver = SandboxDriver(directory)
-    yield driver
-    driver.stop()
-
-
 @pytest_asyncio.fixture
 async def shop_world(
     make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver

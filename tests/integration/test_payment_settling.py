@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -23,14 +22,6 @@ from writers.records import Fact
 from writers.settling_payments import PaymentSettling
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
-    directory: Path = tmp_path_factory.mktemp("sandbox")
-    driver = SandboxDriver(directory)
-    yield driver
-    driver.stop()
 
 
 async def test_an_erased_payer_is_forgotten_by_the_processor_and_what_was_paid_stays(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -23,13 +22,6 @@ from writers.positions import Ownership
 from writers.records import LogRecord
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
-    driver = SandboxDriver(tmp_path_factory.mktemp("sandbox"))
-    yield driver
-    driver.stop()
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import typing
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,13 +44,6 @@ from configs.contracts.payments import (
 )
 
 BEGINNING = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
-    driver = SandboxDriver(tmp_path_factory.mktemp("sandbox"))
-    yield driver
-    driver.stop()
 
 
 @pytest_asyncio.fixture(scope="module")
