@@ -2,7 +2,8 @@
 
 To make refunds and payouts that were asked for when nobody came back to do it, to give back what was paid twice for one post,
 and to forget payers who were erased.
-Everything is asked again until the processor has done it, under ids that a repetition makes again.
+Everything is asked again until the processor has done it, under ids that a repetition makes again. What a processor owes whose
+keys are not known here waits until they are, and nothing waits behind it.
 """
 
 from __future__ import annotations
@@ -48,15 +49,18 @@ NAMELESS: Final = "UPDATE users SET preferences = preferences - 'paymentCustomer
 
 TWICE: Final = """
 SELECT state::text FROM post_purchases WHERE status = 'completed' AND NOT effective AND id <> ALL(%s::uuid[])
+  AND state -> 'facts' -> 0 ->> 'provider' = ANY(%s)
 ORDER BY requested_at LIMIT %s
 """
 DUE: Final = """
 SELECT state::text FROM (
     SELECT refund_due, state FROM tips WHERE refund_due < %(before)s
     UNION ALL SELECT refund_due, state FROM post_purchases WHERE refund_due < %(before)s
-) AS due ORDER BY refund_due LIMIT %(most)s
+) AS due WHERE state -> 'facts' -> 0 ->> 'provider' = ANY(%(processors)s) ORDER BY refund_due LIMIT %(most)s
 """
-PAYOUTS_DUE: Final = "SELECT state::text FROM payouts WHERE due < %s ORDER BY due LIMIT %s"
+PAYOUTS_DUE: Final = """
+SELECT state::text FROM payouts WHERE due < %s AND state -> 'asked' ->> 'provider' = ANY(%s) ORDER BY due LIMIT %s
+"""
 ROUTE_S: Final = 30
 """For so long a route that asked for something may still be on its way to the processor."""
 REFUSED_KEPT: Final = 1_000
@@ -79,10 +83,9 @@ class PaymentSettling(ProviderLooks):
     def _refund(self, conn: Connection) -> int:
         """Refunds that were asked for and not answered."""
         before = self._clock() - timedelta(seconds=ROUTE_S)
-        due = [read_payment(state) for (state,) in conn.execute(DUE, {"before": before, "most": AT_ONCE}).fetchall()]
+        asked = {"before": before, "processors": list(self._providers.names), "most": AT_ONCE}
+        due = [read_payment(state) for (state,) in conn.execute(DUE, asked).fetchall()]
         for payment in due:
-            if payment.succeeded is None or payment.succeeded.provider not in self._providers.names:
-                continue  # it waits for that processor's keys
             for refund in payment.refunds:
                 if refund.made is None:
                     facts = self._run(self._refunded(payment, refund.refund_id, refund.amount_minor))
@@ -97,11 +100,11 @@ class PaymentSettling(ProviderLooks):
     def _pay_out(self, conn: Connection) -> int:
         """Payouts that were asked for and not answered."""
         before = self._clock() - timedelta(seconds=ROUTE_S)
-        due = [read_payout(state) for (state,) in conn.execute(PAYOUTS_DUE, (before, AT_ONCE)).fetchall()]
+        due = [read_payout(state) for (state,) in conn.execute(
+            PAYOUTS_DUE, (before, list(self._providers.names), AT_ONCE)
+        ).fetchall()]
         for payout in due:
             asked = payout.asked
-            if asked.provider not in self._providers.names:
-                continue  # it waits for that processor's keys
             object_id = self._run(self._paid_out(payout))
             answered = PayoutAnswered(payout_id=asked.payout_id, creator_id=asked.creator_id, object_id=object_id)
             self._append(asked.creator_id, (), (derived_id(asked.payout_id, "answered"), answered))
@@ -129,7 +132,7 @@ class PaymentSettling(ProviderLooks):
         """Refunds what was paid for a post that another payment opens already, whole and once."""
         now = self._clock()
         self._refused = {name: until for name, until in self._refused.items() if until > now}
-        rows = conn.execute(TWICE, (list(self._refused), AT_ONCE)).fetchall()
+        rows = conn.execute(TWICE, (list(self._refused), list(self._providers.names), AT_ONCE)).fetchall()
         due = [read_payment(state) for (state,) in rows]
         for payment in due:
             facts = self._run(self._refunded(payment, derived_id(payment.asked.payment_id, "paid twice"), None))
@@ -144,16 +147,13 @@ class PaymentSettling(ProviderLooks):
         paid = payment.succeeded
         assert paid is not None
         started = None
-        if paid.provider in self._providers.names:
-            provider = await self._providers.named(paid.provider)
-            try:
-                started = await provider.refund(
-                    Refund(request_id=request_id, payment_id=paid.payment_id, amount_minor=amount_minor)
-                )
-            except (DependencyUnavailable, ProviderMisconfigured):
-                raise
-            except PlatformError as error:
-                log.warning("refund_refused", payment=payment.asked.payment_id, reason=str(error))
+        provider = await self._providers.named(paid.provider)
+        try:
+            started = await provider.refund(Refund(request_id=request_id, payment_id=paid.payment_id, amount_minor=amount_minor))
+        except (DependencyUnavailable, ProviderMisconfigured):
+            raise
+        except PlatformError as error:
+            log.warning("refund_refused", payment=payment.asked.payment_id, reason=str(error))
         if started is None or started.status == "failed":
             self.figures["refused"] += 1
             return None

@@ -86,7 +86,7 @@ def requested(buyer: str, creator: str, post_id: str, name: str) -> Event:
 
 def _fact(buyer: str, creator: str, name: str) -> dict[str, Any]:
     return {
-        "provider": "stripe", "livemode": False, "event_id": new_id(), "as_of": datetime.now(UTC), "payment_id": f"pi_{name}",
+        "provider": "elsewhere", "livemode": False, "event_id": new_id(), "as_of": datetime.now(UTC), "payment_id": f"pi_{name}",
         "payer_id": buyer, "payee_id": creator, "request_id": name, "currency": "USD", "amount_minor": 500,
     }
 

@@ -75,7 +75,7 @@ class History:
 
     def _step(self, kind: str, name: str, second: int) -> None:
         told: dict[str, Any] = {
-            "provider": "stripe", "livemode": False, "event_id": new_id(), "as_of": NOW + timedelta(seconds=second),
+            "provider": "elsewhere", "livemode": False, "event_id": new_id(), "as_of": NOW + timedelta(seconds=second),
             "payment_id": f"pi_{name}", "payer_id": self.payer, "payee_id": self.creator, "request_id": name, "currency": "USD",
             "amount_minor": 500,
         }
