@@ -1,8 +1,8 @@
 """What `sugar verify` runs: the promises about cards that commands measure, each in a process of its own.
 
 A check is a command that writes JSON and a function that reads gates out of it; the figures are the commands' own. The
-reduced sizes take about three minutes; ``--full`` takes the sizes of the promises, about an hour. Exactness and no-repeat are
-tests and run where their sources are.
+reduced sizes take about three minutes; ``--full`` takes the sizes of the promises, hours, in parts of which each is kept
+when it is done (``cluster.launch.kept``). Exactness and no-repeat are tests and run where their sources are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from actors.cards.measure import BYTES_A_PERSON, P99_MS, SEEN_SHARE
+from cluster.launch import kept
 
 Report = Mapping[str, Any]
 COLD_RULER: Final = (0.637, 0.611)
@@ -32,7 +33,19 @@ GEO_RATIOS: Final = {"10": 3.0}
 GEO_RATIO, GEO_RAY_RATIO = 5.0, 2.0
 CHECK_TIMEOUT_S: Final = 3 * 3_600.0
 TAIL: Final = 600
-"""Characters of a failed command's output that are kept."""
+"""Characters of a failed command's output that are told."""
+FATIGUES: Final = ("standard", "half", "double")
+SWIPES, SWIPES_A_PART = 10_000_000, 1_000_000
+"""Of ``never a repeat``: parts differ by their seed and can be run one at a time."""
+
+_CONTRACTS: Final = ("configs/contracts", "requirements.lock")
+SIMULATION: Final = (
+    "recommender/simulation", "recommender/congestion", "recommender/evaluation", "recommender/ranking.py", "recommender/waiting.py",
+    *_CONTRACTS,
+)
+SPEED: Final = ("recommender/datasets/speed_dating", "recommender/evaluation", "recommender/mixed.py", "requirements.lock")
+SHARDS: Final = ("actors", "recommender", "configs", "cluster/connections", "serve_apps", "requirements.lock")
+"""What a figure depends on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +67,35 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """``command``: arguments after the interpreter; it writes ``file`` into ``{out}``, or its exit code is the figure."""
+    """``command``: arguments after the interpreter; it writes ``file`` into ``{out}``, or its exit code is the figure.
+
+    ``sources``: files and directories below the repository's root that the figure depends on.
+    """
 
     name: str
     command: tuple[str, ...]
+    sources: tuple[str, ...]
     file: str = ""
     gates: Callable[[str, Report], list[Gate]] | None = None
+
+    @property
+    def key(self) -> str:
+        return kept.key(self.command, self.sources)
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """``skipped``: why nothing was measured; ``failed``: the end of what a command said that left no figures."""
+    """``skipped``: why nothing was measured; ``failed``: the end of what a command said that left no figures.
+
+    ``measured_at``: when, if it was kept from an earlier run.
+    """
 
     check: str
     seconds: float
     gates: tuple[Gate, ...] = ()
     skipped: str = ""
     failed: str = ""
+    measured_at: str = ""
 
     @property
     def ok(self) -> bool:
@@ -83,38 +108,54 @@ def checks(full: bool, speed_dating: Path, tests: Path) -> list[Check | Done]:
     if speed_dating.exists():
         found.append(Check("speed dating", (
             "-m", "recommender.datasets.speed_dating", str(speed_dating), "--protocol", "both", "--output", "{out}",
-        ), "speed_dating.json", speed_dating_gates))
+        ), SPEED, "speed_dating.json", speed_dating_gates))
     else:
         found.append(Done("speed dating", 0.0, skipped=f"no file {speed_dating}"))
-    small = {
-        "markets": ("--seeds", "2"), "served": ("--seeds", "5", "--people", "2000"),
-        "days": ("--seeds", "3", "--people", "400", "--policy", "product", "served"),
-        "cold-start": ("--seeds", "4", "--people", "400"), "scale": ("--people", "20000"),
-    }
-    whole = {
-        "markets": ("--seeds", "10"), "served": ("--seeds", "10", "--people", "3000"),
-        "days": ("--seeds", "20", "--people", "1000", "--policy", "product", "served"),
-        "cold-start": ("--seeds", "10", "--people", "500"), "scale": ("--people", "100000"),
-    }
     reading = {"served": served_gates, "scale": scale_gates}
-    for name, sizes in (whole if full else small).items():
+    for name, sizes in (_whole() if full else _reduced()).items():
+        kind = name.partition(",")[0]
         found.append(Check(
-            name, ("-m", "recommender.simulation", name, *sizes, "--json", "{out}/simulation.json"), "simulation.json",
-            reading.get(name, own_gates),
+            name, ("-m", "recommender.simulation", kind, *sizes, "--json", "{out}/simulation.json"), SIMULATION,
+            "simulation.json", reading.get(kind, own_gates),
         ))
     found.append(Check("deck in its shard", (
         "-m", "actors.cards.measure", "--people", "1000", "13000", "40000", "--seen", "50000", "--rounds", "300" if full else "100", "--out", "{out}",
-    ), "cards.json", deck_gates))
+    ), SHARDS, "cards.json", deck_gates))
     if tests.is_dir():
-        found.append(Check("exact", ("-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests / "property" / "test_cards_exact.py"))))
-        found.append(Check("never a repeat", (str(tests / "no_repeat.py"), "--swipes", "10000000" if full else "100000")))
+        exact, no_repeat = tests / "property" / "test_cards_exact.py", tests / "no_repeat.py"
+        sources = (*SHARDS, *(str(path.resolve()) for path in sorted(tests.glob("*.py"))))
+        found.append(Check("exact", ("-m", "pytest", "-q", "-p", "no:cacheprovider", str(exact)), sources))
+        parts = SWIPES // SWIPES_A_PART if full else 1
+        for part in range(1, parts + 1):
+            swipes = str(SWIPES_A_PART if full else 100_000)
+            found.append(Check(
+                f"never a repeat, {part} of {parts}", (str(no_repeat), "--swipes", swipes, "--seed", str(part)), sources,
+            ))
     else:
         found.append(Done("exact, never a repeat", 0.0, skipped=f"no directory {tests}"))
     if full:
         found.append(Check("geo against Redis", (
             "-m", "cluster.launch.cli", "bench", "geo", "--out", "{out}",
-        ), "geo.json", geo_gates))
+        ), (*SHARDS, "cluster/launch"), "geo.json", geo_gates))
     return found
+
+
+def _reduced() -> dict[str, tuple[str, ...]]:
+    return {
+        "markets": ("--seeds", "2"), "served": ("--seeds", "5", "--people", "2000"),
+        "days": ("--seeds", "3", "--people", "400", "--policy", "product", "served"),
+        "cold-start": ("--seeds", "4", "--people", "400"), "scale": ("--people", "20000"),
+    }
+
+
+def _whole() -> dict[str, tuple[str, ...]]:
+    """Arguments of the simulator's commands; what follows a comma only tells parts of one command apart."""
+    month = ("--seeds", "20", "--people", "1000", "--policy", "product", "served")
+    return {
+        "markets": ("--seeds", "10"), "served": ("--seeds", "10", "--people", "3000"),
+        **{f"days, {fatigue} fatigue": (*month, "--fatigue", fatigue) for fatigue in FATIGUES},
+        "cold-start": ("--seeds", "10", "--people", "500"), "scale": ("--people", "100000"),
+    }
 
 
 def own_gates(check: str, report: Report) -> list[Gate]:
@@ -185,27 +226,58 @@ def geo_gates(check: str, report: Report) -> list[Gate]:
     return found
 
 
-def run(check: Check, timeout_s: float = CHECK_TIMEOUT_S) -> Done:
-    """Runs one command in a process of its own and reads its gates; a command without figures is a failure, not an error."""
+def run(check: Check, timeout_s: float = CHECK_TIMEOUT_S, directory: Path | None = None) -> Done:
+    """Runs one command in a process of its own and reads its gates; a command without figures is a failure, not an error.
+
+    ``directory``: where what it says can be followed (``<check>.log``), and its report is kept when every gate is.
+    """
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, *(part.replace("{out}", scratch) for part in check.command)]
+        log = log_of(directory or Path(scratch), check)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        name = check.key  # of the sources that are run, not of those there when it is done
+        with log.open("wb") as said:
+            try:
+                done = subprocess.run(
+                    command, stdout=said, stderr=subprocess.STDOUT, check=False, timeout=timeout_s,
+                    env=dict(os.environ) | _paths(check),
+                )
+            except subprocess.TimeoutExpired:
+                return Done(check.name, time.monotonic() - began, failed=f"not done after {timeout_s:.0f} s")
+        seconds, last = time.monotonic() - began, log.read_text(errors="replace")[-TAIL:]
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=timeout_s, env=dict(os.environ) | _paths(check),
-            )
-        except subprocess.TimeoutExpired:
-            return Done(check.name, time.monotonic() - began, failed=f"not done after {timeout_s:.0f} s")
-        seconds = time.monotonic() - began
-        said = (done.stdout + done.stderr)[-TAIL:]
-        if check.gates is None:
-            gates: Sequence[Gate] = (Gate(check.name, "exit code of " + " ".join(check.command), float(done.returncode), 0.0, at_most=True),)
-            return Done(check.name, seconds, tuple(gates), failed=said if done.returncode else "")
-        try:
-            gates = check.gates(check.name, json.loads((Path(scratch) / check.file).read_text()))
+            report = json.loads((Path(scratch) / check.file).read_text()) if check.gates else {"exit code": done.returncode}
+            gates = _read(check, report)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            return Done(check.name, seconds, failed=f"{error!r}\n{said}")
-        return Done(check.name, seconds, tuple(gates), failed="" if gates else f"no figure\n{said}")
+            return Done(check.name, seconds, failed=f"{error!r}\n{last}")
+    failed = "" if gates and (check.gates or not done.returncode) else last or "no figure"
+    found = Done(check.name, seconds, gates, failed=failed)
+    if directory is not None and found.ok:
+        kept.keep(directory, name, check.name, check.command, report, seconds)
+    return found
+
+
+def remembered(check: Check, directory: Path) -> Done | None:
+    """What an earlier run of the same command and sources came to, judged by today's limits; None: run it."""
+    found = kept.found(directory, check.key)
+    if found is None:
+        return None
+    try:
+        done = Done(check.name, float(found["seconds"]), _read(check, found["report"]), measured_at=str(found["measured_at"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+    return done if done.gates and done.ok else None
+
+
+def log_of(directory: Path, check: Check) -> Path:
+    return directory / (check.name.replace(",", "").replace(" ", "-") + ".log")
+
+
+def _read(check: Check, report: Report) -> tuple[Gate, ...]:
+    if check.gates is not None:
+        return tuple(check.gates(check.name, report))
+    return (Gate(check.name, "exit code of " + " ".join(check.command), float(report["exit code"]), 0.0, at_most=True),)
 
 
 def _paths(check: Check) -> dict[str, str]:
@@ -220,7 +292,7 @@ def as_json(results: Sequence[Done], full: bool) -> dict[str, Any]:
         "full": full, "ok": all(done.ok for done in results),
         "checks": [
             {"check": done.check, "seconds": round(done.seconds, 1), "ok": done.ok, "skipped": done.skipped, "failed": done.failed,
-             "gates": [asdict(gate) | {"ok": gate.ok} for gate in done.gates]}
+             "measured_at": done.measured_at, "gates": [asdict(gate) | {"ok": gate.ok} for gate in done.gates]}
             for done in results
         ],
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +23,8 @@ TESTS = Path("tests")
 
 
 def verify(
-    full: Annotated[bool, typer.Option("--full", help="The sizes of the promises instead of reduced ones; about an hour.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="The sizes of the promises instead of reduced ones; hours.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Take what passed with the same command and sources from earlier runs.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Only checks whose name contains this; repeat.")] = None,
     speed_dating: Annotated[Path, typer.Option(help="speed_dating.csv or .csv.gz; without it that check is skipped.")] = SPEED_DATING,
     tests: Annotated[Path, typer.Option(help="The tests' sources; without them exactness is skipped.")] = TESTS,
@@ -32,7 +32,8 @@ def verify(
 ) -> None:
     """Measure what is promised about cards and print gate, figure, limit, ok. Exit code 1 when a gate is missed.
 
-    Needs no running platform. Run it on a machine that does nothing else: some gates are times.
+    Needs no running platform. Run it on a machine that does nothing else: some gates are times. What every part says can
+    be followed in a directory beside the JSON, where reports of parts that passed are kept for --resume.
     """
     from cluster.launch import gates
 
@@ -43,14 +44,20 @@ def verify(
     if not wanted:
         raise typer.BadParameter("no check has such a name")
     results: list[gates.Done] = []
+    directory = out.with_suffix("")
     for number, check in enumerate(wanted, 1):
         if isinstance(check, gates.Done):
             results.append(check)
             continue
-        began = time.monotonic()
-        with console.status(f"{number} of {len(wanted)}: {check.name} …"):
-            results.append(gates.run(check))
-        console.print(f"{number} of {len(wanted)}: {check.name}, {time.monotonic() - began:.0f} s")
+        place = f"{number} of {len(wanted)}: {check.name}"
+        if resume and (earlier := gates.remembered(check, directory)):
+            results.append(earlier)
+            console.print(f"{place}, kept from {earlier.measured_at}")
+            continue
+        console.print(f"{place}, see {gates.log_of(directory, check)}")
+        with console.status(f"{place} …"):
+            results.append(gates.run(check, directory=directory))
+        console.print(f"{place}, {'ok' if results[-1].ok else 'FAILED'}, {results[-1].seconds:.0f} s")
     console.print(table(results))
     for done in results:
         if done.failed:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from cluster.launch import gates
+from cluster.launch import gates, kept
 from cluster.launch.cli import app
 from cluster.launch.gates import Check, Done, Gate
 from cluster.launch.verify import table
@@ -47,7 +50,7 @@ def test_the_commands_figures_become_gates(tmp_path: Path) -> None:
         ("scale", ("--people", "400", "--candidates", "20"), gates.scale_gates),
         ("served", ("--seeds", "1", "--people", "60", "--candidates", "20", "--market", "standard"), gates.served_gates),
     ):
-        done = gates.run(Check(name, ("-m", "recommender.simulation", name, *size, "--json", "{out}/s.json"), "s.json", read))
+        done = gates.run(Check(name, ("-m", "recommender.simulation", name, *size, "--json", "{out}/s.json"), (), "s.json", read))
         assert not done.failed, done.failed
         assert len(done.gates) == 2, done
     document = gates.as_json([done], full=False)
@@ -55,14 +58,69 @@ def test_the_commands_figures_become_gates(tmp_path: Path) -> None:
 
 
 def test_a_command_that_leaves_no_figures_is_a_failure_with_its_last_words() -> None:
-    done = gates.run(Check("broken", ("-c", "raise SystemExit('no such market')"), "x.json", gates.own_gates))
+    done = gates.run(Check("broken", ("-c", "raise SystemExit('no such market')"), (), "x.json", gates.own_gates))
     assert not done.ok
     assert "no such market" in done.failed
 
 
 def test_a_command_that_never_ends_is_stopped() -> None:
-    done = gates.run(Check("slow", ("-c", "import time; time.sleep(60)"), "x.json", gates.own_gates), timeout_s=0.5)
+    done = gates.run(Check("slow", ("-c", "import time; time.sleep(60)"), (), "x.json", gates.own_gates), timeout_s=0.5)
     assert "not done after" in done.failed
+
+
+def test_a_part_that_passed_is_not_run_again_until_its_sources_or_its_command_change(tmp_path: Path) -> None:
+    source, kept_in = tmp_path / "model.py", tmp_path / "kept"
+    source.write_text("rate = 1")
+    program = f"open({str(tmp_path / 'ran')!r}, 'a').write('x')"
+    check = Check("part, one", ("-c", program), (str(source),))
+    assert gates.remembered(check, kept_in) is None
+    first = gates.run(check, directory=kept_in)
+    again = gates.remembered(check, kept_in)
+    assert first.ok
+    assert again is not None
+    assert (again.gates, bool(again.measured_at), (tmp_path / "ran").read_text()) == (first.gates, True, "x")
+    assert gates.remembered(Check("part, one", ("-c", program + ";1"), (str(source),)), kept_in) is None
+    source.write_text("rate = 2")
+    assert gates.remembered(check, kept_in) is None
+
+
+def test_a_part_that_missed_its_gate_or_was_written_by_halves_is_run_again(tmp_path: Path) -> None:
+    failing = Check("failing", ("-c", "print('why'); raise SystemExit(1)"), ())
+    assert "why" in gates.run(failing, directory=tmp_path).failed
+    assert "why" in (tmp_path / "failing.log").read_text()
+    assert gates.remembered(failing, tmp_path) is None
+    passing = Check("passing", ("-c", ""), ())
+    assert gates.run(passing, directory=tmp_path).ok
+    (tmp_path / f"{passing.key}.json").write_text('{"report": ')
+    assert gates.remembered(passing, tmp_path) is None
+
+
+def test_a_kept_figure_depends_on_every_module_that_its_command_imports() -> None:
+    """A forgotten source would let a figure of older code stand."""
+    modules = {
+        "recommender.datasets.speed_dating.__main__": gates.SPEED, "recommender.simulation.__main__": gates.SIMULATION,
+        "actors.cards.measure": gates.SHARDS,
+    }
+    for module, sources in modules.items():
+        listed = subprocess.run(
+            [sys.executable, "-c", f"import sys, {module}; print(*(m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', 0)))"],
+            capture_output=True, text=True, check=True, env=dict(os.environ) | {"PYTHONPATH": str(kept.ROOT)},
+        ).stdout.split()
+        ours = [Path(file).relative_to(kept.ROOT) for file in listed if Path(file).is_relative_to(kept.ROOT)]
+        ours = [file for file in ours if file.parts[0] in ("actors", "cluster", "configs", "recommender", "serve_apps", "writers")]
+        assert len(ours) > 5
+        missing = [
+            str(file) for file in ours
+            if file.name != "__init__.py" and not any(file.is_relative_to(source) for source in sources)
+        ]
+        assert not missing, (module, missing)
+
+
+def test_ten_million_swipes_are_parts_of_different_seeds(tmp_path: Path) -> None:
+    parts = [one for one in gates.checks(True, tmp_path, Path("tests")) if isinstance(one, Check) and "repeat" in one.name]
+    swipes = sum(int(part.command[part.command.index("--swipes") + 1]) for part in parts)
+    assert swipes == gates.SWIPES
+    assert len({part.key for part in parts}) == len(parts)
 
 
 @pytest.mark.parametrize("full", [False, True])
