@@ -297,6 +297,16 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path: Path, capsys: pyte
     assert main([str(tmp_path / "absent.csv"), "--output", str(tmp_path)]) == 2
 
 
+def test_nothing_learned_beats_knowing_every_effect_and_the_command_says_so(tmp_path: Path) -> None:
+    path = invented(tmp_path / "d.csv")
+    assert main([str(path), "--protocol", "limits", "--draws", "1", "--output", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / "speed_dating.json").read_text())["limits"]
+    (oracle,), (learned,) = (found["worlds"] for found in written["warm"].values())
+    assert 0.6 < learned < oracle, "the same drawn decisions, judged by what they were drawn from"
+    assert set(written["cold"]) == {"3"}
+    assert written["cold"]["3"] > 0.55
+
+
 @needs_data
 def test_the_real_dates_give_the_rulers_figures_and_better_ones() -> None:
     """All waves cold, which is quick; the bounds leave room for another library's rounding."""

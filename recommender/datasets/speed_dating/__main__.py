@@ -1,4 +1,4 @@
-"""``python -m recommender.datasets.speed_dating PATH --protocol cold|warm|both``: prints the table, writes JSON."""
+"""``python -m recommender.datasets.speed_dating PATH --protocol cold|warm|both|limits``: prints the table, writes JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from recommender.datasets.speed_dating import protocols, reading
+from recommender.datasets.speed_dating import limits, protocols, reading
 from recommender.evaluation.calibration import log_loss
 
 
@@ -23,10 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
         "95 % intervals by bootstrap over waves.",
     )
     parser.add_argument("path", type=Path, help="speed_dating.csv or speed_dating.csv.gz")
-    parser.add_argument("--protocol", choices=("cold", "warm", "both"), default="both",
-                        help="cold: leave one wave out; warm: five folds over pairs (default: both)")
+    parser.add_argument("--protocol", choices=("cold", "warm", "both", "limits"), default="both",
+                        help="cold: leave one wave out; warm: five folds over pairs; limits: what the number of decisions "
+                        "and waves leaves out of reach (default: both)")
     parser.add_argument("--waves", help="only these waves, as 1,2,5 or 1-14 (default: all in the file)")
     parser.add_argument("--seed", type=int, default=0, help="of the warm protocol's folds (default: 0)")
+    parser.add_argument("--draws", type=int, default=10, help="of limits: drawn worlds, at least 1 (default: 10)")
     parser.add_argument("--output", type=Path, default=Path("bench-results"), help="directory of the JSON file")
     options = parser.parse_args(arguments)
     console = Console(width=120)
@@ -42,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         results["cold"] = _cold(dates, console)
     if options.protocol in ("warm", "both"):
         results["warm"] = _warm(dates, options.seed, console)
+    if options.protocol == "limits":
+        results["limits"] = _limits(dates, max(options.draws, 1), options.seed, console)
     options.output.mkdir(parents=True, exist_ok=True)
     target = options.output / "speed_dating.json"
     target.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -72,6 +76,25 @@ def _warm(dates: reading.Dates, seed: int, console: Console) -> dict[str, Any]:
     }
     _print(console, "Warm: five folds over pairs, the wave's other decisions known", found)
     return found
+
+
+def _limits(dates: reading.Dates, draws: int, seed: int, console: Console) -> dict[str, Any]:
+    ceiling, curve = limits.warm_ceiling(dates, draws, seed), limits.learning_curve(dates, seed=seed)
+    worlds = {
+        name: {"mean": float(values.mean()), "deviation": float(values.std()), "worlds": values.tolist()}
+        for name, values in (("every effect known", ceiling.oracle), ("learned from as many decisions", ceiling.learned))
+    }
+    table = Table(title=f"Warm, {ceiling.oracle.size} worlds drawn from the fitted model: like AUC (deviation between worlds)")
+    for name in worlds:
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{found['mean']:.4f} ({found['deviation']:.4f})" for found in worlds.values()))
+    console.print(table)
+    table = Table(title="Cold: like AUC by the number of waves learned from")
+    for size in curve:
+        table.add_column(f"{size} waves", justify="right")
+    table.add_row(*(f"{value:.4f}" for value in curve.values()))
+    console.print(table)
+    return {"warm": worlds, "cold": {str(size): value for size, value in curve.items()}}
 
 
 def _print(console: Console, title: str, found: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ is weighed in.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -88,8 +89,30 @@ def _both_sides(like: Doubles, dates: Dates) -> Doubles:
     return np.stack([product, product - total], axis=1)
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A mixed model and the rows (n,) that it was asked about."""
+
+    model: mixed.MixedModel
+    x: Doubles = field(repr=False)
+    actor: Ints = field(repr=False)
+    partner: Ints = field(repr=False)
+    wave: Ints = field(repr=False)
+    side: Doubles = field(repr=False)
+
+    def probability(self) -> Doubles:
+        """Of a like, all rows, (n,)."""
+        log_odds = self.model.log_odds(self.x, self.actor, self.partner, self.wave, self.side)
+        return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -30, 30))))
+
+
 def likes(dates: Dates, training: Mask) -> Doubles:
     """Probabilities (n,) of a like, of all rows, from the decisions in the training rows."""
+    return fitted(dates, training).probability()
+
+
+def fitted(dates: Dates, training: Mask) -> Fitted:
+    """The mixed model of the training rows."""
     known = np.zeros(dates.side.size, dtype=bool)
     known[dates.actor[training]] = True
     answers, members = attributes.standardised(dates, known), attributes.categories(dates, known)
@@ -105,5 +128,4 @@ def likes(dates: Dates, training: Mask) -> Doubles:
         x[training], penalties, dates.actor[training], dates.partner[training], wave[training], side[training],
         dates.like[training], people=dates.side.size, group_count=waves.size, rounds=ROUNDS,
     )
-    log_odds = model.log_odds(x, dates.actor, dates.partner, wave, side)
-    return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -30, 30))))
+    return Fitted(model, x, dates.actor, dates.partner, wave, side)
