@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 
+from pydantic import Field
+
 from configs.contracts.conversations import MessageEntry
 from configs.contracts.events import Role
 from configs.contracts.people import DAY_S, NOW_S, OPPOSITE, WEEK_S, Bucket
@@ -35,12 +37,13 @@ class Message(Answer):
     content: str
     sent_at: str
     client_message_id: str
+    post_id: str | None = Field(None, description="a pay-per-view post that only you two find: what it shows, the posts tell")
 
     @classmethod
     def of(cls, entry: MessageEntry, **more: str) -> Self:
         return cls(
             message_id=entry.message_id, seq=entry.seq, sender_id=entry.sender_id, content=entry.content,
-            sent_at=entry.sent_at, client_message_id=entry.client_message_id, **more,
+            sent_at=entry.sent_at, client_message_id=entry.client_message_id, post_id=entry.post_id, **more,
         )
 
 

@@ -50,7 +50,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "swipes": "SELECT swiped_id, action, created_at FROM swipes WHERE swiper_id = %(user)s",
     "matches": "SELECT match_id, other_id, status, matched_at, ended_at FROM matches WHERE member_id = %(user)s",
     "messagesSent": (
-        "SELECT conversation_id, seq, content, sent_at FROM messages WHERE sender_id = %(user)s "
+        "SELECT conversation_id, seq, content, post_id, sent_at FROM messages WHERE sender_id = %(user)s "
         "AND conversation_id IN (SELECT match_id FROM matches WHERE member_id = %(user)s) ORDER BY conversation_id, seq"
     ),
     "notifications": "SELECT kind, title, body, data, created_at, read_at FROM notifications WHERE user_id = %(user)s",
@@ -63,7 +63,10 @@ SECTIONS: Final[Mapping[str, str]] = {
     "ageChecks": "SELECT provider, method, status, changed_at FROM assessments WHERE user_id = %(user)s",
     "consentsGiven": "SELECT creator_id, given, changed_at FROM consents WHERE person_id = %(user)s",
     "media": "SELECT id, kind, state, review, created_at FROM media WHERE owner_id = %(user)s",
-    "posts": "SELECT id, content_type, caption, visibility, state, created_at, published_at FROM posts WHERE creator_id = %(user)s",
+    "posts": (
+        "SELECT id, content_type, caption, visibility, recipient_id, state, created_at, published_at FROM posts "
+        "WHERE creator_id = %(user)s"
+    ),
     "comments": "SELECT post_id, text, commented_at, deleted_at FROM comments WHERE author_id = %(user)s",
     "likes": "SELECT post_id, liked, changed_at FROM post_likes WHERE user_id = %(user)s AND liked",
     "follows": "SELECT creator_id, active, changed_at FROM follows WHERE user_id = %(user)s",

@@ -19,6 +19,7 @@ class _Message(msgspec.Struct, frozen=True, gc=False):
 class SendMessage(_Message, frozen=True, gc=False):
     """One message. The caller has checked only its form: 1 to 5,000 characters, a ``client_message_id`` of 1 to 64.
 
+    ``post_id``: a post of the sender's that the caller found to be for the recipient.
     ``earlier``: filled in by the shard where the request may be older than its memory: what the rows hold under it (a
     ``RECENT_ENTRY``; empty: nothing).
     """
@@ -28,6 +29,7 @@ class SendMessage(_Message, frozen=True, gc=False):
     client_message_id: str
     content: str
     earlier: bytes | None = None
+    post_id: str | None = None
 
 
 class Sent(_Message, frozen=True, gc=False):

@@ -158,7 +158,7 @@ class MessageService:
             if isinstance(answer, Sent):
                 self._tell_all(message_told(
                     command.conversation_id, answer.message_id, answer.seq, command.sender_id, answer.recipient_id,
-                    command.content, answer.sent_at, command.client_message_id,
+                    command.content, answer.sent_at, command.client_message_id, command.post_id,
                 ))
         return answers
 

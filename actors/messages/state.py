@@ -143,7 +143,7 @@ class MessageMemory:
             found = Numbered.unpacked(command.earlier) if command.earlier else None
         ident = message_id(command.conversation_id, command.sender_id, command.client_message_id)
         if found is not None:
-            if found.content != content_digest(command.content):
+            if found.content != content_digest(command.content, command.post_id):
                 return _answer(ContentConflict())
             return _answer(Sent(ident, found.seq, found.ordinal, found.epoch, found.at, other))
         if now < conversation.hold_until or (
@@ -161,6 +161,7 @@ class MessageMemory:
         payload = MessageSent(
             message_id=ident, conversation_id=command.conversation_id, sender_id=command.sender_id, recipient_id=other,
             seq=seq, ordinal=ordinal, epoch=epoch, client_message_id=command.client_message_id, content=command.content,
+            post_id=command.post_id,
         )
         event = Event(ident, at, command.conversation_id, payload)
         return Decision(

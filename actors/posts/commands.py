@@ -21,7 +21,7 @@ class WritePost:
     """Creates a post (``create``), or changes one; fields that are None stay as they are.
 
     ``approved_media``: media that the caller has found to be the creator's, processed and passed by the moderation.
-    ``request_digest`` names the body that creates: the same one again gets the first answer.
+    ``recipient_id``: who alone is to find what is created. ``request_digest`` names the body that creates: the same one again gets the first answer.
     """
 
     creator_id: str
@@ -36,6 +36,7 @@ class WritePost:
     scheduled_at: datetime | None = None
     approved_media: tuple[str, ...] = ()
     request_digest: str | None = None
+    recipient_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

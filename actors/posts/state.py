@@ -126,11 +126,13 @@ def _payload(command: WritePost, *, publishes: bool, approved: bool) -> ContentP
         return ContentPublished(
             post_id=command.post_id, creator_id=command.creator_id, content_type=command.content_type, caption=command.caption,
             media_ids=command.media_ids, depicted=command.depicted, access=command.access, request_digest=command.request_digest,
+            recipient_id=command.recipient_id,
         )
     return ContentUpdated(
         post_id=command.post_id, creator_id=command.creator_id, content_type=command.content_type, caption=command.caption,
         media_ids=command.media_ids, depicted=command.depicted, access=command.access, request_digest=command.request_digest,
         state=command.state, scheduled_at=command.scheduled_at, approved=approved and command.media_ids is not None,
+        recipient_id=command.recipient_id,
     )
 
 

@@ -62,6 +62,8 @@ class PostRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     currency: str = ""
     state: PostState = "draft"
     review: PostReview = "pending"
+    recipient_id: str | None = None
+    """Who alone finds it, in a message that names it. Said when it is created, and never changed."""
     sold: bool = False
     """Whether it was ever on sale: somebody may have bought it, so it can be unlisted, not deleted by its creator."""
     created_at: str = ""
@@ -86,12 +88,16 @@ class PostRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     @property
     def listed(self) -> bool:
         """Whether it stands in feeds and on its creator's page."""
-        return self.review == "approved" and self.state == "published"
+        return self.review == "approved" and self.state == "published" and self.recipient_id is None
+
+    def found_by(self, viewer_id: str) -> bool:
+        """Whether this person, who has not bought it, finds it."""
+        return self.review == "approved" and self.state == "published" and self.recipient_id in (None, viewer_id)
 
     @property
     def for_sale(self) -> bool:
-        """Whether somebody who has not bought it may do so now."""
-        return self.listed and self.visibility == "ppv" and self.price_minor > 0
+        """Whether somebody who finds it and has not bought it may do so now."""
+        return self.review == "approved" and self.state == "published" and self.visibility == "ppv" and self.price_minor > 0
 
 
 def post_key(post_id: str) -> str:
@@ -139,7 +145,7 @@ def post_after(row: PostRecord | None, event: Event, version: int) -> PostRecord
     if row is None:
         row = PostRecord(
             post_id=payload.post_id, creator_id=payload.creator_id, created_at=rfc3339(event.occurred_at),
-            request_digest=payload.request_digest or "",
+            request_digest=payload.request_digest or "", recipient_id=payload.recipient_id,
         )
     if isinstance(payload, ContentPublished):
         if row.published_at is not None or (payload.schedule_id is not None and payload.schedule_id != row.schedule_id):
@@ -161,11 +167,13 @@ def post_after(row: PostRecord | None, event: Event, version: int) -> PostRecord
 
 
 def incomplete(record: PostRecord) -> Literal["post_incomplete"] | None:
-    """Why a post cannot be published as it is: text without words, pictures without media, a price or tier that is missing."""
+    """Why a post cannot be published as it is: text without words, pictures without media, a price or tier that is missing,
+    or what one person alone is to find and need not pay for."""
     whole = bool(record.caption.strip()) and not record.media_ids if record.content_type == "text" else bool(record.media_ids)
     named = record.visibility != "tier_specific" or record.required_tier_id is not None
     priced = record.visibility != "ppv" or (record.price_minor > 0 and bool(record.currency))
-    return None if whole and named and priced else "post_incomplete"
+    sendable = record.recipient_id is None or record.visibility == "ppv"
+    return None if whole and named and priced and sendable else "post_incomplete"
 
 
 def _with_fields(row: PostRecord, payload: ContentUpdated | ContentPublished) -> PostRecord:

@@ -29,8 +29,11 @@ FEED_CHANGES: Final = 500
 FEED_TTL_S: Final = 7 * 86_400
 
 
-class MessageEntry(msgspec.Struct, frozen=True, rename="camel"):
-    """One message of a conversation. ``ordinal``: how many of the messages up to this one are the sender's."""
+class MessageEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One message of a conversation. ``ordinal``: how many of the messages up to this one are the sender's.
+
+    ``post_id``: a post that has to be bought; what it holds is not here.
+    """
 
     message_id: str
     seq: int
@@ -39,6 +42,7 @@ class MessageEntry(msgspec.Struct, frozen=True, rename="camel"):
     client_message_id: str
     content: str
     sent_at: str
+    post_id: str | None = None
 
 
 def head_key(conversation_id: str) -> str:

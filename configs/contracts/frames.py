@@ -123,7 +123,10 @@ class Ack(ServerFrame, frozen=True, kw_only=True, tag="ack"):
 
 
 class Message(ServerFrame, frozen=True, kw_only=True, tag="message"):
-    """A durable message, told to every device of both members, the sender's too (known by ``clientMessageId``)."""
+    """A durable message, told to every device of both members, the sender's too (known by ``clientMessageId``).
+
+    ``postId``: a pay-per-view post for the recipient, who asks for it, and buys it, as for any other.
+    """
 
     conversation_id: str
     message_id: str
@@ -132,6 +135,7 @@ class Message(ServerFrame, frozen=True, kw_only=True, tag="message"):
     content: str
     sent_at: str
     client_message_id: str | None = None
+    post_id: str | None = None
 
 
 class Delivered(ServerFrame, frozen=True, kw_only=True, tag="delivered"):

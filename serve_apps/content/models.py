@@ -94,6 +94,15 @@ class CreatePost(Body):
     access: AccessBody
     state: Literal["draft", "scheduled", "published"] = "draft"
     scheduled_at: Moment | None = None
+    recipient_id: UserIdText | None = Field(
+        None, description="with `ppv`: only this person finds it, once a message names it (`postId` of sendMessage)"
+    )
+
+    @model_validator(mode="after")
+    def _is_sold_to_its_recipient(self) -> Self:
+        if self.recipient_id is not None and self.access.visibility != "ppv":
+            raise ValueError("recipientId belongs to ppv")
+        return self
 
     @model_validator(mode="after")
     def _has_its_time(self) -> Self:
@@ -142,7 +151,7 @@ class PostView(Answer):
     """A post as one viewer may see it.
 
     `access` open: all of it. Otherwise what the viewer has to do first; `caption` is null then and `media` holds blurred
-    previews only. `state` and `scheduledAt` are shown to its creator.
+    previews only. `state` and `scheduledAt` are shown to its creator. `direct`: for one person alone, in a message.
     """
 
     post_id: str
@@ -158,6 +167,7 @@ class PostView(Answer):
     published_at: Time | None
     state: PostState | None = None
     scheduled_at: Time | None = None
+    direct: bool = False
     like_count: int
     comment_count: int
     liked: bool

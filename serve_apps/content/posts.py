@@ -39,13 +39,14 @@ WRITING: Final = (
 
 @router.post(
     "/posts", operation_id="createPost", status_code=201, response_model=PostView,
-    responses=errors(*WRITING, "idempotency_conflict", "not_found"),
+    responses=errors(*WRITING, "idempotency_conflict", "not_found", "self_target"),
 )
 async def create(body: CreatePost, person: Person, dependencies: Deps, idempotency_key: IdempotencyKey = None) -> PostView:
     """Creates a post: a draft, scheduled, or published at once. An Idempotency-Key names it for good."""
     await _may_write(dependencies, person.user_id, publishes=body.state != "draft")
     await dependencies.limits.take((POSTS_AN_HOUR, person.user_id))
     _may_be_scheduled(body.scheduled_at)
+    await _may_be_sent(dependencies, person.user_id, body.recipient_id)
     post_id = new_id() if idempotency_key is None else derived_id(f"{person.user_id} {idempotency_key}", "post")
     approved = await _checked_media(dependencies, person.user_id, body.media_ids, body.content_type)
     if body.state != "draft":
@@ -56,6 +57,7 @@ async def create(body: CreatePost, person: Person, dependencies: Deps, idempoten
         access=body.access.decided(await _rank(dependencies, person.user_id, body.access)),
         state=body.state, scheduled_at=body.scheduled_at, approved_media=approved,
         request_digest=body_digest(dependencies.seals.key, body),
+        recipient_id=body.recipient_id,
     )
     return await to_the_end(_written(dependencies, command))
 
@@ -137,6 +139,14 @@ async def _may_write(dependencies: Dependencies, user_id: str, *, publishes: boo
 def _may_be_scheduled(at: datetime | None) -> None:
     if at is not None and not datetime.now(UTC) < at < datetime.now(UTC) + FURTHEST:
         raise Refused("invalid", fields=[{"field": "body.scheduledAt", "message": "not in the year to come"}])
+
+
+async def _may_be_sent(dependencies: Dependencies, creator_id: str, recipient_id: str | None) -> None:
+    """Raises Refused: the one who alone is to find the post is not there for its creator."""
+    if recipient_id == creator_id:
+        raise Refused("self_target")
+    if recipient_id is not None and await dependencies.people.visible(creator_id, recipient_id) is None:
+        raise Refused("not_found")
 
 
 async def _checked_media(

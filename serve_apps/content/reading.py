@@ -220,7 +220,7 @@ def _decided(
     purchased = record.post_id in holds.purchased
     content = Content(
         record.post_id, creator_id, record.visibility, record.required_rank,
-        exists=record.listed or (record.exists and purchased),
+        exists=record.found_by(viewer.user_id) or (record.exists and purchased),
     )
     decided: Access = access(content, Viewer(
         viewer.user_id, active=viewer.exists, creator_active=creator.exists, blocked=blocked,

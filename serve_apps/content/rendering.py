@@ -72,6 +72,7 @@ class Rendering:
             published_at=_at(record.published_at),
             state=record.state if seen.own else None,
             scheduled_at=_at(record.scheduled_at) if seen.own else None,
+            direct=record.recipient_id is not None,
             like_count=seen.likes,
             comment_count=seen.comments,
             liked=seen.liked,

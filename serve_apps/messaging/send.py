@@ -25,6 +25,9 @@ class SendMessageBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknow
     conversation_id: Annotated[str, msgspec.Meta(pattern=UUID_PATTERN, max_length=36)]
     content: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_LIMIT)]
     client_message_id: ClientMessageId
+    post_id: Annotated[str, msgspec.Meta(
+        pattern=UUID_PATTERN, max_length=36, description="a pay-per-view post of yours whose `recipientId` is the other one",
+    )] | None = None
 
 
 class SentMessage(msgspec.Struct, frozen=True, rename="camel"):
@@ -50,8 +53,10 @@ async def send(dependencies: Dependencies, request: HotRequest) -> bytes:
     if CONTROL.search(body.content) or not body.content.strip():
         raise Refused("invalid", fields=[{"field": "body.content", "message": "blank, or holds control characters"}])
     sender_id = request.person.user_id
+    if body.post_id is not None:
+        await _for_recipient(dependencies, sender_id, body.conversation_id, body.post_id)
     answer = await dependencies.conversations.send(
-        SendMessage(body.conversation_id, sender_id, body.client_message_id, body.content)
+        SendMessage(body.conversation_id, sender_id, body.client_message_id, body.content, post_id=body.post_id)
     )
     if isinstance(answer, NoConversation):
         raise Refused("not_found")
@@ -62,7 +67,8 @@ async def send(dependencies: Dependencies, request: HotRequest) -> bytes:
     sent_at = rfc3339(answer.sent_at)
     if answer.recorded:
         entry = MessageEntry(
-            answer.message_id, answer.seq, sender_id, answer.ordinal, body.client_message_id, body.content, sent_at
+            answer.message_id, answer.seq, sender_id, answer.ordinal, body.client_message_id, body.content, sent_at,
+            body.post_id,
         )
         await to_the_end(dependencies.write_through.apply(*changes.message_sent(
             body.conversation_id, answer.recipient_id, StoredMessage(entry, answer.epoch, answer.version)
@@ -72,10 +78,23 @@ async def send(dependencies: Dependencies, request: HotRequest) -> bytes:
     )
 
 
+async def _for_recipient(dependencies: Dependencies, sender_id: str, conversation_id: str, post_id: str) -> None:
+    """Raises Refused: the post is not the sender's and for the other one alone, or was never published.
+
+    One that was taken away since is no reason: a request that is repeated gets its first answer.
+    """
+    entry = await dependencies.reading.entry(sender_id, conversation_id)
+    record = await dependencies.contents.record(post_id)
+    if record is None or record.creator_id != sender_id or record.recipient_id != entry.other_id:
+        raise Refused("not_found")
+    if record.published_at is None:
+        raise Refused("post_state")
+
+
 SEND: Final = HotRoute(
     method="POST", path="/messaging/send", operation_id="sendMessage", tag="messaging",
     summary="Send a message in a conversation.", handler=send, answer=SentMessage, body=SendMessageBody,
-    codes=(*SIGNED_IN, *WITH_BODY, "not_found", "content_conflict"),
+    codes=(*SIGNED_IN, *WITH_BODY, "not_found", "content_conflict", "post_state"),
     examples={
         "conversationId": "2c8f4c1a-7a56-5f0d-8a8e-3d2b6f5a9c10", "content": "Hello", "clientMessageId": "device-1:42",
     },

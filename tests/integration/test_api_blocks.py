@@ -36,22 +36,28 @@ class Two:
 
     def __init__(self, one: Person, other: Person, conversation: str) -> None:
         self.one, self.other, self.conversation = one, other, conversation
+        self.paid = ""
+        """A post of ``one`` that ``other`` alone finds, in a message that names it."""
         self.posts: dict[str, str] = {}
         """Creator -> their post; among them somebody's on which both have commented."""
 
     def asked(self, of: Person) -> list[str]:
         """Every id with which somebody could ask about a person."""
-        return [of.user_id, self.conversation, *self.posts.values()]
+        return [of.user_id, self.conversation, self.paid, *self.posts.values()]
 
     def theirs(self, person: Person) -> list[str]:
         """What tells of a person: nobody who must not see them may read any of it."""
-        return [person.user_id, *(post for creator, post in self.posts.items() if creator == person.user_id)]
+        own = [post for creator, post in self.posts.items() if creator == person.user_id]
+        return [person.user_id, *own, *([self.paid] if person is self.one else [])]
 
 
-async def publish(safety: SafetyWorld, creator: Person) -> str:
+PPV = {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}}
+
+
+async def publish(safety: SafetyWorld, creator: Person, **fields: Any) -> str:
     await verified(safety, creator)
     post = await creator.ask("POST", "/content/posts", json={
-        "contentType": "text", "caption": f"by {creator.user_id}", "access": {"visibility": "public"}, "state": "published",
+        "contentType": "text", "caption": f"by {creator.user_id}", "access": {"visibility": "public"}, "state": "published", **fields,
     })
     assert post.status_code == 201, post.text
     return str(post.json()["postId"])
@@ -77,6 +83,10 @@ async def two(safety: SafetyWorld) -> Two:
 
             await until(shown)
             await person.ok("POST", f"/content/posts/{post_id}/comments", json={"text": f"comment of {person.user_id}"})
+    made.paid = await publish(safety, one, access=PPV, recipientId=other.user_id)
+    await one.ok("POST", "/messaging/send", json={
+        "conversationId": made.conversation, "content": "for you", "clientMessageId": "paid", "postId": made.paid,
+    })
     await other.ok("POST", f"/content/creators/{one.user_id}/follow")
     await other.ok("POST", f"/content/posts/{made.posts[one.user_id]}/like")
     return made

@@ -60,13 +60,31 @@ async def test_no_route_shows_locked_content_to_who_has_not_paid(world: ContentW
             await creator.ok("POST", f"/content/posts/{made['postId']}/comments", json=comment)
         if state in ("unlisted", "removed"):
             await creator.ok("DELETE", f"/content/posts/{made['postId']}")
+    # A pay-per-view message: its recipient finds the post, and has not paid; the text of the message is everybody's of the two.
+    media.append(await world.media(creator, new_id()))
+    recipient = readers["adult"]
+    await creator.swipe(recipient)
+    conversation = (await recipient.swipe(creator))["matchId"]
+    sold = await world.post(
+        creator, contentType="image", mediaIds=[media[-1]], caption=f"{CANARY} words", access=PPV, recipientId=recipient.user_id,
+    )
+    posts.append(sold["postId"])
+    await creator.ok("POST", "/messaging/send", json={
+        "conversationId": conversation, "content": "for you", "clientMessageId": "paid", "postId": sold["postId"],
+    })
+    stub = await recipient.ok("GET", f"/content/posts/{sold['postId']}")
+    assert (stub["access"], stub["caption"], stub["price"]["amount"], stub["mediaCount"]) == ("purchase", None, "5.00", 1)
+    [message] = (await recipient.ok("GET", f"/messaging/conversations/{conversation}/messages"))["messages"]
+    assert (message["content"], message["postId"]) == ("for you", sold["postId"])
+    for name in readers.keys() - {"adult"}:
+        assert (await readers[name].ask("GET", f"/content/posts/{sold['postId']}")).status_code == 404, name
     await world.until(lambda: _in_feed(readers["follower"], posts[0], posts[1]))
     operations = list(_operations((await world.client.get("/openapi.json")).json()))
     assert {"getPost", "listCreatorPosts", "getFeed", "listComments"} <= {name for name, _, _, _ in operations}
     secrets = [CANARY, *media]
     shown: set[str] = set()
     for name, method, path, body in operations:
-        for target in {_filled(path, post, creator.user_id, media_id) for post, media_id in zip(posts, media, strict=True)}:
+        for target in {_filled(path, post, creator.user_id, media_id, conversation) for post, media_id in zip(posts, media, strict=True)}:
             for who, reader in readers.items():
                 answer = await reader.ask(method, target, json=body) if body is not None else await reader.ask(method, target)
                 text = answer.text + str(answer.headers)
@@ -95,8 +113,10 @@ def _operations(document: dict[str, Any]) -> Any:
             yield name, method.upper(), path.removeprefix("/api/v1"), body
 
 
-def _filled(path: str, post_id: str, creator_id: str, media_id: str) -> str:
+def _filled(path: str, post_id: str, creator_id: str, media_id: str, conversation_id: str) -> str:
     def value(found: re.Match[str]) -> str:
+        if "/conversations/" in path:
+            return conversation_id
         if "/media/" in path:
             return media_id
         return post_id if "/posts/" in path else creator_id

@@ -11,13 +11,25 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from configs.contracts.events import CommentDeleted, ContentCommented, ContentLiked, ContentUnliked, Event, Payload
+from configs.contracts.events import (
+    CommentDeleted,
+    ContentCommented,
+    ContentLiked,
+    ContentPublished,
+    ContentUnliked,
+    Event,
+    Followed,
+    Payload,
+    PostAccess,
+)
 from configs.contracts.ids import derived_id, new_id
 from configs.settings import Settings
 from writers.connections import open_rows
 from writers.loads.content import load_posts
+from writers.loads.home import home_operations
+from writers.loads.people import DRAFTS, POSTS
 from writers.records import Fact
-from writers.sinks import comments, post_likes
+from writers.sinks import comments, follows, post_likes, posts
 
 pytestmark = pytest.mark.servers
 
@@ -48,13 +60,13 @@ def payload(post: str, person: str, what: str, number: int, written: list[tuple[
 def _counts_are_exact(
     conn: psycopg.Connection, said: Sequence[tuple[int, str, str]], splits: Sequence[int], again: Sequence[int]  # type: ignore[type-arg]
 ) -> None:
-    posts = [new_id(), new_id()]
+    names = [new_id(), new_id()]
     written: list[tuple[str, str]] = []
     facts: list[Fact] = []
     for number, (index, person, what) in enumerate(said):
-        made = payload(posts[index], person, what, number, written)
+        made = payload(names[index], person, what, number, written)
         if made is not None:
-            facts.append(Fact(Event(new_id(), datetime.now(UTC), posts[index], made), number + 1, 0))
+            facts.append(Fact(Event(new_id(), datetime.now(UTC), names[index], made), number + 1, 0))
     batches, start = [], 0
     while start < len(facts):
         size = splits[len(batches) % len(splits)]
@@ -67,8 +79,8 @@ def _counts_are_exact(
             for sink in (post_likes.SINK, comments.SINK):
                 if mine := [fact for fact in batch if type(fact.event.payload) in sink.events]:
                     sink.write(cur, mine)
-        stored = load_posts(conn, posts)
-    for post in posts:
+        stored = load_posts(conn, names)
+    for post in names:
         stands = {fact.event.payload.user_id: fact.event.payload for fact in facts if _is(fact, post, (ContentLiked, ContentUnliked))}
         gone = {fact.event.payload.comment_id for fact in facts if _is(fact, post, (CommentDeleted,)) and fact.event.payload.user_id == CREATOR}
         left = {name for place, name in written if place == post} - gone
@@ -85,3 +97,30 @@ def _is(fact: Fact, post: str, kinds: tuple[type[Payload], ...]) -> bool:
 def test_counts_are_exact(servers: Settings) -> None:
     with open_rows(servers, "test") as conn:
         _counts_are_exact(conn)
+
+
+def test_rows_list_a_post_for_one_person_nowhere_but_with_its_creator(servers: Settings) -> None:
+    """A read model that is built anew from rows must not put it into feeds and pages."""
+    creator, follower = new_id(), new_id()
+    public, sold = new_id(), new_id()
+    price = PostAccess(visibility="ppv", price_minor=500, currency="USD")
+    made = [
+        ContentPublished(post_id=public, creator_id=creator, caption="words", access=price),
+        ContentPublished(post_id=sold, creator_id=creator, caption="words", access=price, recipient_id=follower),
+    ]
+    facts = [Fact(Event(new_id(), datetime.now(UTC), creator, one), number + 1, 0) for number, one in enumerate(made)]
+    follow = Fact(Event(new_id(), datetime.now(UTC), follower, Followed(user_id=follower, creator_id=creator)), 1, 0)
+    with open_rows(servers, "test") as conn, conn.transaction(force_rollback=True):
+        with conn.cursor() as cur:
+            posts.SINK.write(cur, facts)
+            follows.SINK.write(cur, [follow])
+        stored = load_posts(conn, [public, sold])
+        assert [stored[name].record.recipient_id for name in (public, sold)] == [None, follower]  # type: ignore[union-attr]
+        listed = {
+            name: [str(row[1]) for row in conn.execute(statement, ([creator], 10)).fetchall()]
+            for name, statement in (("post", POSTS), ("draft", DRAFTS))
+        }
+        assert listed == {"post": [public], "draft": [sold]}
+        [feed] = home_operations(conn, [(follower, "token")])
+    assert [arg for arg in feed.args if public in str(arg)]
+    assert not [arg for arg in feed.args if sold in str(arg)]

@@ -80,7 +80,7 @@ class Story:
         self.add(MessageSent(
             message_id=derived_id(self.name, request), conversation_id=self.name, sender_id=sender,
             recipient_id=self.other(sender), seq=seq, ordinal=sent[sender], epoch=epoch, client_message_id=request,
-            content=f"text {len(self.facts)} – 日本 🙂",
+            content=f"text {len(self.facts)} – 日本 🙂", post_id=self.chance.choice([None, new_id()]),
         ))
 
     def add(self, payload: Payload) -> None:

@@ -26,6 +26,7 @@ ACCESS = [
     PostAccess(visibility="ppv", price_minor=500, currency="USD"),
     PostAccess(visibility="tier_specific", required_tier_id=new_id(), required_rank=2),
 ]
+RECIPIENT = new_id()
 STATES = st.sampled_from([None, "draft", "scheduled", "published", "unlisted"])
 POST = st.sampled_from(POSTS)
 
@@ -43,6 +44,8 @@ class Posts(RuleBasedStateMachine):
         super().__init__()
         self.shard = SimulatedShard(PostMemory, rows_of)
         self.digests: dict[str, str] = {}
+        self.recipients: dict[str, str | None] = {}
+        """Post -> who alone was to find it when it was created."""
         self.approved: set[str] = set()
         """Media that somebody has told a shard to be approved."""
         self.removed: set[str] = set()
@@ -55,9 +58,11 @@ class Posts(RuleBasedStateMachine):
     @rule(
         post=POST, create=st.booleans(), media=st.sampled_from([None, *MEDIA]), access=st.sampled_from(ACCESS),
         state=STATES, approve=st.booleans(), digest=st.sampled_from("ab"), crash=st.booleans(),
+        recipient=st.sampled_from([None, None, RECIPIENT]),
     )
     def write(
-        self, post: str, create: bool, media: Any, access: Any, state: Any, approve: bool, digest: str, crash: bool
+        self, post: str, create: bool, media: Any, access: Any, state: Any, approve: bool, digest: str, crash: bool,
+        recipient: str | None,
     ) -> None:
         before = self.row(post)
         approved = sum(MEDIA, ()) if approve else ()
@@ -66,6 +71,7 @@ class Posts(RuleBasedStateMachine):
             creator_id=CREATOR, post_id=post, create=create, content_type="image" if media else None, caption="words",
             media_ids=media, access=access, state=state, approved_media=approved,
             scheduled_at=self.shard.now if state == "scheduled" else None, request_digest=digest if create else None,
+            recipient_id=recipient,
         )
         records = len(self.shard.log)
         if crash:
@@ -82,6 +88,7 @@ class Posts(RuleBasedStateMachine):
             return
         if create and len(self.shard.log) > records:
             self.digests[post] = digest
+            self.recipients[post] = recipient
         if isinstance(answer, Written):
             assert answer.record == self.row(post)
 
@@ -175,6 +182,17 @@ class Posts(RuleBasedStateMachine):
             if row is not None and row.exists:
                 assert set(row.media_ids) <= self.approved
                 assert row.published_at is not None
+
+    @invariant()
+    def what_one_person_alone_may_find_is_never_anybody_elses_nor_free(self) -> None:
+        for post, recipient in self.recipients.items():
+            row = self.row(post)
+            assert row is not None
+            assert row.recipient_id == recipient
+            if recipient is not None:
+                assert not row.listed
+                assert not row.found_by(new_id())
+                assert not row.exists or row.visibility == "ppv"
 
     @invariant()
     def what_was_removed_stays_removed(self) -> None:

@@ -19,6 +19,7 @@ FROM unnest(%s::uuid[]) AS person (id), LATERAL (
     FROM follows, LATERAL (
         SELECT id, published_at FROM posts
         WHERE creator_id = follows.creator_id AND state = 'published' AND review = 'approved'
+          AND recipient_id IS NULL
         ORDER BY published_at DESC LIMIT %s
     ) AS posts
     WHERE user_id = person.id AND active

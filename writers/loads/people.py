@@ -76,7 +76,8 @@ POSTS: Final = """
 SELECT person.id::text, newest.id::text, at, version
 FROM unnest(%s::uuid[]) AS person (id), LATERAL (
     SELECT id, published_at AS at, version FROM posts
-    WHERE creator_id = person.id AND state = 'published' AND review = 'approved' ORDER BY published_at DESC LIMIT %s
+    WHERE creator_id = person.id AND state = 'published' AND review = 'approved' AND recipient_id IS NULL
+    ORDER BY published_at DESC LIMIT %s
 ) AS newest
 """
 
@@ -84,7 +85,7 @@ DRAFTS: Final = """
 SELECT person.id::text, newest.id::text, at, version
 FROM unnest(%s::uuid[]) AS person (id), LATERAL (
     SELECT id, created_at AS at, version FROM posts
-    WHERE creator_id = person.id AND state <> 'removed' AND NOT (state = 'published' AND review = 'approved')
+    WHERE creator_id = person.id AND state <> 'removed' AND NOT (state = 'published' AND review = 'approved' AND recipient_id IS NULL)
     ORDER BY created_at DESC LIMIT %s
 ) AS newest
 """

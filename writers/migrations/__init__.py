@@ -51,6 +51,7 @@ MIGRATIONS = (
     "0026_payouts",
     "0027_reminded_concurrently",
     "0028_restored_posts",
+    "0029_paid_messages",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

@@ -19,14 +19,14 @@ WRITE = """
 INSERT INTO posts AS stored
     (creator_id, id, content_type, caption, media_ids, depicted, visibility, required_tier_id, required_rank, price_minor,
      currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id, removed_by, removed_from,
-     request_digest, version)
+     request_digest, version, recipient_id)
 SELECT creator_id, id, content_type, caption, media_ids::uuid[], depicted::uuid[], visibility, required_tier_id,
        required_rank, price_minor, currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id,
-       removed_by, removed_from::text[], request_digest, version
-FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+       removed_by, removed_from::text[], request_digest, version, recipient_id
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
      AS batch (creator_id, id, content_type, caption, media_ids, depicted, visibility, required_tier_id, required_rank,
                price_minor, currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id,
-               removed_by, removed_from, request_digest, version)
+               removed_by, removed_from, request_digest, version, recipient_id)
 ON CONFLICT (creator_id, id) DO UPDATE
 SET content_type = excluded.content_type, caption = excluded.caption, media_ids = excluded.media_ids,
     depicted = excluded.depicted, visibility = excluded.visibility, required_tier_id = excluded.required_tier_id,
@@ -82,6 +82,7 @@ def _rows(rows: Sequence[PostRecord]) -> tuple[columns.Column, ...]:
         columns.texts(None if row.removed_from is None else "{" + ",".join(row.removed_from) + "}" for row in rows),
         columns.texts(row.request_digest for row in rows),
         columns.bigints([row.version for row in rows]),
+        columns.uuids([row.recipient_id for row in rows]),
     )
 
 

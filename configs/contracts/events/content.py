@@ -29,7 +29,7 @@ class ContentUpdated(Payload, frozen=True, kw_only=True):
     """A post that nobody else sees yet, or a change of one; fields that are not sent stay.
 
     ``state`` published lists an unlisted post again. ``approved`` says that the media named here passed the moderation:
-    media that are changed without it take the post out of everybody's sight.
+    media that are changed without it take the post out of everybody's sight. ``recipient_id`` counts where the post is created.
     """
 
     TYPE: ClassVar[str] = "content_updated"
@@ -44,6 +44,7 @@ class ContentUpdated(Payload, frozen=True, kw_only=True):
     scheduled_at: Instant | None = None
     approved: bool = False
     request_digest: str | None = None
+    recipient_id: Id | None = None
 
 
 class ContentPublished(Payload, frozen=True, kw_only=True):
@@ -63,6 +64,7 @@ class ContentPublished(Payload, frozen=True, kw_only=True):
     access: PostAccess | None = None
     schedule_id: Id | None = None
     request_digest: str | None = None
+    recipient_id: Id | None = None
 
 
 class ContentRemoved(Payload, frozen=True, kw_only=True):

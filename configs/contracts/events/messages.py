@@ -15,7 +15,8 @@ class MessageSent(Payload, frozen=True, kw_only=True):
 
     ``epoch`` is that of the conversation's shard: a message does not count when one of a later epoch has the same or a
     lower ``seq`` (a replaced shard wrote it last, and nobody was told). ``ordinal``: how many of the messages up to this
-    one, itself included, are the sender's.
+    one, itself included, are the sender's. ``post_id``: a pay-per-view post that only the recipient finds; what it holds
+    is not here.
     """
 
     TYPE: ClassVar[str] = "message_sent"
@@ -28,6 +29,7 @@ class MessageSent(Payload, frozen=True, kw_only=True):
     epoch: int
     client_message_id: str
     content: str
+    post_id: Id | None = None
 
 
 class MessageRead(Payload, frozen=True, kw_only=True):
