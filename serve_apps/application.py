@@ -45,6 +45,7 @@ from serve_apps.notifications.devices import router as devices
 from serve_apps.notifications.preferences import router as notification_preferences
 from serve_apps.notifications.routes import router as notifications
 from serve_apps.ops.routes import router as ops
+from serve_apps.payments.bill_refunds import router as bill_refunds
 from serve_apps.payments.parties import router as parties
 from serve_apps.payments.paying import router as paying
 from serve_apps.payments.payouts import router as payouts
@@ -71,7 +72,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     media,
     webhooks,
     posts, reactions, creators,
-    parties, paying, refunds, payouts,
+    parties, paying, refunds, bill_refunds, payouts,
     statements,
     tiers, subscriptions,
 )

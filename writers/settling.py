@@ -1,13 +1,13 @@
 """What was asked of a subscription and has not come about: done at the provider, whoever died before it was.
 
-Every few seconds the rows are searched for renewals that were to stop or go on and did not, and for checkouts past their
-time. Everything is asked again until the provider says so, under ids that a repetition makes again.
+Every few seconds the rows are searched for renewals that were to stop or go on and did not, for checkouts past their
+time, and for refunds of bills that nobody came back to make. Everything is asked again until the provider says so, under ids that a repetition makes again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -15,11 +15,19 @@ import structlog
 from cluster.connections.kafka import Record
 from cluster.connections.postgres import translated
 from configs.contracts.errors import DependencyUnavailable, PlatformError
-from configs.contracts.events import TOPIC_OF, Event, OfferReleased, SubscriptionAbandoned, SubscriptionObserved, encode
+from configs.contracts.events import (
+    TOPIC_OF,
+    BillRefundAnswered,
+    Event,
+    OfferReleased,
+    SubscriptionAbandoned,
+    SubscriptionObserved,
+    encode,
+)
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.payment_facts import SubscriptionFact, SubscriptionState
-from configs.contracts.payments import PaymentProvider, Started
-from configs.contracts.subscriptions import Subscription
+from configs.contracts.payments import PaymentProvider, ProviderMisconfigured, Refund, Started
+from configs.contracts.subscriptions import BillRefund, Subscription
 from configs.contracts.tiers import Offer, checkout_key
 from configs.settings import Settings
 from writers.connections import open_rows
@@ -30,6 +38,8 @@ from writers.sinks.subscriptions import read_subscription
 log = structlog.get_logger(__name__)
 
 LOOK_S: Final = 5.0
+ROUTE: Final = timedelta(seconds=30)
+"""For so long a route that asked for a refund may still be on its way to the provider."""
 AT_ONCE: Final = 200
 """Subscriptions of one look, oldest first."""
 UNSETTLED: Final = """
@@ -40,7 +50,7 @@ ORDER BY requested_at LIMIT %s
 
 
 class SubscriptionSettling(ProviderLooks):
-    """``figures``: stopped, resumed, abandoned, refused (the provider does not do it)."""
+    """``figures``: stopped, resumed, abandoned, refunded, refused (the provider does not do it)."""
 
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(settings, name, "settling-subscriptions", every_s=LOOK_S, clock=clock)
@@ -53,8 +63,44 @@ class SubscriptionSettling(ProviderLooks):
             due = [read_subscription(state) for (state,) in rows]
             taken = offers(conn, [checkout_key(item.creator_id, item.subscription_id) for item in due])
         for item in due:
-            self._append(item, self._run(self._settled(item)), taken.get(checkout_key(item.creator_id, item.subscription_id)))
+            for refund in item.refunds:
+                if refund.made is None and refund.asked_at <= now - ROUTE:
+                    self._refund(item, refund)
+            if item.renewal_due:
+                facts = self._run(self._settled(item))
+                self._append(follows(item, facts, taken.get(checkout_key(item.creator_id, item.subscription_id)), now))
         return len(due)
+
+    def _refund(self, item: Subscription, refund: BillRefund) -> None:
+        bill = next((bill for bill in item.bills if bill.object_id == refund.bill_id), None)
+        if bill is not None and bill.provider not in self._providers.names:
+            self.figures["refused"] += 1
+            return
+        facts = None if bill is None else self._run(self._refunded(bill.provider, bill.payment_id, refund))
+        self.figures["refunded"] += facts is not None
+        answered = BillRefundAnswered(
+            refund_id=refund.refund_id, subscription_id=item.subscription_id, subscriber_id=item.subscriber_id,
+            made=facts is not None,
+        )
+        event = Event(derived_id(refund.refund_id, "answered"), self._clock(), item.subscriber_id, answered)
+        self._append((*_observed(item, facts or (), self._clock()), event))
+
+    async def _refunded(self, processor: str, payment_id: str, refund: BillRefund) -> Sequence[SubscriptionFact] | None:
+        """What the provider says after a refund; None: it refuses."""
+        provider = await self._providers.named(processor)
+        started = None
+        try:
+            started = await provider.refund(
+                Refund(request_id=refund.refund_id, payment_id=payment_id, amount_minor=refund.amount_minor)
+            )
+        except (DependencyUnavailable, ProviderMisconfigured):
+            raise
+        except PlatformError as error:
+            log.warning("refund_refused", refund=refund.refund_id, reason=str(error))
+        if started is None or started.status == "failed":
+            self.figures["refused"] += 1
+            return None
+        return [fact for fact in started.facts if isinstance(fact, SubscriptionFact)]
 
     async def _settled(self, item: Subscription) -> Sequence[SubscriptionFact]:
         """Asks the provider for what is due; what it says then."""
@@ -86,8 +132,8 @@ class SubscriptionSettling(ProviderLooks):
         self.figures["resumed"] += 1
         return await provider.resume(request_id, seen.object_id)
 
-    def _append(self, item: Subscription, facts: Sequence[SubscriptionFact], offer: Offer | None) -> None:
-        events = list(follows(item, facts, offer, self._clock()))
+    def _append(self, told: Iterable[Event]) -> None:
+        events = list(told)
         self.figures["abandoned"] += any(isinstance(event.payload, SubscriptionAbandoned) for event in events)
         partitions = self._settings.log.partitions
         self._appending.append([
@@ -96,13 +142,17 @@ class SubscriptionSettling(ProviderLooks):
         ])
 
 
+def _observed(item: Subscription, facts: Sequence[SubscriptionFact], now: datetime) -> Iterator[Event]:
+    for fact in facts:
+        observed = SubscriptionObserved(owner_id=item.subscriber_id, fact=fact)
+        yield Event(derived_id(fact.event_id, f"{fact.kind}:{fact.object_id}"), now, item.subscriber_id, observed)
+
+
 def follows(
     item: Subscription, facts: Sequence[SubscriptionFact], offer: Offer | None, now: datetime
 ) -> Iterator[Event]:
     """What the provider said, and, of a checkout that came to nothing, its end and what it took of the shop."""
-    for fact in facts:
-        observed = SubscriptionObserved(owner_id=item.subscriber_id, fact=fact)
-        yield Event(derived_id(fact.event_id, f"{fact.kind}:{fact.object_id}"), now, item.subscriber_id, observed)
+    yield from _observed(item, facts, now)
     state = next((fact for fact in facts if isinstance(fact, SubscriptionState)), None)
     if item.status != "incomplete" or (state is not None and state.status != "expired") or (
         state is None and item.observed is not None

@@ -9,13 +9,16 @@ from actors.subscriptions.commands import (
     SERVICE,
     Abandon,
     AlreadySubscribed,
+    AnswerBillRefund,
     Cancel,
     Change,
     Find,
     IdempotencyConflict,
     NotPossible,
+    NotRefundable,
     Observe,
     Observed,
+    RefundBill,
     Resume,
     Subscribe,
     SubscriptionStands,
@@ -36,6 +39,12 @@ class SubscriptionsClient:
         self, command: Find | Change | Cancel | Resume | Abandon
     ) -> SubscriptionStands | Unknown | NotPossible | IdempotencyConflict:
         return cast(SubscriptionStands | Unknown | NotPossible | IdempotencyConflict, await self._ask(command))
+
+    async def refund(self, command: RefundBill) -> SubscriptionStands | Unknown | NotRefundable | IdempotencyConflict:
+        return cast(SubscriptionStands | Unknown | NotRefundable | IdempotencyConflict, await self._ask(command))
+
+    async def refunded(self, command: AnswerBillRefund) -> SubscriptionStands | Unknown:
+        return cast(SubscriptionStands | Unknown, await self._ask(command))
 
     async def observe(self, command: Observe) -> Observed:
         return cast(Observed, await self._ask(command))

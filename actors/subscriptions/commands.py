@@ -11,8 +11,8 @@ from configs.contracts.payment_facts import SubscriptionFact
 from configs.contracts.subscriptions import Subscriber, Subscription
 
 __all__ = [
-    "SERVICE", "Abandon", "AlreadySubscribed", "Cancel", "Change", "Find", "IdempotencyConflict", "NotPossible", "Observe",
-    "Observed", "Resume", "Subscribe", "SubscriptionStands", "Unknown",
+    "SERVICE", "Abandon", "AlreadySubscribed", "AnswerBillRefund", "Cancel", "Change", "Find", "IdempotencyConflict", "NotPossible",
+    "NotRefundable", "Observe", "Observed", "RefundBill", "Resume", "Subscribe", "SubscriptionStands", "Unknown",
 ]
 
 SERVICE = "subscriptions"
@@ -90,6 +90,34 @@ class Observe:
     facts: tuple[SubscriptionFact, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundBill:
+    """Give some of a paid bill back. Without ``bill_id`` the newest one; without an amount all that is left of it.
+
+    ``refund_id`` is derived from subscription, staff and Idempotency-Key.
+    """
+
+    subscriber_id: str
+    subscription_id: str
+    refund_id: str
+    body_digest: str
+    bill_id: str | None
+    amount_minor: int | None
+    reason: str
+    requested_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerBillRefund:
+    """The provider has made a refund, or refused it; with the facts that its answer proved."""
+
+    subscriber_id: str
+    subscription_id: str
+    refund_id: str
+    made: bool
+    facts: tuple[SubscriptionFact, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class SubscriptionStands:
     """The request is durable; the subscription as it is now, and its subscriber.
@@ -116,6 +144,14 @@ class AlreadySubscribed:
     """A subscription to this creator is live; nothing was recorded."""
 
     subscription_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotRefundable:
+    """Not as much of the bill may be given back; nothing was recorded."""
+
+    left_minor: int
+    currency: str
 
 
 @dataclass(frozen=True, slots=True)

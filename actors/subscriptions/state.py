@@ -12,19 +12,24 @@ from actors.sharding.memory import Append, Decision
 from actors.subscriptions.commands import (
     Abandon,
     AlreadySubscribed,
+    AnswerBillRefund,
     Cancel,
     Change,
     Find,
     IdempotencyConflict,
     NotPossible,
+    NotRefundable,
     Observe,
     Observed,
+    RefundBill,
     Resume,
     Subscribe,
     SubscriptionStands,
     Unknown,
 )
 from configs.contracts.events import (
+    BillRefundAnswered,
+    BillRefundRequested,
     Event,
     SubscriptionAbandoned,
     SubscriptionCancelled,
@@ -36,11 +41,19 @@ from configs.contracts.events import (
 from configs.contracts.events.base import Payload
 from configs.contracts.ids import derived_id
 from configs.contracts.loading import SubscriptionRequestRow
-from configs.contracts.subscriptions import Subscriber, Subscription, subscriber_after, subscription_of, with_fact
+from configs.contracts.payment_facts import SubscriptionFact
+from configs.contracts.subscriptions import (
+    REFUNDS,
+    Subscriber,
+    Subscription,
+    subscriber_after,
+    subscription_of,
+    with_fact,
+)
 from configs.contracts.topics import SUBSCRIPTION_CREATED
 
-SubscriptionCommand = Subscribe | Find | Abandon | Change | Cancel | Resume | Observe
-SubscriptionAnswer = SubscriptionStands | Observed | AlreadySubscribed | NotPossible | Unknown | IdempotencyConflict
+SubscriptionCommand = Subscribe | Find | Abandon | Change | Cancel | Resume | Observe | RefundBill | AnswerBillRefund
+SubscriptionAnswer = SubscriptionStands | Observed | AlreadySubscribed | NotPossible | NotRefundable | Unknown | IdempotencyConflict
 Requesting = SubscriptionRequested | SubscriptionChangeRequested | SubscriptionCancelled | SubscriptionResumed
 
 
@@ -74,7 +87,7 @@ class SubscriptionMemory:
         self._requests: Entries[Request] = Entries(Request)
 
     def needs(self, command: SubscriptionCommand) -> Sequence[str]:
-        if isinstance(command, Observe | Abandon):
+        if isinstance(command, Observe | Abandon | RefundBill | AnswerBillRefund):
             return (command.subscriber_id,)
         return command.subscriber_id, request_place(command.subscriber_id, command.request_id)
 
@@ -105,6 +118,10 @@ class SubscriptionMemory:
             return _observe(command, held, now)
         if isinstance(command, Abandon):
             return _abandon(command, held, now)
+        if isinstance(command, RefundBill):
+            return _refund(command, held, now)
+        if isinstance(command, AnswerBillRefund):
+            return _answered(command, held, now)
         request = self._requests.get(request_place(command.subscriber_id, command.request_id))
         if request is not None and request.row is not None:
             return _answer(_repeated(command, held, request.row))
@@ -117,7 +134,7 @@ class SubscriptionMemory:
             return _answer(Unknown())
         if subscription.provider_id is None or subscription.status_at(now) not in ("trialing", "active", "past_due"):
             return _answer(NotPossible("subscription_not_active"))
-        if isinstance(command, Resume) and subscription.wish is not None and subscription.wish.reason != "subscriber":
+        if isinstance(command, Resume) and subscription.wish is not None and subscription.wish.reason not in ("subscriber", "refund"):
             return _answer(NotPossible("subscription_not_active"))
         if isinstance(command, Change):
             return _change(command, held, subscription, now)
@@ -208,22 +225,77 @@ def _abandon(command: Abandon, held: Subscriber, now: datetime) -> Decision[Subs
 
 def _observe(command: Observe, held: Subscriber, now: datetime) -> Decision[SubscriptionAnswer]:
     """Only what says something new about a subscription of ours is recorded."""
+    appends = _news(command.subscriber_id, command.facts, held, now)
+
+    def answer(versions: tuple[int, ...]) -> SubscriptionAnswer:
+        return Observed(_after(held, appends, versions))
+
+    return Decision(tuple(appends), answer)
+
+
+def _news(subscriber_id: str, reported: Sequence[SubscriptionFact], held: Subscriber, now: datetime) -> list[Append]:
+    """What of the facts says something new."""
     appends: list[Append] = []
     facts = {name: subscription.facts for name, subscription in held.subscriptions.items()}
-    for fact in command.facts:
+    for fact in reported:
         before = facts.get(fact.request_id)
         if before is None or (after := with_fact(before, fact)) == before:
             continue
         facts[fact.request_id] = after
-        payload = SubscriptionObserved(owner_id=command.subscriber_id, fact=fact)
-        event = Event(derived_id(fact.event_id, f"{fact.kind}:{fact.object_id}"), now, command.subscriber_id, payload)
+        payload = SubscriptionObserved(owner_id=subscriber_id, fact=fact)
+        event = Event(derived_id(fact.event_id, f"{fact.kind}:{fact.object_id}"), now, subscriber_id, payload)
+        appends.append(Append(SUBSCRIPTION_CREATED, subscriber_id, event))
+    return appends
+
+
+def _after(held: Subscriber, appends: Sequence[Append], versions: Sequence[int]) -> Subscriber:
+    for append, version in zip(appends, versions, strict=True):
+        held = subscriber_after(held, append.event, version) or held
+    return held
+
+
+def _refund(command: RefundBill, held: Subscriber, now: datetime) -> Decision[SubscriptionAnswer]:
+    """Never more than what was paid, of all refunds of a bill together."""
+    subscription = held.subscriptions.get(command.subscription_id)
+    if subscription is None:
+        return _answer(Unknown())
+    known = subscription.refund(command.refund_id)
+    if known is not None:
+        same = known.body_digest == command.body_digest
+        return _answer(SubscriptionStands(held, subscription, replayed=True) if same else IdempotencyConflict())
+    bills = subscription.bills
+    bill = next((bill for bill in bills if command.bill_id in (None, bill.object_id)), None)
+    if bill is None:
+        return _answer(Unknown())
+    left = subscription.refundable_minor(bill)
+    amount = left if command.amount_minor is None else command.amount_minor
+    if not 0 < amount <= left or len(subscription.refunds) >= REFUNDS:
+        return _answer(NotRefundable(left, bill.currency))
+    return _recorded(command.refund_id, BillRefundRequested(
+        refund_id=command.refund_id, subscription_id=command.subscription_id, subscriber_id=command.subscriber_id,
+        bill_id=bill.object_id, amount_minor=amount, reason=command.reason, requested_by=command.requested_by,
+        stops_renewal=bill is bills[0] and amount == left, body_digest=command.body_digest,
+    ), held, now)
+
+
+def _answered(command: AnswerBillRefund, held: Subscriber, now: datetime) -> Decision[SubscriptionAnswer]:
+    """The facts first: whoever sees the refund made sees what came back."""
+    subscription = held.subscriptions.get(command.subscription_id)
+    if subscription is None:
+        return _answer(Unknown())
+    appends = _news(command.subscriber_id, command.facts, held, now)
+    refund = subscription.refund(command.refund_id)
+    if refund is not None and refund.made is None:
+        payload = BillRefundAnswered(
+            refund_id=command.refund_id, subscription_id=command.subscription_id, subscriber_id=command.subscriber_id,
+            made=command.made,
+        )
+        event = Event(derived_id(command.refund_id, "answered"), now, command.subscriber_id, payload)
         appends.append(Append(SUBSCRIPTION_CREATED, command.subscriber_id, event))
 
     def answer(versions: tuple[int, ...]) -> SubscriptionAnswer:
-        after: Subscriber | None = held
-        for append, version in zip(appends, versions, strict=True):
-            after = subscriber_after(after, append.event, version)
-        return Observed(after)
+        after = _after(held, appends, versions)
+        return SubscriptionStands(after, after.subscriptions[command.subscription_id], replayed=not appends)
 
     return Decision(tuple(appends), answer)
 

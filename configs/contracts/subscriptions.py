@@ -14,6 +14,8 @@ import msgspec
 
 from configs.contracts.entitlements import Holding, Period
 from configs.contracts.events import (
+    BillRefundAnswered,
+    BillRefundRequested,
     Event,
     SubscriptionAbandoned,
     SubscriptionCancelled,
@@ -38,6 +40,8 @@ INVOICES: Final = 36
 CHANGES: Final = 36
 """Changes of tier whose terms are kept."""
 PERIODS_SHOWN: Final = 12
+REFUNDS: Final = 50
+"""Refunds of one subscription's bills that may be asked for, refused ones included."""
 LIVE: Final[frozenset[SubscriptionStatus]] = frozenset(("incomplete", "trialing", "active", "past_due"))
 
 
@@ -47,6 +51,17 @@ class Wish(msgspec.Struct, frozen=True, rename="camel"):
     cancel: bool
     at: datetime
     reason: str
+
+
+class BillRefund(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
+    """A refund that staff asked for. ``made``: None until the provider has answered."""
+
+    refund_id: str
+    bill_id: str
+    amount_minor: int
+    body_digest: str
+    asked_at: datetime
+    made: bool | None = None
 
 
 class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
@@ -67,6 +82,7 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     abandoned: str | None = None
     wish: Wish | None = None
     facts: tuple[SubscriptionFact, ...] = ()
+    refunds: tuple[BillRefund, ...] = ()
     version: int
 
     @property
@@ -106,7 +122,12 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
     @property
     def unsettled(self) -> bool:
-        """Whether its checkout is open, or renewal is not as it was asked for: somebody has to act at the provider."""
+        """Whether somebody has to act at the provider: about its checkout, its renewal, or a refund."""
+        return self.renewal_due or any(refund.made is None for refund in self.refunds)
+
+    @property
+    def renewal_due(self) -> bool:
+        """Whether its checkout is open, or renewal is not as it was asked for."""
         if self.status == "incomplete":
             return True
         seen, wish = self.observed, self.wish
@@ -132,6 +153,32 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     def terms_of(self, tier_id: str) -> Terms | None:
         """The newest that were agreed for a tier."""
         return next((terms for terms in (*reversed(self.changes), self.terms) if terms.tier_id == tier_id), None)
+
+    def refund(self, refund_id: str) -> BillRefund | None:
+        return next((refund for refund in self.refunds if refund.refund_id == refund_id), None)
+
+    @property
+    def bills(self) -> tuple[InvoicePaid, ...]:
+        """The bills that cost something and were paid, newest first; older ones than are kept cannot be given back."""
+        found = [fact for fact in self.facts if isinstance(fact, InvoicePaid) and fact.amount_minor > 0]
+        return tuple(sorted(found, key=lambda bill: (bill.period_end, bill.period_start, bill.object_id), reverse=True))
+
+    def refundable_minor(self, bill: InvoicePaid) -> int:
+        """What may still be given back of a bill: what neither the provider has given back nor staff has asked for.
+
+        Nothing while a dispute is open, or after it was lost: the bank has the money.
+        """
+        won = {fact.object_id for fact in self.facts if isinstance(fact, DisputeClosed) and fact.won}
+        for fact in self.facts:
+            if isinstance(fact, DisputeOpened | DisputeClosed) and fact.payment_id == bill.payment_id and fact.object_id not in won:
+                return 0
+        back = max((
+            fact.refunded_minor for fact in self.facts if isinstance(fact, Refunded) and fact.payment_id == bill.payment_id
+        ), default=0)
+        asked = sum(
+            refund.amount_minor for refund in self.refunds if refund.bill_id == bill.object_id and refund.made is not False
+        )
+        return max(0, bill.amount_minor - max(back, asked))
 
     @property
     def periods(self) -> tuple[Period, ...]:
@@ -210,10 +257,31 @@ def subscription_after(before: Subscription | None, event: Event, version: int) 
         return replace(before, wish=Wish(True, event.occurred_at, payload.reason), version=version)
     if isinstance(payload, SubscriptionResumed):
         return replace(before, wish=Wish(False, event.occurred_at, "subscriber"), version=version)
+    if isinstance(payload, BillRefundRequested):
+        return _refund_asked(before, payload, event.occurred_at, version)
+    if isinstance(payload, BillRefundAnswered):
+        known = before.refund(payload.refund_id)
+        if known is None or known.made is not None:
+            return before
+        answered = tuple(replace(item, made=payload.made) if item is known else item for item in before.refunds)
+        return replace(before, refunds=answered, version=version)
     if isinstance(payload, SubscriptionObserved):
         facts = with_fact(before.facts, payload.fact)
         return before if facts == before.facts else replace(before, facts=facts, version=version)
     return before
+
+
+def _refund_asked(before: Subscription, payload: BillRefundRequested, at: datetime, version: int) -> Subscription:
+    """A refund is asked for once. What stopped renewal before keeps its reason."""
+    if before.refund(payload.refund_id) is not None:
+        return before
+    asked = BillRefund(
+        refund_id=payload.refund_id, bill_id=payload.bill_id, amount_minor=payload.amount_minor,
+        body_digest=payload.body_digest, asked_at=at,
+    )
+    stopped = before.wish is not None and before.wish.cancel
+    wish = Wish(True, at, "refund") if payload.stops_renewal and not stopped else before.wish
+    return msgspec.structs.replace(before, refunds=(*before.refunds, asked), wish=wish, version=version)
 
 
 def subscription_of(event: Event) -> str | None:

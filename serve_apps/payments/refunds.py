@@ -37,6 +37,9 @@ CODES: Final = (
 )
 
 
+RefundStatus = Literal["pending", "made", "refused"]
+
+
 class RefundBody(Body):
     """A payer's tip or purchase; without ``amount`` all that is left of it, in the payment's currency."""
 
@@ -51,7 +54,7 @@ class RefundView(Answer):
 
     id: str
     payment_id: str
-    status: Literal["pending", "made", "refused"]
+    status: RefundStatus
     amount: str
     currency: str
     left: str

@@ -15,11 +15,14 @@ from subscription_facts import CREATOR, FAN, Reports, terms
 from actors.subscriptions.commands import (
     Abandon,
     AlreadySubscribed,
+    AnswerBillRefund,
     Cancel,
     Change,
     IdempotencyConflict,
     NotPossible,
+    NotRefundable,
     Observe,
+    RefundBill,
     Resume,
     Subscribe,
     SubscriptionStands,
@@ -141,6 +144,58 @@ class Subscriptions(RuleBasedStateMachine):
             event, _ = self.shard.log[-1]
             self.shard.log.append((event, self.shard.log[-1][1] + 1))
             self.shard.memory.apply(*self.shard.log[-1])
+
+    @rule(key=KEYS, number=st.sampled_from([1, 2]))
+    def pay_a_bill(self, key: str, number: int) -> None:
+        reports = Reports(request(key))
+        reports.now = self.shard.now
+        self.shard.ask(Observe(subscriber_id=FAN, facts=(reports.paid(f"pi_{number}", 1, "renewal"),)))
+
+    @rule(
+        key=KEYS, refund=KEYS, bill=st.sampled_from([None, "in_pi_1", "in_pi_2"]), amount=st.sampled_from([None, 1, 400, 700]),
+        crash=st.booleans(),
+    )
+    def refund(self, key: str, refund: str, bill: str | None, amount: int | None, crash: bool) -> None:
+        known = len(self.shard.log)
+        refund_id = request(f"refund {refund}")
+        command = RefundBill(
+            subscriber_id=FAN, subscription_id=request(key), refund_id=refund_id, body_digest=f"{key}{bill}{amount}", bill_id=bill,
+            amount_minor=amount, reason="asked", requested_by="person:staff",
+        )
+        if crash:
+            self.shard.ask_and_crash(command)
+            return
+        answer = self.shard.ask(command)
+        assert isinstance(answer, SubscriptionStands | Unknown | NotRefundable | IdempotencyConflict)
+        if isinstance(answer, SubscriptionStands):
+            asked = answer.subscription.refund(refund_id)
+            assert asked is not None
+            assert asked.body_digest == command.body_digest
+            assert answer.replayed == (len(self.shard.log) == known)
+        else:
+            assert len(self.shard.log) == known
+
+    @rule(key=KEYS, refund=KEYS, made=st.booleans(), crash=st.booleans())
+    def answer_a_refund(self, key: str, refund: str, made: bool, crash: bool) -> None:
+        command = AnswerBillRefund(
+            subscriber_id=FAN, subscription_id=request(key), refund_id=request(f"refund {refund}"), made=made,
+        )
+        if crash:
+            self.shard.ask_and_crash(command)
+        else:
+            self.shard.ask(command)
+
+    @invariant()
+    def never_more_goes_back_than_was_paid(self) -> None:
+        subscriber = rows_of(FAN, self.shard.log, self.shard.now) or Subscriber({}, 0)
+        for item in subscriber.subscriptions.values():
+            assert len({refund.refund_id for refund in item.refunds}) == len(item.refunds)
+            for bill in item.bills:
+                back = [one.amount_minor for one in item.refunds if one.bill_id == bill.object_id and one.made is not False]
+                assert sum(back) <= bill.amount_minor
+                assert item.refundable_minor(bill) == bill.amount_minor - sum(back)
+            waiting = any(refund.made is None for refund in item.refunds)
+            assert item.unsettled or not waiting
 
     @rule(seconds=st.sampled_from([1, 900, CHECKOUT_S]))
     def pass_time(self, seconds: int) -> None:

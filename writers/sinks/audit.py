@@ -9,6 +9,7 @@ import msgspec
 
 from configs.contracts.events import (
     AppealDecided,
+    BillRefundRequested,
     CaseDecided,
     DecisionAppealed,
     Event,
@@ -45,6 +46,12 @@ def _act(event: Event) -> Act:
     if isinstance(payload, RefundRequested):
         asked: dict[str, Any] = {"paymentId": payload.payment_id, "amountMinor": payload.amount_minor, "reason": payload.reason}
         return payload.payer_id, payload.requested_by, "refund", asked
+    if isinstance(payload, BillRefundRequested):
+        bill: dict[str, Any] = {
+            "subscriptionId": payload.subscription_id, "billId": payload.bill_id, "amountMinor": payload.amount_minor,
+            "reason": payload.reason,
+        }
+        return payload.subscriber_id, payload.requested_by, "refund", bill
     return payload.target_id, payload.decided_by, f"appeal {payload.outcome}", {"decisionId": payload.decision_id}
 
 
@@ -61,4 +68,6 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     return len(facts)
 
 
-SINK = Sink("audit", (RoleGranted, StandingSet, CaseDecided, DecisionAppealed, AppealDecided, RefundRequested), write)
+SINK = Sink(
+    "audit", (RoleGranted, StandingSet, CaseDecided, DecisionAppealed, AppealDecided, RefundRequested, BillRefundRequested), write
+)

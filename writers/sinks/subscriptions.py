@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from configs.contracts.events import (
+    BillRefundAnswered,
+    BillRefundRequested,
     SubscriptionAbandoned,
     SubscriptionCancelled,
     SubscriptionChangeRequested,
@@ -132,7 +134,7 @@ SINK = Sink(
     "subscriptions",
     (
         SubscriptionRequested, SubscriptionAbandoned, SubscriptionChangeRequested, SubscriptionCancelled,
-        SubscriptionResumed, SubscriptionObserved,
+        SubscriptionResumed, SubscriptionObserved, BillRefundRequested, BillRefundAnswered,
     ),
     write,
 )

@@ -143,6 +143,8 @@ from configs.contracts.events.people import (
     WasActive,
 )
 from configs.contracts.events.subscriptions import (
+    BillRefundAnswered,
+    BillRefundRequested,
     SubscriptionAbandoned,
     SubscriptionCancelled,
     SubscriptionChangeRequested,
@@ -168,6 +170,8 @@ __all__ = [
     "AgeAssessed",
     "AppealDecided",
     "Barrier",
+    "BillRefundAnswered",
+    "BillRefundRequested",
     "CardsSeen",
     "CardsServed",
     "CaseDecided",

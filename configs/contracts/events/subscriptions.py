@@ -86,10 +86,40 @@ class SubscriptionResumed(Payload, frozen=True, kw_only=True):
     body_digest: str
 
 
+class BillRefundRequested(Payload, frozen=True, kw_only=True):
+    """Staff wants some or all of a paid bill given back. ``refund_id`` comes from the request's Idempotency-Key.
+
+    ``stops_renewal``: all of the newest bill is to go back, so nothing more is to be charged either.
+    """
+
+    TYPE: ClassVar[str] = "bill_refund_requested"
+    refund_id: Id
+    subscription_id: Id
+    subscriber_id: Id
+    bill_id: str
+    amount_minor: int
+    reason: str
+    requested_by: str
+    stops_renewal: bool
+    body_digest: str
+
+
+class BillRefundAnswered(Payload, frozen=True, kw_only=True):
+    """The provider has made the refund, or will not. What came back says a fact about the bill's payment."""
+
+    TYPE: ClassVar[str] = "bill_refund_answered"
+    refund_id: Id
+    subscription_id: Id
+    subscriber_id: Id
+    made: bool
+
+
 EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.SUBSCRIPTION_CREATED, SubscriptionRequested),
     (topics.SUBSCRIPTION_CREATED, SubscriptionAbandoned),
     (topics.SUBSCRIPTION_CREATED, SubscriptionChangeRequested),
     (topics.SUBSCRIPTION_CREATED, SubscriptionCancelled),
     (topics.SUBSCRIPTION_CREATED, SubscriptionResumed),
+    (topics.SUBSCRIPTION_CREATED, BillRefundRequested),
+    (topics.SUBSCRIPTION_CREATED, BillRefundAnswered),
 )
