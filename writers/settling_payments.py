@@ -54,8 +54,9 @@ ORDER BY requested_at LIMIT %s
 """
 DUE: Final = """
 SELECT state::text FROM (
-    SELECT refund_due, state FROM tips WHERE refund_due < %(before)s
-    UNION ALL SELECT refund_due, state FROM post_purchases WHERE refund_due < %(before)s
+    SELECT refund_due, state FROM tips WHERE refund_due < %(before)s AND provider_payment_id IS NOT NULL
+    UNION ALL
+    SELECT refund_due, state FROM post_purchases WHERE refund_due < %(before)s AND provider_payment_id IS NOT NULL
 ) AS due WHERE state -> 'facts' -> 0 ->> 'provider' = ANY(%(processors)s) ORDER BY refund_due LIMIT %(most)s
 """
 PAYOUTS_DUE: Final = """

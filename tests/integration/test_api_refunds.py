@@ -15,6 +15,7 @@ from payments_world import KEY, SandboxDriver, assured, code, consumed, creator_
 from pydantic import SecretStr
 
 from actors.payments.commands import Observe, PaymentStands, RequestPayment, RequestRefund
+from actors.posts.commands import RemovePost
 from configs.contracts.ids import new_id
 from configs.contracts.payments import Pay, Refund
 from configs.contracts.purchases import SingleFact
@@ -31,7 +32,7 @@ async def world(
 ) -> AsyncIterator[World]:
     payments = servers.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
     made = await make_world(payments=payments)
-    with consumed(made.settings):
+    with consumed(made.settings, derived_from=("content.published", "payment.completed")):
         yield made
 
 
@@ -224,3 +225,44 @@ async def test_a_refund_that_nobody_came_back_to_make_is_made_once(refunding: Re
     await provider.refund(Refund(request_id=refund_id, payment_id=refunding.object_id, amount_minor=150))
     assert len(await refunds_of(sandbox, refunding.object_id)) == 1, "found again, also when the processor forgot the key"
     assert await ledger_of(world, refunding.payer) == [("charge", 500), ("refund", 150)]
+
+
+async def test_what_the_moderation_takes_away_is_given_back_to_everybody_who_paid_or_was_about_to(
+    refunding: Refunding, sandbox: SandboxDriver
+) -> None:
+    world, path = refunding.world, f"/payments/posts/{refunding.post_id}/purchase"
+    assert (await refunding.ask("some", "1.00")).status_code == 201
+    slow, card = await payer_of(world, sandbox, "pm_card_authenticationRequired")
+    await assured(world, slow)
+    waiting = await slow.ok("POST", path, json={"paymentMethodId": card}, key="slow")
+    assert waiting["status"] == "pending"
+    bought = "SELECT 1 FROM post_purchases WHERE id = %s"
+    await asyncio.to_thread(in_rows, world.settings, bought, waiting["id"])
+    await world.dependencies.posts.record(RemovePost(refunding.creator.user_id, refunding.post_id, "moderation", new_id()))
+    asked = "SELECT 1 FROM post_purchases WHERE id = %s AND refund_due IS NOT NULL AND jsonb_array_length(state -> 'refunds') = %s"
+    await asyncio.to_thread(in_rows, world.settings, asked, refunding.payment_id, 2)
+    await asyncio.to_thread(in_rows, world.settings, asked, waiting["id"], 1)
+    # Its route had looked at the post before it was removed; the request came to the log after it.
+    late, other = new_id(), new_id()
+    await world.dependencies.payments.request(RequestPayment(
+        payer_id=other, payment_id=late, body_digest="", payee_id=refunding.creator.user_id, purpose="post",
+        post_id=refunding.post_id, amount_minor=500, currency="USD", fee_minor=100, account_id="acct", payment_method_id=card,
+        message=None, checkout_s=1_800,
+    ))
+    await asyncio.to_thread(in_rows, world.settings, asked, late, 1)
+
+    soon = timedelta(minutes=1)
+    await asyncio.gather(settle(world, later=soon), settle(world, later=soon))
+    done = "SELECT 1 FROM post_purchases WHERE id = %s AND status = 'refunded' AND refund_due IS NULL"
+    await asyncio.to_thread(in_rows, world.settings, done, refunding.payment_id)
+    assert sorted(item["amount"] for item in await refunds_of(sandbox, refunding.object_id)) == [100, 400], "what was left, once"
+    (intent,) = [item["id"] for item in await sandbox.objects("payment_intent") if item["metadata"]["requestId"] == waiting["id"]]
+    assert await refunds_of(sandbox, intent) == [], "nothing is paid yet"
+    await sandbox.authenticate(waiting["clientSecret"])
+    await reported(world, slow, waiting["id"], intent)
+    paid = "SELECT 1 FROM post_purchases WHERE id = %s AND status = 'completed'"
+    await asyncio.to_thread(in_rows, world.settings, paid, waiting["id"])
+    await settle(world, later=soon)
+    await asyncio.to_thread(in_rows, world.settings, done, waiting["id"])
+    assert [item["amount"] for item in await refunds_of(sandbox, intent)] == [500]
+    assert sum(amount for kind, amount in await ledger_of(world, refunding.payer) if kind == "refund") == 500

@@ -10,10 +10,12 @@ from cluster.connections.kafka import Record
 from configs.contracts import topics
 from configs.contracts.events import (
     TOPIC_OF,
+    ContentRemoved,
     DeviceRegistered,
     Event,
     Followed,
     Matched,
+    PaymentRequested,
     SessionRevoked,
     StandingChanged,
     SubscriptionRequested,
@@ -29,6 +31,7 @@ from writers.consumers import audience, subscriptions
 from writers.consumers.audience import Registration, Wishes
 from writers.consumers.derive_accounts import Holders, follows_account, holders_of
 from writers.consumers.derive_moderation import Sides, follows_decision, sides_of
+from writers.consumers.derive_refunds import Buyers, buyers_of, refunds
 from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
 from writers.loads.notifying import devices_of_sessions, ended_sessions, too_many_devices, wishes_of
@@ -38,14 +41,15 @@ from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
 TOPICS = (
     topics.AUTH_ACCOUNTS, topics.AUTH_SESSIONS, topics.MATCHING_MATCHED, topics.NOTIFICATION_DEVICES,
-    topics.MODERATION_DECIDED, topics.USER_UPDATED, topics.SUBSCRIPTION_CREATED,
+    topics.MODERATION_DECIDED, topics.USER_UPDATED, topics.SUBSCRIPTION_CREATED, topics.CONTENT_PUBLISHED, topics.PAYMENT_COMPLETED,
 )
 
 
 class Derive:
     """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many, or
     of a session that has ended → its removal; a decision → the person's standing, and what both sides are told; a checkout →
-    the creator is followed; a block, or the end of an account → the end of renewal."""
+    the creator is followed; a block, or the end of an account → the end of renewal; a post that the moderation takes away →
+    refunds for those who bought it."""
 
     consumer = "derive"
 
@@ -98,6 +102,7 @@ class Known:
     sides: Sides = field(default_factory=Sides)
     renewing: tuple[subscriptions.Renewing, ...] = ()
     """Subscriptions that go on, of and to everybody whose account ended or who blocked or was blocked."""
+    buyers: Buyers = field(default_factory=Buyers)
     of_sessions: Mapping[str, tuple[Registration, ...]] = field(default_factory=dict)
     """Ended session -> devices that it had registered. A registration and the end of its session are in two topics: which
     of them is derived later finds the other in the rows."""
@@ -118,6 +123,7 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
         too_many_devices(conn, owners) if owners else {},
         sides_of(conn, facts),
         renewing_of(conn, *subscriptions.pairs_and_ended(payloads)),
+        buyers_of(conn, facts),
         devices_of_sessions(conn, ended) if ended else {},
     )
 
@@ -135,6 +141,8 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
     elif isinstance(payload, UserBlocked | StandingChanged | UserErased):
         for cancelled in subscriptions.stopped(event, known.renewing):
             yield topics.SUBSCRIPTION_CREATED, cancelled
+    elif isinstance(payload, ContentRemoved | PaymentRequested):
+        yield from refunds(event, known.buyers)
     elif isinstance(payload, SubscriptionRequested):
         followed = Followed(user_id=payload.subscriber_id, creator_id=payload.creator_id)
         yield topics.CONTENT_FOLLOWED, Event(
