@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -28,6 +29,9 @@ C = TypeVar("C")
 A = TypeVar("A")
 log = structlog.get_logger(__name__)
 
+COMMANDS_A_ROUND: Final = 2_048
+"""Bounds what one append carries; what is beyond waits for the next one."""
+
 
 class Appender(Protocol):
     """What a shard needs of the log; ``cluster.connections.kafka.LogAppender`` is the real one."""
@@ -44,8 +48,31 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(slots=True, eq=False)
+class _Call(Generic[C, A]):
+    """Commands that came together; ``future`` is done once all are answered."""
+
+    commands: Sequence[C]
+    answers: list[A | PlatformError | None]
+    left: int
+    future: asyncio.Future[list[A | PlatformError]]
+
+    def answer(self, index: int, answer: A | PlatformError) -> None:
+        self.answers[index] = answer
+        self.left -= 1
+        if not self.left and not self.future.done():
+            self.future.set_result(self.answers)  # type: ignore[arg-type]  # every index was answered by now
+
+
+_Item = tuple[_Call[C, A], int]
+"""One command of a call, by its index."""
+
+
 class ShardGroup(Generic[C, A]):
     """Makes each command's events durable before they are visible, once each; all shards of a kind in one actor.
+
+    Commands that wait while a round is being appended share the next one, whichever calls brought them: an append costs
+    nearly the same for one record as for a hundred. Those of one conflict key are decided one after another, as they came.
 
     ``die`` is called when an append can no longer be known: the process must end and replay (it does not return in
     production; in tests it may raise).
@@ -63,8 +90,11 @@ class ShardGroup(Generic[C, A]):
         clock: Callable[[], datetime] = utc_now,
         sole: Collection[str] = (),
         hurry: Callable[[], None] = lambda: None,
+        joined: bool = True,
     ) -> None:
-        """``sole``: topics in whose followed partitions nobody else appends but barriers and a later life of this shard.
+        """``joined``: whether commands of several calls share a round.
+
+        ``sole``: topics in whose followed partitions nobody else appends but barriers and a later life of this shard.
 
         There its own records stand side by side as long as it is the only life. With something unknown between them it
         acknowledges nothing before the tail (which ``hurry`` wakes) has shown what that is: behind the barrier of a
@@ -82,6 +112,9 @@ class ShardGroup(Generic[C, A]):
         self._die = die
         self._clock = clock
         self._turn = asyncio.Lock()
+        self._joined = joined
+        self._pending: list[_Item[C, A]] = []
+        self._running: asyncio.Task[None] | None = None
         self._unsettled: asyncio.Task[None] | None = None
         self._own: dict[tuple[str, int], set[int]] = {}
         self._tailed: dict[tuple[str, int], int] = {}
@@ -96,13 +129,33 @@ class ShardGroup(Generic[C, A]):
         """
         answers: list[A | PlatformError | None] = [None] * len(commands)
         await self._load(commands, answers)
-        async with self._turn:
-            for indices in self._rounds(commands, answers):
-                if self._unsettled is not None:
-                    self._refuse(indices, answers)
-                    continue
-                await self._round(commands, indices, answers)
-        return answers  # type: ignore[return-value]  # every index was answered by now
+        left = [index for index, answer in enumerate(answers) if answer is None]
+        if not left:
+            return answers  # type: ignore[return-value]  # every index is answered
+        call = _Call(commands, answers, len(left), asyncio.get_running_loop().create_future())
+        self._pending += [(call, index) for index in left]
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await call.future
+
+    async def _run(self) -> None:
+        """Rounds until nothing is pending."""
+        try:
+            while self._pending:
+                async with self._turn:
+                    items = self._picked()
+                    try:
+                        if self._unsettled is not None:
+                            for call, index in items:
+                                call.answer(index, ShardUnavailable("an earlier append is not settled yet"))
+                        else:
+                            await self._round(items)
+                    except Exception as error:  # noqa: BLE001  handed to whoever waits
+                        for call, _ in items:
+                            if not call.future.done():
+                                call.future.set_exception(error)
+        finally:
+            self._running = None
 
     async def ensure_loaded(self, keys: Sequence[str]) -> None:
         """Brings the rows of these keys into memory. Raises ShardUnavailable."""
@@ -126,48 +179,46 @@ class ShardGroup(Generic[C, A]):
                 if not all(known(key) for key in keys):
                     answers[index] = ShardUnavailable(error.message, **error.details)
 
-    def _rounds(self, commands: Sequence[C], answers: Sequence[object]) -> list[list[int]]:
-        """Indices of the commands to decide, such that no round holds two of one conflict key."""
-        rounds: list[list[int]] = []
-        depth: dict[str, int] = {}
-        for index, command in enumerate(commands):
-            if answers[index] is not None:
-                continue
-            key = self.memory.conflict_key(command)
-            number = depth.get(key, 0)
-            depth[key] = number + 1
-            if number == len(rounds):
-                rounds.append([])
-            rounds[number].append(index)
-        return rounds
+    def _picked(self) -> list[_Item[C, A]]:
+        """Takes the next round out of what is pending, in order and at most one command of each conflict key."""
+        first = self._pending[0][0]
+        picked: list[_Item[C, A]] = []
+        left: list[_Item[C, A]] = []
+        keys: set[str] = set()
+        for item in self._pending:
+            call, index = item
+            key = self.memory.conflict_key(call.commands[index])
+            if key in keys or len(picked) >= COMMANDS_A_ROUND or not (self._joined or call is first):
+                left.append(item)
+            else:
+                picked.append(item)
+            keys.add(key)
+        self._pending = left
+        return picked
 
-    def _refuse(self, indices: Sequence[int], answers: list[A | PlatformError | None]) -> None:
-        for index in indices:
-            answers[index] = ShardUnavailable("an earlier append is not settled yet")
-
-    async def _round(self, commands: Sequence[C], indices: Sequence[int], answers: list[A | PlatformError | None]) -> None:
+    async def _round(self, items: Sequence[_Item[C, A]]) -> None:
         now = self._clock()
         memory = self.memory
-        decided: list[tuple[int, Decision[A]]] = []
+        decided: list[tuple[_Item[C, A], Decision[A]]] = []
         records: list[Record] = []
         appends: list[Append] = []
-        for index in indices:
-            command = commands[index]
+        for call, index in items:
+            command = call.commands[index]
             if not all(map(memory.known, memory.needs(command))):
-                answers[index] = ShardUnavailable("rows were evicted before the turn")
+                call.answer(index, ShardUnavailable("rows were evicted before the turn"))
                 continue
             try:
                 decision = memory.decide(command, now)
             except PlatformError as error:
-                answers[index] = error
+                call.answer(index, error)
                 continue
-            decided.append((index, decision))
+            decided.append(((call, index), decision))
             for append in decision.appends:
                 appends.append(append)
                 records.append(self._record(append, headers_of(command)))
         if not records:
-            for index, decision in decided:
-                answers[index] = decision.answer(())
+            for (call, index), decision in decided:
+                call.answer(index, decision.answer(()))
             return
         self.turns += 1
         future = self._appender.submit(records)
@@ -175,31 +226,23 @@ class ShardGroup(Generic[C, A]):
             offsets = await asyncio.wait_for(asyncio.shield(future), self._deadline_s)
         except TimeoutError:
             self._unsettled = asyncio.create_task(self._settle(future, records, appends))
-            for index, decision in decided:
-                answers[index] = (
-                    LogUnavailable("append not acknowledged in time", deadline_s=self._deadline_s)
-                    if decision.appends else decision.answer(())
-                )
+            _unacknowledged(decided, "append not acknowledged in time")
             return
         except AppendUnconfirmed as error:
             self._die(str(error))
-            for index, _ in decided:
-                answers[index] = AppendUnconfirmed(error.message, **error.details)
+            for (call, index), _ in decided:
+                call.answer(index, AppendUnconfirmed(error.message, **error.details))
             return
         unseen = self._unseen(records, offsets)
         if unseen and not await self._shown(unseen):
             self._unsettled = asyncio.create_task(self._settle(future, records, appends, unseen))
-            for index, decision in decided:
-                answers[index] = (
-                    LogUnavailable("somebody else appended here; it is not known who")
-                    if decision.appends else decision.answer(())
-                )
+            _unacknowledged(decided, "somebody else appended here; it is not known who")
             return
         versions = self._applied(records, appends, offsets)
         start = 0
-        for index, decision in decided:
+        for (call, index), decision in decided:
             end = start + len(decision.appends)
-            answers[index] = decision.answer(tuple(versions[start:end]))
+            call.answer(index, decision.answer(tuple(versions[start:end])))
             start = end
 
     async def _settle(
@@ -311,3 +354,9 @@ class ShardGroup(Generic[C, A]):
             "turns": self.turns,
             "unsettled": self._unsettled is not None,
         }
+
+
+def _unacknowledged(decided: Sequence[tuple[_Item[C, A], Decision[A]]], reason: str) -> None:
+    """Answers what appended nothing; the rest may still take effect."""
+    for (call, index), decision in decided:
+        call.answer(index, LogUnavailable(reason) if decision.appends else decision.answer(()))

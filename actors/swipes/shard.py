@@ -85,6 +85,7 @@ class SwipeShards:
         self.swipes: ShardGroup[Swipe | Undo, SwipeDecision] = ShardGroup(
             self._swipe_memory, appender, load_rows,
             partitions=settings.log.partitions, append_deadline_s=deadline_s, die=die, clock=clock,
+            joined=False,  # each call hands on what its own turn appended
         )
         self.pairs: ShardGroup[Delivery | EndPair, PairAnswer] = ShardGroup(
             self._pair_memory, appender, load_rows,

@@ -127,6 +127,66 @@ async def test_fifty_racing_batches_claim_a_name_once() -> None:
     assert len(log.records) == 1
 
 
+async def waiting(log: HeldLog, appends: int = 1) -> None:
+    while len(log.waiting) < appends:
+        await asyncio.sleep(0)
+
+
+async def test_calls_that_wait_for_an_append_share_the_next_one() -> None:
+    log = HeldLog(held=True)
+    shard = group(log)
+    calls = [asyncio.create_task(shard.record([Claim("first")]))]
+    await waiting(log)
+    calls += [asyncio.create_task(shard.record([Claim(f"{number} a"), Claim(f"{number} b")])) for number in range(5)]
+    await asyncio.sleep(0.005)
+    assert len(log.records) == 1
+    log.release()
+    await waiting(log)
+    assert len(log.records) == 11, "each call waited for an append of its own"
+    log.release()
+    answers = await asyncio.gather(*calls)
+    assert [len(answer) for answer in answers] == [1, 2, 2, 2, 2, 2]
+    assert len({claimed for answer in answers for claimed in answer}) >= 3, "one answer went to everybody"
+    assert shard.describe()["turns"] == 2
+
+
+async def test_a_call_of_a_busy_key_holds_no_other_call_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = HeldLog(held=True)
+    shard = group(log)
+    monkeypatch.setattr(shard.memory, "apply", lambda event, version: None)  # so that each claim appends
+    busy = asyncio.create_task(shard.record([Claim("a"), Claim("b"), Claim("a")]))
+    other = asyncio.create_task(shard.record([Claim("c")]))
+    await waiting(log)
+    log.release()
+    assert (await other)[0].startswith("claimed")
+    assert not busy.done(), "its second claim is still to be appended"
+    await waiting(log)
+    log.release()
+    assert len(await busy) == 3
+
+
+async def test_a_fault_is_raised_to_its_callers_and_the_group_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = group(HeldLog())
+    with monkeypatch.context() as patched:
+        patched.setattr(shard.memory, "decide", lambda command, now: 1 / 0)
+        faults = await asyncio.gather(*(shard.record([Claim("a")]) for _ in range(3)), return_exceptions=True)
+    assert [type(fault) for fault in faults] == [ZeroDivisionError] * 3
+    assert (await shard.record([Claim("a")]))[0].startswith("claimed")
+
+
+async def test_calls_keep_to_themselves_where_a_group_is_made_so() -> None:
+    log = HeldLog(held=True)
+    shard = ShardGroup[Claim, str](
+        ClaimMemory(), log, no_rows, partitions=PARTITIONS, append_deadline_s=5.0, die=lambda reason: None, joined=False,
+    )
+    calls = [asyncio.create_task(shard.record([Claim(f"{number} a"), Claim(f"{number} b")])) for number in range(3)]
+    for appended in (2, 4, 6):
+        await waiting(log)
+        assert len(log.records) == appended
+        log.release()
+    await asyncio.gather(*calls)
+
+
 async def test_nothing_is_visible_before_the_log_acknowledged() -> None:
     log = HeldLog(held=True)
     shard = group(log)

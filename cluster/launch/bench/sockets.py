@@ -61,8 +61,10 @@ def sockets(
         talked = ask({"do": "talk", "sockets": min(active, count), "seconds": seconds})
         cost = usage(data_dir).since(spent).get("gateway", 0.0) / max(talked["answered"], 1) * 1_000
         console.print(f"talked {talked}; gateways {cost:.4f} CPU-s per 1,000 frames (keepalive pings of all included)")
+        spent = usage(data_dir)
         os.kill(_pids(data_dir)[0], signal.SIGKILL)
         back = ask({"do": "lose"})
+        back["cpu_s"] = {name: round(value, 2) for name, value in usage(data_dir).since(spent).items() if value >= 0.05}
         console.print(f"killed a gateway: {back}")
         ask({"do": "close"})
     _report(count, opened, bytes_a_socket, talked, cost, back)
