@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Final, Self
 
 from pydantic import Field
@@ -12,8 +14,9 @@ from configs.contracts.events import Role
 from configs.contracts.people import DAY_S, NOW_S, OPPOSITE, WEEK_S, Bucket
 from configs.contracts.read_model import UserRecord
 from serve_apps.fields import Answer
-from serve_apps.media.urls import MediaUrls
+from serve_apps.media.urls import MediaUrls, MediaView
 
+_NOTHING: Final[Mapping[str, MediaView]] = MappingProxyType({})
 _SECONDS: Final = len("2026-01-31T23:59:59")
 
 
@@ -28,6 +31,14 @@ class Summary(Answer):
     verified: bool
 
 
+class Attachment(Answer):
+    """A media of a message. ``media`` is null while it is not approved, once it was removed, for who has not proved their
+    age, and in lists of conversations and matches."""
+
+    media_id: str
+    media: MediaView | None
+
+
 class Message(Answer):
     """A message; ``seq`` is its place in the conversation, from 1 and without gaps."""
 
@@ -38,12 +49,15 @@ class Message(Answer):
     sent_at: str
     client_message_id: str
     post_id: str | None = Field(None, description="a pay-per-view post that only you two find: what it shows, the posts tell")
+    attachments: list[Attachment] = Field(default_factory=list)
 
     @classmethod
-    def of(cls, entry: MessageEntry, **more: str) -> Self:
+    def of(cls, entry: MessageEntry, attached: Mapping[str, MediaView] = _NOTHING, **more: str) -> Self:
+        """``attached``: what the viewer may see of attachments, by media."""
         return cls(
             message_id=entry.message_id, seq=entry.seq, sender_id=entry.sender_id, content=entry.content,
-            sent_at=entry.sent_at, client_message_id=entry.client_message_id, post_id=entry.post_id, **more,
+            sent_at=entry.sent_at, client_message_id=entry.client_message_id, post_id=entry.post_id,
+            attachments=[Attachment(media_id=name, media=attached.get(name)) for name in entry.attachments], **more,
         )
 
 

@@ -20,6 +20,7 @@ from actors.cards.shard import CardShard
 from actors.hosts import COMMERCE
 from actors.identities.shard import IdentityService
 from actors.impressions.shard import ImpressionService
+from actors.messages.attachable import Attachable
 from actors.messages.shard import MessageService
 from actors.messages.standing import Standing
 from actors.moderation.shard import ModerationService
@@ -173,6 +174,7 @@ class Shards:
         self._spans: list[Spans] = []
         self.publisher = Publisher(settings)
         self.standing = Standing(settings)
+        self.attachable = Attachable(settings, loader)  # type: ignore[arg-type]  # as shards use it
         plan = settings.plan
         for kind, slots in (("identity", plan.identity_actors), ("swipes", plan.swipe_actors), ("cards", plan.card_actors)):
             for slot in range(slots):
@@ -199,7 +201,7 @@ class Shards:
         )
         kinds += tuple(COMMERCE.items())
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
-        messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, away=self.standing.away, **common)
+        messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, away=self.standing.away, unknown=self.attachable.unknown, **common)
         return {"impressions": impressions, "messages": messages} | {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}
 
     def handle(self, name: str) -> RemoteActor:

@@ -35,7 +35,8 @@ def entry_of(fact: Fact) -> bytes:
     """The message as the loader gives it."""
     payload = fact.event.payload
     return Numbered(
-        request_digest(payload.sender_id, payload.client_message_id), content_digest(payload.content, payload.post_id),
+        request_digest(payload.sender_id, payload.client_message_id),
+        content_digest(payload.content, payload.post_id, payload.attachments),
         payload.seq, payload.ordinal, payload.sender_id > payload.recipient_id, payload.epoch, fact.event.occurred_at,
     ).packed()
 

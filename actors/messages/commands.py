@@ -17,9 +17,10 @@ class _Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class SendMessage(_Message, frozen=True, gc=False):
-    """One message. The caller has checked only its form: 1 to 5,000 characters, a ``client_message_id`` of 1 to 64.
+    """One message. The caller has checked only its form: ``frames.sayable``, a ``client_message_id`` of 1 to 64.
 
-    ``post_id``: a post of the sender's that the caller found to be for the recipient.
+    ``post_id``: a post of the sender's that the caller found to be for the recipient. ``unknown``: filled in by the shard:
+    an attachment is no media that the sender may send.
     ``earlier``: filled in by the shard where the request may be older than its memory: what the rows hold under it (a
     ``RECENT_ENTRY``; empty: nothing).
     """
@@ -28,8 +29,10 @@ class SendMessage(_Message, frozen=True, gc=False):
     sender_id: str
     client_message_id: str
     content: str
+    attachments: tuple[str, ...] = ()
     earlier: bytes | None = None
     post_id: str | None = None
+    unknown: bool = False
 
 
 class Sent(_Message, frozen=True, gc=False):
@@ -53,7 +56,11 @@ class NoConversation(_Message, frozen=True, gc=False):
 
 
 class ContentConflict(_Message, frozen=True, gc=False):
-    """The ``client_message_id`` names an earlier message of the sender with another text; nothing was recorded."""
+    """The ``client_message_id`` names an earlier message of the sender with another text or other attachments; nothing was recorded."""
+
+
+class AttachmentUnknown(_Message, frozen=True, gc=False):
+    """An attachment is no media of the sender, or was rejected or removed; nothing was recorded."""
 
 
 class TooManyMessages(_Message, frozen=True, gc=False):

@@ -94,7 +94,8 @@ class Conversation:
     def take(self, payload: MessageSent, at: datetime) -> None:
         """Takes in a message of the log."""
         message = Numbered(
-            request_digest(payload.sender_id, payload.client_message_id), content_digest(payload.content, payload.post_id),
+            request_digest(payload.sender_id, payload.client_message_id),
+            content_digest(payload.content, payload.post_id, payload.attachments),
             payload.seq, payload.ordinal, payload.sender_id > payload.recipient_id, payload.epoch, at,
         )
         if self.loaded:

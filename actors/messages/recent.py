@@ -46,9 +46,13 @@ def request_digest(sender_id: str, client_message_id: str) -> bytes:
     return hashlib.sha256(f"{sender_id}:{client_message_id}".encode()).digest()[:8]
 
 
-def content_digest(content: str, post_id: str | None = None) -> bytes:
-    """8 bytes that tell two texts, and the posts that go with them, under one request apart."""
-    return hashlib.sha256((content if post_id is None else f"{content}\0{post_id}").encode()).digest()[:8]
+def content_digest(content: str, post_id: str | None = None, attachments: tuple[str, ...] = ()) -> bytes:
+    """8 bytes that tell two texts, and what goes with them, under one request apart.
+
+    No text holds the separators (``texts.CONTROL``).
+    """
+    said = "\x1f".join((content, *attachments))
+    return hashlib.sha256((said if post_id is None else f"{said}\0{post_id}").encode()).digest()[:8]
 
 
 class Recent:

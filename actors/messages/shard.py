@@ -51,6 +51,8 @@ _BARRIER = b'"type":"barrier"'
 
 Away = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 """Who of some people is not active."""
+Unknown = Callable[[Sequence[tuple[str, str]]], Awaitable[frozenset[tuple[str, str]]]]
+"""Which of some (person, media) are no media that the person may send."""
 MakeTail = Callable[[Sequence[Feed], Callable[[], str]], LogTail]
 
 
@@ -60,6 +62,11 @@ def _request(command: SendMessage) -> tuple[str, str, str]:
 
 async def _nobody(user_ids: Sequence[str]) -> frozenset[str]:
     """For shards without a read model: tests, tools."""
+    return frozenset()
+
+
+async def _none(sent: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """For shards without media: tests, tools."""
     return frozenset()
 
 
@@ -77,6 +84,7 @@ class MessageService:
         self, *, settings: Settings, shards: Sequence[int], appender: Appender, loader: RowLoader,
         die: Callable[[str], None], tell: Callable[[str, bytes], None] = _tell_nobody,
         clock: Callable[[], datetime] = utc_now, tail: MakeTail | None = None, away: Away = _nobody,
+        unknown: Unknown = _none,
     ) -> None:
         """``tell(channel, frame)`` reaches sockets, soon or never; it is called after what is told is durable."""
         async def load_rows(keys: Sequence[str]) -> Mapping[str, object]:
@@ -90,6 +98,7 @@ class MessageService:
         self._partitions = settings.log.partitions
         self._tell = tell
         self._away = away
+        self._unknown = unknown
         self._appender = appender
         self._loader = loader
         self._die = die
@@ -147,6 +156,7 @@ class MessageService:
         await self._present(names)
         try:
             closed = await self._closed(names)
+            commands = await self._attaching(commands)
         except (DependencyUnavailable, ShardUnavailable) as error:
             return [error] * len(commands)
         kept = [command for command in commands if command.conversation_id not in closed]
@@ -158,7 +168,7 @@ class MessageService:
             if isinstance(answer, Sent):
                 self._tell_all(message_told(
                     command.conversation_id, answer.message_id, answer.seq, command.sender_id, answer.recipient_id,
-                    command.content, answer.sent_at, command.client_message_id, command.post_id,
+                    command.content, answer.sent_at, command.client_message_id, command.post_id, command.attachments,
                 ))
         return answers
 
@@ -246,6 +256,18 @@ class MessageService:
             return set()
         away = await self._away(sorted({person for both in members.values() for person in both}))
         return {name for name, both in members.items() if not away.isdisjoint(both)} if away else set()
+
+    async def _attaching(self, commands: Sequence[SendMessage]) -> Sequence[SendMessage]:
+        """The messages, those with an attachment that its sender may not send marked. Raises DependencyUnavailable."""
+        sent = [(command.sender_id, media_id) for command in commands for media_id in command.attachments]
+        unknown = await self._unknown(sent) if sent else ()
+        if not unknown:
+            return commands
+        return [
+            msgspec.structs.replace(command, unknown=True)
+            if any((command.sender_id, media_id) in unknown for media_id in command.attachments) else command
+            for command in commands
+        ]
 
     async def _present(self, names: Sequence[str]) -> None:
         """Looks again for conversations that were not there: whoever was notified of a match finds it in rows, while the

@@ -15,6 +15,7 @@ from typing import Final
 
 from actors.entries import Entries
 from actors.messages.commands import (
+    AttachmentUnknown,
     ContentConflict,
     EndConversation,
     Ended,
@@ -51,7 +52,7 @@ from configs.settings import Limits
 
 Command = SendMessage | MarkRead | EndConversation | HoldConversation
 Answer = (
-    Sent | NoConversation | ContentConflict | TooManyMessages | Marked | MarkLater | SeqUnknown | Ended | Held | HasMessages
+    Sent | NoConversation | ContentConflict | AttachmentUnknown | TooManyMessages | Marked | MarkLater | SeqUnknown | Ended | Held | HasMessages
 )
 
 MARK_EVERY: Final = timedelta(seconds=1)
@@ -143,7 +144,7 @@ class MessageMemory:
             found = Numbered.unpacked(command.earlier) if command.earlier else None
         ident = message_id(command.conversation_id, command.sender_id, command.client_message_id)
         if found is not None:
-            if found.content != content_digest(command.content, command.post_id):
+            if found.content != content_digest(command.content, command.post_id, command.attachments):
                 return _answer(ContentConflict())
             return _answer(Sent(ident, found.seq, found.ordinal, found.epoch, found.at, other))
         if now < conversation.hold_until or (
@@ -151,6 +152,8 @@ class MessageMemory:
             and conversation.match_version < self._restored_at(command.conversation_id)
         ):
             raise ShardUnavailable("the match is being undone")
+        if command.unknown:
+            return _answer(AttachmentUnknown())
         wait = self._rates.wait(conversation, command.sender_id, now)
         if wait > timedelta():
             return _answer(TooManyMessages(max(1, math.ceil(wait.total_seconds()))))
@@ -161,7 +164,7 @@ class MessageMemory:
         payload = MessageSent(
             message_id=ident, conversation_id=command.conversation_id, sender_id=command.sender_id, recipient_id=other,
             seq=seq, ordinal=ordinal, epoch=epoch, client_message_id=command.client_message_id, content=command.content,
-            post_id=command.post_id,
+            post_id=command.post_id, attachments=command.attachments,
         )
         event = Event(ident, at, command.conversation_id, payload)
         return Decision(

@@ -22,7 +22,6 @@ from configs.contracts.frames import (
     Typing,
     Watch,
 )
-from configs.contracts.texts import CONTROL
 from configs.settings import Realtime
 
 REFUSALS_AT_ONCE: Final = 30
@@ -105,7 +104,7 @@ class Session:
             return frame
         if not self.open:
             return Refusal(frames.error("unauthenticated", ref=frame.ref), UNAUTHENTICATED)
-        if isinstance(frame, Send) and (not frame.content.strip() or CONTROL.search(frame.content)):
+        if isinstance(frame, Send) and not frames.sayable(frame.content, frame.attachments):
             return self._refused("invalid", now, ref=frame.ref, client_message_id=frame.client_message_id)
         if isinstance(frame, Watch) and (wait_s := self._watches.take(now)):
             return self._refused("too_many_requests", now, ref=frame.ref, retry_after_ms=int(wait_s * 1_000) + 1)

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Final, Protocol
 
 from actors.messages.commands import (
+    AttachmentUnknown,
     ContentConflict,
     Member,
     NoConversation,
@@ -71,6 +72,7 @@ class Talking:
         answer = await self._conversations.send(SendMessage(
             conversation_id=frame.conversation_id, sender_id=socket.session.user_id,
             client_message_id=frame.client_message_id, content=frame.content,
+            attachments=frame.attachments,
         ))
         if isinstance(answer, Sent):
             socket.tell(encode(Ack(
@@ -79,6 +81,8 @@ class Talking:
             )))
         elif isinstance(answer, TooManyMessages):
             _refuse(socket, frame, "too_many_requests", retry_after_ms=answer.retry_after_s * 1_000)
+        elif isinstance(answer, AttachmentUnknown):
+            _refuse(socket, frame, "media_unknown")
         else:
             _refuse(socket, frame, "conflict" if isinstance(answer, ContentConflict) else "not_found")
 

@@ -32,7 +32,7 @@ FEED_TTL_S: Final = 7 * 86_400
 class MessageEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """One message of a conversation. ``ordinal``: how many of the messages up to this one are the sender's.
 
-    ``post_id``: a post that has to be bought; what it holds is not here.
+    ``post_id``: a post that has to be bought; what it holds is not here. ``attachments``: media of the sender's.
     """
 
     message_id: str
@@ -43,6 +43,7 @@ class MessageEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     content: str
     sent_at: str
     post_id: str | None = None
+    attachments: tuple[str, ...] = ()
 
 
 def head_key(conversation_id: str) -> str:

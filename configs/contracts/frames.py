@@ -13,16 +13,19 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from configs.contracts.errors import PlatformError
+from configs.contracts.texts import CONTROL
 
 TEXT_LIMIT: Final = 5_000
 FRAME_BYTES: Final = 65_536
 """A text of 5,000 characters has at most 60,000 bytes when every character is escaped as two surrogates."""
 WATCHED_LIMIT: Final = 50
+ATTACHMENTS_LIMIT: Final = 4
 
 _Uuid = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$(?!\\n)")]
 """Python's ``$`` also stands before a last line feed; ``(?!\\n)`` says the same in every dialect."""
 ConversationId = _Uuid
 NotificationId = _Uuid
+MediaId = _Uuid
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 ClientMessageId = Annotated[str, msgspec.Meta(pattern="^[\\x21-\\x7e]{1,64}$(?!\\n)")]
 Token = Annotated[str, msgspec.Meta(min_length=1, max_length=4_096)]
@@ -47,11 +50,15 @@ class Authenticate(ClientFrame, frozen=True, kw_only=True, tag="authenticate"):
 
 
 class Send(ClientFrame, frozen=True, kw_only=True, tag="send"):
-    """A message. Answered by ``ack`` once it is durable; the same ``clientMessageId`` again gets the first answer."""
+    """A message. Answered by ``ack`` once it is durable; the same ``clientMessageId`` again gets the first answer.
+
+    ``attachments``: ids of one's own media, each once; with some the text may be empty.
+    """
 
     conversation_id: ConversationId
     client_message_id: ClientMessageId
-    content: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_LIMIT)]
+    content: Annotated[str, msgspec.Meta(max_length=TEXT_LIMIT)]
+    attachments: Annotated[tuple[MediaId, ...], msgspec.Meta(max_length=ATTACHMENTS_LIMIT)] = ()
 
 
 class MarkDelivered(ClientFrame, frozen=True, kw_only=True, tag="delivered"):
@@ -126,6 +133,7 @@ class Message(ServerFrame, frozen=True, kw_only=True, tag="message"):
     """A durable message, told to every device of both members, the sender's too (known by ``clientMessageId``).
 
     ``postId``: a pay-per-view post for the recipient, who asks for it, and buys it, as for any other.
+    ``attachments`` are ids; ``GET /messaging/conversations/{id}/messages`` has their URLs once they may be seen.
     """
 
     conversation_id: str
@@ -136,6 +144,7 @@ class Message(ServerFrame, frozen=True, kw_only=True, tag="message"):
     sent_at: str
     client_message_id: str | None = None
     post_id: str | None = None
+    attachments: tuple[str, ...] = ()
 
 
 class Delivered(ServerFrame, frozen=True, kw_only=True, tag="delivered"):
@@ -232,7 +241,8 @@ ERRORS: Final[dict[str, str]] = {
     "invalid": "The frame has invalid or unknown fields.",
     "unauthenticated": "The ticket or token is not valid.",
     "not_found": "There is no such conversation, or you have no part in it.",
-    "conflict": "The clientMessageId was used with another text.",
+    "conflict": "The clientMessageId was used with another text or other attachments.",
+    "media_unknown": "An attachment is no media of yours, or was rejected or removed.",
     "too_many_requests": "Too many frames; wait.",
     "dependency_unavailable": "A server that is needed does not answer; it may have taken effect, send it again.",
 }
@@ -262,6 +272,12 @@ CLOSE_CODES: Final = (
     UNSUPPORTED_DATA, POLICY, TOO_BIG, NOT_ANSWERING, RESTARTING, TRY_LATER, UNAUTHENTICATED, NOT_AUTHENTICATED_IN_TIME,
     TOO_MANY_DEVICES,
 )
+
+def sayable(content: str, attachments: tuple[str, ...]) -> bool:
+    """Whether this is a message: a text that is not blank, or none and attachments; each of those once."""
+    said = bool(content.strip()) or (not content and bool(attachments))
+    return said and not CONTROL.search(content) and len(set(attachments)) == len(attachments)
+
 
 _CLIENT: Final[msgspec.json.Decoder[ClientFrames]] = msgspec.json.Decoder(ClientFrames)
 _SERVER: Final[msgspec.json.Decoder[ServerFrames]] = msgspec.json.Decoder(ServerFrames)

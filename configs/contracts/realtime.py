@@ -17,6 +17,9 @@ GATEWAYS: Final = "gateways"
 GATEWAY_STALE_MS: Final = 3_000
 """A gateway writes its entry every second; one that has not for so long gets no new sockets."""
 
+GATEWAY_LATE_MS: Final = 1_600
+"""One whose entry is that old gets new sockets only while all others are as late."""
+
 GATEWAY_LIFE_MS: Final = 7_000
 """After so long without its entry the devices of a gateway's life count as gone."""
 

@@ -42,13 +42,12 @@ def match_ended(user_id: str, other_id: str) -> Publication:
 
 def message_told(
     conversation_id: str, message_id: str, seq: int, sender_id: str, recipient_id: str, content: str, sent_at: datetime,
-    client_message_id: str, post_id: str | None = None,
+    client_message_id: str, post_id: str | None = None, attachments: tuple[str, ...] = (),
 ) -> tuple[Publication, Publication]:
     """Both members are told of a message."""
     frame = encode(Message(
         conversation_id=conversation_id, message_id=message_id, seq=seq, sender_id=sender_id, content=content,
-        sent_at=rfc3339(sent_at), client_message_id=client_message_id,
-        post_id=post_id,
+        sent_at=rfc3339(sent_at), client_message_id=client_message_id, post_id=post_id, attachments=attachments,
     ))
     return (frames_channel(recipient_id), frame), (frames_channel(sender_id), frame)
 

@@ -14,6 +14,7 @@ from configs.contracts.read_model import MatchEntry
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import ConversationIdPath
 from serve_apps.identity import Deps, Person
+from serve_apps.messaging.attachments import attached
 from serve_apps.messaging.models import Conversation, Conversations, Messages, ReadBody, ReadUpTo
 from serve_apps.pages import Cursor, Limit
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
@@ -82,8 +83,9 @@ async def list_messages(
     if found and oldest > 1:
         place = msgspec.msgpack.encode(_Place(person.user_id, conversation_id, oldest))
         following = dependencies.seals.seal(_USE, place)
+    media = await attached(dependencies, person.user_id, found)
     return Messages(
-        messages=[Message.of(message) for message in found], read_seq=head.read_seq, other_read_seq=head.other_read_seq,
+        messages=[Message.of(message, media) for message in found], read_seq=head.read_seq, other_read_seq=head.other_read_seq,
         next_cursor=following,
     )
 

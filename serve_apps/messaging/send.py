@@ -6,12 +6,11 @@ from typing import Annotated, Final
 
 import msgspec
 
-from actors.messages.commands import ContentConflict, NoConversation, SendMessage, TooManyMessages
+from actors.messages.commands import AttachmentUnknown, ContentConflict, NoConversation, SendMessage, TooManyMessages
 from configs.contracts import changes
 from configs.contracts.changes import rfc3339
 from configs.contracts.conversations import MessageEntry, StoredMessage
-from configs.contracts.frames import TEXT_LIMIT, ClientMessageId
-from configs.contracts.texts import CONTROL
+from configs.contracts.frames import ATTACHMENTS_LIMIT, TEXT_LIMIT, ClientMessageId, sayable
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import UUID_PATTERN
 from serve_apps.hot import HotRequest, HotRoute, refused
@@ -20,14 +19,19 @@ from serve_apps.recording import to_the_end
 
 
 class SendMessageBody(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """``clientMessageId`` names the message, so that sending it again gets the first answer."""
+    """``clientMessageId`` names the message, so that sending it again gets the first answer. ``attachments``: one's own
+    media, each once; with some the text may be empty."""
 
     conversation_id: Annotated[str, msgspec.Meta(pattern=UUID_PATTERN, max_length=36)]
-    content: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_LIMIT)]
+    content: Annotated[str, msgspec.Meta(max_length=TEXT_LIMIT)]
     client_message_id: ClientMessageId
     post_id: Annotated[str, msgspec.Meta(
         pattern=UUID_PATTERN, max_length=36, description="a pay-per-view post of yours whose `recipientId` is the other one",
     )] | None = None
+    attachments: Annotated[
+        tuple[Annotated[str, msgspec.Meta(pattern=UUID_PATTERN, max_length=36)], ...],
+        msgspec.Meta(max_length=ATTACHMENTS_LIMIT),
+    ] = ()
 
 
 class SentMessage(msgspec.Struct, frozen=True, rename="camel"):
@@ -50,25 +54,31 @@ async def send(dependencies: Dependencies, request: HotRequest) -> bytes:
         body = _BODIES.decode(request.body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise refused(error, "body") if isinstance(error, msgspec.MsgspecError) else Refused("malformed_body") from error
-    if CONTROL.search(body.content) or not body.content.strip():
-        raise Refused("invalid", fields=[{"field": "body.content", "message": "blank, or holds control characters"}])
+    if not sayable(body.content, body.attachments):
+        raise Refused("invalid", fields=[{
+            "field": "body.content", "message": "blank, or holds control characters, or an attachment is named twice",
+        }])
     sender_id = request.person.user_id
     if body.post_id is not None:
         await _for_recipient(dependencies, sender_id, body.conversation_id, body.post_id)
     answer = await dependencies.conversations.send(
-        SendMessage(body.conversation_id, sender_id, body.client_message_id, body.content, post_id=body.post_id)
+        SendMessage(
+            body.conversation_id, sender_id, body.client_message_id, body.content, body.attachments, post_id=body.post_id
+        )
     )
     if isinstance(answer, NoConversation):
         raise Refused("not_found")
     if isinstance(answer, ContentConflict):
         raise Refused("content_conflict")
+    if isinstance(answer, AttachmentUnknown):
+        raise Refused("media_unknown")
     if isinstance(answer, TooManyMessages):
         raise Refused("too_many_requests", retry_after_s=answer.retry_after_s)
     sent_at = rfc3339(answer.sent_at)
     if answer.recorded:
         entry = MessageEntry(
             answer.message_id, answer.seq, sender_id, answer.ordinal, body.client_message_id, body.content, sent_at,
-            body.post_id,
+            body.post_id, body.attachments,
         )
         await to_the_end(dependencies.write_through.apply(*changes.message_sent(
             body.conversation_id, answer.recipient_id, StoredMessage(entry, answer.epoch, answer.version)
@@ -94,7 +104,7 @@ async def _for_recipient(dependencies: Dependencies, sender_id: str, conversatio
 SEND: Final = HotRoute(
     method="POST", path="/messaging/send", operation_id="sendMessage", tag="messaging",
     summary="Send a message in a conversation.", handler=send, answer=SentMessage, body=SendMessageBody,
-    codes=(*SIGNED_IN, *WITH_BODY, "not_found", "content_conflict", "post_state"),
+    codes=(*SIGNED_IN, *WITH_BODY, "not_found", "content_conflict", "post_state", "media_unknown"),
     examples={
         "conversationId": "2c8f4c1a-7a56-5f0d-8a8e-3d2b6f5a9c10", "content": "Hello", "clientMessageId": "device-1:42",
     },

@@ -15,6 +15,7 @@ from serve_apps.dependencies import Dependencies
 from serve_apps.fields import CURSOR_PATTERN
 from serve_apps.identity import Deps, Person
 from serve_apps.matching.models import match_of
+from serve_apps.messaging.attachments import attached
 from serve_apps.messaging.models import Missed, MissedMessage, MissedRead
 from serve_apps.problems import SIGNED_IN, Refused, errors
 
@@ -109,13 +110,15 @@ async def _told(
     others = await dependencies.people.unblocked(
         user_id, [active[name].other_id for name in matches if name in active]
     )
-    messages = [
-        MissedMessage.of(message, conversation_id=name)
+    found = [
+        (name, message)
         for name, seqs in wanted.items()
         for message in await dependencies.reading.messages(
             name, heads[name].last_seq, sorted(seq for seq in seqs if seq <= heads[name].last_seq)
         )
     ]
+    media = await attached(dependencies, user_id, (message for _, message in found))
+    messages = [MissedMessage.of(message, media, conversation_id=name) for name, message in found]
     return _answer(
         dependencies, position, more=more, messages=messages,
         reads=[MissedRead(conversation_id=name, user_id=reader, seq=seq) for (name, reader), seq in marks.items()],

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from actors.sessions.tickets import TICKET_TTL_S, IssueTicket, TicketInvalid
 from configs.contracts.errors import DependencyUnavailable
-from configs.contracts.realtime import GATEWAY_STALE_MS, GATEWAYS, GatewayEntry
+from configs.contracts.realtime import GATEWAY_LATE_MS, GATEWAY_STALE_MS, GATEWAYS, GatewayEntry
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Answer
 from serve_apps.hot import HotRequest, HotRoute
@@ -44,13 +44,14 @@ async def issue_ws_ticket(dependencies: Dependencies, request: HotRequest) -> by
 async def _gateway_url(dependencies: Dependencies) -> str:
     """A living gateway at random, the emptier the likelier. Raises DependencyUnavailable: none lives.
 
-    At random, because entries are a second old: the emptiest one may just have died, and everybody would go there.
+    At random, because entries are a second old: the emptiest one may just have died, and everybody would go there. One
+    that is ``GATEWAY_LATE_MS`` old is only named when none is younger: whoever comes back from a dead gateway is not sent there.
     """
     (found,) = await dependencies.reads.raw(("HGETALL", GATEWAYS))
-    fresh = time() * 1_000 - GATEWAY_STALE_MS
-    living = [
-        entry for value in found[1::2]
-        if not (entry := _ENTRIES.decode(value)).draining and entry.at_ms > fresh
+    now_ms = time() * 1_000
+    entries = [entry for value in found[1::2] if not (entry := _ENTRIES.decode(value)).draining]
+    living = [entry for entry in entries if entry.at_ms > now_ms - GATEWAY_LATE_MS] or [
+        entry for entry in entries if entry.at_ms > now_ms - GATEWAY_STALE_MS
     ]
     if not living:
         raise DependencyUnavailable("no realtime gateway answers")

@@ -30,6 +30,8 @@ class Talker:
     """Client id -> content of everything that was tried."""
     heard: list[frames.Message] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+    positions: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+    """Where ``sync`` was asked to begin, and what both had tried to send by then."""
 
     def take(self, frame: frames.ServerFrame) -> None:
         if isinstance(frame, frames.Ack):
@@ -129,6 +131,56 @@ class Chatting:
         await asyncio.gather(*(
             talk(conversation, talker) for conversation, both in self.conversations.items() for talker in both
         ))
+
+    async def note_positions(self) -> None:
+        """Everybody asks where they are, so that ``check_sync`` can ask what came since."""
+        gate = asyncio.Semaphore(8)
+
+        async def note(talker: Talker, both: tuple[Talker, Talker]) -> None:
+            async with gate:
+                position = (await self._answered(talker))["position"]
+                talker.positions.append((position, frozenset(both[0].sent) | frozenset(both[1].sent)))
+
+        await asyncio.gather(*(note(talker, both) for both in self.conversations.values() for talker in both))
+
+    async def _answered(self, talker: Talker, **parameters: Any) -> Any:
+        """Of ``sync``; None: too much has changed, the lists are to be loaded."""
+        while True:
+            try:
+                return await talker.client.get("/messaging/sync", **parameters)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code == 410:
+                    return None
+                if error.response.status_code not in (429, 503):
+                    raise
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(RETRY_S)
+
+    async def check_sync(self) -> Counter[str]:
+        """Asserts that ``sync`` tells each reader, once and as acknowledged, all that was sent after each position; a
+        reader whose position the read model has lost is told to load everything. How many messages, and how many of those."""
+        counts: Counter[str] = Counter()
+        for both in self.conversations.values():
+            acknowledged = both[0].acknowledged | both[1].acknowledged
+            for talker in both:
+                for since, before in talker.positions:
+                    told: dict[str, int] = {}
+                    more = True
+                    while more:
+                        answer = await self._answered(talker, since=since, limit=100)
+                        if answer is None:
+                            counts["lost positions"] += 1
+                            break
+                        since, more = answer["position"], answer["more"]
+                        told |= {message["clientMessageId"]: message["seq"] for message in answer["messages"]}
+                    else:
+                        later = {name: seq for name, seq in acknowledged.items() if name not in before}
+                        assert later.items() <= told.items(), "sync left something out, or tells another number"
+                        assert told.items() <= acknowledged.items(), "sync tells what nobody sent"
+                        assert len(set(told.values())) == len(told)
+                        counts["messages"] += len(later)
+        return counts
 
     async def finish(self, timeout_s: float = 90.0) -> None:
         """Stops sending; returns once everything is acknowledged and everybody has heard everything."""

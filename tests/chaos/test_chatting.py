@@ -12,7 +12,7 @@ from running import Platform, eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.platform, pytest.mark.timeout(300)]
 
-PAIRS = 75
+PAIRS = 110
 BETWEEN_S = 3.0
 VICTIMS = ("gateway", "identity", "valkey", "writer")
 """Under the profile test the identity actors host the conversation shards, beside the sessions that issue tickets."""
@@ -21,8 +21,11 @@ VICTIMS = ("gateway", "identity", "valkey", "writer")
 async def test_killed_processes_lose_double_or_mix_up_no_message(platform: Platform) -> None:
     await asyncio.to_thread(platform.wait_well)
     async with Chatting(platform, pairs=PAIRS, seed=1) as chatting:
+        await chatting.note_positions()
         talking = asyncio.create_task(chatting.run())
         for victim in VICTIMS:
+            if victim == VICTIMS[-1]:
+                await chatting.note_positions()  # of a read model that goes on from here
             await asyncio.sleep(BETWEEN_S)
             before = chatting.connections
             await asyncio.to_thread(platform.kill, victim, signal.SIGKILL)
@@ -35,6 +38,9 @@ async def test_killed_processes_lose_double_or_mix_up_no_message(platform: Platf
         await talking
         await asyncio.to_thread(eventually, lambda: not sum(platform.status()["lag"]["rows"].values()), 60)
         count = await asyncio.to_thread(chatting.check)
+        synced = await chatting.check_sync()
+        print(f"sync: {dict(synced)}")
+        assert synced["messages"] >= PAIRS
         errors: Counter[str] = sum((talker.errors for talker in chatting.talkers), start=Counter())
         print(f"{count} acknowledged messages, error frames {dict(errors)}")
         assert count > PAIRS * 10

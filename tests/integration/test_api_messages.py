@@ -137,7 +137,7 @@ async def test_texts_that_are_none_change_nothing(world: World, content: Any, st
 async def test_what_is_no_request_is_refused(world: World) -> None:
     one, _, conversation = await couple(world)
     path = "/messaging/send"
-    await refused(one, "POST", path, 422, "invalid", json=body(conversation) | {"attachments": [new_id()]})
+    await refused(one, "POST", path, 422, "media_unknown", json=body(conversation) | {"attachments": [new_id()]})
     await refused(one, "POST", path, 422, "invalid", json=body(conversation, ident="with space"))
     await refused(one, "POST", path, 422, "invalid", json=body(conversation, ident="x" * 65))
     await refused(one, "POST", path, 422, "invalid", json=body("no id"))

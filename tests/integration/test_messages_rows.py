@@ -80,7 +80,8 @@ class Story:
         self.add(MessageSent(
             message_id=derived_id(self.name, request), conversation_id=self.name, sender_id=sender,
             recipient_id=self.other(sender), seq=seq, ordinal=sent[sender], epoch=epoch, client_message_id=request,
-            content=f"text {len(self.facts)} – 日本 🙂", post_id=self.chance.choice([None, new_id()]),
+            content=self.chance.choice((f"text {len(self.facts)} – 日本 🙂", "")), post_id=self.chance.choice([None, new_id()]),
+            attachments=tuple(derived_id(self.name, f"media {number}") for number in range(self.chance.randint(0, 2))),
         ))
 
     def add(self, payload: Payload) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import pytest_asyncio
 import websockets
@@ -22,9 +23,11 @@ from actors.realtime import watching
 from actors.realtime.gateway import TICK_S
 from actors.sessions.revocations import STALE_S
 from actors.sharding.client import ActorPool
+from cluster.connections.redis import apply_async
 from cluster.launch.ports import is_free
 from configs.contracts import realtime
 from configs.contracts.acknowledged import acknowledged_key
+from configs.contracts.albums import put_media
 from configs.contracts.frames import (
     FRAME_BYTES,
     NOT_AUTHENTICATED_IN_TIME,
@@ -37,6 +40,7 @@ from configs.contracts.frames import (
     UNSUPPORTED_DATA,
 )
 from configs.contracts.ids import new_id
+from configs.contracts.media import MediaRecord
 from configs.contracts.realtime import DEVICES, frames_channel
 from configs.settings import Realtime, Settings
 
@@ -124,6 +128,20 @@ async def test_a_resend_gets_the_first_answer_and_another_text_under_its_id_a_co
     await send(hers, conversation, "after")
     await his.got("message", content="after")
     assert {frame["seq"] for frame in his.of("message")} == {1, 2}
+
+
+async def test_attachments_are_told_as_ids_and_those_of_others_refused(pair: Any, world: World) -> None:
+    hers, his, conversation, _, _ = pair
+    media = new_id()
+    await apply_async(world.dependencies.redis, [put_media(MediaRecord(media, hers.person.user_id, "image", state="uploaded"), 1)])
+    frame: dict[str, Any] = {"conversationId": conversation, "content": "", "attachments": [media]}
+    await his.send("send", **frame, clientMessageId="not-his")
+    assert (await his.got("error", clientMessageId="not-his"))["code"] == "media_unknown"
+    await hers.send("send", **frame, clientMessageId="hers")
+    told = await his.got("message", seq=1)
+    assert (told["attachments"], told["content"]) == ([media], "")
+    await hers.send("send", **frame | {"attachments": []}, clientMessageId="empty")
+    assert (await hers.got("error", clientMessageId="empty"))["code"] == "invalid"
 
 
 async def test_what_is_sent_by_http_reaches_sockets(pair: Any) -> None:
@@ -286,6 +304,28 @@ async def test_a_ticket_opens_one_socket(gateways: Any, world: World) -> None:
     await second.wait_closed()
     assert second.close_code == UNAUTHENTICATED.code
     await first.close()
+
+
+@pytest.mark.parametrize(("ages_ms", "named"), [
+    ((0, realtime.GATEWAY_LATE_MS + 200), {"0"}), ((realtime.GATEWAY_LATE_MS + 200,), {"0"}),
+    ((realtime.GATEWAY_STALE_MS,), set()), ((), set()),
+])
+async def test_a_gateway_that_is_late_is_only_named_while_none_is_younger(
+    world: World, monkeypatch: pytest.MonkeyPatch, ages_ms: tuple[int, ...], named: set[str]
+) -> None:
+    ada = await world.register()
+
+    async def raw(*commands: Any) -> list[Any]:
+        assert commands == (("HGETALL", realtime.GATEWAYS),)
+        now_ms = int(time.time() * 1_000)
+        return [[part for number, age_ms in enumerate(ages_ms) for part in (b"name", msgspec.json.encode(
+            realtime.GatewayEntry(url=str(number), sockets=0, draining=False, at_ms=now_ms - age_ms)
+        ))]]
+
+    monkeypatch.setattr(world.dependencies.reads, "raw", raw)
+    answers = [await ada.ask("POST", "/messaging/ws-ticket") for _ in range(20)]
+    assert {answer.json()["url"] for answer in answers if answer.status_code == 200} == named
+    assert {answer.status_code for answer in answers} == {200 if named else 503}
 
 
 @pytest.mark.parametrize("how", ["ticket", "accessToken", "service", "nonsense"])

@@ -12,6 +12,7 @@ from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
 
 from actors.messages.client import ConversationsClient
 from actors.messages.commands import (
+    AttachmentUnknown,
     ContentConflict,
     EndConversation,
     Ended,
@@ -182,6 +183,31 @@ async def test_a_repeated_request_gets_the_first_answer_and_another_text_is_a_co
     assert await world.send(request="r", content="other") == ContentConflict()
     assert (await world.send(HIGH, request="r", content="other")).seq == 3, "the other side's requests are its own"
     assert len(world.messages()) == 3
+
+
+async def test_an_attachment_that_may_not_be_sent_is_refused_and_a_repetition_is_not(world: World) -> None:
+    mine, lost = new_id(), set[str]()
+
+    async def unknown(sent: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        return frozenset((person, media) for person, media in sent if media != mine or media in lost)
+
+    world.service._unknown = unknown
+
+    async def send(request: str, *attachments: str, content: str = "") -> Any:
+        [answer] = await world.service.send([SendMessage(CONVERSATION, LOW, request, content, attachments)])
+        return answer
+
+    assert await send("r1", mine, new_id()) == AttachmentUnknown()
+    assert world.messages() == []
+    first = await send("r1", mine)
+    assert world.messages()[0].attachments == (mine,)
+    assert await send("r1", mine, content="with a text") == ContentConflict()
+    assert await send("r1") == ContentConflict(), "the same without its attachment"
+    lost.add(mine)
+    assert (await send("r1", mine)).seq == first.seq, "what was sent stays sent"
+    assert await send("r2", mine) == AttachmentUnknown()
+    await world.start()
+    assert (await send("r1", mine)).seq == first.seq
 
 
 async def test_a_new_life_goes_on_with_the_next_number_and_knows_every_request(world: World) -> None:

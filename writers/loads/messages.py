@@ -31,7 +31,10 @@ from writers.records import Fact
 CONVERSATIONS: Final = "SELECT id::text, low_id::text, high_id::text, status, generation FROM conversations WHERE id = ANY(%s)"
 
 _REQUEST: Final = "substr(sha256(convert_to(sender_id::text || ':' || client_message_id, 'UTF8')), 1, 8)"
-_CONTENT: Final = r"convert_to(content, 'UTF8') || coalesce('\x00'::bytea || convert_to(post_id::text, 'UTF8'), '')"
+_CONTENT: Final = (
+    "convert_to(array_to_string(content || attachments::text[], chr(31)), 'UTF8') "
+    r"|| coalesce('\x00'::bytea || convert_to(post_id::text, 'UTF8'), '')"
+)
 _ENTRY: Final = f"""
     {_REQUEST} || substr(sha256({_CONTENT}), 1, 8) || int4send(seq)
     || int4send(ordinal << 1 | (sender_id > recipient_id)::int) || int4send(epoch::int4)
@@ -73,7 +76,10 @@ FROM unnest(%s::uuid[], %s::int[], %s::uuid[]) WITH ORDINALITY AS asked (id, wan
 JOIN messages ON conversation_id = asked.id AND seq = wanted
 """
 
-_MESSAGE: Final = "messages.id::text, seq, sender_id::text, ordinal, epoch, client_message_id, content, sent_at, version, post_id::text"
+_MESSAGE: Final = (
+    "messages.id::text, seq, sender_id::text, ordinal, epoch, client_message_id, content, sent_at, version, post_id::text, "
+    "attachments::text[]"
+)
 
 NEWEST: Final = f"""
 SELECT asked.id::text, {_MESSAGE} FROM unnest(%s::uuid[]) AS asked (id), LATERAL (
@@ -217,12 +223,12 @@ def pages_of_conversations(conn: Connection, size: int) -> Iterator[list[str]]:
 
 def _stored(
     ident: str, seq: int, sender: str, ordinal: int, epoch: int, client_message_id: str, content: str, sent_at: object, version: int,
-    post_id: str | None,
+    post_id: str | None, attachments: list[str],
 ) -> StoredMessage:
     entry = MessageEntry(
         message_id=ident, seq=seq, sender_id=sender, ordinal=ordinal, client_message_id=client_message_id, content=content,
         sent_at=rfc3339(sent_at),  # type: ignore[arg-type]  # timestamptz
-        post_id=post_id,
+        post_id=post_id, attachments=tuple(attachments),
     )
     return StoredMessage(entry, epoch, version)
 

@@ -63,7 +63,7 @@ def occasion(event: Event) -> Occasion | None:
         return Occasion(
             derived_id(f"{payload.conversation_id}:{payload.recipient_id}:{run}", "push"), payload.conversation_id,
             payload.recipient_id, "message", event.occurred_at,
-            {"kind": "message", "conversationId": payload.conversation_id}, "", payload.content,
+            {"kind": "message", "conversationId": payload.conversation_id}, "", payload.content or None,
             conversation_id=payload.conversation_id, seq=payload.seq, message_id=payload.message_id,
             other_id=payload.sender_id,
         )

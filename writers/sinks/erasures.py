@@ -16,7 +16,8 @@ INSERT = """
 INSERT INTO erasures (user_id, erased_at, version) VALUES (%s, %s, %s) ON CONFLICT (user_id) DO NOTHING
 """
 STATEMENTS = (
-    "UPDATE messages SET content = '', client_message_id = '' WHERE sender_id = ANY(%(people)s) AND content <> '' "
+    "UPDATE messages SET content = '', attachments = '{}', client_message_id = '' "
+    "WHERE sender_id = ANY(%(people)s) AND (content <> '' OR attachments <> '{}') "
     "AND conversation_id IN (SELECT match_id FROM matches WHERE member_id = ANY(%(people)s))",
     "DELETE FROM notifications WHERE user_id = ANY(%(people)s)",
     "DELETE FROM device_tokens WHERE user_id = ANY(%(people)s)",

@@ -29,8 +29,13 @@ WHERE messages.conversation_id = displaced.conversation_id AND messages.seq = di
 """
 INSERT = """
 INSERT INTO messages
-    (conversation_id, seq, id, sender_id, recipient_id, ordinal, epoch, client_message_id, content, sent_at, version, post_id)
-SELECT * FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    (conversation_id, seq, id, sender_id, recipient_id, ordinal, epoch, client_message_id, content, sent_at, version, post_id,
+     attachments)
+SELECT conversation_id, seq, id, sender_id, recipient_id, ordinal, epoch, client_message_id, content, sent_at, version, post_id,
+    attachments::uuid[]
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
+    (conversation_id, seq, id, sender_id, recipient_id, ordinal, epoch, client_message_id, content, sent_at, version, post_id,
+     attachments)
 """
 MARK = """
 INSERT INTO read_marks AS stored (conversation_id, reader_id, other_id, seq, ordinal, read_at, version)
@@ -113,6 +118,7 @@ def _write_messages(cur: Cursor, facts: Sequence[Fact]) -> int:
                 columns.timestamps([fact.event.occurred_at for fact in stored]),
                 columns.bigints([fact.version for fact in stored]),
                 columns.uuids([payload.post_id for payload in payloads]),
+                columns.texts("{" + ",".join(payload.attachments) + "}" for payload in payloads),
             ),
         )
     return len(stored) + len(displaced)

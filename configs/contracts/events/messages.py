@@ -16,7 +16,7 @@ class MessageSent(Payload, frozen=True, kw_only=True):
     ``epoch`` is that of the conversation's shard: a message does not count when one of a later epoch has the same or a
     lower ``seq`` (a replaced shard wrote it last, and nobody was told). ``ordinal``: how many of the messages up to this
     one, itself included, are the sender's. ``post_id``: a pay-per-view post that only the recipient finds; what it holds
-    is not here.
+    is not here. ``attachments``: the sender's media, in their order.
     """
 
     TYPE: ClassVar[str] = "message_sent"
@@ -30,6 +30,7 @@ class MessageSent(Payload, frozen=True, kw_only=True):
     client_message_id: str
     content: str
     post_id: Id | None = None
+    attachments: tuple[Id, ...] = ()
 
 
 class MessageRead(Payload, frozen=True, kw_only=True):
