@@ -112,7 +112,21 @@ def fcm_error(status: int, code: str, headers: dict[str, str] | None = None, fie
     return Reply(status, json.dumps({"error": {"code": status, "details": details, **error}}).encode(), headers or {})
 
 
+APPLES = {
+    "credentials": (
+        (400, "BadTopic"), (400, "MissingTopic"), (403, "BadCertificate"), (403, "BadCertificateEnvironment"),
+        (403, "BadEnvironmentKeyIdInToken"), (403, "Forbidden"), (403, "MissingProviderToken"), (403, "UnrelatedKeyIdInToken"),
+    ),
+    "rejected": (
+        (400, "BadCollapseId"), (400, "BadMessageId"), (400, "BadPriority"), (400, "DuplicateHeaders"),
+        (400, "InvalidPushType"), (400, "MissingDeviceToken"), (400, "PayloadEmpty"), (404, "BadPath"),
+        (405, "MethodNotAllowed"),
+    ),
+    "wait": ((400, "IdleTimeout"), (429, "TooManyProviderTokenUpdates"), (503, "Shutdown")),
+}
+"""What Apple documents beside those that are written out below."""
 ANSWERS: list[tuple[str, Reply, Outcome]] = [
+    *(("apns", apns_error(status, reason), Outcome(what, reason)) for what, each in APPLES.items() for status, reason in each),
     ("apns", Reply(200), Outcome("sent")),
     ("apns", apns_error(410, "Unregistered", timestamp=1_700_000_000_000), Outcome("unregistered", "Unregistered", since=datetime.fromtimestamp(1_700_000_000, UTC))),
     ("apns", apns_error(410, "ExpiredToken"), Outcome("unregistered", "ExpiredToken")),
@@ -139,10 +153,13 @@ ANSWERS: list[tuple[str, Reply, Outcome]] = [
     ("fcm", fcm_error(429, "QUOTA_EXCEEDED"), Outcome("wait", "QUOTA_EXCEEDED", 60.0)),
     ("fcm", fcm_error(429, "QUOTA_EXCEEDED", {"retry-after": "5"}), Outcome("wait", "QUOTA_EXCEEDED", 5.0)),
     ("fcm", fcm_error(500, "INTERNAL"), Outcome("wait", "INTERNAL")),
+    ("fcm", fcm_error(500, "UNSPECIFIED_ERROR"), Outcome("wait", "UNSPECIFIED_ERROR")),
     ("fcm", fcm_error(503, "UNAVAILABLE", {"retry-after": "999999999999"}), Outcome("wait", "UNAVAILABLE", LONGEST_WAIT_S)),
     ("fcm", Reply(200, b"not json"), Outcome("sent")),
     ("fcm", Reply(400, b'{"error": ["odd"]}'), Outcome("rejected", "400")),
     ("webpush", Reply(201), Outcome("sent")),
+    ("webpush", Reply(202), Outcome("sent")),
+    ("webpush", Reply(500), Outcome("wait", "500")),
     ("webpush", Reply(404), Outcome("unregistered", "404")),
     ("webpush", Reply(410), Outcome("unregistered", "410")),
     ("webpush", Reply(400), Outcome("rejected", "400")),

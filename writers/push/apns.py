@@ -32,7 +32,7 @@ UNREGISTERED: Final = frozenset({"Unregistered", "ExpiredToken", "BadDeviceToken
 """A device whose token was for another environment registers again when the app starts."""
 CREDENTIALS: Final = frozenset({
     "InvalidProviderToken", "MissingProviderToken", "ExpiredProviderToken", "BadCertificate", "BadCertificateEnvironment",
-    "Forbidden", "TopicDisallowed", "MissingTopic",
+    "Forbidden", "TopicDisallowed", "MissingTopic", "BadTopic",
 })
 
 
@@ -107,7 +107,7 @@ def _outcome(answer: httpx.Response) -> Outcome:
         return Outcome("unregistered", reason, since=since)
     if reason == "PayloadTooLarge" or answer.status_code == 413:
         return Outcome("too_large", reason)
-    if answer.status_code == 429 or answer.status_code >= 500:
+    if answer.status_code == 429 or answer.status_code >= 500 or reason == "IdleTimeout":
         return Outcome("wait", reason, retry_after_s(answer))
     if reason in CREDENTIALS or answer.status_code == 403:
         return Outcome("credentials", reason)

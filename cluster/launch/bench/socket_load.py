@@ -29,6 +29,7 @@ import numpy as np
 import uvloop
 
 from cluster.launch.bench.socket_peer import Peer, handshake, opened
+from configs.process import quieten_collector
 
 OPEN_TIMEOUT_S = 120.0
 LOST_WAIT_S = 60.0
@@ -315,4 +316,5 @@ async def serve(spec: dict[str, Any]) -> None:
 if __name__ == "__main__":
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    quieten_collector()
     uvloop.run(serve(json.loads(Path(sys.argv[1]).read_text())))
