@@ -50,7 +50,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "swipes": "SELECT swiped_id, action, created_at FROM swipes WHERE swiper_id = %(user)s",
     "matches": "SELECT match_id, other_id, status, matched_at, ended_at FROM matches WHERE member_id = %(user)s",
     "messagesSent": (
-        "SELECT conversation_id, seq, content, post_id, sent_at FROM messages WHERE sender_id = %(user)s "
+        "SELECT conversation_id, seq, content, post_id, attachments::text[], sent_at FROM messages WHERE sender_id = %(user)s "
         "AND conversation_id IN (SELECT match_id FROM matches WHERE member_id = %(user)s) ORDER BY conversation_id, seq"
     ),
     "notifications": "SELECT kind, title, body, data, created_at, read_at FROM notifications WHERE user_id = %(user)s",
