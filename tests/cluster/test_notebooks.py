@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from running import Platform, sugar
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -36,6 +37,10 @@ def execute(path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str) -> nb
     return book
 
 
+def text(book: nbformat.NotebookNode) -> str:
+    return "".join(output.get("text", "") for cell in book.cells if cell.cell_type == "code" for output in cell.outputs)
+
+
 def test_the_five_notebooks_are_there() -> None:
     assert [path.stem for path in NOTEBOOKS] == NAMES
 
@@ -50,6 +55,12 @@ def test_a_notebook_opens_with_its_question_ends_with_an_assertion_and_keeps_no_
         assert part in book.cells[0].source
     assert re.search(r"^\s*assert ", code[-1].source, re.MULTILINE)
     assert not any(re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE) for cell in code), "reusable code belongs to packages"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_executed_page_is_of_the_notebook_as_it_is(path: Path) -> None:
+    page = (ROOT / "docs" / "notebooks" / f"{path.stem}.md").read_text(encoding="utf-8")
+    assert all(cell.source.rstrip() in page for cell in read(path).cells), "make notebook-pages"
 
 
 @pytest.mark.notebooks
@@ -67,7 +78,18 @@ def test_a_notebook_runs_on_small_data(path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.notebooks
 def test_training_without_real_data_says_so_and_judges_a_made_up_population(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = ROOT / "notebooks" / "2_train_and_judge.ipynb"
-    book = execute(path, monkeypatch, SUGAR_SPEED_DATING=str(tmp_path / "none.csv"))
-    said = "".join(output.get("text", "") for cell in book.cells if cell.cell_type == "code" for output in cell.outputs)
+    said = text(execute(path, monkeypatch, SUGAR_SPEED_DATING=str(tmp_path / "none.csv")))
     assert "is skipped" in said
     assert "logistic" in said
+
+
+@pytest.mark.platform
+@pytest.mark.notebooks
+def test_a_notebook_deploys_a_weight_to_a_running_platform_whose_cards_change(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notebook itself asserts that cards come in another order, and after the rollback as before."""
+    platform.wait_well()
+    sugar("seed", "--users", "160", "--near", "Dublin", "--seed", "78", "--data-dir", str(platform.data_dir), timeout_s=120)
+    path = ROOT / "notebooks" / "3_tune_exposure.ipynb"
+    said = text(execute(path, monkeypatch, SUGAR_DATA_DIR=str(platform.data_dir), SUGAR_NOTEBOOK_RAY="no"))
+    assert "serves: every shard has it" in said
+    assert "the first card's terms" in said

@@ -84,7 +84,7 @@ def _limits(dates: reading.Dates, draws: int, seed: int, console: Console) -> di
         name: {"mean": float(values.mean()), "deviation": float(values.std()), "worlds": values.tolist()}
         for name, values in (("every effect known", ceiling.oracle), ("learned from as many decisions", ceiling.learned))
     }
-    table = Table(title=f"Warm, {ceiling.oracle.size} worlds drawn from the fitted model: like AUC (deviation between worlds)")
+    table = Table(title=f"Warm, {ceiling.oracle.size} worlds of the fitted model, variance of effects × {ceiling.widened:g}: like AUC (deviation between worlds)")
     for name in worlds:
         table.add_column(name, justify="right")
     table.add_row(*(f"{found['mean']:.4f} ({found['deviation']:.4f})" for found in worlds.values()))
@@ -94,7 +94,7 @@ def _limits(dates: reading.Dates, draws: int, seed: int, console: Console) -> di
         table.add_column(f"{size} waves", justify="right")
     table.add_row(*(f"{value:.4f}" for value in curve.values()))
     console.print(table)
-    return {"warm": worlds, "cold": {str(size): value for size, value in curve.items()}}
+    return {"warm": worlds, "widened": ceiling.widened, "cold": {str(size): value for size, value in curve.items()}}
 
 
 def _print(console: Console, title: str, found: dict[str, Any]) -> None:
