@@ -64,7 +64,10 @@ _PREFERENCES: Final = (
 _NOTIFYING: Final = (
     ("push_match", "pushMatch"), ("push_message", "pushMessage"), ("push_like", "pushLike"),
     ("push_super_like", "pushSuperLike"), ("push_system", "pushSystem"), ("list_match", "listMatch"),
-    ("list_like", "listLike"), ("list_super_like", "listSuperLike"), ("quiet_hours", "quietHours"),
+    ("list_like", "listLike"), ("list_super_like", "listSuperLike"), ("push_subscriber", "pushSubscriber"),
+    ("push_post", "pushPost"), ("push_tip", "pushTip"), ("push_purchase", "pushPurchase"),
+    ("list_subscriber", "listSubscriber"), ("list_post", "listPost"), ("list_tip", "listTip"),
+    ("list_purchase", "listPurchase"), ("quiet_hours", "quietHours"),
     ("time_zone", "timeZone"), ("show_content", "showContent"), ("mail_reminders", "mailReminders"),
 )
 SECTIONS: Final[Mapping[type[Payload], Sequence[tuple[str, str]]]] = {

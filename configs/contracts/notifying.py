@@ -13,10 +13,10 @@ import msgspec
 from configs.contracts.events import Platform
 from configs.contracts.ids import derived_id
 
-Kind = Literal["match", "message", "like", "super_like", "system"]
+Kind = Literal["match", "message", "like", "super_like", "system", "subscriber", "post", "tip", "purchase"]
 Channel = Literal["list", "push"]
 
-KINDS: Final[tuple[Kind, ...]] = ("match", "message", "like", "super_like", "system")
+KINDS: Final[tuple[Kind, ...]] = ("match", "message", "like", "super_like", "system", "subscriber", "post", "tip", "purchase")
 _KINDS: Final[dict[str, Kind]] = {kind: kind for kind in KINDS}
 DEVICES_A_PERSON: Final = 10
 """The most recently registered ones; with one more the oldest is removed."""
@@ -35,9 +35,17 @@ class Preferences(msgspec.Struct, frozen=True, rename="camel"):
     push_like: bool = True
     push_super_like: bool = True
     push_system: bool = True
+    push_subscriber: bool = True
+    push_post: bool = True
+    push_tip: bool = True
+    push_purchase: bool = True
     list_match: bool = True
     list_like: bool = True
     list_super_like: bool = True
+    list_subscriber: bool = True
+    list_post: bool = True
+    list_tip: bool = True
+    list_purchase: bool = True
     quiet_hours: str = ""
     """``HH:MM-HH:MM`` on the person's clock; empty: none."""
     time_zone: str = ""

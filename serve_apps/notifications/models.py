@@ -78,6 +78,10 @@ class KindsBody(Body):
     match: ChannelsBody = ChannelsBody()
     like: ChannelsBody = ChannelsBody()
     super_like: ChannelsBody = ChannelsBody()
+    subscriber: ChannelsBody = Field(ChannelsBody(), description="somebody subscribes to you")
+    post: ChannelsBody = Field(ChannelsBody(), description="somebody to whom you subscribe has published something")
+    tip: ChannelsBody = ChannelsBody()
+    purchase: ChannelsBody = Field(ChannelsBody(), description="somebody buys a post of yours")
     message: PushBody = PushBody()
     system: PushBody = PushBody()
 

@@ -59,6 +59,9 @@ async def update(
         push_match=kinds.match.push, push_message=kinds.message.push, push_like=kinds.like.push,
         push_super_like=kinds.super_like.push, push_system=kinds.system.push, list_match=kinds.match.in_app,
         list_like=kinds.like.in_app, list_super_like=kinds.super_like.in_app,
+        push_subscriber=kinds.subscriber.push, push_post=kinds.post.push, push_tip=kinds.tip.push,
+        push_purchase=kinds.purchase.push, list_subscriber=kinds.subscriber.in_app, list_post=kinds.post.in_app,
+        list_tip=kinds.tip.in_app, list_purchase=kinds.purchase.in_app,
         quiet_hours=None if hours is None else "" if hours.start == hours.end else f"{hours.start}-{hours.end}",
         time_zone=body.time_zone, show_content=body.show_content, mail_reminders=body.mail_reminders,
     )

@@ -80,16 +80,20 @@ async def test_preferences_begin_open_and_change_by_the_fields_that_are_sent(wor
     person = await world.register()
     everything = {"inApp": True, "push": True}
     kinds = {"match": everything, "message": {"inApp": False, "push": True}, "like": everything, "superLike": everything, "system": everything}
+    kinds |= dict.fromkeys(("subscriber", "post", "tip", "purchase"), everything)
     began = {"kinds": kinds, "quietHours": None, "timeZone": "UTC", "showContent": False, "mailReminders": False}
     assert await person.ok("GET", "/notifications/preferences") == began
     assert await person.ok("PUT", "/notifications/preferences", json={}) == began
     body: dict[str, Any] = {
-        "kinds": {"like": {"push": False}, "superLike": {"inApp": False}}, "timeZone": "Europe/Berlin",
+        "kinds": {"like": {"push": False}, "superLike": {"inApp": False}, "tip": {"push": False}, "post": {"inApp": False}}, "timeZone": "Europe/Berlin",
         "quietHours": {"start": "22:30", "end": "07:00"},
     }
     changed = await person.ok("PUT", "/notifications/preferences", json=body)
     assert changed == began | {
-        "kinds": kinds | {"like": {"inApp": True, "push": False}, "superLike": {"inApp": False, "push": True}},
+        "kinds": kinds | {
+            "like": {"inApp": True, "push": False}, "superLike": {"inApp": False, "push": True},
+            "tip": {"inApp": True, "push": False}, "post": {"inApp": False, "push": True},
+        },
         "timeZone": "Europe/Berlin", "quietHours": {"start": "22:30", "end": "07:00"},
     }
     for field in ("showContent", "mailReminders"):

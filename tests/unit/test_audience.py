@@ -130,3 +130,14 @@ def test_devices_beyond_the_limit_are_removed_by_the_registration_that_they_have
     (removed,) = audience.crowded_out(cause, {ME: (Registration("old", "r"),)})
     assert (removed.key, removed.payload.reason, removed.payload.registration) == ("old", "too_many", "r")
     assert audience.crowded_out(cause, {})== []
+
+
+def test_what_stands_alone_is_told_under_its_name_or_not_at_all() -> None:
+    cause = Event(derived_id("tip", "paid"), AT, OTHERS[0], Swiped(swiper_id=OTHERS[0], swiped_id=ME, action="like"))
+    for wishes, expected in (
+        ({}, True), (wishing(push_tip=False), True), (wishing(push_tip=False, list_tip=False), False), ({ME: None}, False),
+    ):
+        told = audience.told(cause, ME, "tip", "You received a tip", {"paymentId": "p"}, wishes, notification_id="n")
+        assert (told is not None) == expected
+        if told is not None:
+            assert (told.payload.notification_id, told.payload.kind, told.payload.title) == ("n", "tip", "You received a tip")

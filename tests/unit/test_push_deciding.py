@@ -136,3 +136,13 @@ def test_texts_are_in_no_representation() -> None:
     """What is logged when something fails must not show what people write."""
     for event in (written(), sent("payout")):
         assert "Secret" not in repr(of(event))
+
+
+@pytest.mark.parametrize("kind", ["subscriber", "post", "tip", "purchase"])
+def test_a_lock_screen_does_not_say_that_somebody_sells_or_buys(kind: str) -> None:
+    hidden = message(of(sent(kind)), facts())
+    assert (hidden.title, hidden.body) == ("You have a new notification", None)
+    shown = message(of(sent(kind)), facts(msgspec.structs.replace(DEFAULTS, show_content=True)))
+    assert shown.title == "Secret title"
+    refused = msgspec.structs.replace(DEFAULTS, **{f"push_{kind}": False})
+    assert skipped(of(sent(kind)), facts(refused), AT) == "unwanted"

@@ -88,6 +88,16 @@ def match(cause: Event, wishes: Wishes) -> list[Event]:
     return told
 
 
+def told(
+    cause: Event, user_id: str, kind: Kind, title: str, data: dict[str, str], wishes: Wishes, *, notification_id: str
+) -> Event | None:
+    """A notification that stands by itself, with the same id on every repetition; None: the person does not want it."""
+    wish = wishes.get(user_id, DEFAULTS)
+    if wish is None or not _wanted(wish, kind):
+        return None
+    return _notification(notification_id, cause, user_id, kind, title, data, wish)
+
+
 @dataclass(frozen=True, slots=True)
 class Registration:
     """A device that is its owner's, by the event that made it so."""

@@ -10,14 +10,17 @@ from cluster.connections.kafka import Record
 from configs.contracts import topics
 from configs.contracts.events import (
     TOPIC_OF,
+    ContentPublished,
     ContentRemoved,
     DeviceRegistered,
     Event,
     Followed,
     Matched,
+    PaymentObserved,
     PaymentRequested,
     SessionRevoked,
     StandingChanged,
+    SubscriptionObserved,
     SubscriptionRequested,
     UserBlocked,
     UserErased,
@@ -30,6 +33,7 @@ from writers.connections import Connection
 from writers.consumers import audience, subscriptions
 from writers.consumers.audience import Registration, Wishes
 from writers.consumers.derive_accounts import Holders, follows_account, holders_of
+from writers.consumers.derive_commerce import Commerce, commerce_of, notices
 from writers.consumers.derive_moderation import Sides, follows_decision, sides_of
 from writers.consumers.derive_refunds import Buyers, buyers_of, refunds
 from writers.consumers.deriving import Appending, wait_for_rows
@@ -49,7 +53,7 @@ class Derive:
     """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many, or
     of a session that has ended → its removal; a decision → the person's standing, and what both sides are told; a checkout →
     the creator is followed; a block, or the end of an account → the end of renewal; a post that the moderation takes away →
-    refunds for those who bought it."""
+    refunds for those who bought it; a sale, a post → a notification."""
 
     consumer = "derive"
 
@@ -103,6 +107,7 @@ class Known:
     renewing: tuple[subscriptions.Renewing, ...] = ()
     """Subscriptions that go on, of and to everybody whose account ended or who blocked or was blocked."""
     buyers: Buyers = field(default_factory=Buyers)
+    commerce: Commerce = field(default_factory=Commerce)
     of_sessions: Mapping[str, tuple[Registration, ...]] = field(default_factory=dict)
     """Ended session -> devices that it had registered. A registration and the end of its session are in two topics: which
     of them is derived later finds the other in the rows."""
@@ -124,6 +129,7 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
         sides_of(conn, facts),
         renewing_of(conn, *subscriptions.pairs_and_ended(payloads)),
         buyers_of(conn, facts),
+        commerce_of(conn, facts),
         devices_of_sessions(conn, ended) if ended else {},
     )
 
@@ -141,6 +147,8 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
     elif isinstance(payload, UserBlocked | StandingChanged | UserErased):
         for cancelled in subscriptions.stopped(event, known.renewing):
             yield topics.SUBSCRIPTION_CREATED, cancelled
+    elif isinstance(payload, ContentPublished | PaymentObserved | SubscriptionObserved):
+        yield from notices(event, version, known.commerce)
     elif isinstance(payload, ContentRemoved | PaymentRequested):
         yield from refunds(event, known.buyers)
     elif isinstance(payload, SubscriptionRequested):

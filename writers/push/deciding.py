@@ -21,8 +21,10 @@ PREVIEW_CHARACTERS: Final = 200
 SAFE: Final[Mapping[Kind, str]] = {
     "match": "You have a new match", "message": "You have a new message", "like": "Someone likes you",
     "super_like": "Someone super liked you", "system": "You have a new notification",
+    "subscriber": "You have a new notification", "post": "You have a new notification", "tip": "You have a new notification",
+    "purchase": "You have a new notification",
 }
-"""What stands on a lock screen unless the person allowed more: no names, no texts."""
+"""What stands on a lock screen unless the person allowed more: no names, no texts, and not that somebody sells or buys."""
 
 Skipped = Literal["too_old", "gone", "unwanted", "quiet", "acknowledged", "read", "withdrawn"]
 
@@ -128,7 +130,7 @@ def message(one: Occasion, facts: Facts) -> Message:
             title, body = name or title, _preview(one.body)
         elif one.kind == "match":
             title = f"It's a match with {name}!" if name else title
-        elif one.kind == "system":
+        elif one.kind not in ("like", "super_like"):
             title, body = one.title, _preview(one.body)
     return Message(one.push_id, one.collapse, title, body, dict(one.data), one.at + WORTH)
 

@@ -57,9 +57,17 @@ class NotificationPreferencesChanged(Payload, frozen=True, kw_only=True):
     push_like: bool | None = None
     push_super_like: bool | None = None
     push_system: bool | None = None
+    push_subscriber: bool | None = None
+    push_post: bool | None = None
+    push_tip: bool | None = None
+    push_purchase: bool | None = None
     list_match: bool | None = None
     list_like: bool | None = None
     list_super_like: bool | None = None
+    list_subscriber: bool | None = None
+    list_post: bool | None = None
+    list_tip: bool | None = None
+    list_purchase: bool | None = None
     quiet_hours: str | None = None
     time_zone: str | None = None
     show_content: bool | None = None
