@@ -10,6 +10,8 @@ from actors.messages.conversation import LONG_AGO, Conversation
 from configs.settings import Limits
 
 MINUTE: Final = timedelta(minutes=1)
+FURTHEST: Final = timedelta(minutes=5)
+"""What a restart counts of the last minute leads less far, also where several actors had counted it apart."""
 SENDERS_COUNTED: Final = 100_000
 """Senders whose rate is remembered at once; past it those who were quiet for longest begin anew."""
 
@@ -44,8 +46,11 @@ class Rates:
 
 
 def _wait(due: datetime, a_minute: int, now: datetime) -> timedelta:
-    """How long the next message must wait, so that a minute holds at most ``a_minute``."""
-    return due - now - MINUTE * ((a_minute - 1) / a_minute) if due > now else timedelta()
+    """How long the next message must wait, so that a minute holds at most ``a_minute``.
+
+    Where it would be due further ahead than ``FURTHEST``, this machine's clock has gone back: nobody waits for it to catch up.
+    """
+    return due - now - MINUTE * ((a_minute - 1) / a_minute) if now < due <= now + FURTHEST else timedelta()
 
 
 def _next(due: datetime, a_minute: int, at: datetime) -> datetime:

@@ -373,6 +373,20 @@ async def test_a_senders_rate_is_limited_in_one_conversation_and_over_all() -> N
     await everywhere.close()
 
 
+async def test_a_clock_that_goes_back_reorders_nothing_and_keeps_nobody_waiting() -> None:
+    world = World(messages_per_conversation_a_minute=2, messages_per_user_a_minute=2)
+    world.match()
+    await world.start()
+    before = [await world.send(), await world.send()]
+    assert isinstance(await world.send(), TooManyMessages)
+    world.now -= timedelta(hours=1)
+    after = await world.send()
+    assert (after.seq, after.sent_at) == (3, before[1].sent_at), "a later message is never older"
+    world.now += timedelta(hours=1, minutes=2)
+    assert [type(await world.send()) for _ in range(3)] == [Sent, Sent, TooManyMessages]
+    await world.close()
+
+
 async def test_read_marks_only_move_forward_and_not_past_the_last_message(world: World) -> None:
     for sender in (LOW, LOW, HIGH, LOW):
         await world.send(sender)
