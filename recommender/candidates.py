@@ -59,6 +59,11 @@ VACANT: Final = 1 << 15
 NEVER_SHOWN: Final = HIDDEN | INCOMPLETE | VACANT
 
 
+def role_flag(role_code: int) -> int:
+    """The flag of who has this role."""
+    return 1 << (_ROLE + role_code)
+
+
 def day_number(day: date) -> int:
     """Days since 1970-01-01; negative before."""
     return day.toordinal() - EPOCH
@@ -243,10 +248,11 @@ class Viewer:
         )
 
 
-def eligible(words: Words, flags: Flags, thresholds: Words, forbidden: int) -> NDArray[np.intp]:
+def eligible(words: Words, flags: Flags, thresholds: Words | np.uint64, forbidden: int) -> NDArray[np.intp]:
     """Indices of the candidates (n,) that both sides accept, ascending.
 
-    ``thresholds`` (n,): ``Viewer.thresholds`` plus, shifted by ``REACH_SHIFT``, the distance in kilometres rounded up.
+    ``thresholds`` (n,): ``Viewer.thresholds`` plus, shifted by ``REACH_SHIFT``, the distance in kilometres rounded up; or
+    one for all when the words have lost the distances already.
     """
     reached = words - thresholds
     reached &= GUARDS

@@ -14,6 +14,8 @@ T = TypeVar("T", bound=np.generic)
 
 FIRST_CAPACITY: Final = 4
 COMPACT_PAST_ROWS: Final = 4_096
+CHANGES_KEPT: Final = 256
+"""Changes that are remembered one by one at least; twice as many at most."""
 
 
 class Blocks:
@@ -39,6 +41,10 @@ class Blocks:
         self.group_of = np.zeros(0, dtype=np.int32)
         self.groups = 0
         self.keys = np.zeros(0, dtype=np.uint64)
+        self.changes = 0
+        """How often somebody's word, flags or group may have changed."""
+        self._changed: list[int] = []
+        """Who, in the last changes."""
         self._used = 0
         self._holes = 0
 
@@ -60,6 +66,20 @@ class Blocks:
         self.keys[group] = key
         return group
 
+    def touch(self, person: int) -> None:
+        """To be called when a person's word, flags or group change, by who changes them."""
+        self.changes += 1
+        self._changed.append(person)
+        if len(self._changed) > 2 * CHANGES_KEPT:
+            del self._changed[:CHANGES_KEPT]
+
+    def changed_since(self, changes: int) -> Ints | None:
+        """Who may have changed since ``self.changes`` was that, each once; None: more than are remembered."""
+        count = self.changes - changes
+        if count > len(self._changed):
+            return None
+        return np.array(list(set(self._changed[len(self._changed) - count :])), dtype=np.int64)
+
     def insert(self, person: int, group: int, word: int, flags: int, active_s: int) -> int:
         """Puts one person at the end of a group; returns the row."""
         self._people_up_to(person + 1)
@@ -79,6 +99,8 @@ class Blocks:
         """``insert`` for columns, all (n,)."""
         if not people.size:
             return
+        self.changes += people.size
+        self._changed.clear()
         self._people_up_to(int(people.max()) + 1)
         wanted, which, extra = np.unique(groups, return_inverse=True, return_counts=True)
         for group, count in zip(wanted.tolist(), extra.tolist(), strict=True):

@@ -123,6 +123,8 @@ class Everybody:
                 self._erased(self._known(payload.user_id))
             elif isinstance(payload, CHANGES):
                 person = self._known(payload.user_id)
+                if not isinstance(payload, WasActive):
+                    self._blocks.touch(person)
                 if version > self._versions[person]:
                     if self._updated(person, payload):
                         self._match_versions[person] = version
@@ -133,6 +135,7 @@ class Everybody:
     def _created(self, payload: UserCreated) -> None:
         birth_day, role = day_number(date.fromisoformat(payload.birth_date)), ROLE_CODES[payload.role]
         person = self._known(payload.user_id)
+        self._blocks.touch(person)
         blocks, row = self._blocks, self._blocks.row_of[person]
         flags = int(blocks.flags[row])
         if flags & INCOMPLETE:
@@ -142,6 +145,7 @@ class Everybody:
 
     def _erased(self, person: int) -> None:
         """Forgets what is known of somebody; nothing that comes later counts."""
+        self._blocks.touch(person)
         self._place(person, ELSEWHERE)
         row = self._blocks.row_of[person]
         self._blocks.words[row] = candidates.pack_word(0, *DEFAULT_AGES, DEFAULT_DISTANCE_KM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,10 @@ class Nearby:
         self._longitudes = grown(self._longitudes, number + 1)
         self._latitudes[number], self._longitudes[number] = latitude, longitude
         self._places = number + 1
+
+    def points(self, places: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
+        """(latitudes, longitudes) of these places, each (n,)."""
+        return self._latitudes[places], self._longitudes[places]
 
     def forget(self) -> None:
         """Forgets all surroundings; they are computed again when needed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
@@ -11,14 +12,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.cards.areas import Areas
 from actors.cards.columns import CandidateColumns, viewer_columns
 from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Nearest, NearestQuery, Shortlist
 from actors.cards.everybody import ELSEWHERE, Everybody, id_number, slot_of
 from actors.cards.narrowing import Narrowing
 from actors.cards.seen import SeenSets, Sorted
 from configs.contracts.people import MAXIMUM_DISTANCE_KM, snap
-from recommender import candidates, features, waiting
-from recommender.candidates import REACH_SHIFT, Viewer
+from recommender import features, waiting
+from recommender.candidates import Viewer
 from recommender.features import Pairs
 from recommender.people_table import NOBODY, PeopleTable
 from recommender.ranking import Floats, Ids, Ranker
@@ -33,6 +35,8 @@ UNSEEN_LEAST: Final = 0.5
 """Share of the ranked people not seen below which too few of those scored are new: a quarter of them still keeps the top
 (measured: 500 of 2,000), and the best ranked are seen first."""
 CELLS_A_STEP: Final = 64
+CELLS_SNAPPED: Final = 16_384
+"""Viewers' positions, which are centres of cells already, that need not be snapped again: 2 MB."""
 HASH_SHIFT: Final = np.uint64(40)
 HASH_MASK: Final = np.uint64(0xFFFF)
 """Sixteen random bits of a ``key64``: of 4,000 people 12 are taken for one of 200 by them."""
@@ -68,6 +72,7 @@ class Cards(Everybody):
         self.configuration = 0
         """Number of the ranking configuration in force."""
         self.seen = SeenSets()
+        self._areas = Areas(self._blocks, self.nearby)
         self._narrowing = Narrowing(scored)
         self._marks = np.zeros(int(HASH_MASK) + 1, dtype=np.bool_)
         """By hash of a key, all false between two queries."""
@@ -82,6 +87,7 @@ class Cards(Everybody):
             "cells": len(self._groups) - 1,
             "column_bytes": self.nbytes,
             "seen_bytes": self.seen.nbytes,
+            "area_bytes": self._areas.nbytes,
             "model_version": self.ranker.version,
             "narrowing": self._narrowing.describe(),
             "queries": self._queries,
@@ -251,26 +257,20 @@ class Cards(Everybody):
 
     def eligible(self, query: DeckQuery, now: datetime) -> tuple[Ids, NDArray[np.float64]]:
         """(rows, distances in km) of everybody within the radius whom both sides accept, the viewer included."""
-        latitude, longitude, _ = snap(query.latitude, query.longitude)
-        blocks = self._blocks
-        groups, distances = self.nearby.within(latitude, longitude, min(query.max_distance_km, MAXIMUM_DISTANCE_KM))
-        counts = blocks.counts[groups]
-        ends = np.cumsum(counts)
-        total = int(ends[-1]) if ends.size else 0
-        which = np.repeat(np.arange(groups.size), counts)
-        rows = (blocks.starts[groups] - (ends - counts))[which]
-        rows += np.arange(total)
+        latitude, longitude = _snapped(query.latitude, query.longitude)
         viewer = Viewer(
             date.fromisoformat(query.birth_date), query.role, query.gender, query.age_min, query.age_max,
             query.roles, query.genders, query.verified_only,
         )
-        thresholds = np.uint64(viewer.thresholds(now.date())) + (np.ceil(distances).astype(np.uint64) << REACH_SHIFT)
-        passed = candidates.eligible(blocks.words[rows], blocks.flags[rows], thresholds[which], viewer.forbidden())
-        rows, which = rows[passed], which[passed]
+        people, distances = self._areas.accepted(
+            latitude, longitude, min(query.max_distance_km, MAXIMUM_DISTANCE_KM), viewer, viewer.thresholds(now.date())
+        )
+        blocks = self._blocks
+        rows = blocks.row_of[people]
         if query.online_recently:
             recent = blocks.active_s[rows] >= int(now.timestamp()) - ONLINE_RECENTLY_S
-            rows, which = rows[recent], which[recent]
-        return rows, distances[which]
+            rows, distances = rows[recent], distances[recent]
+        return rows, distances
 
     def features(
         self, query: DeckQuery, rows: Ids, distances: NDArray[np.float64], now: datetime,
@@ -282,6 +282,12 @@ class Cards(Everybody):
         place = table.place(id_number(query.viewer_id)) if len(table) else NOBODY
         viewer = viewer_columns(query, now_s, table, place)
         return features.compute(self.ranker.features if names is None else names, Pairs(viewer, found, distances, now_s, table.priors))
+
+
+@lru_cache(maxsize=CELLS_SNAPPED)
+def _snapped(latitude: float, longitude: float) -> tuple[float, float]:
+    """``snap`` without the name of the cell. Raises PositionInvalid."""
+    return snap(latitude, longitude)[:2]
 
 
 def feature_rows(values: Mapping[str, Floats], count: int) -> tuple[tuple[str, ...], bytes]:
