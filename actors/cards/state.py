@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.cards.answers import Answers
 from actors.cards.areas import Areas
 from actors.cards.columns import CandidateColumns, viewer_columns
 from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Nearest, NearestQuery, Shortlist
@@ -73,6 +74,7 @@ class Cards(Everybody):
         """Number of the ranking configuration in force."""
         self.seen = SeenSets()
         self._areas = Areas(self._blocks, self.nearby)
+        self._answers = Answers(self._blocks, self.nearby)
         self._narrowing = Narrowing(scored)
         self._marks = np.zeros(int(HASH_MASK) + 1, dtype=np.bool_)
         """By hash of a key, all false between two queries."""
@@ -91,6 +93,7 @@ class Cards(Everybody):
             "model_version": self.ranker.version,
             "narrowing": self._narrowing.describe(),
             "queries": self._queries,
+            "repeated": self._answers.repeated,
             "stage_seconds": dict(self._spent),
         }
 
@@ -105,10 +108,16 @@ class Cards(Everybody):
         Raises PositionInvalid: the viewer's coordinates are not a place. SeenUnknown: see ``SeenSets.of``.
         """
         began = perf_counter()
+        ranker = self._ranker_of(query)
+        held = (ranker, self._table)
+        known = self._answers.known(query, now, held, self.configuration)
+        if known is not None:
+            self._account(began, *[perf_counter()] * 3)
+            return known
         seen = self.seen.of(query)
         shown = Sorted(np.frombuffer(query.shown, dtype="<u8"))
         viewer = self._ids.find(id_number(query.viewer_id))
-        ranker = self._ranker_of(query)
+
         def unseen(rows: Ids) -> NDArray[np.bool_]:
             people = self._blocks.people[rows]
             keys = self._ids.low[people]
@@ -160,6 +169,7 @@ class Cards(Everybody):
             b"" if taken.waiting is None else taken.waiting.tobytes(),
         )
         self._account(began, filtered, narrowed_at, ranked)
+        self._answers.keep(query, now, held, _snapped(query.latitude, query.longitude), people, made)
         return made
 
     def _account(self, *moments: float) -> None:

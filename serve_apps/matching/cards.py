@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import groupby
-from operator import attrgetter
+from functools import lru_cache
+from itertools import repeat
 from time import time
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ from actors.impressions.commands import Shown
 from cluster.connections.reading import Command
 from configs.contracts.events import CardsServed
 from configs.contracts.ids import ids_of, new_id
-from configs.contracts.people import shown_distance_km
+from configs.contracts.people import MINIMUM_SHOWN_KM, shown_distance_km
 from configs.contracts.ranking import Assignment, assigned
 from configs.contracts.read_model import RANKING, UserRecord, deck_key, read_ranking, read_record, record_key
 from serve_apps.dependencies import Dependencies
@@ -33,7 +34,7 @@ from serve_apps.matching.decks import (
     read_deck,
 )
 from serve_apps.matching.faces import END, Card
-from serve_apps.matching.filters import NO_FILTERS, CardsQuery, fitting_distance_km, narrowed, next_distance_km
+from serve_apps.matching.filters import CardsQuery, fitting_distance_km, narrowed, next_distance_km
 from serve_apps.matching.impressions import impression_ids
 from serve_apps.people import relations_commands, unrelated
 from serve_apps.problems import SIGNED_IN, Refused
@@ -41,6 +42,8 @@ from serve_apps.views import Moment
 
 DECKS_A_REQUEST: Final = 3
 """Decks one request looks through at most when most of their cards are no longer valid."""
+QUERIES_KNOWN: Final = 2_048
+"""Query strings that need not be read again: most people ask with the same few; some 1 MB."""
 
 
 class Cards(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -56,10 +59,9 @@ class Cards(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     next_max_distance_km: int | None = None
 
 
-class Encoded(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """``Cards`` whose cards are JSON already."""
+class Rest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """``Cards`` without its cards, which are JSON already."""
 
-    cards: list[msgspec.Raw]
     next_cursor: str | None = None
     exhausted: bool = False
     next_max_distance_km: int | None = None
@@ -68,13 +70,20 @@ class Encoded(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 _ENCODER: Final = msgspec.json.Encoder()
 
 
-class _Shown(NamedTuple):
-    """A card of the page: where it stands, and its JSON but for the impression id."""
+def written(cards: Sequence[bytes], rest: Rest) -> bytes:
+    """``Cards`` as JSON, of cards that are JSON."""
+    after = _ENCODER.encode(rest)
+    return b'{"cards":[' + b",".join(cards) + (b"]," + after[1:] if len(after) > len(b"{}") else b"]}")
+
+
+@dataclass(slots=True)
+class _Part:
+    """The cards of a page that are of one deck: where they stand there, and their JSON but for the impression ids."""
 
     deck: StoredDeck
-    place: int
-    user_id: str
-    text: bytes
+    places: list[int] = field(default_factory=list)
+    user_ids: list[str] = field(default_factory=list)
+    texts: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -88,7 +97,9 @@ class _Page:
     assignment: Assignment
     unrelated: bool
     response_id: str = field(default_factory=new_id)
-    shown: list[_Shown] = field(default_factory=list)
+    parts: list[_Part] = field(default_factory=list)
+    size: int = 0
+    """Cards of all parts."""
     keeping: list[Kept] = field(default_factory=list)
     """Decks that were made for this page and must be kept before a cursor names them."""
     _wish: DeckQuery | Literal["unknown"] | None = "unknown"
@@ -102,11 +113,11 @@ class _Page:
 
     @property
     def full(self) -> bool:
-        return len(self.shown) >= self.query.limit
+        return self.size >= self.query.limit
 
     def takes(self, deck: StoredDeck) -> bool:
         """Whether cards of the deck may stand on this page: one response has one model."""
-        return not self.shown or self.shown[0].deck.ranked_as(deck)
+        return not self.parts or self.parts[0].deck.ranked_as(deck)
 
     def made(self, found: tuple[StoredDeck, Kept | None]) -> tuple[StoredDeck, bool]:
         """Takes note of a deck: (the deck, whether it was made just now)."""
@@ -119,11 +130,12 @@ class _Page:
         """Adds the deck's valid cards from ``offset`` until the page is full; the place where it stopped."""
         size = len(deck)
         viewer_id, people, faces = self.viewer.user_id, self.dependencies.people, self.dependencies.faces
+        part = _Part(deck)
         while not self.full and offset < size:
-            end = min(offset + self.query.limit - len(self.shown), size)
+            end = min(offset + self.query.limit - self.size, size)
             user_ids = ids_of(deck.ids[RAW_ID * offset : RAW_ID * end])
             asked = people.ask_values(viewer_id, user_ids, unrelated=self.unrelated)
-            seen = bytes(end - offset)
+            seen: bytes | repeat[int] = repeat(0)
             if not just_made:
                 try:
                     seen = await self.dependencies.swipes.seen(viewer_id, deck.keys(offset, end))
@@ -131,22 +143,27 @@ class _Page:
                     asked.add_done_callback(lambda future: future.cancelled() or future.exception())
                     raise
             values = await people.values(viewer_id, user_ids, asked)
-            distances = np.frombuffer(deck.distances_km, "<f4")[offset:end].tolist()
-            for place, user_id, known, value, distance in zip(
-                range(offset, end), user_ids, seen, values, distances, strict=True
+            distances = _shown_distances_km(deck.distances_km[4 * offset : 4 * end])
+            versions = deck.versions
+            for place, user_id, known, value, face, away_km in zip(
+                range(offset, end), user_ids, seen, values, faces.all(user_ids, values, self.now_s), distances, strict=False
             ):
-                if known or value is None:
+                if known or face is None or not face.shown:
                     continue
-                face = faces.of(user_id, value, self.now_s)
-                if not face.shown:
-                    continue
-                if face.match_version != deck.versions[8 * place : 8 * place + 8]:
+                away = b"%d" % away_km
+                if face.match_version != versions[8 * place : 8 * place + 8]:
+                    assert value is not None
                     distance = self._distance_now(value)
                     if distance is None:
                         continue
-                away = b"null" if face.hides_distance else b"%d" % shown_distance_km(distance)
-                self.shown.append(_Shown(deck, place, user_id, face.head + away + face.tail))
+                    away = b"%d" % shown_distance_km(distance)
+                part.places.append(place)
+                part.user_ids.append(user_id)
+                part.texts.append(face.head + (b"null" if face.hides_distance else away) + face.tail)
+                self.size += 1
             offset = end
+        if part.places:
+            self.parts.append(part)
         return offset
 
     def _distance_now(self, value: bytes) -> float | None:
@@ -155,27 +172,26 @@ class _Page:
             return None
         return fitting_distance_km(self.viewer, self.wish, read_record(value), Moment.about(self.now_s))
 
-    def encoded(self) -> list[msgspec.Raw]:
-        """The cards as they are sent."""
-        cards: list[msgspec.Raw] = []
-        for deck, shown in groupby(self.shown, key=attrgetter("deck")):
-            group = list(shown)
-            raw = deck.ids
-            ids = impression_ids(
-                self.dependencies.seals, self.viewer.user_id, deck.model_version, self.response_id,
-                [(raw[RAW_ID * card.place : RAW_ID * card.place + RAW_ID], card.place) for card in group],
+    def encoded(self, rest: Rest) -> bytes:
+        """The answer as it is sent."""
+        cards: list[bytes] = []
+        for part in self.parts:
+            named = impression_ids(
+                self.dependencies.seals, self.viewer.user_id, part.deck.model_version, self.response_id,
+                [(part.deck.ids[RAW_ID * place : RAW_ID * (place + 1)], place) for place in part.places],
             )
-            cards += [msgspec.Raw(card.text + named + END) for card, named in zip(group, ids, strict=True)]
-        return cards
+            cards += [text + impression_id + END for text, impression_id in zip(part.texts, named, strict=True)]
+        return written(cards, rest)
 
     def note(self) -> None:
         """Tells what was served, behind the response's back."""
-        if not self.shown:
+        if not self.parts:
             return
-        deck = self.shown[0].deck
-        whole = bool(deck.feature_names) and all(card.deck is deck for card in self.shown)
+        parts = self.parts
+        deck = parts[0].deck
+        whole = bool(deck.feature_names) and len(parts) == 1
         width = 4 * len(deck.feature_names)
-        values = b"".join([deck.features[width * card.place : width * (card.place + 1)] for card in self.shown]) if whole else b""
+        values = b"".join([deck.features[width * place : width * (place + 1)] for place in parts[0].places]) if whole else b""
         self.dependencies.served.note(Shown(
             self.response_id, int(time() * 1e6),
             CardsServed(
@@ -185,8 +201,8 @@ class _Page:
                 experiment=deck.experiment or None,
                 arm=deck.arm or None,
                 decided_at=datetime.fromtimestamp(deck.decided_at_us / 1e6, UTC),
-                candidate_ids=tuple([card.user_id for card in self.shown]),
-                positions=tuple([card.place for card in self.shown]),
+                candidate_ids=tuple([user_id for part in parts for user_id in part.user_ids]),
+                positions=tuple([place for part in parts for place in part.places]),
                 scores=self._values("scores"),
                 propensities=self._values("propensities"),
                 feature_names=deck.feature_names if whole else (),
@@ -197,23 +213,32 @@ class _Page:
     def _values(self, column: Literal["scores", "propensities"]) -> tuple[float, ...]:
         """The cards' values of a deck's column, 1 where the deck has none."""
         found: list[float] = []
-        for deck, shown in groupby(self.shown, key=attrgetter("deck")):
-            places = [card.place for card in shown]
-            raw: bytes = getattr(deck, column)
-            found += np.frombuffer(raw, "<f4")[places].tolist() if raw else [1.0] * len(places)
+        for part in self.parts:
+            raw: bytes = getattr(part.deck, column)
+            found += np.frombuffer(raw, "<f4")[part.places].tolist() if raw else [1.0] * len(part.places)
         return tuple(found)
+
+
+def _shown_distances_km(distances_km: bytes) -> list[int]:
+    """``shown_distance_km`` of little-endian float32 values."""
+    found: list[int] = np.maximum(np.rint(np.frombuffer(distances_km, "<f4")), MINIMUM_SHOWN_KM).astype(np.int64).tolist()
+    return found
+
+
+@lru_cache(maxsize=QUERIES_KNOWN)
+def _asked(query: bytes) -> tuple[CardsQuery, str]:
+    """What a query string says, and its filters. Raises msgspec.ValidationError."""
+    asked = msgspec.convert(query_values(query), CardsQuery, strict=False)
+    return asked, asked.filters
 
 
 async def cards(dependencies: Dependencies, request: HotRequest) -> bytes:
     """People near the viewer whom both sides' preferences accept, best first."""
-    query = NO_FILTERS
-    if request.query:
-        try:
-            query = msgspec.convert(query_values(request.query), CardsQuery, strict=False)
-        except msgspec.ValidationError as error:
-            raise refused(error, "query") from error
+    try:
+        query, filters = _asked(request.query)
+    except msgspec.ValidationError as error:
+        raise refused(error, "query") from error
     viewer_id = request.person.user_id
-    filters = query.filters
     mark = None if query.cursor is None else read_cursor(dependencies.seals, query.cursor, viewer_id, filters)
     commands: list[Command] = [
         ("GET", record_key(viewer_id)), ("GET", deck_key(viewer_id, filters)), ("GET", RANKING),
@@ -237,7 +262,7 @@ async def cards(dependencies: Dependencies, request: HotRequest) -> bytes:
     # A list that ended at its bound (``decks.SHOWN_KEYS``) names no model: there may be more, asked for anew.
     exhausted = following is None and (page.wish is None or last.model_version != "")
     wider = next_distance_km(page.wish, last.beyond_km) if exhausted else None
-    return _ENCODER.encode(Encoded(page.encoded(), following, exhausted, wider))
+    return page.encoded(Rest(following, exhausted, wider))
 
 
 async def _through_decks(
@@ -269,7 +294,7 @@ async def _through_decks(
         offset = await page.fill(deck, offset, just_made=just_made)
         if page.full or not deck.full or not left:
             break
-        if not page.shown and mark is None and not just_made:
+        if not page.parts and mark is None and not just_made:
             deck, just_made = page.made(await decks.fresh(
                 page.wish, viewer.user_id, filters, viewer.match_version, replaces=present, assignment=page.assignment
             ))

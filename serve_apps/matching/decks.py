@@ -141,8 +141,10 @@ def arranged(found: Deck, viewer_id: str, deck_id: str, exploration: float) -> t
     return shown.ranks, shown.propensities.astype("<f4").tobytes()
 
 
-def _taken(column: bytes, width: int, places: NDArray[np.int64]) -> bytes:
-    """The values of ``width`` bytes at these places."""
+def _taken(column: bytes, width: int, places: NDArray[np.int64] | int) -> bytes:
+    """The values of ``width`` bytes at these places, or so many of the first."""
+    if isinstance(places, int):
+        return column[: width * places]
     return np.frombuffer(column, f"V{width}")[places].tobytes() if width and column else b""
 
 
@@ -227,10 +229,12 @@ class Decks:
             with_features=sampled(deck_id, self.feature_sample_ratio),
             size=DECK_SIZE + (BELOW if assignment.exploration else 0), waiting_boost=assignment.waiting_like,
         ))
-        places, propensities = arranged(found, wish.viewer_id, deck_id, assignment.exploration)
+        chosen, propensities = arranged(found, wish.viewer_id, deck_id, assignment.exploration)
+        places = chosen if propensities else chosen.size  # without exploration the first ones as they are
+        ids = _taken(found.ids, RAW_ID, places)
         return StoredDeck(
-            deck_id, viewer_version, found.model_version, full=places.size >= DECK_SIZE,
-            ids=_taken(found.ids, RAW_ID, places),
+            deck_id, viewer_version, found.model_version, full=len(ids) >= RAW_ID * DECK_SIZE,
+            ids=ids,
             distances_km=_taken(found.distances_km, 4, places),
             versions=_taken(found.match_versions, 8, places),
             shown=shown,

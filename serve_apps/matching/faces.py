@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -64,6 +65,19 @@ class Faces:
         self._limit = limit
         self._known: dict[str, Face] = {}
         self.made = 0
+
+    def all(self, user_ids: Sequence[str], raws: Sequence[bytes | None], now_s: float) -> list[Face | None]:
+        """``of`` for many; None for those without a record."""
+        known = self._known.get
+        found: list[Face | None] = []
+        for user_id, raw in zip(user_ids, raws, strict=True):
+            face = known(user_id)
+            if raw is None:
+                face = None
+            elif face is None or face.raw != raw or now_s >= face.until_s:
+                face = self.of(user_id, raw, now_s)
+            found.append(face)
+        return found
 
     def of(self, user_id: str, raw: bytes, now_s: float) -> Face:
         """The face of the person whose record is ``raw``."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +68,9 @@ def test_every_change_is_in_the_next_answer(world: tuple[list[Person], list], da
         got = found(cards, query)
         assert set(got) == set(wanted)
         assert all(abs(got[user_id] - away) < 1e-3 for user_id, away in wanted.items())
+        for _ in range(2):  # everybody there is: the second answer repeats the first
+            ids = cards.shortlist(query, NOW).ids.hex()
+            assert {ids[at : at + 32] for at in range(0, len(ids), 32)} == set(wanted)
 
 
 @pytest.mark.parametrize("changes", [1, CHANGES_KEPT, 2 * CHANGES_KEPT + 1, 3 * CHANGES_KEPT])
@@ -115,3 +119,44 @@ def test_areas_are_forgotten_past_their_bound_and_answer_the_same() -> None:
         assert [found(cards, query) for query in queries] == whole
         assert cards._areas.nbytes <= 3 * each
     assert cards._areas.gathered == 16
+
+
+def test_a_deck_of_everybody_is_repeated_until_something_it_depends_on_changes() -> None:
+    cards = Cards(Baseline())
+    far = snap(40.0, -74.0)
+    cards.load(page([typical(number) for number in range(5)] + [replace(typical(9), place=far)]))
+    query = question(VIEWER, {user(4)}, 50)
+    first = cards.shortlist(query, NOW)
+
+    def repeats(query: DeckQuery, now: datetime = NOW) -> bool:
+        before = cards.describe()["repeated"]
+        cards.shortlist(query, now)
+        return bool(cards.describe()["repeated"] > before)
+
+    assert cards.shortlist(query, NOW + timedelta(seconds=5)) is first
+    cards.apply(event(PreferencesChanged(user_id=user(9), age_min=20)), 60)  # of somebody far away
+    assert repeats(query)
+    def place(version: int, number: int, to: tuple[float, float, str]) -> None:
+        cards.apply(event(LocationChanged(user_id=user(number), latitude=to[0], longitude=to[1], cell=to[2])), version)
+
+    assert VIEWER.place
+    for change in ("hidden", "gone", "come", "configuration", "ranker"):
+        match change:
+            case "hidden":
+                cards.apply(event(PreferencesChanged(user_id=user(1), discoverable=False)), 61)
+            case "gone":
+                place(62, 2, far)
+            case "come":
+                place(63, 9, VIEWER.place)
+            case "configuration":
+                cards.configuration = 7
+            case "ranker":
+                cards.ranker = Baseline(distance_scale_km=10.0)
+        assert not repeats(query), change
+        assert repeats(query)
+    assert not repeats(question(VIEWER, set(), 50)), "somebody else was seen"
+    assert not repeats(question(VIEWER, {user(4)}, 50, online_recently=True))
+    assert not repeats(question(VIEWER, {user(4)}, 50, online_recently=True)), "activity is not followed"
+    assert not repeats(query, NOW + timedelta(minutes=2))
+    assert not repeats(msgspec.structs.replace(query, size=2)), "a full deck"
+    assert not repeats(msgspec.structs.replace(query, size=2))

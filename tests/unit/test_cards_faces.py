@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from configs.contracts.read_model import UserRecord
 from configs.settings import Media, load_settings
-from serve_apps.matching.cards import Cards, Encoded
+from serve_apps.matching.cards import Cards, Rest, written
 from serve_apps.matching.faces import END, Card, Faces, made
 from serve_apps.media.urls import MediaUrls
 from serve_apps.views import Moment
@@ -76,7 +76,10 @@ def test_another_record_or_time_makes_another_face(record: UserRecord, at: datet
     assert len(faces._known) == 2, "the number kept is bounded"
 
 
-def test_the_answer_that_is_sent_has_the_documented_members() -> None:
-    assert [field.encode_name for field in msgspec.structs.fields(Encoded)] == [
-        field.encode_name for field in msgspec.structs.fields(Cards)
-    ]
+@given(st.integers(0, 3), st.text(min_size=1, max_size=9) | st.none(), st.booleans(), st.integers(1, 500) | st.none())
+def test_the_answer_that_is_sent_is_the_documented_one(
+    size: int, cursor: str | None, exhausted: bool, wider: int | None
+) -> None:
+    cards = [Card(str(number), "a", 20, "b", None, "sugar_baby", 3, True, "now", "i") for number in range(size)]
+    sent = written([msgspec.json.encode(card) for card in cards], Rest(cursor, exhausted, wider))
+    assert sent == msgspec.json.encode(Cards(cards, cursor, exhausted, wider))
