@@ -95,8 +95,9 @@ class Answers:
 
 def _repeatable(query: DeckQuery) -> bool:
     """Whether the answer depends on nothing but the query, people and their places: not on activity, nor on a set of seen
-    people that is kept elsewhere."""
-    return not (query.online_recently or query.seen_token or query.shown) and len(query.seen) <= SEEN_BYTES_MOST
+    people that is kept elsewhere. Features that are logged are always of the present."""
+    own = query.online_recently or query.seen_token or query.shown or query.with_features
+    return not own and len(query.seen) <= SEEN_BYTES_MOST
 
 
 def _key(query: DeckQuery) -> DeckQuery:
