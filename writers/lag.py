@@ -20,13 +20,18 @@ from writers.consumers.feeds import TOPICS as FEEDS_FROM
 from writers.consumers.feeds import Feeds
 from writers.consumers.likes import TOPICS as LIKES_FROM
 from writers.consumers.mail import TOPICS as MAILED
+from writers.consumers.media import KINDS, consumer_of
+from writers.consumers.media import TOPICS as MEDIA_FROM
 from writers.consumers.payments import TOPICS as WEBHOOKS
 from writers.loads.log import ROWS, positions
 from writers.push.consumer import TOPICS as PUSHED_FROM
 from writers.push.consumer import consumers_of
 
 DEADLINE_S: Final = 5.0
-FOLLOWED: Final = {ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM, Feeds.consumer: FEEDS_FROM, "mail": MAILED, "payments": WEBHOOKS}
+FOLLOWED: Final = {
+    ROWS: TOPICS, DERIVE: DERIVED_FROM, LIKES: LIKES_FROM, Feeds.consumer: FEEDS_FROM, "mail": MAILED, "payments": WEBHOOKS,
+    **{consumer_of(kind): MEDIA_FROM for kind in KINDS},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,8 @@ def lag(settings: Settings) -> list[Lag]:
     ends = _ends(settings)
     with open_rows(settings, "lag") as conn, translated():
         reached = {
-            consumer: positions(conn, settings, [topic.name for topic in followed], consumer)
-            for consumer, followed in _followed(settings).items()
+            consumer: positions(conn, settings, [topic.name for topic in topics], consumer)
+            for consumer, topics in followed(settings).items()
         }
     return [
         Lag(consumer, topic, partition, next_offset, ends[topic, partition])
@@ -68,7 +73,8 @@ def lag(settings: Settings) -> list[Lag]:
     ]
 
 
-def _followed(settings: Settings) -> dict[str, Sequence[Topic]]:
+def followed(settings: Settings) -> dict[str, Sequence[Topic]]:
+    """Consumer -> the topics whose records it takes in."""
     return {**FOLLOWED, **{f"push_{provider}": PUSHED_FROM for provider in consumers_of(settings)}}
 
 

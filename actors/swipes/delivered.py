@@ -33,16 +33,17 @@ class Delivered(Protocol):
     async def close(self) -> None: ...
 
 
-class GroupOffsets:
-    """``Delivered`` in the offsets of a Kafka group that nobody joins.
+def group_of(settings: Settings) -> str:
+    """The group's name ends with the generation of the log: a position of another generation is not one."""
+    return f"{GROUP}-{settings.log.generations.get(MATCHING_SWIPE.name, 1)}"
 
-    The group's name ends with the generation of the log: a position of another generation is not one. (The embedded
-    broker does not keep an offset's metadata.)
-    """
+
+class GroupOffsets:
+    """``Delivered`` in the offsets of a Kafka group that nobody joins. (The embedded broker does not keep an offset's metadata.)"""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._group = f"{GROUP}-{settings.log.generations.get(MATCHING_SWIPE.name, 1)}"
+        self._group = group_of(settings)
         self._consumer: Consumer | None = None
 
     async def load(self, partitions: Sequence[int]) -> dict[int, int]:

@@ -288,6 +288,15 @@ def ensure_topics(settings: Settings, topics: Sequence[Topic], *, timeout_s: flo
         raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error
 
 
+def partition_counts(settings: Settings, topics: Sequence[Topic], *, timeout_s: float = 30.0) -> dict[str, int]:
+    """Topic name -> how many partitions it has, of those that exist. Raises LogUnavailable."""
+    try:
+        existing = admin(settings).list_topics(timeout=timeout_s).topics
+    except KafkaException as error:
+        raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error
+    return {topic.name: len(existing[topic.name].partitions) for topic in topics if topic.name in existing}
+
+
 def _described(client: AdminClient, names: list[str], timeout_s: float) -> dict[str, Any]:
     """Name -> topic as the broker describes it; another broker than the one that created a topic hears of it later.
 

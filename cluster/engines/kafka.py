@@ -183,7 +183,7 @@ class KafkaCluster:
         }
         broker.properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         done = subprocess.run(
-            ["java", *JVM, "-cp", classpath, "kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", str(broker.properties)],
+            ["java", *JVM, "-cp", classpath, "kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}", "-c", str(broker.properties)],
             capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False,
         )
         if done.returncode:

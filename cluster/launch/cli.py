@@ -13,7 +13,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.launch import cache, clusters, dead_letters, logs, media, moderating, payments, push, verify, walk
+from cluster.launch import (
+    cache,
+    clusters,
+    dead_letters,
+    logs,
+    media,
+    moderating,
+    payments,
+    push,
+    resharding,
+    verify,
+    walk,
+)
 from cluster.launch.bench import commands as bench
 from cluster.launch.chat.command import chat
 from cluster.launch.ranking import commands as ranking
@@ -213,6 +225,7 @@ app.add_typer(moderating.moderate, name="moderate")
 app.command()(verify.verify)
 app.command()(chat)
 app.command()(push.push)
+app.command("reshard")(resharding.command)
 
 
 @app.command()

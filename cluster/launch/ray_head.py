@@ -138,11 +138,11 @@ class RayHead:
         self.settings = settings
         self.ports = ports
         self.root = session_root(settings.data_dir)
-        self._process = ServerProcess("ray", settings.data_dir.resolve() / "run")
+        self.process = ServerProcess("ray", settings.data_dir.resolve() / "run")
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid
+        return self.process.pid
 
     @property
     def address(self) -> str:
@@ -155,7 +155,7 @@ class RayHead:
         self._keep_logs()
         install_haproxy(self.settings, self.ports)
         ports = self.ports
-        self._process.launch(
+        self.process.launch(
             [
                 sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
                 f"--node-ip-address={LOOPBACK}", f"--port={ports['gcs']}", f"--temp-dir={self.root}",
@@ -178,15 +178,15 @@ class RayHead:
         Raises DependencyUnavailable: it did not start; the log's end is in the details.
         """
         wanted = [self.ports[name] for name in ("gcs", "dashboard", "node_manager")]
-        self._process.wait_ready(lambda: all(accepts(port) for port in wanted), START_TIMEOUT_S)
+        self.process.wait_ready(lambda: all(accepts(port) for port in wanted), START_TIMEOUT_S)
 
     def stop(self) -> None:
         """Ends the session and everything in it, at once: who must finish something has been asked to before."""
-        self._process.stop(signal.SIGKILL)
+        self.process.stop(signal.SIGKILL)
         end_leftovers(self.settings.data_dir)
 
     def kill(self) -> None:
-        self._process.kill()
+        self.process.kill()
 
     def _keep_logs(self) -> None:
         """Empties the session directory; the last session's logs stay in ``run/ray-logs.previous``."""

@@ -29,7 +29,7 @@ DRAIN_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 300.0
 """A guess: ten times what a quiet machine with two cores takes, for a busy one."""
 
-RUNTIME_ATTEMPTS = 3
+START_ATTEMPTS = 3
 
 
 class Supervisor:
@@ -100,8 +100,12 @@ class Supervisor:
         self._step("starting shards, writers and the API")
         # It imports while Ray starts, and connects when Ray accepts.
         self._launch_runtime(settings)
-        self._ray.wait_ready()
         shown, attempts = "", 1
+        try:
+            self._ray.wait_ready()
+        except DependencyUnavailable:
+            if self._ray.pid is not None:
+                raise
         while (report := read_report(self._data, self._runtime.pid)) is None or not report.ready:
             if self._stop_signal:
                 return None
@@ -110,15 +114,17 @@ class Supervisor:
                     "the platform did not get ready", step=shown, log=str(self._runtime.log_path),
                     tail=self._runtime.log_tail(20),
                 )
-            if self._runtime.pid is None:
+            if self._ray.pid is None or self._runtime.pid is None:
                 attempts += 1
-                if attempts > RUNTIME_ATTEMPTS:
-                    raise DependencyUnavailable(
-                        "the runtime ended again and again", log=str(self._runtime.log_path),
-                        tail=self._runtime.log_tail(20),
-                    )
-                self._announce("the runtime ended; starting it again")
-                self._launch_runtime(settings)
+                # On a busy machine Ray gives its own start up after half a minute.
+                what, process = ("Ray", self._ray.process) if self._ray.pid is None else ("the runtime", self._runtime)
+                if attempts > START_ATTEMPTS:
+                    raise DependencyUnavailable(f"{what} ended again and again", log=str(process.log_path), tail=process.log_tail(20))
+                self._announce(f"{what} ended; starting it again")
+                if self._ray.pid is None:
+                    self._start_ray(settings)
+                else:
+                    self._launch_runtime(settings)
             if report is not None and report.step != shown:
                 shown = report.step
                 self._step(shown)

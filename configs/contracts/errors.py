@@ -73,6 +73,10 @@ class PartitionCountMismatch(PlatformError):
     """A topic has another number of partitions than configured: resharding is an explicit command."""
 
 
+class RecordsWaiting(PlatformError):
+    """Somebody has not taken in every record of a topic that is to go."""
+
+
 class ConfigurationError(PlatformError):
     """The settings cannot be used; the message says what to change."""
 

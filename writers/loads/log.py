@@ -18,10 +18,11 @@ WHERE consumer = %s AND topic = ANY(%s)
 
 CLAIM = """
 INSERT INTO shard_epochs AS stored (kind, shard, epoch)
-SELECT %s, unnest(%s::int[]), 1
-ON CONFLICT (kind, shard) DO UPDATE SET epoch = stored.epoch + 1, claimed_at = now()
+SELECT %(kind)s, unnest(%(shards)s::int[]), (SELECT coalesce(max(epoch), 0) + 1 FROM shard_epochs WHERE kind = %(kind)s)
+ON CONFLICT (kind, shard) DO UPDATE SET epoch = greatest(stored.epoch + 1, excluded.epoch), claimed_at = now()
 RETURNING shard, epoch
 """
+"""Above every epoch of the kind: with another number of partitions a key's next shard must be ahead of its last one."""
 
 EPOCHS = "SELECT shard, epoch FROM shard_epochs WHERE kind = %s AND shard = ANY(%s::int[])"
 
@@ -39,7 +40,7 @@ def positions(conn: Connection, settings: Settings, topics: Sequence[str], consu
 
 def claim_epochs(conn: Connection, kind: str, shards: Sequence[int]) -> Mapping[int, int]:
     """Shard -> its new epoch. Sorted, so that two claimants never wait for each other in a circle."""
-    return dict(conn.execute(CLAIM, (kind, sorted(set(shards)))).fetchall())
+    return dict(conn.execute(CLAIM, {"kind": kind, "shards": sorted(set(shards))}).fetchall())
 
 
 def epochs(conn: Connection, kind: str, shards: Sequence[int]) -> Mapping[int, int]:

@@ -1,0 +1,107 @@
+"""Before partitions change nobody may have left a record behind; afterwards keys' new shards are ahead of their old ones."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+from log_writing import append, eventually, record
+
+from cluster.connections.kafka import barrier
+from cluster.launch.prepare import prepare
+from cluster.launch.resharding import check_taken, reshard
+from cluster.launch.servers import EmbeddedServers
+from configs.contracts import topics
+from configs.contracts.errors import ConfigurationError, RecordsWaiting
+from configs.contracts.events import UserCreated
+from configs.contracts.ids import new_id, partition_of
+from configs.settings import Settings
+from writers.buckets import rewrite
+from writers.catching_up import catch_up
+from writers.connections import open_rows
+from writers.loads.log import claim_epochs
+from writers.worker import Writer
+
+pytestmark = pytest.mark.servers
+
+NAMES = [topic.name for topic in topics.TOPICS]
+SWIPE = "INSERT INTO swipes VALUES (%s, %s, now(), 1, 1, %s, true, NULL)"
+
+
+def at(settings: Settings, partitions: int) -> Settings:
+    return settings.model_copy(update={"log": settings.log.model_copy(update={"partitions": partitions})})
+
+
+def waiting(settings: Settings) -> bool:
+    try:
+        check_taken(settings, NAMES)
+    except RecordsWaiting:
+        return True
+    return False
+
+
+async def test_a_record_that_nobody_took_in_keeps_the_topics_and_a_barrier_does_not(
+    fresh_servers: Callable[[], EmbeddedServers]
+) -> None:
+    settings = prepare(fresh_servers().settings())
+    await append(settings, *(barrier(name, 0) for name in NAMES))
+    await asyncio.to_thread(check_taken, settings, NAMES)
+
+    user, one_writer = new_id(), settings.model_copy(update={"plan": settings.plan.model_copy(update={"writer_actors": 1})})
+    await append(settings, record(settings, topics.USER_CREATED, user, UserCreated(
+        user_id=user, role="sugar_baby", display_name="Ada", birth_date="1994-05-17"
+    )))
+    with pytest.raises(RecordsWaiting) as raised:
+        await asyncio.to_thread(check_taken, settings, NAMES)
+    assert raised.value.details["records"] == {"user.created": 1}
+
+    writer = Writer(one_writer, 0)
+    writer.start()
+    try:
+        with open_rows(settings, "test") as conn:
+            while conn.execute("SELECT FROM users WHERE id = %s", (user,)).fetchone() is None:
+                await asyncio.sleep(0.05)
+        with pytest.raises(ConfigurationError, match="stop it first"):
+            await asyncio.to_thread(reshard, settings, print)
+        stopping = threading.Event()
+        assert await asyncio.to_thread(catch_up, settings, stopping, likes=True)
+        await eventually(lambda: not waiting(settings))
+    finally:
+        writer.stop()
+    await asyncio.to_thread(check_taken, settings, NAMES)
+
+
+def test_buckets_follow_the_number_of_partitions(servers: Settings) -> None:
+    swipers = [new_id() for _ in range(40)]
+    with open_rows(servers, "test") as conn:
+        for swiper in swipers:
+            for _ in range(2):
+                conn.execute(SWIPE, (swiper, new_id(), partition_of(swiper, servers.log.partitions)))
+
+        def agree(partitions: int) -> bool:
+            stored = conn.execute(
+                "SELECT swiper_id::text, bucket FROM swipes WHERE swiper_id = ANY(%s)", (swipers,)
+            ).fetchall()
+            return len(stored) == 80 and all(bucket == partition_of(swiper, partitions) for swiper, bucket in stored)
+
+        assert not agree(64)
+        seen: list[int] = []
+        assert rewrite(at(servers, 64), seen.append) > 0
+        assert agree(64)
+        assert seen
+        assert rewrite(at(servers, 64), seen.append) == 0
+        assert rewrite(servers, seen.append) > 0
+        assert agree(servers.log.partitions)
+
+
+def test_an_epoch_is_above_those_of_every_shard_of_its_kind(servers: Settings) -> None:
+    kind = f"test-{new_id()}"
+    with open_rows(servers, "test") as conn:
+        assert claim_epochs(conn, kind, [0, 1]) == {0: 1, 1: 1}
+        for epoch in (2, 3, 4):
+            assert claim_epochs(conn, kind, [9]) == {9: epoch}, "a shard that died often"
+        # With four partitions its conversations are shard 1's.
+        assert claim_epochs(conn, kind, [1]) == {1: 5}
+        assert claim_epochs(conn, kind, [0, 1]) == {0: 6, 1: 6}
