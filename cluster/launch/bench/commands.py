@@ -18,6 +18,7 @@ from cluster.connections.postgres import connect
 from cluster.connections.redis import sync_client
 from cluster.launch.bench import feeds, measure, requests
 from cluster.launch.bench.accounting import APART, SERVING, usage
+from cluster.launch.bench.everything import everything
 from cluster.launch.bench.geo import geo
 from cluster.launch.bench.shard import restart, shard
 from cluster.launch.bench.sockets import delivery, sockets
@@ -35,6 +36,7 @@ app.command()(shard)
 app.command()(restart)
 app.command()(sockets)
 app.command()(delivery)
+app.command("all")(everything)
 console = Console(highlight=False)
 RESULTS = Path("bench-results")
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")]

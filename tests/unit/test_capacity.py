@@ -1,0 +1,110 @@
+"""The capacity model and its page, on costs that are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.launch.bench.accounting import APART, SERVING
+from cluster.launch.bench.capacity import BUSY, capacity, of_cards, rates
+from cluster.launch.bench.everything import variants
+from cluster.launch.bench.page import figures, runs_of, write_page
+from configs.contracts.errors import ConfigurationError
+
+NOTHING = {"bytes_a_person": 0.0, "bytes_a_swipe": 0.0, "bytes_a_socket": 0.0}
+
+
+def costs(**some: float) -> dict[str, float]:
+    return dict.fromkeys((*SERVING, *APART), 0.0) | some
+
+
+def test_cores_are_rates_times_costs_and_processes_share_them() -> None:
+    found = capacity({"swipe": costs(replica=0.2, valkey=0.01)}, 100_000, **NOTHING)
+    assert rates(100_000)["swipe"] == 10_000
+    needs = {need.component: need for need in found.needs}
+    assert needs["replica"].cores == pytest.approx(2.0)
+    assert needs["replica"].processes == 4, "2 cores, 0.6 of a core a process"
+    assert needs["replica"].full is None
+    assert needs["valkey"].full == pytest.approx(0.1 / (3 * BUSY))
+    assert (found.full_first, found.full_at) == ("valkey", 1_800_000)
+    assert found.cores == pytest.approx(2.1)
+    assert found.nodes == 1
+
+
+def test_ten_times_the_people_need_ten_times_the_cores_and_memory() -> None:
+    memory = {"bytes_a_person": 1_000.0, "bytes_a_swipe": 14.0, "bytes_a_socket": 25_000.0}
+    small, large = (capacity({"feed": costs(replica=0.5)}, online, **memory) for online in (100_000, 1_000_000))
+    assert large.cores == pytest.approx(10 * small.cores)
+    assert large.memory_gib == pytest.approx(10 * small.memory_gib)
+    assert small.memory_gib * 2**30 == pytest.approx(2_000_000 * (1_000 + 300 * 14) + 100_000 * 25_000)
+
+
+def test_cards_are_a_mix_of_found_and_made_decks() -> None:
+    assert of_cards(costs(replica=1.0), costs(replica=2.0, cards=1.0)) == pytest.approx(costs(replica=1.2, cards=0.2))
+
+
+def outcome(rate: float) -> dict[str, Any]:
+    return {"rate": rate, "p50_ms": 10.0, "p99_ms": 40.0, "max_ms": 90.0, "errors": 0.0}
+
+
+def bench(*operations: str, cost: float) -> dict[str, Any]:
+    runs = []
+    for operation in operations:
+        for kind, rate in (("closed loop", 1_000.0), ("half peak", 475.0), ("peak", 950.0)):
+            serving = {name: cost / len(SERVING) for name in SERVING}
+            runs.append({
+                "name": f"{operation} {kind}", "cpu_s_per_1000": cost, "times_noop": cost / 0.1, "serving": serving,
+                "apart": dict.fromkeys(APART, 0.01), "outcome": outcome(rate),
+            })
+    return {"noop_cpu_s_per_1000": 0.1, "runs": runs}
+
+
+def platform(people: int, cost: float, **plan: int) -> dict[str, Any]:
+    told = {"cpu_s_per_1000": costs(gateway=0.1, broker=0.2, writer=0.1), "rate": 900.0, "sent": 900, "delivered": 900, "delivery_p50_ms": 50.0, "delivery_p99_ms": 90.0}
+    return {
+        "people": people, "plan": plan, "cores": 2, "idle_cores": {"broker": 0.06}, "memory_mib": {"cards": 100.0 + people / 1_000},
+        "benches": {
+            "swipe": bench("swipe", cost=cost) | {"swipe_memory": {"swipes-0": {"sampled_facts": 100, "sampled_bytes": 1_400}}}, "cards": bench("cards warm", "cards cold", cost=cost),
+            "feed": bench("feed", cost=cost), "messages": bench("messages", cost=cost), "login": bench("login", cost=30 * cost),
+            "delivery": {"closed loop": told, "half peak": told},
+        },
+    }
+
+
+def test_the_page_tells_every_operation_its_growth_and_both_plans(tmp_path: Path) -> None:
+    found = {"10000 people": platform(10_000, 0.5), "100000 people": platform(100_000, 0.75), "2 gateways": platform(10_000, 0.5, GATEWAYS=2)}
+    found["2 gateways"]["benches"] = {"sockets": {"bytes_a_socket": 25_000}}
+    page = write_page(found, tmp_path).read_text()
+    assert page.count("<svg") == 2
+    for text in ("cards cold", "0.750 (1.50 ×)", "100,000 people online", "1,000,000 people online", "<span class=missed>"):
+        assert (text in page) == (text != "<span class=missed>"), text
+    told = json.loads((tmp_path / "all.json").read_text())
+    assert told["operations"]["10000 people"]["swipe"]["rate"] == 950.0, "the peak counts"
+    assert told["memory"]["bytes_a_swipe"] == 14.0
+    assert told["memory"]["bytes_a_person"] == pytest.approx(2**20 / 1_000)
+    assert set(told["capacity"]) == {"100000", "1000000"}
+    assert told["capacity"]["100000"]["cores"] > 10
+
+
+def test_a_missed_limit_is_marked(tmp_path: Path) -> None:
+    found = {"10000 people": platform(10_000, 0.9)}
+    found["10000 people"]["benches"]["sockets"] = {"bytes_a_socket": 25_000}
+    assert "<span class=missed>0.900</span>" in write_page(found, tmp_path).read_text()
+
+
+def test_what_is_missing_is_named() -> None:
+    found = {"10000 people": platform(10_000, 0.5)}
+    with pytest.raises(ConfigurationError):
+        figures(found)
+    del found["10000 people"]["benches"]["feed"]
+    assert "feed" not in runs_of(found["10000 people"])
+
+
+def test_every_population_and_number_of_replicas_has_a_platform() -> None:
+    made = variants([100_000, 10_000], [1, 4])
+    assert [variant.name for variant in made] == ["10000 people", "100000 people", "4 replicas", "2 gateways"]
+    assert {variant.people for variant in made[2:]} == {10_000}
+    assert made[2].plan == {"SERVE_REPLICAS": 4}
