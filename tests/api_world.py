@@ -115,8 +115,8 @@ class NoRows:
     async def warm_sessions(self, user_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(user_ids)
 
-    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
-        return [-1] * len(places)
+    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[tuple[int, int]]:
+        return [(0, -1)] * len(places)
 
     async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:
         return self._warm(conversation_ids)

@@ -132,7 +132,7 @@ class Loader:
     async def conversations(self, conversation_ids: Sequence[str]) -> Mapping[str, ConversationRow]:
         return await self._reader.rows(lambda conn: messages.conversations(conn, conversation_ids))
 
-    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
+    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[tuple[int, int]]:
         return await self._reader.rows(lambda conn: messages.ordinals(conn, places))
 
     async def posts(self, names: Sequence[str]) -> Mapping[str, PostRecord]:

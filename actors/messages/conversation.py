@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -30,8 +30,8 @@ class Conversation:
     """Until ``loaded``, messages wait; everything else merges with rows in any order."""
 
     __slots__ = (
-        "code", "generation", "high_id", "hold_until", "loaded", "looked_at", "low_id", "marks", "match_version", "read_version", "recent",
-        "sent_due", "sent_version", "waiting",
+        "code", "forgot_up_to", "generation", "high_id", "hold_until", "loaded", "looked_at", "low_id", "marks", "match_version", "newest_version", "read_version",
+        "recent", "sent_due", "sent_version", "waiting",
     )
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Conversation:
         self.generation = 0
         self.code = 0
         self.recent = Recent()
-        self.waiting: list[Numbered] = []
+        self.waiting: list[tuple[Numbered, int]] = []
         self.marks: dict[str, Mark] = {}
         self.hold_until = LONG_AGO
         self.looked_at = LONG_AGO
@@ -49,6 +49,11 @@ class Conversation:
         self.sent_due: tuple[datetime, datetime] = (LONG_AGO, LONG_AGO)
         """By side (lower id first): when the next message would be due if they came evenly."""
         self.sent_version = self.read_version = self.match_version = 0
+        self.newest_version = 0
+        """Of the last message, if it came from the log."""
+        self.forgot_up_to = 0
+        """Rows tell of messages that are not remembered once their last one has this version: before, they may lack some
+        and hold what a replaced shard wrote last in their place."""
 
     def other(self, member_id: str) -> str | None:
         """The other member, if this one is a member of a conversation that is active."""
@@ -91,17 +96,28 @@ class Conversation:
                 self.hold_until = LONG_AGO  # it was for the match before
         self.generation = max(generation, self.generation)
 
-    def take(self, payload: MessageSent, at: datetime) -> None:
+    def take(self, payload: MessageSent, at: datetime, version: int) -> None:
         """Takes in a message of the log."""
         message = Numbered(
             request_digest(payload.sender_id, payload.client_message_id),
             content_digest(payload.content, payload.post_id, payload.attachments),
             payload.seq, payload.ordinal, payload.sender_id > payload.recipient_id, payload.epoch, at,
         )
-        if self.loaded:
-            self.recent.add(message)
-        else:
-            self.waiting.append(message)
+        if not self.loaded:
+            self.waiting.append((message, version))
+            return
+        forgot = self.recent.forgot
+        self.recent.add(message)
+        self._noted(((message, version),), forgot)
+
+    def _noted(self, taken: Iterable[tuple[Numbered, int]], forgot: int) -> None:
+        """After messages of the log were taken in; ``forgot``: the memory's count before."""
+        last = self.recent.last
+        for message, version in taken:
+            if last is not None and (message.seq, message.epoch) == (last.seq, last.epoch):
+                self.newest_version = version
+        if self.recent.forgot != forgot:
+            self.forgot_up_to = self.newest_version
 
     def mark(self, payload: MessageRead, at: datetime) -> None:
         """Takes in a read mark of the log; an earlier place than known changes nothing."""
@@ -121,7 +137,9 @@ class Conversation:
             self.recent = Recent(row.recent)
             self._load_marks(row.reads)
         if waiting:
-            self.recent.merge(waiting)
+            forgot = self.recent.forgot
+            self.recent.merge(message for message, _ in waiting)
+            self._noted(waiting, forgot)
 
     def load_again(self, row: ConversationRow | None, at: datetime) -> None:
         """``load`` of one that the rows did not have; nothing is known of it but what the rows say now."""

@@ -58,14 +58,16 @@ def content_digest(content: str, post_id: str | None = None, attachments: tuple[
 class Recent:
     """The newest ``RECENT_MESSAGES`` messages by number, without gaps.
 
-    ``older``: which requests may have been sent before those; None: only the rows know.
+    ``older``: which requests may have been sent before those; None: only the rows know. ``forgot`` grows whenever
+    something that did not come from rows is not remembered any more.
     """
 
-    __slots__ = ("_entries", "older")
+    __slots__ = ("_entries", "forgot", "older")
 
     def __init__(self, packed: bytes = b"") -> None:
         """``packed``: entries in order of their number, as the loader gives them."""
         self._entries = bytearray(packed)
+        self.forgot = 0
         self.older: Older | None = Older() if self.first_seq <= 1 else None
 
     def __len__(self) -> int:
@@ -119,6 +121,7 @@ class Recent:
             self._entries += message.packed()
             if message.seq > 1:
                 self.older = None
+                self.forgot += 1
             return
         self.merge((message,))
 
@@ -137,15 +140,18 @@ class Recent:
             if standing and seq != standing[-1].seq + 1:
                 # What lies between is older than this memory: only the newest run counts.
                 standing, self.older = [], None
+                self.forgot += 1
             standing.append(message)
         if not self._entries and standing and standing[0].seq > 1:
             self.older = None
+            self.forgot += 1
         self._let_go(standing[:-RECENT_MESSAGES])
         self._entries = bytearray().join(message.packed() for message in standing[-RECENT_MESSAGES:])
 
     def _let_go(self, messages: Iterable[Numbered]) -> None:
-        if self.older is not None:
-            for message in messages:
+        for message in messages:
+            self.forgot += 1
+            if self.older is not None:
                 self.older.add(message.request)
 
     def _at(self, place: int) -> Numbered:

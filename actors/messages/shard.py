@@ -292,8 +292,9 @@ class MessageService:
                 counts = await self._loader.ordinals([
                     (commands[index].conversation_id, commands[index].seq, commands[index].reader_id) for index in old
                 ])
-                for index, ordinal in zip(old, counts, strict=True):
-                    placed[index] = msgspec.structs.replace(commands[index], ordinal=ordinal)
+                for index, (stored, ordinal) in zip(old, counts, strict=True):
+                    if self.memory.reaches(commands[index].conversation_id, stored):
+                        placed[index] = msgspec.structs.replace(commands[index], ordinal=ordinal)
         except DependencyUnavailable as error:
             log.warning("read_marks_wait", commands=len(commands), reason=error.message)
         return placed
@@ -313,7 +314,7 @@ class MessageService:
                     (commands[index].conversation_id, message_id(*_request(commands[index]))) for index in old
                 ])
                 for index, (stored, entry) in zip(old, found, strict=True):
-                    if entry or self.memory.reaches(commands[index].conversation_id, stored):
+                    if self.memory.reaches(commands[index].conversation_id, stored):
                         looked[index] = msgspec.structs.replace(commands[index], earlier=entry)
         except DependencyUnavailable as error:
             log.warning("old_requests_not_looked_up", commands=len(commands), reason=error.message)

@@ -100,7 +100,7 @@ class MessageMemory:
         conversation = self._conversations.use(key)
         if conversation.loaded:
             return
-        counted = {message.seq for message in conversation.waiting}
+        counted = {message.seq for message, _ in conversation.waiting}
         conversation.load(row if isinstance(row, ConversationRow) else None)
         for message in conversation.recent.last_minute():
             if message.seq not in counted:
@@ -211,7 +211,7 @@ class MessageMemory:
                 conversation.sent_version = version
                 by_high = payload.sender_id > payload.recipient_id
                 self._rates.count(conversation, payload.sender_id, by_high=by_high, at=event.occurred_at)
-            conversation.take(payload, event.occurred_at)
+            conversation.take(payload, event.occurred_at, version)
         elif isinstance(payload, Matched):
             self._become(payload.match_id, payload.generation, ACTIVE, version, (payload.low_id, payload.high_id))
         elif isinstance(payload, Unmatched):
@@ -268,10 +268,10 @@ class MessageMemory:
                 found[command.conversation_id] = conversation.recent.first_seq
         return list(found.items())
 
-    def load_older(self, conversation_id: str, before_seq: int, stored_seq: int, requests: bytes) -> None:
-        """Takes in the requests of all messages before ``before_seq``, of a conversation stored up to ``stored_seq``."""
+    def load_older(self, conversation_id: str, before_seq: int, stored: int, requests: bytes) -> None:
+        """Takes in the requests of all messages before ``before_seq``; ``stored``: the version of the rows' last message."""
         conversation = self._conversations.get(conversation_id)
-        if conversation is None or conversation.recent.first_seq != before_seq or stored_seq < before_seq - 1:
+        if conversation is None or conversation.recent.first_seq != before_seq or stored < conversation.forgot_up_to:
             return
         conversation.recent.older = (
             Older.everything() if len(requests) > OLDER_REQUESTS * 8
@@ -287,10 +287,10 @@ class MessageMemory:
             and self._perhaps_older(command, conversation)
         )
 
-    def reaches(self, conversation_id: str, stored_seq: int) -> bool:
-        """Whether rows up to this number and the memory leave nothing out between them."""
+    def reaches(self, conversation_id: str, stored: int) -> bool:
+        """Whether rows whose last message has this version know everything that is not remembered here."""
         conversation = self._conversations.get(conversation_id)
-        return conversation is not None and stored_seq >= conversation.recent.first_seq - 1
+        return conversation is not None and stored >= conversation.forgot_up_to
 
     def forgotten_place(self, command: MarkRead) -> bool:
         """Whether the mark names a message older than those remembered, so that rows must count."""

@@ -108,7 +108,7 @@ class LoaderClient:
     async def conversations(self, conversation_ids: Sequence[str]) -> Mapping[str, ConversationRow]:
         return await self._call("conversations", list(conversation_ids))  # type: ignore[no-any-return]
 
-    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
+    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[tuple[int, int]]:
         return await self._call("ordinals", list(places))  # type: ignore[no-any-return]
 
     async def warm_media(self, media_ids: Sequence[str]) -> Sequence[str]:

@@ -294,17 +294,18 @@ class RowLoader(Protocol):
         """Only conversations that exist, ended ones among them, are in the answer."""
         ...
 
-    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
-        """For each (conversation, number, reader): how many messages up to there are the other's; -1: no such message."""
+    async def ordinals(self, places: Sequence[tuple[str, int, str]]) -> Sequence[tuple[int, int]]:
+        """For each (conversation, number, reader): (the version of the last message in the rows, how many messages up to there
+        are the other's; -1: no such message)."""
         ...
 
     async def older_requests(self, places: Sequence[tuple[str, int]]) -> Sequence[tuple[int, bytes]]:
-        """For each (conversation, number): (the last number in the rows, the first 8 bytes of the ``RECENT_ENTRY`` of
+        """For each (conversation, number): (the version of the last message in the rows, the first 8 bytes of the ``RECENT_ENTRY`` of
         every message before the number; more than ``OLDER_REQUESTS`` stand for even more)."""
         ...
 
     async def sent(self, places: Sequence[tuple[str, str]]) -> Sequence[tuple[int, bytes]]:
-        """For each (conversation, message id): (the last number in the rows, the message as a ``RECENT_ENTRY``, empty if
+        """For each (conversation, message id): (the version of the last message in the rows, the message as a ``RECENT_ENTRY``, empty if
         there is none)."""
         ...
 

@@ -138,7 +138,7 @@ def test_old_requests_are_found_by_their_message_and_by_digest(conn: Connection)
     story = Story(3)
     write(conn, story.facts)
     kept = counted([(fact.event, fact.version) for fact in story.facts])
-    last, unknown = len(kept), match_id(new_id(), new_id())
+    last, unknown = kept[-1].version, match_id(new_id(), new_id())
     wanted = [(story.name, fact.event.payload.message_id) for fact in kept] + [(story.name, new_id()), (unknown, new_id())]
     assert messages.sent(conn, wanted) == [(last, entry_of(fact)) for fact in kept] + [(last, b""), (0, b"")]
     [(stored_seq, digests), nothing] = messages.older_requests(conn, [(story.name, 4), (unknown, 9)])
@@ -156,7 +156,7 @@ def test_a_shard_that_loads_rows_remembers_what_one_remembers_that_saw_the_log(c
     for fact in story.facts:
         payload = fact.event.payload
         if isinstance(payload, MessageSent):
-            followed.take(payload, fact.event.occurred_at)
+            followed.take(payload, fact.event.occurred_at, fact.version)
         elif isinstance(payload, MessageRead):
             followed.mark(payload, fact.event.occurred_at)
     assert [loaded.recent.number(seq) for seq in range(1, 30)] == [followed.recent.number(seq) for seq in range(1, 30)]
@@ -228,7 +228,8 @@ async def test_the_loader_counts_the_others_messages_up_to_a_number(servers: Set
     try:
         places = [(story.name, seq, reader) for seq in range(1, len(kept) + 2) for reader in (story.low, story.high)]
         counts = await loader.ordinals(places)
-        for (_, seq, reader), count in zip(places, counts, strict=True):
+        assert {stored for stored, _ in counts} == {kept[-1].version}
+        for (_, seq, reader), (_, count) in zip(places, counts, strict=True):
             others = sum(fact.event.payload.sender_id != reader for fact in kept[:seq])
             assert count == (others if seq <= len(kept) else -1)
         assert list(await loader.conversations([story.name])) == [story.name]

@@ -85,20 +85,22 @@ class Messages(RuleBasedStateMachine):
             if not memory.known(key):
                 memory.load(key, rows_of(key, self.shard.log[: self.shard.committed], self.shard.now))
         stored = counted(self.shard.log[: self.shard.committed])
+        newest = stored[-1].version if stored else 0
         if isinstance(command, MarkRead):
             if memory.forgotten_place(command):
                 found = stored[: command.seq]
                 others = sum(fact.event.payload.sender_id != command.reader_id for fact in found)
-                command = msgspec.structs.replace(command, ordinal=others if len(found) == command.seq else -1)
+                if memory.reaches(CONVERSATION, newest):
+                    command = msgspec.structs.replace(command, ordinal=others if len(found) == command.seq else -1)
         else:
             for name, before in memory.without_older([command]):
                 older = b"".join(entry_of(fact)[:8] for fact in stored[: max(0, before - 1)])
-                memory.load_older(name, before, len(stored), older)
+                memory.load_older(name, before, newest, older)
             if memory.perhaps_older(command):
                 entry = next((entry_of(fact) for fact in stored if fact.event.payload.message_id == derived_id(
                     CONVERSATION, f"{command.sender_id}:{command.client_message_id}"
                 )), b"")
-                if entry or memory.reaches(CONVERSATION, len(stored)):
+                if memory.reaches(CONVERSATION, newest):
                     command = msgspec.structs.replace(command, earlier=entry)
         try:
             return self.shard.ask(command)

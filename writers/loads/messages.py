@@ -54,8 +54,11 @@ SELECT conversation_id::text, reader_id::text, other_id::text, seq, ordinal, ver
 WHERE conversation_id = ANY(%s)
 """
 
+_STORED: Final = "coalesce((SELECT version FROM messages WHERE conversation_id = asked.id ORDER BY seq DESC LIMIT 1), 0)"
+"""The version of a conversation's last message: everything up to there is in rows."""
+
 OLDER: Final = f"""
-SELECT place, coalesce((SELECT max(seq) FROM messages WHERE conversation_id = asked.id), 0), (
+SELECT place, {_STORED}, (
     SELECT string_agg({_REQUEST}, '') FROM (
         SELECT * FROM messages WHERE conversation_id = asked.id AND seq < before ORDER BY seq DESC LIMIT {OLDER_REQUESTS + 1}
     ) AS older
@@ -64,17 +67,17 @@ FROM unnest(%s::uuid[], %s::int[]) WITH ORDINALITY AS asked (id, before, place)
 """  # noqa: S608 - constants
 
 SENT: Final = f"""
-SELECT place, coalesce((SELECT max(seq) FROM messages WHERE conversation_id = asked.id), 0), (
+SELECT place, {_STORED}, (
     SELECT {_ENTRY} FROM messages WHERE conversation_id = asked.id AND messages.id = asked.message ORDER BY seq LIMIT 1
 )
 FROM unnest(%s::uuid[], %s::uuid[]) WITH ORDINALITY AS asked (id, message, place)
 """  # noqa: S608 - constants
 
-ORDINALS: Final = """
-SELECT place, CASE WHEN sender_id = reader THEN messages.seq - ordinal ELSE ordinal END
+ORDINALS: Final = f"""
+SELECT place, {_STORED}, CASE WHEN sender_id = reader THEN messages.seq - ordinal ELSE ordinal END
 FROM unnest(%s::uuid[], %s::int[], %s::uuid[]) WITH ORDINALITY AS asked (id, wanted, reader, place)
-JOIN messages ON conversation_id = asked.id AND seq = wanted
-"""
+LEFT JOIN messages ON conversation_id = asked.id AND seq = wanted
+"""  # noqa: S608 - constants
 
 _MESSAGE: Final = (
     "messages.id::text, seq, sender_id::text, ordinal, epoch, client_message_id, content, sent_at, version, post_id::text, "
@@ -116,21 +119,22 @@ def conversations(conn: Connection, conversation_ids: Sequence[str]) -> Mapping[
     }
 
 
-def ordinals(conn: Connection, places: Sequence[tuple[str, int, str]]) -> Sequence[int]:
-    """For each (conversation, number, reader), the other's messages up to there; -1: no such message."""
-    found = dict(conn.execute(ORDINALS, (
+def ordinals(conn: Connection, places: Sequence[tuple[str, int, str]]) -> Sequence[tuple[int, int]]:
+    """For each (conversation, number, reader): (the last message's version, the other's messages up to there; -1: no such
+    message)."""
+    rows = conn.execute(ORDINALS, (
         [UUID(name) for name, _, _ in places], [seq for _, seq, _ in places], [UUID(reader) for _, _, reader in places],
-    )).fetchall())
-    return [found.get(place, -1) for place in range(1, len(places) + 1)]
+    )).fetchall()
+    return [(stored, -1 if count is None else count) for _, stored, count in sorted(rows, key=lambda row: row[0])]
 
 
 def older_requests(conn: Connection, places: Sequence[tuple[str, int]]) -> Sequence[tuple[int, bytes]]:
-    """For each (conversation, number): (the last number, the request digests of all messages before)."""
+    """For each (conversation, number): (the last message's version, the request digests of all messages before)."""
     return _by_place(conn.execute(OLDER, (_uuids([name for name, _ in places]), [seq for _, seq in places])).fetchall())
 
 
 def sent(conn: Connection, places: Sequence[tuple[str, str]]) -> Sequence[tuple[int, bytes]]:
-    """For each (conversation, message id): (the last number, the message as an entry, or nothing)."""
+    """For each (conversation, message id): (the last message's version, the message as an entry, or nothing)."""
     return _by_place(conn.execute(SENT, (
         _uuids([name for name, _ in places]), _uuids([ident for _, ident in places]),
     )).fetchall())
