@@ -36,6 +36,8 @@ class Two:
 
     def __init__(self, one: Person, other: Person, conversation: str) -> None:
         self.one, self.other, self.conversation = one, other, conversation
+        self.tier = ""
+        """A tier that ``one`` sells."""
         self.paid = ""
         """A post of ``one`` that ``other`` alone finds, in a message that names it."""
         self.posts: dict[str, str] = {}
@@ -48,9 +50,10 @@ class Two:
     def theirs(self, person: Person) -> list[str]:
         """What tells of a person: nobody who must not see them may read any of it."""
         own = [post for creator, post in self.posts.items() if creator == person.user_id]
-        return [person.user_id, *own, *([self.paid] if person is self.one else [])]
+        return [person.user_id, *own, *([self.paid, self.tier] if person is self.one else [])]
 
 
+TIER = {"rank": 1, "name": "Gold", "currency": "USD", "priceMonthly": "9.99", "priceYearly": "99.90", "benefits": []}
 PPV = {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}}
 
 
@@ -83,6 +86,7 @@ async def two(safety: SafetyWorld) -> Two:
 
             await until(shown)
             await person.ok("POST", f"/content/posts/{post_id}/comments", json={"text": f"comment of {person.user_id}"})
+    made.tier = (await one.ok("POST", "/subscriptions/tiers", json=TIER))["tierId"]
     made.paid = await publish(safety, one, access=PPV, recipientId=other.user_id)
     await one.ok("POST", "/messaging/send", json={
         "conversationId": made.conversation, "content": "for you", "clientMessageId": "paid", "postId": made.paid,
@@ -100,8 +104,9 @@ def paths_of(document: dict[str, Any], theirs: list[str]) -> list[tuple[str, str
         if operation is None or operation["operationId"] in OWN | SERVICES:
             continue
         needed = [item["name"] for item in operation.get("parameters", []) if item["in"] == "query" and item.get("required")]
-        query = "&".join(f"{name}=1" for name in needed)
-        for ident in theirs if "{" in path else theirs[:1]:
+        named = [name for name in needed if name.endswith("Id")]
+        for ident in theirs if "{" in path or named else theirs[:1]:
+            query = "&".join(f"{name}={ident if name in named else 1}" for name in needed)
             concrete = path
             while "{" in concrete:
                 head, _, rest = concrete.partition("{")
@@ -133,7 +138,7 @@ async def test_whoever_blocks_and_whoever_is_blocked_see_nothing_of_each_other(
     operations = {line.split()[0] for line in before}
     assert {"getProfile", "listMatches", "listConversations", "listMessages", "listComments"} <= operations
     if one is made.other:
-        assert {"getPost", "getCreator", "listCreatorPosts", "getFeed", "listFollowing"} <= operations
+        assert {"getPost", "getCreator", "listCreatorPosts", "getFeed", "listFollowing", "listTiers"} <= operations
     await one.ok("POST", f"/users/{other.user_id}/block")
     for viewer, who in ((one, other), (other, one)):
 
@@ -153,3 +158,5 @@ def test_the_walk_fills_every_parameter(path: str, theirs: list[str]) -> None:
     made = paths_of(json.loads(json.dumps(document)), theirs)
     assert len(made) == (len(theirs) if "{" in path else 1)
     assert all("{" not in found and found.endswith("?q=1") for _, found in made)
+    document["paths"][f"/{path}"]["get"]["parameters"][0]["name"] = "creatorId"  # type: ignore[index]
+    assert [found.partition("?creatorId=")[2] for _, found in paths_of(document, theirs)] == theirs
