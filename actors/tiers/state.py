@@ -41,6 +41,7 @@ from configs.contracts.tiers import (
     Tier,
     checkout_key,
     instrument_key,
+    is_wordless,
     offer_after,
     shop_after,
 )
@@ -154,6 +155,8 @@ class TierMemory:
         if isinstance(payload, TierChanged | PromoCodeChanged):
             seller = self._sellers.use(payload.creator_id)
             seller.shop.take(event, version)
+            if seller.shop.loaded and is_wordless(payload):
+                seller.shop.forget_history()
             if payload.idempotency_key is not None:
                 seller.requests.remember(
                     payload.idempotency_key, Remembered(payload.body_digest or "", event.event_id, event.occurred_at)

@@ -112,6 +112,11 @@ def tier_after(before: Tier | None, event: Event) -> Tier:
     )
 
 
+def is_wordless(payload: TierChanged | PromoCodeChanged) -> bool:
+    """Whether it takes a seller's words away, because the seller was erased: nobody sells anything without a name."""
+    return not payload.name if isinstance(payload, TierChanged) else payload.code == payload.promo_id
+
+
 def promo_after(before: PromoCode | None, event: Event) -> PromoCode:
     """The code once a promo_code_changed has been taken in; redemptions stay."""
     payload: PromoCodeChanged = event.payload

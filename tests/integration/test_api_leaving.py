@@ -22,10 +22,12 @@ from cluster.connections.assurance import HttpAssurance, signature
 from cluster.connections.postgres import connect
 from cluster.connections.redis import sync_client
 from cluster.embedded.process import free_port
+from configs.contracts.events import AgeAssessed
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import PaymentSucceeded
 from configs.contracts.read_model import commerce_key
 from configs.contracts.selling import purchase_field
+from serve_apps.recording import recorded
 from writers.connections import open_rows
 from writers.exporting import SECTIONS, forget_due
 from writers.reconcile import reconcile
@@ -246,6 +248,28 @@ async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: Safet
     again = await safety.here.client.post("/api/v1/auth/register", json=safety.here.body(email=gone.email))
     assert again.status_code == 201, again.text
     assert again.json()["userId"] != gone.user_id
+
+
+async def test_after_an_erasure_nothing_of_what_a_creator_wrote_about_their_tiers_is_left(safety: SafetyWorld) -> None:
+    gone, _, _ = await pair(safety)
+    adult = AgeAssessed(user_id=gone.user_id, assessment_id=new_id(), status="verified", provider="test")
+    await recorded(safety.here.dependencies, gone.user_id, adult, scope="test", idempotency_key=None)
+    canaries = (f"{CANARY} gold", f"{CANARY} words", f"{CANARY} benefit", f"{CANARY}10")
+    tier = await gone.ok("POST", "/subscriptions/tiers", json={
+        "rank": 1, "name": f"{CANARY} gold", "description": f"{CANARY} words", "currency": "USD", "priceMonthly": "9.99",
+        "benefits": [f"{CANARY} benefit"],
+    })
+    await gone.ok("POST", "/subscriptions/promo-codes", json={"code": f"{CANARY}10", "percent": 10})
+    await until(lambda: {"subscription_tiers", "promo_codes"} <= {table for table, _ in rows_with(safety, canaries)})
+    assert keys_with(safety, canaries)
+    assert "tiers" in memories_with(safety, canaries)
+    await gone.ok("DELETE", "/users/me")
+    await until(lambda: not rows_with(safety, canaries))
+    await until(lambda: not keys_with(safety, canaries))
+    await until(lambda: memories_with(safety, canaries) == [])
+    with open_rows(safety.settings, "test") as conn:
+        kept = conn.execute("SELECT rank, price_monthly, archived FROM subscription_tiers WHERE id = %s", (tier["tierId"],)).fetchall()
+    assert kept == [(1, 999, True)], "who pays for it pays what was agreed, and who has paid keeps the rank"
 
 
 async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids(safety: SafetyWorld) -> None:

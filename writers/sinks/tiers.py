@@ -40,7 +40,7 @@ SELECT creator_id, id, code, percent, months, tier_ids::jsonb, most, expires_at,
 FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) AS batch
     (creator_id, id, code, percent, months, tier_ids, most, expires_at, is_active, created_at, request_digest, version)
 ON CONFLICT (creator_id, id) DO UPDATE
-SET most = excluded.most, expires_at = excluded.expires_at, is_active = excluded.is_active, version = excluded.version
+SET code = excluded.code, most = excluded.most, expires_at = excluded.expires_at, is_active = excluded.is_active, version = excluded.version
 WHERE stored.version < excluded.version
 """
 TAKEN = """
