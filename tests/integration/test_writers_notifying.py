@@ -19,6 +19,7 @@ from configs.contracts.notifying import DEVICES_A_PERSON, device_id
 from configs.settings import Settings
 from writers.connections import open_rows
 from writers.consumers import likes as likes_module
+from writers.consumers.deriving import Appending
 from writers.worker import Writer
 
 pytestmark = pytest.mark.servers
@@ -154,8 +155,18 @@ def registered(settings: Settings, user: str, token: str, family: str | None = N
 DEVICES = "SELECT token FROM device_tokens WHERE user_id = %s AND removed_at IS NULL ORDER BY registered_at, token"
 
 
-async def test_a_thousand_devices_of_one_person_leave_the_newest_ten(settings: Settings, writer: Writer, query: Query) -> None:
+async def test_a_thousand_devices_of_one_person_leave_the_newest_ten(
+    settings: Settings, writer: Writer, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
     user = new_id()
+    removals: list[list[str]] = []
+    real_append = Appending.append
+
+    def counted(self: Appending, records: list[Record]) -> None:
+        removals.append([one.key for one in records if one.topic == topics.NOTIFICATION_DEVICES.name])
+        real_append(self, records)
+
+    monkeypatch.setattr(Appending, "append", counted)
     tokens = [f"{user}-{number:04d}" for number in range(1_000)]
     for start in range(0, 1_000, 250):
         await append(settings, *(registered(settings, user, token) for token in tokens[start : start + 250]))
@@ -165,6 +176,8 @@ async def test_a_thousand_devices_of_one_person_leave_the_newest_ten(settings: S
     )
     assert [token for (token,) in kept] == tokens[-DEVICES_A_PERSON:]
     assert query("SELECT count(*) FROM device_tokens WHERE user_id = %s AND removed_at IS NOT NULL AND token = ''", user) == [(990,)]
+    assert any(removals)
+    assert all(len(set(batch)) == len(batch) for batch in removals), "a batch of registrations removes each device once"
 
 
 @pytest.mark.parametrize("first", ["device", "sign-out"])

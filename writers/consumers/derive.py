@@ -68,14 +68,15 @@ class Derive:
         wait_for_rows(conn, owned, records)
         decoded, _ = decode_all(without_dead(conn, records, owned.generations), owned.generations)
         known = known_of(conn, [fact for _, fact in decoded])
-        self._appending.append([
-            Record(
-                topic.name, partition_of(event.key, self._settings.log.partitions), event.key, encode(event),
-                tuple((name, value) for name, value in record.headers if value is not None),
-            )
-            for record, fact in decoded
-            for topic, event in follows(fact.event, fact.version, known, self._keys)
-        ])
+        # One event may follow from many of a batch: each registration of a thousand makes the same devices too many.
+        made: dict[tuple[str, str], Record] = {}
+        for record, fact in decoded:
+            for topic, event in follows(fact.event, fact.version, known, self._keys):
+                made.setdefault((topic.name, event.event_id), Record(
+                    topic.name, partition_of(event.key, self._settings.log.partitions), event.key, encode(event),
+                    tuple((name, value) for name, value in record.headers if value is not None),
+                ))
+        self._appending.append(list(made.values()))
         with conn.transaction(), conn.cursor() as cur:
             advance(cur, owned, before, next_offsets(records))
 
