@@ -192,8 +192,9 @@ class ShardHost:
         self._ready = False
         if self._beating is not None:
             self._beating.cancel()
-        for service in self._services.values():
-            await service.close()
+        async with asyncio.TaskGroup() as closing:
+            for service in self._services.values():
+                closing.create_task(service.close())
 
 
 def _end_process_on_failure(task: asyncio.Task[None]) -> None:
