@@ -224,9 +224,9 @@ async def test_a_payout_that_nobody_came_back_to_begin_is_begun_once(earning: Ea
     assert isinstance(await world.dependencies.payments.request_payout(asked), PayoutStands)
     await asyncio.to_thread(in_rows, world.settings, "SELECT 1 FROM payouts WHERE id = %s AND due IS NOT NULL", payout_id)
     settling = PaymentSettling(world.settings, "test", clock=lambda: datetime.now(UTC) + timedelta(minutes=1))
-    assert await asyncio.to_thread(settling.look) == 1
+    assert await asyncio.to_thread(settling.look) >= 1, "rows of other tests may be due as well"
     row = "SELECT 1 FROM payouts WHERE id = %s AND due IS NULL AND status = 'in_transit'"
     await asyncio.to_thread(in_rows, world.settings, row, payout_id)
-    assert await asyncio.to_thread(settling.look) == 0
+    await asyncio.to_thread(settling.look)
     await asyncio.to_thread(settling.close)
-    assert await earning.payouts() == [1_500]
+    assert await earning.payouts() == [1_500], "a second look began it again"

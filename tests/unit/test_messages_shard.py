@@ -94,7 +94,7 @@ class Rows:
 class World:
     def __init__(self, **limits: int) -> None:
         self.settings = Settings(
-            profile="test", plan=Plan(), log=Log(partitions=PARTITIONS, append_deadline_ms=50),
+            profile="test", plan=Plan(), log=Log(partitions=PARTITIONS, append_deadline_ms=500),
             limits=Limits(**{"messages_per_conversation_a_minute": 1_000, "messages_per_user_a_minute": 1_000} | limits),
         )
         self.log = SimulatedLog()
@@ -222,7 +222,9 @@ async def test_a_new_life_goes_on_with_the_next_number_and_knows_every_request(w
 
 async def test_a_life_that_sees_its_successor_ends(world: World) -> None:
     await world.start()
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(5):
+        while not world.died:
+            await asyncio.sleep(0.01)
     assert set(world.died) == {"replaced by epoch 2"}
 
 
