@@ -179,6 +179,8 @@ class Shards:
         for kind, slots in (("identity", plan.identity_actors), ("swipes", plan.swipe_actors), ("cards", plan.card_actors)):
             for slot in range(slots):
                 self._host(kind, slot)
+        # The consumer's that derives; one for all tests, since a producer's first append takes a second.
+        self.derived = self._appenders["test-derive"] = LogAppender(settings, "test-derive")
 
     def _host(self, kind: str, slot: int) -> None:
         name = f"{kind}-{slot}"
@@ -263,7 +265,6 @@ class World:
         self.app = create_app(settings, self.dependencies)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://api")
-        self._appender = LogAppender(settings, "test-derive")
 
     async def start(self) -> None:
         await self.dependencies.redis.set(GENERATION, "test")
@@ -273,7 +274,12 @@ class World:
     async def close(self) -> None:
         await self.client.aclose()
         await self.dependencies.close()
-        self._appender.close()
+
+    async def document(self) -> dict[str, Any]:
+        """The OpenAPI document as it is served. It takes seconds to make, in which shards on this loop would stand still."""
+        await asyncio.to_thread(self.app.openapi)
+        found: dict[str, Any] = (await self.client.get("/openapi.json")).json()
+        return found
 
     def mailed_token(self, email: str, purpose: str) -> str:
         """The token that the consumer ``mail`` would send to an address now."""
@@ -310,7 +316,7 @@ class World:
         )
         event = Event(derived_id(email_hash(person.email), "user"), datetime.now(UTC), person.user_id, created)
         partition = partition_of(person.user_id, self.settings.log.partitions)
-        await self._appender.append([Record(USER_CREATED.name, partition, person.user_id, encode(event))])
+        await self.shards.derived.append([Record(USER_CREATED.name, partition, person.user_id, encode(event))])
         if at is not None:
             await person.ok("PUT", "/users/me/location", json={"latitude": at[0], "longitude": at[1]})
         return person

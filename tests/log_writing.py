@@ -20,13 +20,24 @@ def record(settings: Settings, topic: Topic, key: str, payload: events.Payload) 
     return Record(topic.name, partition_of(key, settings.log.partitions), key, encode(event))
 
 
-async def append(settings: Settings, *records: Record) -> None:
-    """Returns once the records are acknowledged."""
-    appender = LogAppender(settings, "test")
-    try:
-        await appender.submit(list(records))
-    finally:
-        await asyncio.to_thread(appender.close)
+async def append(settings: Settings, *records: Record) -> list[int]:
+    """Returns once the records are acknowledged; their offsets."""
+    return await (await _appender(settings)).submit(records)
+
+
+async def _appender(settings: Settings) -> LogAppender:
+    """One for all tests on a broker: a producer's first append takes a second."""
+    brokers = settings.kafka_brokers
+    if brokers not in _APPENDERS:
+        while _APPENDERS:
+            _, before = _APPENDERS.popitem()
+            await asyncio.to_thread(before.close)
+        _APPENDERS[brokers] = LogAppender(settings, "test")
+    return _APPENDERS[brokers]
+
+
+_APPENDERS: dict[str, LogAppender] = {}
+"""By the brokers' addresses; the newest alone."""
 
 
 async def eventually(holds: Callable[[], Any]) -> Any:

@@ -74,7 +74,7 @@ class Subscribed:
         facts = [fact for name in objects for fact in await provider.observe(name) if isinstance(fact, PaymentFact)]
         partition = partition_of(self.fan.user_id, self.world.settings.log.partitions)
         last = new_id()
-        await self.world._appender.append([
+        await self.world.shards.derived.append([
             Record(PAYMENT_COMPLETED.name, partition, self.fan.user_id, encode(Event(
                 derived_id(last, f"{fact.kind}:{fact.object_id}"), datetime.now(UTC), self.fan.user_id,
                 PaymentObserved(owner_id=self.fan.user_id, fact=fact),

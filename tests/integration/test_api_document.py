@@ -60,7 +60,7 @@ async def test_generated_requests_get_only_documented_answers(world: World, url:
     # A ticket names a living gateway; this one never needs to be reached.
     entry = GatewayEntry(url="ws://127.0.0.1:1/", sockets=0, draining=False, at_ms=2**53)
     await world.dependencies.redis.hset(GATEWAYS, "gateway-of-this-test", msgspec.json.encode(entry))
-    document = (await world.client.get("/openapi.json")).json()
+    document = await world.document()
     known = [other.user_id for other in others] + [(await person.ok("GET", "/matching/matches"))["matches"][0]["matchId"]]
     try:
         called = await asyncio.to_thread(_call_all, document, url, person.access_token, service, known)
@@ -118,8 +118,7 @@ def test_nothing_that_clients_knew_is_gone(world_document: dict[str, Any]) -> No
 
 @pytest_asyncio.fixture
 async def world_document(world: World) -> dict[str, Any]:
-    found: dict[str, Any] = (await world.client.get("/openapi.json")).json()
-    return found
+    return await world.document()
 
 
 def removed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

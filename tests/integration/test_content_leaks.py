@@ -79,7 +79,7 @@ async def test_no_route_shows_locked_content_to_who_has_not_paid(world: ContentW
     for name in readers.keys() - {"adult"}:
         assert (await readers[name].ask("GET", f"/content/posts/{sold['postId']}")).status_code == 404, name
     await world.until(lambda: _in_feed(readers["follower"], posts[0], posts[1]))
-    operations = list(_operations((await world.client.get("/openapi.json")).json()))
+    operations = list(_operations(await world.document()))
     assert {"getPost", "listCreatorPosts", "getFeed", "listComments"} <= {name for name, _, _, _ in operations}
     secrets = [CANARY, *media]
     shown: set[str] = set()

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import log_writing
 import msgspec
 import pytest
 import pytest_asyncio
@@ -22,7 +23,7 @@ from push_server import PushServer, Reply, Request
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
-from cluster.connections.kafka import LogAppender, Record
+from cluster.connections.kafka import Record
 from cluster.connections.redis import sync_client
 from cluster.launch import push as command
 from cluster.launch.cli import app
@@ -106,14 +107,9 @@ async def writer(
 async def append(settings: Settings, *facts: tuple[Topic, str, events.Payload], at: datetime | None = None) -> list[str]:
     """Appends events in this order; their ids."""
     made = [(topic, Event(new_id(), at or datetime.now(UTC), key, payload)) for topic, key, payload in facts]
-    appender = LogAppender(settings, "test")
-    try:
-        await appender.submit([
-            Record(topic.name, partition_of(event.key, settings.log.partitions), event.key, encode(event))
-            for topic, event in made
-        ])
-    finally:
-        await asyncio.to_thread(appender.close)
+    await log_writing.append(settings, *(
+        Record(topic.name, partition_of(event.key, settings.log.partitions), event.key, encode(event)) for topic, event in made
+    ))
     return [event.event_id for _, event in made]
 
 

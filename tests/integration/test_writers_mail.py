@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from typing import Any
 
+import log_writing
 import pytest
 from aiosmtpd.controller import Controller
 from pydantic import SecretStr
 
-from cluster.connections.kafka import LogAppender, Record
+from cluster.connections.kafka import Record
 from cluster.embedded.mailbox import mails
 from cluster.embedded.process import free_port
 from cluster.launch.servers import mail_dir
@@ -187,13 +188,9 @@ def writer(settings: Settings) -> Iterator[Writer]:
 
 
 async def append(settings: Settings, *facts: tuple[Topic, str, Event]) -> None:
-    appender = LogAppender(settings, "test")
-    try:
-        await appender.submit([
-            Record(topic.name, partition_of(key, settings.log.partitions), key, encode(event)) for topic, key, event in facts
-        ])
-    finally:
-        await asyncio.to_thread(appender.close)
+    await log_writing.append(settings, *(
+        Record(topic.name, partition_of(key, settings.log.partitions), key, encode(event)) for topic, key, event in facts
+    ))
 
 
 async def eventually(holds: Callable[[], Any]) -> Any:

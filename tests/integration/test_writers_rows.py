@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from log_writing import append
 
-from cluster.connections.kafka import LogAppender, Record
+from cluster.connections.kafka import Record
 from cluster.connections.postgres import connect
 from configs.contracts import events, topics
 from configs.contracts.errors import PartitionFenced
@@ -38,14 +39,6 @@ def now() -> datetime:
 def event(topic: Topic, key: str, payload: events.Payload, settings: Settings, ident: str | None = None) -> Record:
     made = Event(ident or new_id(), now(), key, payload)
     return Record(topic.name, partition_of(key, settings.log.partitions), key, encode(made))
-
-
-async def append(settings: Settings, records: Sequence[Record]) -> list[int]:
-    appender = LogAppender(settings, "test")
-    try:
-        return await appender.append(records)
-    finally:
-        await asyncio.to_thread(appender.close)
 
 
 @pytest.fixture
@@ -96,7 +89,7 @@ async def test_a_registration_becomes_a_person_a_credential_and_a_session(server
         user_id=user, email=address, email_hash=digest, password_hash="hash", role="sugar_baby", display_name="Ann",
         birth_date="1999-12-31", family_id=family, session_expires_at=now(), idempotency_key="register k", body_digest="d",
     )
-    await append(servers, [event(topics.AUTH_ACCOUNTS, digest, registered, servers)] * 2)
+    await append(servers, *[event(topics.AUTH_ACCOUNTS, digest, registered, servers)] * 2)
     await until(lambda: query("SELECT 1 FROM users WHERE id = %s AND role IS NOT NULL", user))
     await until(lambda: query("SELECT 1 FROM sessions WHERE family_id = %s", family))
     assert query("SELECT role, display_name, birth_date::text FROM users WHERE id = %s", user) == [
@@ -112,7 +105,7 @@ async def test_partial_updates_touch_only_what_was_sent_and_come_before_or_after
     servers: Settings, writer: list[str], query: Any
 ) -> None:
     user, other = new_id(), new_id()
-    await append(servers, [
+    await append(servers, *[
         event(topics.USER_UPDATED, user, events.ProfileChanged(user_id=user, display_name="New", gender="woman"), servers),
         event(topics.USER_UPDATED, user, events.PreferencesChanged(user_id=user, age_min=30, roles=("sugar_baby",)), servers),
         event(topics.USER_UPDATED, user, events.PreferencesChanged(user_id=user, age_max=40), servers),
@@ -122,7 +115,7 @@ async def test_partial_updates_touch_only_what_was_sent_and_come_before_or_after
         event(topics.USER_UPDATED, user, events.WasActive(user_id=user, active_at=now()), servers),
     ])
     await until(lambda: query("SELECT 1 FROM users WHERE id = %s AND last_active_at IS NOT NULL", user))
-    await append(servers, [event(topics.USER_CREATED, user, events.UserCreated(
+    await append(servers, *[event(topics.USER_CREATED, user, events.UserCreated(
         user_id=user, role="sugar_daddy", display_name="Old", birth_date="1980-02-29"), servers)])
     await until(lambda: query("SELECT 1 FROM users WHERE id = %s AND role IS NOT NULL", user))
     assert query("SELECT display_name, role, gender, latitude, preferences FROM users WHERE id = %s", user) == [
@@ -140,9 +133,9 @@ async def test_the_latest_swipe_of_a_pair_is_its_row_and_its_keys_are_kept(serve
         return event(topics.MATCHING_SWIPE, one, events.Swiped(
             swiper_id=one, swiped_id=other, action=action, idempotency_key=key), servers)
 
-    await append(servers, [swiped("like", "a"), swiped("pass", "b")])
+    await append(servers, *[swiped("like", "a"), swiped("pass", "b")])
     await until(lambda: query("SELECT 1 FROM swipes WHERE swiper_id = %s AND action = 2", one))
-    await append(servers, [event(topics.MATCHING_SWIPE, one, events.SwipeUndone(
+    await append(servers, *[event(topics.MATCHING_SWIPE, one, events.SwipeUndone(
         swiper_id=one, swiped_id=other, undone_action="pass"), servers), swiped("super_like", "c")])
     await until(lambda: query("SELECT 1 FROM swipes WHERE swiper_id = %s AND action = 3", one))
     assert query("SELECT ever_liked, idempotency_keys FROM swipes WHERE swiper_id = %s", one) == [(True, ["c", "b", "a"])]
@@ -155,13 +148,13 @@ async def test_a_match_is_two_rows_a_conversation_and_two_notifications_however_
     ident = match_id(low, high)
     matched = events.Matched(match_id=ident, low_id=low, high_id=high, generation=1)
     record = event(topics.MATCHING_MATCHED, ident, matched, servers, derived_id(ident, "matched:1"))
-    await append(servers, [record, record])
+    await append(servers, *[record, record])
     await until(lambda: len(query("SELECT 1 FROM notifications WHERE user_id IN (%s, %s)", low, high)) >= 2)
     assert query("SELECT count(*), count(DISTINCT id) FROM notifications WHERE user_id IN (%s, %s)", low, high) == [(2, 2)]
     assert query("SELECT count(*) FROM matches WHERE match_id = %s AND status = 'active'", ident) == [(2,)]
     assert query("SELECT status FROM conversations WHERE id = %s", ident) == [("active",)]
     ended = events.Unmatched(match_id=ident, low_id=low, high_id=high, generation=1, ended_by=low, reason="unmatched")
-    await append(servers, [event(topics.MATCHING_MATCHED, ident, ended, servers)])
+    await append(servers, *[event(topics.MATCHING_MATCHED, ident, ended, servers)])
     await until(lambda: query("SELECT 1 FROM conversations WHERE id = %s AND status = 'unmatched'", ident))
     assert query("SELECT count(*) FROM matches WHERE match_id = %s AND status = 'unmatched' AND matched_at IS NOT NULL", ident) == [(2,)]
 
@@ -170,7 +163,7 @@ async def test_poison_is_put_aside_with_its_bytes_and_its_neighbours_are_written
     user = new_id()
     partition = partition_of(user, servers.log.partitions)
     bad_id = events.Swiped(swiper_id=user, swiped_id="not an id", action="like")
-    [_, broken, foreign, _] = await append(servers, [
+    [_, broken, foreign, _] = await append(servers, *[
         event(topics.MATCHING_SWIPE, user, events.Swiped(swiper_id=user, swiped_id=new_id(), action="like"), servers),
         Record(topics.MATCHING_SWIPE.name, partition, user, b"\x00 not json", (("traceparent", b"00-x"),)),
         event(topics.MATCHING_SWIPE, user, bad_id, servers),
