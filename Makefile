@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 PORT ?= 8000
 DATA_DIR ?= .sugar
 DEMO_USERS ?= 2000
+WORKERS ?= 2
 
 .PHONY: run down status install test test-engines lint format notebooks notebook-pages clean
 
@@ -30,12 +31,12 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-test: $(STAMP) ## the whole suite, on embedded servers
-	$(BIN)/pytest
+test: $(STAMP) ## the whole suite, on embedded servers; two processes, since it mostly waits (WORKERS=0: one)
+	$(BIN)/pytest --numprocesses $(WORKERS) --durations 10
 
 ENGINE_TESTS := tests/engines tests/integration/test_log_conformance.py
 
-test-engines: $(STAMP) ## data flow and failures on the engines of a cluster: Apache Kafka (needs Java 17 and Maven)
+test-engines: $(STAMP) ## data flow and failures on the engines of a cluster: Apache Kafka (Java 17, Maven), Redis Cluster, nodes of Ray
 	$(BIN)/pytest --engines $(ENGINE_TESTS)
 
 lint: $(STAMP) ## style, types, dependency direction, security

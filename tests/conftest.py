@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 from running import MakeBroker, Platform, start_servers
 
@@ -13,6 +15,13 @@ from cluster.embedded.broker import EmbeddedBroker
 from cluster.engines.kafka import KafkaCluster
 from cluster.launch.servers import EmbeddedServers
 from configs.settings import Settings
+
+WHOLE_PLATFORM = "whole platform"
+WHOLE_PLATFORM_TESTS = ("tests/chaos/", "tests/cluster/", "tests/e2e/", "tests/engines/")
+
+# How long an example takes is the machine's business; what hangs is ended by pytest's own timeout.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,17 +38,32 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ |= {"SUGAR_BROKER": "kafka", "SUGAR_REDIS": "cluster"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker takes whole modules; those of the whole platform go to one worker, which alone starts it."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Lanes(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return WHOLE_PLATFORM if nodeid.startswith(WHOLE_PLATFORM_TESTS) else super()._split_scope(nodeid)
+
+    config.option.loadscopereorder = False  # the order of collection is wanted
+    return Lanes(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Modules that need the session's servers come after those that need none, those of the whole platform last.
 
-    What a session keeps running costs every later test a part of the machine, also when it is idle.
+    What a session keeps running costs every later test a part of the machine, also when it is idle. Beside other workers
+    the whole platform comes first: its modules are the longest row that one of them has to run.
     """
     late: dict[Path, int] = {}
+    platform = -1 if hasattr(config, "workerinput") else 2
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        late[item.path] = max(
-            late.get(item.path, 0), 2 if "platform" in fixtures else 1 if "servers" in fixtures else 0
-        )
+        needs = 1 if "servers" in getattr(item, "fixturenames", ()) else 0
+        late[item.path] = max(late.get(item.path, 0), needs)
+        if item.nodeid.startswith(WHOLE_PLATFORM_TESTS):
+            late[item.path] = platform
     items.sort(key=lambda item: late[item.path])
 
 
