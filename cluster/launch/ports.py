@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
 
 from cluster.embedded.process import LOOPBACK, free_port
 from configs.contracts.errors import ConfigurationError
@@ -19,6 +24,7 @@ REPLICA_PORTS = 64
 _DASHBOARD = 8265
 _RANGE = range(20_000, 32_000, REPLICA_PORTS)
 """Below the kernel's usual ephemeral ports (32768 and up), so that outgoing connections do not take them."""
+_CLAIMED: dict[int, IO[str]] = {}
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -30,6 +36,25 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
         except OSError:
             return False
         return True
+
+
+def claim(port: int) -> bool:
+    """Whether the port is this process's among platforms of this user, until the process ends.
+
+    What binds it does so seconds later; a second platform that starts meanwhile would find it free as well.
+    """
+    if port in _CLAIMED:
+        return True
+    directory = Path(tempfile.gettempdir()) / f"sugar-ports-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    file = (directory / str(port)).open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return False
+    _CLAIMED[port] = file
+    return True
 
 
 def gateway_names(settings: Settings) -> list[str]:
@@ -48,7 +73,7 @@ def choose_ports(settings: Settings, known: Mapping[str, int]) -> dict[str, int]
     for name in SINGLE:
         chosen[name] = _next(known.get(name, 0), chosen)
     wanted = settings.dashboard_port or known.get("dashboard", _DASHBOARD)
-    chosen["dashboard"] = _next(wanted, chosen)
+    chosen["dashboard"] = _next(wanted if claim(wanted) else 0, chosen)
     if settings.dashboard_port and chosen["dashboard"] != settings.dashboard_port:
         raise ConfigurationError("the dashboard's port is in use", port=settings.dashboard_port)
     for slot, name in enumerate(gateway_names(settings)):
@@ -73,6 +98,6 @@ def _block(preferred: int) -> int:
     starts = list(_RANGE)
     random.shuffle(starts)
     for start in [preferred, *starts]:
-        if start and all(is_free(port) for port in range(start, start + REPLICA_PORTS)):
+        if start and all(is_free(port) for port in range(start, start + REPLICA_PORTS)) and claim(start):
             return start
     raise ConfigurationError("no free range of ports for API replicas", size=REPLICA_PORTS)
