@@ -140,11 +140,18 @@ def _milliseconds(at: datetime) -> int:
     return int(at.timestamp() * 1_000)
 
 
-def matched(one: str, other: str, *, matched_at: datetime, generation: int, version: int) -> tuple[Operation, ...]:
-    """The match and its conversation in both people's lists, and the conversation open."""
-    match = match_id(one, other)
+def matched(
+    one: str, other: str, *, matched_at: datetime, generation: int, version: int, heard_at: datetime | None = None
+) -> tuple[Operation, ...]:
+    """The match and its conversation in both people's lists, and the conversation open.
+
+    ``heard_at``: of the newest message that is known; of a pair that matched again Redis may have heard of it while the former
+    match's end was all that it knew, and put it nowhere (``put_heard``).
+    """
+    match, at_ms = match_id(one, other), _milliseconds(matched_at)
+    heard_ms = at_ms if heard_at is None else max(at_ms, _milliseconds(heard_at))
     return (
-        *_listed(one, other, version, _milliseconds(matched_at), matched_at=rfc3339(matched_at), generation=generation),
+        *_listed(one, other, version, {"match": at_ms, "conv": heard_ms}, matched_at=rfc3339(matched_at), generation=generation),
         open_conversation(match),
         *_changed(one, other, match_change(match, generation, "active")),
     )
@@ -153,18 +160,18 @@ def matched(one: str, other: str, *, matched_at: datetime, generation: int, vers
 def ended(one: str, other: str, *, generation: int, reason: MatchEnd, version: int) -> tuple[Operation, ...]:
     """The match and its conversation leave both people's lists."""
     return (
-        *_listed(one, other, version, None, matched_at="", generation=generation, status=reason),
+        *_listed(one, other, version, {}, matched_at="", generation=generation, status=reason),
         *_changed(one, other, match_change(match_id(one, other), generation, reason)),
     )
 
 
-def _listed(one: str, other: str, version: int, at_ms: int | None, **facts: Any) -> Iterator[Operation]:
-    """The pair's entry in each list of both."""
+def _listed(one: str, other: str, version: int, at_ms: Mapping[str, int], **facts: Any) -> Iterator[Operation]:
+    """The pair's entry in each list of both; in those without a time it is taken out."""
     match = match_id(one, other)
     for mine, theirs in ((one, other), (other, one)):
         entry = MatchEntry(match_id=match, other_id=theirs, **facts)
         for listing in _PAIR_LISTINGS:
-            yield put_entry(listing, mine, match, entry, version=version, at_ms=at_ms)
+            yield put_entry(listing, mine, match, entry, version=version, at_ms=at_ms.get(listing))
 
 
 def message_sent(conversation_id: str, recipient_id: str, message: StoredMessage) -> tuple[Operation, ...]:

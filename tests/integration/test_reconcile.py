@@ -223,4 +223,4 @@ async def test_lag_is_what_was_appended_and_not_taken_in(own: Settings, rows: Co
     found = await asyncio.to_thread(lag, own)
 
     assert [item.records for item in found if (item.consumer, item.topic, item.partition) == ("rows", "user.reported", 3)] == [4]
-    assert {item.consumer for item in found} == {"rows", "derive", "likes", "feeds", "mail", "payments", "push_outbox"}
+    assert {item.consumer for item in found} == {"rows", "derive", "likes", "feeds", "mail", "payments", "push_outbox", "media_image", "media_video"}

@@ -82,6 +82,7 @@ SELECT id::text FROM posts WHERE creator_id = ANY(%(people)s::uuid[])
 UNION SELECT post_id::text FROM comments WHERE author_id = ANY(%(people)s::uuid[])
 """
 """Posts that a person made or wrote below; they are warmed anew from rows, which hold neither text any more."""
+HEARD = "SELECT conversation_id::text, max(sent_at) FROM messages WHERE conversation_id = ANY(%s::uuid[]) GROUP BY 1"
 LAST_NUMBERS = "SELECT conversation_id::text, max(seq) FROM messages WHERE conversation_id = ANY(%s::uuid[]) GROUP BY 1"
 READ_AT_ONCE = """
 SELECT user_id::text, id::text, kind, title, body, data, created_at, TRUE, notifications.version
@@ -187,9 +188,10 @@ def matches(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
         elif payload.generation and payload.reason != "blocked" and is_news(record.event.occurred_at):
             # A block is the conversation shard's to tell: it knows whether there was still something to end.
             ended.add((payload.low_id, payload.high_id))
-    for low, high, status, generation, matched_at, version in conn.execute(
-        MATCHED, ([low for low, _ in pairs], [high for _, high in pairs])
-    ):
+    found = conn.execute(MATCHED, ([low for low, _ in pairs], [high for _, high in pairs])).fetchall()
+    again = [match_id(low, high) for low, high, status, generation, *_ in found if status == "active" and generation > 1]
+    heard = dict(conn.execute(HEARD, (again,)).fetchall()) if again else {}
+    for low, high, status, generation, matched_at, version in found:
         if status != "active":
             into.operations += changes.ended(low, high, generation=generation, reason=status, version=version)
             if (low, high) in ended:
@@ -197,7 +199,9 @@ def matches(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
             if matched_at is not None:
                 into.operations.append(open_conversation(match_id(low, high)))
             continue
-        into.operations += changes.matched(low, high, matched_at=matched_at, generation=generation, version=version)
+        into.operations += changes.matched(
+            low, high, matched_at=matched_at, generation=generation, version=version, heard_at=heard.get(match_id(low, high))
+        )
         if (low, high) in begun and is_news(matched_at):
             into.told += (match_told(low, high, matched_at), match_told(high, low, matched_at))
 
