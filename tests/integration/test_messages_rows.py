@@ -24,6 +24,7 @@ from configs.contracts.conversations import (
 from configs.contracts.events import TOPIC_OF, Event, Matched, MessageRead, MessageSent, Payload, Unmatched
 from configs.contracts.ids import derived_id, match_id, new_id, pair
 from configs.contracts.loading import ConversationRow
+from configs.contracts.read_model import listing_keys
 from configs.settings import Settings
 from writers.commit import write_facts
 from writers.connections import Connection, open_rows
@@ -194,6 +195,27 @@ def test_projected_heads_and_windows_equal_the_rows_whatever_came_late(
         assert head_differences(client, messages.load_heads(conn, [story.name])) == []
         warmed = client.hgetall(window_key(story.name))
         assert {seq: value for seq, value in warmed.items() if seq != b"*"} == window
+
+
+@pytest.mark.parametrize("message_first", [True, False])
+def test_a_conversation_of_a_second_match_stands_at_its_newest_message_whichever_topic_is_projected_first(
+    servers: Settings, conn: Connection, message_first: bool
+) -> None:
+    story = Story(0)
+    story.facts = story.facts[:1]
+    story.add(Unmatched(match_id=story.name, low_id=story.low, high_id=story.high, generation=1, ended_by=story.low, reason="unmatched"))
+    before = list(story.facts)
+    story.add(Matched(match_id=story.name, low_id=story.low, high_id=story.high, generation=2))
+    story.send(1, 1, {story.low: 0, story.high: 0})
+    matched, sent = story.facts[-2:]
+    with sync_client(servers) as client:
+        write(conn, before)
+        apply(client, changes_of(conn, by_topic(before)).operations)
+        write(conn, [matched, sent])
+        for fact in (sent, matched) if message_first else (matched, sent):
+            apply(client, changes_of(conn, by_topic([fact])).operations)
+        at_ms = int(sent.event.occurred_at.timestamp() * 1_000)
+        assert [client.zscore(listing_keys("conv", who)[0], story.name) for who in (story.low, story.high)] == [at_ms, at_ms]
 
 
 def by_topic(facts: list[Fact]) -> dict[str, list[Fact]]:
