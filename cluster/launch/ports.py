@@ -9,7 +9,6 @@ import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 from cluster.embedded.process import LOOPBACK, free_port
 from configs.contracts.errors import ConfigurationError
@@ -24,7 +23,7 @@ REPLICA_PORTS = 64
 _DASHBOARD = 8265
 _RANGE = range(20_000, 32_000, REPLICA_PORTS)
 """Below the kernel's usual ephemeral ports (32768 and up), so that outgoing connections do not take them."""
-_CLAIMED: dict[int, IO[str]] = {}
+_CLAIMED: set[int] = set()
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -47,13 +46,14 @@ def claim(port: int) -> bool:
         return True
     directory = Path(tempfile.gettempdir()) / f"sugar-ports-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
-    file = (directory / str(port)).open("w")
+    # Never closed by us: the lock ends with the process.
+    descriptor = os.open(directory / str(port), os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        file.close()
+        os.close(descriptor)
         return False
-    _CLAIMED[port] = file
+    _CLAIMED.add(port)
     return True
 
 
