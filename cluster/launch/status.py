@@ -164,10 +164,10 @@ def show(console: Console, found: PlatformStatus) -> None:
         console.print(f"requests: {answered}, {found.requests.in_flight} in flight{slow}")
     for model, gini in found.exposure_gini.items():
         console.print(f"exposure under {model}: Gini {gini:.2f}")
-    topics = Table("topic", *(f"{consumer} behind" for consumer in found.lag), "dead letters", title="Log, in records")
+    topics = Table("topic", "behind", "dead letters", title="Log, in records")
     for topic in sorted({topic for behind in found.lag.values() for topic in behind} | set(found.dead_letters)):
-        behind = [str(topics_of.get(topic, "")) for topics_of in found.lag.values()]
-        topics.add_row(topic, *behind, str(found.dead_letters.get(topic, 0)))
+        behind = [f"{consumer} {topics_of[topic]}" for consumer, topics_of in found.lag.items() if topics_of.get(topic)]
+        topics.add_row(topic, ", ".join(behind) or "nobody", str(found.dead_letters.get(topic, 0)))
     console.print(topics)
     if found.moderation.get("waiting"):
         overdue = found.moderation["overdue"]
