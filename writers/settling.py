@@ -41,10 +41,11 @@ LOOK_S: Final = 5.0
 ROUTE: Final = timedelta(seconds=30)
 """For so long a route that asked for a refund may still be on its way to the provider."""
 AT_ONCE: Final = 200
-"""Subscriptions of one look, oldest first."""
+"""Subscriptions of one look, oldest first; none of a processor without keys here, so nothing waits behind those."""
 UNSETTLED: Final = """
 SELECT state::text FROM subscriptions
 WHERE unsettled AND (status <> 'incomplete' OR (state->>'checkoutUntil')::timestamptz <= %s)
+  AND coalesce(jsonb_path_query_first(state, '$.facts[*].provider') #>> '{}' = ANY(%s), true)
 ORDER BY requested_at LIMIT %s
 """
 
@@ -59,7 +60,7 @@ class SubscriptionSettling(ProviderLooks):
         """Settles what rows say is due; how many subscriptions that were."""
         now = self._clock()
         with open_rows(self._settings, "settling") as conn, translated():
-            rows = conn.execute(UNSETTLED, (now, AT_ONCE)).fetchall()
+            rows = conn.execute(UNSETTLED, (now, list(self._providers.names), AT_ONCE)).fetchall()
             due = [read_subscription(state) for (state,) in rows]
             taken = offers(conn, [checkout_key(item.creator_id, item.subscription_id) for item in due])
         for item in due:

@@ -60,6 +60,8 @@ NAMELESS: Final = 2_000
 TICK_S: Final = 1.0
 RESYNC_SPREAD_MS: Final = 5_000
 """Over so long the clients of a whole gateway are told to spread their sync."""
+SYNC_AGAIN_MS: Final = 3_000
+"""Lists follow the log in 0.3 s, in seconds when much is written; what is told in this time before a socket is ready is in neither."""
 PONG: Final = encode(Pong())
 
 Scope = Mapping[str, Any]
@@ -228,6 +230,7 @@ class Gateway:
             socket.tell(encode(Ready(
                 user_id=session.user_id, connection_id=session.connection_id,
                 expires_at=_time(session.expires_at), ping_interval_s=int(self._settings.ping_interval_s),
+                sync_again_ms=SYNC_AGAIN_MS,
             )))
 
     async def _identity(self, frame: Authenticate) -> Identity | None:

@@ -74,18 +74,18 @@ class Watching:
         self.forget(socket)
         if socket.closed is not None:
             return
-        for conversation_id, other_id in members.items():
+        for conversation_id, (other_id, _) in members.items():
             socket.watching[conversation_id] = (other_id, None)
             watchers = self._watchers.setdefault(other_id, {})
             watchers[(socket, conversation_id)] = None
         try:
             async with asyncio.timeout(HEARD_WITHIN_S):
                 await asyncio.gather(*(
-                    asyncio.shield(self._subscriptions.add(presence_channel(other_id))) for other_id in members.values()
+                    asyncio.shield(self._subscriptions.add(presence_channel(other_id))) for other_id, _ in members.values()
                 ))
         except TimeoutError as error:
             raise DependencyUnavailable("Redis does not answer") from error
-        await self._tell({other_id: [(socket, conversation)] for conversation, other_id in members.items()})
+        await self._tell({other_id: [(socket, conversation, seq)] for conversation, (other_id, seq) in members.items()})
 
     def forget(self, socket: Socket) -> None:
         """The socket watches nobody."""
@@ -107,31 +107,31 @@ class Watching:
             self._changed.add(user_id)
             self._wake.set()
 
-    async def _members(self, socket: Socket, conversation_ids: Sequence[str]) -> dict[str, str]:
-        """Conversation -> the other member, of those in which the socket's person takes part now."""
+    async def _members(self, socket: Socket, conversation_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """Conversation -> the other member and its last number, of those in which the socket's person takes part now."""
         user_id = socket.session.user_id
         answers = await asyncio.gather(*(
             self._conversations.look(conversation_id, user_id) for conversation_id in conversation_ids
         ))
         return {
-            conversation_id: answer.other_id
+            conversation_id: (answer.other_id, answer.last_seq)
             for conversation_id, answer in zip(conversation_ids, answers, strict=True) if isinstance(answer, Member)
         }
 
-    async def _tell(self, watchers: dict[str, list[tuple[Socket, str]]]) -> None:
+    async def _tell(self, watchers: dict[str, list[tuple[Socket, str, int]]]) -> None:
         """Tells each watcher the person's presence unless it is what they were told last."""
         people = list(watchers)
         for user_id, seen in zip(people, await self._presences.look(people), strict=True):
-            for socket, conversation_id in watchers[user_id]:
-                self._tell_one(socket, conversation_id, user_id, seen)
+            for socket, conversation_id, last_seq in watchers[user_id]:
+                self._tell_one(socket, conversation_id, user_id, seen, last_seq)
 
-    def _tell_one(self, socket: Socket, conversation_id: str, user_id: str, seen: Seen) -> None:
+    def _tell_one(self, socket: Socket, conversation_id: str, user_id: str, seen: Seen, last_seq: int) -> None:
         watched = socket.watching.get(conversation_id)
         if watched is None or watched == (user_id, seen):
             return
         socket.watching[conversation_id] = (user_id, seen)
         socket.tell(encode(Presence(
-            conversation_id=conversation_id, user_id=user_id, online=seen.online, last_active_bucket=seen.bucket
+            conversation_id=conversation_id, user_id=user_id, online=seen.online, last_active_bucket=seen.bucket, last_seq=last_seq,
         )))
 
     async def _tell_changes(self) -> None:
@@ -164,7 +164,7 @@ class Watching:
             await self._look(set(people[share :: int(over_s)]))
 
     async def _look(self, user_ids: set[str]) -> None:
-        watchers: dict[str, list[tuple[Socket, str]]] = {}
+        watchers: dict[str, list[tuple[Socket, str, int]]] = {}
         pairs = [
             (user_id, socket, conversation_id)
             for user_id in user_ids for socket, conversation_id in self._watchers.get(user_id, ())
@@ -177,7 +177,7 @@ class Watching:
             ))
             for (user_id, socket, conversation_id), answer in zip(pairs, answers, strict=True):
                 if isinstance(answer, Member):
-                    watchers.setdefault(user_id, []).append((socket, conversation_id))
+                    watchers.setdefault(user_id, []).append((socket, conversation_id, answer.last_seq))
                 else:
                     self._drop(socket, conversation_id)
             await self._tell(watchers)

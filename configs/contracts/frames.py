@@ -111,12 +111,16 @@ class ServerFrame(msgspec.Struct, frozen=True, rename="camel", tag_field="type",
 
 
 class Ready(ServerFrame, frozen=True, kw_only=True, tag="ready"):
-    """The socket speaks for a person until ``expiresAt``; from here on nothing is missed. Now is the time to sync."""
+    """The socket speaks for a person until ``expiresAt``; from here on nothing is missed. Now is the time to sync.
+
+    And once more after ``syncAgainMs``: what was said just before may be in no list yet.
+    """
 
     user_id: str
     connection_id: str
     expires_at: str
     ping_interval_s: int
+    sync_again_ms: int = 0
 
 
 class Ack(ServerFrame, frozen=True, kw_only=True, tag="ack"):
@@ -171,12 +175,17 @@ class TypingTold(ServerFrame, frozen=True, kw_only=True, tag="typing"):
 
 
 class Presence(ServerFrame, frozen=True, kw_only=True, tag="presence"):
-    """Whether the other member has a device connected, and how long ago they were last active, coarsely."""
+    """Whether the other member has a device connected, and how long ago they were last active, coarsely.
+
+    ``lastSeq``: of the conversation's newest message when this was told. A client that holds less missed some: it asks for
+    them, again if they are in no list yet.
+    """
 
     conversation_id: str
     user_id: str
     online: bool
     last_active_bucket: Literal["now", "today", "week", "older"]
+    last_seq: int = 0
 
 
 class MatchTold(ServerFrame, frozen=True, kw_only=True, tag="match"):

@@ -215,7 +215,8 @@ async def test_a_notification_that_a_device_shows_is_noted_for_push(pair: Any, w
 async def test_presence_follows_the_other_members_devices_on_any_gateway(pair: Any) -> None:
     hers, his, conversation, one, other = pair
     await hers.send("presence", conversationIds=[conversation])
-    assert (await hers.got("presence", online=True))["lastActiveBucket"] == "now"
+    told = await hers.got("presence", online=True)
+    assert (told["lastActiveBucket"], told.get("lastSeq", 0)) == ("now", 0)
     second = await Device.open(his.person, one.url)
     await his.close()
     await asyncio.sleep(1.5)
@@ -225,6 +226,18 @@ async def test_presence_follows_the_other_members_devices_on_any_gateway(pair: A
     back = await Device.open(his.person, other.url)
     await hers.until(lambda: len(hers.of("presence")) == 3)
     assert hers.of("presence")[-1]["online"]
+    await back.close()
+
+
+async def test_who_watches_a_conversation_learns_how_far_it_is_whatever_lists_say(pair: Any) -> None:
+    """What was told before a socket was ready, and is in no list yet, is not missed."""
+    hers, his, conversation, _, other = pair
+    for text in ("one", "two"):
+        await send(hers, conversation, text)
+    back = await Device.open(his.person, other.url)
+    assert (await back.got("ready"))["syncAgainMs"] > 0
+    await back.send("presence", conversationIds=[conversation])
+    assert (await back.got("presence"))["lastSeq"] == 2
     await back.close()
 
 

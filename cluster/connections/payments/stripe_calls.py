@@ -48,7 +48,8 @@ class Calls:
     """Awaits calls of the client and gives back plain dicts."""
 
     def __init__(self) -> None:
-        self._ahead_s = float("-inf")
+        self._ahead_s = (float("-inf"), float("inf"))
+        """Bounds of the provider's clock minus ours."""
 
     async def __call__(self, call: Awaitable[Any]) -> Object:
         """The answer, with the moment of which it is true at the latest under ``_read_at``.
@@ -69,13 +70,17 @@ class Calls:
     def _provider_time(self, asked_at: float, response: Any) -> datetime:
         """When the call began, on the provider's clock.
 
-        Its Date header has whole seconds and our clock has not, so the greatest lead that was ever seen is added: order
-        within this process is exact, between processes within a second.
+        Its Date header has whole seconds and our clock has not. While the headers allow that both clocks agree, they do: order
+        between processes is exact then. Else the least difference that the headers allow is added: order within this
+        process is exact, between processes within a second.
         """
         stamp = response.headers.get("date") if response is not None else None
-        if stamp:
-            self._ahead_s = max(self._ahead_s, parsedate_to_datetime(stamp).timestamp() - time.time())
-        return datetime.fromtimestamp(asked_at + (self._ahead_s if stamp else 0.0), UTC)
+        if not stamp:
+            return datetime.fromtimestamp(asked_at, UTC)
+        second = parsedate_to_datetime(stamp).timestamp()
+        least, most = self._ahead_s
+        self._ahead_s = least, most = max(least, second - time.time()), min(most, second + 1.0 - asked_at)
+        return datetime.fromtimestamp(asked_at + max(least, min(0.0, most)), UTC)
 
 
 def translated(error: Any) -> Exception:

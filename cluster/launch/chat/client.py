@@ -46,6 +46,8 @@ class RealtimeClient:
         self._held: dict[str, dict[int, frames.Message]] = {}
         """Messages beyond a gap, by conversation and number."""
         self._last: dict[str, int] = {}
+        self._newest: dict[str, int] = {}
+        """Conversation -> the greatest number that is known to exist."""
         self._gaps: set[str] = set()
         self._gap_found = asyncio.Event()
         self._tasks: set[asyncio.Future[None]] = set()
@@ -129,6 +131,8 @@ class RealtimeClient:
                         self.connections += 1
                         background = [asyncio.create_task(self._mend()), asyncio.create_task(self._prolong(frame.expires_at))]
                         self._suspect_gaps()
+                        if frame.sync_again_ms:
+                            asyncio.get_running_loop().call_later(frame.sync_again_ms / 1_000, self._suspect_gaps)
                         await self._send_again(connection)
                 elif isinstance(frame, frames.Reconnect):
                     delay_s = frame.after_ms / 1_000
@@ -203,6 +207,9 @@ class RealtimeClient:
             self._held.setdefault(frame.conversation_id, {})[frame.seq] = frame
             self._let_through(frame.conversation_id)
             return
+        if isinstance(frame, frames.Presence) and frame.last_seq > self._last.get(frame.conversation_id, frame.last_seq):
+            self._newest[frame.conversation_id] = frame.last_seq
+            self._suspect(frame.conversation_id)
         if isinstance(frame, frames.Ack):
             self._settled(frame.client_message_id)
         elif isinstance(frame, frames.Error) and frame.client_message_id is not None:
@@ -249,18 +256,26 @@ class RealtimeClient:
             self._suspect(conversation_id)
 
     async def _mend(self) -> None:
-        """Fills gaps by HTTP while connected."""
+        """Fills gaps by HTTP while connected; again and again where a message is durable and in no list yet."""
         while True:
             await self._gap_found.wait()
             self._gap_found.clear()
-            for conversation_id in list(self._gaps):
-                try:
-                    await self._fill(conversation_id)
-                except (httpx.HTTPError, SignInRefused):
-                    self._gap_found.set()
-                    await asyncio.sleep(random.uniform(*RETRY_S))  # noqa: S311  only a spread
-                else:
-                    self._gaps.discard(conversation_id)
+            suspected, self._gaps = self._gaps, set()
+            missing = {name for name in suspected if not await self._filled(name)}
+            if missing:
+                await asyncio.sleep(random.uniform(*RETRY_S))  # noqa: S311  only a spread
+                self._gaps |= missing
+                self._gap_found.set()
+
+    async def _filled(self, conversation_id: str) -> bool:
+        """Whether everything that is known to exist was let through, or the conversation has ended."""
+        try:
+            await self._fill(conversation_id)
+        except httpx.HTTPStatusError as error:
+            return error.response.status_code == 404
+        except (httpx.HTTPError, SignInRefused):
+            return False
+        return not self._held[conversation_id] and self._last[conversation_id] >= self._newest.get(conversation_id, 0)
 
     async def _fill(self, conversation_id: str) -> None:
         """Reads history, newest first, back to the last message that was let through."""

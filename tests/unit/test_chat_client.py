@@ -1,0 +1,109 @@
+"""The client of the realtime socket fills what it missed, also when no list has it yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from cluster.launch.chat import client as chat
+from cluster.launch.chat.client import RealtimeClient
+from configs.contracts import frames
+
+CONVERSATION = "11111111-1111-4111-8111-111111111111"
+
+
+class History:
+    """The API's pages of one conversation."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.asked = 0
+        self.ended = False
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked += 1
+        if self.ended:
+            return httpx.Response(404, json={"code": "not_found"})
+        return httpx.Response(200, json={"messages": [
+            {"messageId": str(seq), "seq": seq, "senderId": "ada", "content": text, "sentAt": "2026-11-26T12:00:00Z"}
+            for seq, text in reversed(list(enumerate(self.texts, 1)))
+        ]})
+
+
+@asynccontextmanager
+async def mending(history: History, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[RealtimeClient, list[str]]]:
+    monkeypatch.setattr(chat, "RETRY_S", (0.01, 0.02))
+    shown: list[str] = []
+
+    def show(frame: Any) -> None:
+        if isinstance(frame, frames.Message):
+            shown.append(frame.content)
+
+    client = RealtimeClient("http://api", show)
+    await client._http.aclose()
+    client._http = httpx.AsyncClient(base_url="http://api", transport=httpx.MockTransport(history))
+    client.follow(CONVERSATION)
+    task = asyncio.create_task(client._mend())
+    try:
+        yield client, shown
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.close()
+
+
+async def until(shown: list[str], texts: list[str]) -> None:
+    async with asyncio.timeout(5):
+        while shown != texts:
+            await asyncio.sleep(0.01)
+
+
+def presence(last_seq: int) -> frames.Presence:
+    return frames.Presence(
+        conversation_id=CONVERSATION, user_id="ada", online=True, last_active_bucket="now", last_seq=last_seq
+    )
+
+
+async def test_a_message_that_is_in_no_list_yet_is_asked_for_until_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History()
+    async with mending(history, monkeypatch) as (client, shown):
+        client._take(presence(1))
+        async with asyncio.timeout(5):
+            while history.asked < 4:
+                await asyncio.sleep(0.01)
+        assert shown == []
+        history.texts.append("there at last")
+        await until(shown, ["there at last"])
+        asked = history.asked
+        client._take(presence(1))
+        await asyncio.sleep(0.1)
+        assert history.asked <= asked + 1, "it asks for what it has"
+
+
+async def test_a_gap_between_frames_is_filled_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History()
+    history.texts = ["one"]
+    async with mending(history, monkeypatch) as (client, shown):
+        await until(shown, ["one"])
+        client._take(frames.Message(
+            conversation_id=CONVERSATION, message_id="3", seq=3, sender_id="ada", content="three", sent_at="2026-11-26T12:00:00Z"
+        ))
+        await asyncio.sleep(0.1)
+        assert shown == ["one"], "the second comes before the third"
+        history.texts = ["one", "two"]
+        await until(shown, ["one", "two", "three"])
+
+
+async def test_a_conversation_that_has_ended_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History()
+    history.ended = True
+    async with mending(history, monkeypatch) as (client, shown):
+        client._take(presence(7))
+        await asyncio.sleep(0.2)
+        assert history.asked <= 2
+        assert shown == []
