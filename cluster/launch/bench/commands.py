@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from cluster.launch.report import read_report
 from cluster.launch.state import running_settings
 from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
+from writers.catching_up import catch_up
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -138,16 +140,16 @@ def _report(name: str, setting: Setting, runs: Sequence[measure.Run], extra: dic
     console.print(f"written to {path}")
 
 
-def _lag_to_zero(data_dir: Path) -> float:
-    """Seconds until the runtime reports no lag; it looks every few seconds, so the figure is an upper bound."""
+def _lag_to_zero(settings: Settings) -> float:
+    """Seconds until everything appended so far, and what follows from it, is in rows; infinite past the limit."""
     began = time.monotonic()
-    seen = time.time()
-    while time.monotonic() - began < LAG_LIMIT_S:
-        report = read_report(data_dir)
-        if report is not None and report.lag_at_s > seen and not report.behind:
-            return time.monotonic() - began
-        time.sleep(0.2)
-    return float("inf")
+    stopping = threading.Event()
+    limit = threading.Timer(LAG_LIMIT_S, stopping.set)
+    limit.start()
+    try:
+        return time.monotonic() - began if catch_up(settings, stopping) else float("inf")
+    finally:
+        limit.cancel()
 
 
 @app.command()
@@ -159,7 +161,7 @@ def swipe(data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 60, connectio
         "swipe", setting, lambda count, number: requests.swipes(setting.people, count, seed=offset + number), seconds,
         connections,
     )
-    lag = _lag_to_zero(data_dir)
+    lag = _lag_to_zero(setting.settings)
     console.print(f"lag of the writers at zero {lag:.1f} s after the end")
     _report("swipe", setting, runs, {"lag_to_zero_s": round(lag, 1), "swipe_memory": _swipe_memory(data_dir)})
 
@@ -235,7 +237,7 @@ def messages(
         "messages", setting, lambda count, number: requests.messages(people, count, seed=offset + number), seconds,
         connections,
     )
-    lag = _lag_to_zero(data_dir)
+    lag = _lag_to_zero(setting.settings)
     console.print(f"lag of the writers at zero {lag:.1f} s after the end")
     _report("messages", setting, runs, {"lag_to_zero_s": round(lag, 1), "conversations": len(people) // 2})
 
@@ -256,7 +258,7 @@ def feed(
     made += feeds.append(setting.settings, feeds.readers(people, creators, now), now)
     for person in (people[0], people[-1]):
         feeds.wait_for_feed(setting.settings.port, person, 20)
-    console.print(f"{made} events appended and read; writers behind for {_lag_to_zero(data_dir):.1f} s more")
+    console.print(f"{made} events appended and read; writers behind for {_lag_to_zero(setting.settings):.1f} s more")
     # Everybody's feed is filled once: a day has many requests for one filling.
     port = setting.settings.port
     measure.generate(port, feeds.requests_of(people, len(people)), rate=400, seconds=len(people) / 400, connections=64)
