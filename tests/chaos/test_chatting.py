@@ -31,9 +31,11 @@ async def test_killed_processes_lose_double_or_mix_up_no_message(platform: Platf
             await asyncio.to_thread(platform.kill, victim, signal.SIGKILL)
             await asyncio.sleep(BETWEEN_S)
             await asyncio.to_thread(platform.wait_well)
+            if victim == "gateway":  # it had half of the sockets
+                async with asyncio.timeout(60):
+                    while chatting.connections - before < PAIRS // 2:
+                        await asyncio.sleep(0.1)
             print(f"{victim} killed: {chatting.connections - before} sockets opened again")
-            if victim == "gateway":
-                assert chatting.connections - before >= PAIRS // 2, "a gateway died and hardly anybody noticed"
         await chatting.finish()
         await talking
         await asyncio.to_thread(eventually, lambda: not sum(platform.status()["lag"]["rows"].values()), 60)

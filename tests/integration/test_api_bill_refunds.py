@@ -61,10 +61,10 @@ class Subscribed:
         viewer = Viewer(self.fan.user_id, holdings=read_holdings(held))
         return access(Content(new_id(), self.creator.user_id, "subscribers"), viewer, datetime.now(UTC))
 
-    async def settle(self, *, later: timedelta = timedelta(0)) -> int:
+    async def settle(self, *, later: timedelta = timedelta(0)) -> None:
         settling = SubscriptionSettling(self.world.settings, "test", clock=lambda: datetime.now(UTC) + later)
         try:
-            return await asyncio.to_thread(settling.look)
+            await asyncio.to_thread(settling.look)
         finally:
             await asyncio.to_thread(settling.close)
 

@@ -123,14 +123,16 @@ async def test_cards_need_a_location(world: World) -> None:
     assert code(await (await world.register()).ask("GET", "/matching/cards")) == (409, "location_required")
 
 
-async def neighbours(world: World, count: int) -> tuple[Person, list[Person]]:
-    """A viewer and the people near them, known to the card shards."""
+async def neighbours(world: World, count: int, *, apart: float = 0.0) -> tuple[Person, list[Person]]:
+    """A viewer and the people near them, known to the card shards; each ``apart`` degrees farther north."""
     place = somewhere()
     viewer = await world.register(at=place)
     near: list[Person] = []
     while len(near) < count:  # a replica hashes a bounded number of passwords at once and answers 503 past it
         some = min(count - len(near), world.settings.auth.hashing_queue // 2)
-        near += await asyncio.gather(*(world.register("sugar_daddy", at=place) for _ in range(some)))
+        near += await asyncio.gather(*(
+            world.register("sugar_daddy", at=(place[0] + apart * number, place[1])) for number in range(len(near), len(near) + some)
+        ))
     await world.until_near(viewer, *near)
     return viewer, near
 
@@ -158,7 +160,8 @@ async def test_a_swiped_person_is_not_shown_again(world: World) -> None:
 
 
 async def test_who_likes_the_viewer_is_put_forward_at_every_second_place_until_answered(world: World) -> None:
-    viewer, near = await neighbours(world, 6)
+    # Who lives at one place is ordered by activity, which is still being written.
+    viewer, near = await neighbours(world, 6, apart=0.07)
     by_id = {person.user_id: person for person in near}
     before = ids(await viewer.ok("GET", "/matching/cards"))
     *others, third, second, first = before
