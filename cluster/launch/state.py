@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Literal
 
@@ -101,16 +102,19 @@ def running_settings(data_dir: Path) -> Settings:
 
 def servers_of(state: State) -> list[ServerStatus]:
     """The processes that the supervisor started, as they are now."""
-    return [_server(name, pid, state.restarts.get(name, 0)) for name, pid in sorted(state.pids.items())]
+    own = set(state.pids.values())
+    return [_server(name, pid, state.restarts.get(name, 0), own) for name, pid in sorted(state.pids.items())]
 
 
-def _server(name: str, pid: int, restarts: int) -> ServerStatus:
+def _server(name: str, pid: int, restarts: int, servers: AbstractSet[int]) -> ServerStatus:
+    """One of the ``servers``; its memory is that of its children too, but for those that are servers themselves."""
     memory = 0
     runs = False
     try:
         process = psutil.Process(pid)
         runs = pid > 0 and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
-        memory = sum(member.memory_info().rss for member in [process, *process.children(recursive=False)]) >> 20
+        children = [child for child in process.children(recursive=False) if child.pid not in servers]
+        memory = sum(member.memory_info().rss for member in [process, *children]) >> 20
     except (psutil.Error, ValueError):
         pass
     return ServerStatus(name=name, pid=pid, runs=runs, restarts=restarts, memory_mib=memory)

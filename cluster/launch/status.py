@@ -146,7 +146,9 @@ def show(console: Console, found: PlatformStatus) -> None:
     actors = Table("actor", "pid", "ready", "restored in", "epoch", "says", "replaced", title="Shards, writers, loader, gateways")
     for actor in found.actors:
         services = actor.figures.get("services", {})
-        epochs = ", ".join(f"{name} {facts.get('epoch')}" for name, facts in services.items() if "epoch" in facts)
+        by_service = {name: facts["epoch"] for name, facts in services.items() if "epoch" in facts}
+        alike = len(set(by_service.values())) == 1
+        epochs = str(next(iter(by_service.values()))) if alike else ", ".join(f"{name} {epoch}" for name, epoch in by_service.items())
         restored = actor.figures.get("restore_s")
         actors.add_row(
             actor.name, str(actor.pid), _mark(actor.answers and actor.ready),
