@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -79,6 +80,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
 HOT: Final = (SWIPE, CARDS, SEND, TICKET, FEED)
 _BY_STATUS: Final = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
 FIELDS_SHOWN: Final = 20
+FIRST_CLAUSE: Final = re.compile(r"[.;:](?=\s|$)")
 
 
 class Api(FastAPI):
@@ -141,6 +143,9 @@ def document(app: FastAPI) -> dict[str, Any]:
             schemas[model.__name__] = schema
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
+        for operation in (operation for path in made["paths"].values() for operation in path.values()):
+            # FastAPI's own is the function's name.
+            operation["summary"] = FIRST_CLAUSE.split(operation["description"], 1)[0].replace("\n", " ").rstrip(".")
         hot.document(made, HOT, PREFIX)
         app.openapi_schema = made
     return app.openapi_schema
