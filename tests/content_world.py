@@ -92,12 +92,13 @@ class ContentWorld(World):
 
 
 @asynccontextmanager
-async def content_world(data_dir: Path) -> AsyncIterator[ContentWorld]:
-    """A world over servers of its own: other shards and writers would be replaced by these."""
+async def content_world(data_dir: Path, **changed: Any) -> AsyncIterator[ContentWorld]:
+    """A world over servers of its own: other shards and writers would be replaced by these. ``changed``: replaced settings."""
     servers = EmbeddedServers(with_keys(load_settings("test", data_dir=data_dir)))
     await asyncio.to_thread(servers.start)
     try:
-        async with _over(await asyncio.to_thread(prepare, servers.settings())) as world:
+        prepared = await asyncio.to_thread(prepare, servers.settings())
+        async with _over(prepared.model_copy(update=changed)) as world:
             yield world
     finally:
         await asyncio.to_thread(servers.stop)
