@@ -84,6 +84,10 @@ class StoredDeck(msgspec.Struct, frozen=True, array_like=True):
             self.configuration == assignment.configuration and self.arm == assignment.arm
         )
 
+    def same_as(self, other: StoredDeck) -> bool:
+        """Whether the decks differ in their names and the time of their making only."""
+        return msgspec.structs.replace(self, deck_id=other.deck_id, decided_at_us=other.decided_at_us) == other
+
     def ranked_as(self, other: StoredDeck) -> bool:
         """Whether one impression may name the cards of both."""
         return (self.configuration, self.model_version, self.experiment, self.arm) == (
@@ -187,13 +191,16 @@ class Decks:
         self, wish: DeckQuery | None, viewer_id: str, filters: str, viewer_version: str, *, replaces: bytes | None,
         assignment: Assignment,
     ) -> tuple[StoredDeck, Kept]:
-        """A new present deck, and when it is kept. ``replaces``: the cached one, kept for cursors that name it.
+        """The present deck, made anew, and when it is kept. ``replaces``: the cached one, kept for cursors that name it, and
+        answered again when the new one would be the same.
 
         Raises DependencyUnavailable: the shards do not answer.
         """
         deck = await self._made(secrets.token_hex(ID_BYTES), wish, viewer_version, b"", assignment)
-        kept = {deck_key(viewer_id, filters): deck}
         old = None if replaces is None else read_deck(replaces, viewer_version)
+        if replaces is not None and old is not None and deck.same_as(old):
+            return old, self._write((deck_key(viewer_id, filters), replaces))
+        kept = {deck_key(viewer_id, filters): deck}
         if old is not None:
             kept[deck_key(viewer_id, old.deck_id)] = old
         return deck, self._keep(kept)
@@ -278,6 +285,9 @@ class Decks:
 
     def _keep(self, decks: dict[str, StoredDeck]) -> Kept:
         """Writes decks in the replica's next round trip; a cursor may name them only once that is done."""
-        kept = self.reads.raw(*(("SET", key, _ENCODER.encode(deck), "EX", DECK_TTL_S) for key, deck in decks.items()))
+        return self._write(*((key, _ENCODER.encode(deck)) for key, deck in decks.items()))
+
+    def _write(self, *decks: tuple[str, bytes]) -> Kept:
+        kept = self.reads.raw(*(("SET", key, deck, "EX", DECK_TTL_S) for key, deck in decks))
         kept.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever failed meanwhile awaits it not
         return kept

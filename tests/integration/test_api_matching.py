@@ -12,7 +12,7 @@ import pytest
 from api_world import Person, World
 
 from configs.contracts.ids import match_id, new_id
-from configs.contracts.read_model import LikeEntry, put_entry
+from configs.contracts.read_model import LikeEntry, deck_key, put_entry
 from serve_apps.matching.impressions import read_impression
 
 pytestmark = pytest.mark.servers
@@ -148,6 +148,25 @@ async def test_cards_show_neighbours_and_nothing_private(world: World) -> None:
     impression = read_impression(world.dependencies.seals, card["impressionId"])
     assert impression is not None
     assert (impression.viewer_id, impression.candidate_id, impression.position) == (viewer.user_id, other.user_id, 0)
+
+
+async def test_a_deck_of_everybody_is_one_deck_while_nobody_changes(world: World) -> None:
+    viewer, near = await neighbours(world, 3)
+
+    async def asked() -> tuple[dict[str, Any], set[bytes]]:
+        page = await viewer.ok("GET", "/matching/cards?limit=2")
+        return page, {key async for key in world.dependencies.redis.scan_iter(match=deck_key(viewer.user_id, "*"))}
+
+    page, kept = await asked()
+    async with asyncio.timeout(20):
+        while (again := await asked()) and again[1] != kept:  # the log tells the shards of the last of them
+            page, kept = again
+            await asyncio.sleep(0.1)
+    assert ids(again[0]) == ids(page)
+    rest = await viewer.ok("GET", f"/matching/cards?limit=2&cursor={page['nextCursor']}")
+    assert {*ids(page), *ids(rest)} == {person.user_id for person in near}
+    await viewer.swipe(near[0], "pass")
+    assert set(ids(await viewer.ok("GET", "/matching/cards"))) == {person.user_id for person in near[1:]}
 
 
 async def test_a_swiped_person_is_not_shown_again(world: World) -> None:

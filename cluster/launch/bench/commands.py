@@ -51,6 +51,8 @@ STEPS = (0.95, 0.85, 0.7, 0.5)
 """Shares of the closed loop's rate that are tried, highest first, until one is sustained."""
 LAG_LIMIT_S = 120.0
 
+ROUNDS_A_RUN = 77
+"""Times that each cold viewer asks in a run at most, so that none asks twice with the same filters while a deck is cached."""
 LOGINS_A_MINUTE = 100_000
 """All of them come from one address."""
 
@@ -182,17 +184,22 @@ def cards(data_dir: DataDir = DEFAULT_DATA_DIR, seconds: Seconds = 60, connectio
     the waits and not of the processors.
     """
     setting = _prepare(data_dir)
-    runs = []
-    kinds: tuple[requests.Cards, ...] = ("warm", "cold", "first")
-    for place, kind in enumerate(kinds):
-        runs += _scenario(
-            f"cards {kind}", setting,
-            lambda count, number, kind=kind, place=place: requests.cards(  # type: ignore[misc]
-                # Decks that a run before has cached are warm, so only those who ask for them stay the same.
-                _turned(setting.people, 0 if kind == "warm" else (6 * place + number) * 1_500), count, kind=kind
-            ),
-            seconds, connections,
-        )
+    people = setting.people
+    runs = _scenario("cards warm", setting, lambda count, _: requests.cards(people, count, kind="warm"), seconds, connections)
+    # Who asks for the first time has a scenario of their own.
+    once = requests.cards(people, 1_000, kind="cold", begun=len(requests.AGES) - 1)
+    measure.generate(setting.settings.port, once, rate=200, seconds=len(once) / 200, connections=64)
+    runs += _scenario(
+        "cards cold", setting, lambda count, number: requests.cards(people, count, kind="cold", begun=ROUNDS_A_RUN * number),
+        seconds, connections,
+    )
+    runs += _scenario(
+        "cards first", setting, lambda count, number: requests.cards(
+            # With fewer people than requests some asked in a run before: not with these filters.
+            _turned(people, 1_000 + number * 1_500), count, kind="first", begun=number,
+        ),
+        seconds, connections,
+    )
     _report("cards", setting, runs)
 
 

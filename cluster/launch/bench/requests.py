@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import httpx
 
@@ -59,20 +59,23 @@ def swipes(people: Sequence[Caller], count: int, *, seed: int) -> list[bytes]:
 
 
 Cards = Literal["warm", "cold", "first"]
+AGES: Final = tuple((low, high) for low in range(18, 30) for high in range(60, 99))
 
 
-def cards(people: Sequence[Caller], count: int, *, kind: Cards) -> list[bytes]:
+def cards(people: Sequence[Caller], count: int, *, kind: Cards, begun: int = 0) -> list[bytes]:
     """Warm: a few hundred viewers who ask again and again. Cold: 1,000 viewers who ask with other filters each time, so
-    that every request makes a deck. First: a viewer whose token, swipes and surroundings nobody has seen yet, each time."""
+    that every request makes a deck. First: a viewer whose token, swipes and surroundings nobody has seen yet, each time.
+
+    ``begun``: rounds of other filters that the cold viewers have been through already.
+    """
     if kind == "warm":
         few = people[:200]
         return [raw("GET", "/api/v1/matching/cards", token=few[number % len(few)].token) for number in range(count)]
     people = people if kind == "first" else people[:1_000]
-    ages = [(low, high) for low in range(18, 30) for high in range(60, 99)]
     requests = []
     for number in range(count):
         round_, place = divmod(number, len(people))
-        low, high = ages[round_ % len(ages)]
+        low, high = AGES[(begun + round_) % len(AGES)]
         requests.append(raw("GET", f"/api/v1/matching/cards?ageMin={low}&ageMax={high}", token=people[place].token))
     return requests
 
