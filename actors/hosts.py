@@ -13,10 +13,10 @@ from actors.impressions.commands import SERVICE as IMPRESSIONS
 from actors.impressions.shard import ImpressionService
 from actors.media.commands import SERVICE as MEDIA
 from actors.media.shard import MediaService
+from actors.messages.admission import Admission
 from actors.messages.attachable import Attachable
 from actors.messages.commands import SERVICE as MESSAGES
 from actors.messages.shard import MessageService
-from actors.messages.standing import Standing
 from actors.moderation.commands import SERVICE as MODERATION
 from actors.moderation.shard import ModerationService
 from actors.payments.commands import SERVICE as PAYMENTS
@@ -71,7 +71,7 @@ def services_of(settings: Settings, name: str, spans: Spans | None = None) -> Ma
         shards = shards_of(settings.log.partitions, settings.plan.message_actors, slot)
         return {MESSAGES: MessageService(
             settings=settings, shards=shards, appender=appender, loader=loader, die=die, tell=Publisher(settings).publish,
-            away=Standing(settings).away, unknown=Attachable(settings, loader).unknown,
+            admit=Admission(settings).admit, unknown=Attachable(settings, loader).unknown,
         )}
     if kind == "commerce":
         shards = shards_of(settings.log.partitions, settings.plan.commerce_actors, slot)
@@ -92,7 +92,7 @@ def services_of(settings: Settings, name: str, spans: Spans | None = None) -> Ma
         if not settings.plan.message_actors:
             hosted[MESSAGES] = MessageService(
                 settings=settings, shards=shards, appender=appender, loader=loader, die=die, tell=Publisher(settings).publish,
-                away=Standing(settings).away, unknown=Attachable(settings, loader).unknown,
+                admit=Admission(settings).admit, unknown=Attachable(settings, loader).unknown,
             )
         if not settings.plan.commerce_actors:
             hosted |= {

@@ -111,7 +111,7 @@ class Limits(_Group):
     removal_requests_a_minute: int = Field(300, ge=1, description="such requests from everywhere; past it 429")
     requests_per_user_a_second: int = Field(50, ge=1, description="requests of one person in a second, per replica")
     messages_per_conversation_a_minute: int = Field(60, ge=1, description="messages of one person in one conversation in a minute")
-    messages_per_user_a_minute: int = Field(120, ge=1, description="messages of one person in a minute, counted by each actor that hosts conversations")
+    messages_per_user_a_minute: int = Field(120, ge=1, description="messages of one person in a minute, over all conversations and shards")
     checkouts_per_user_an_hour: int = Field(30, ge=1, description="checkouts and changes of tier that one person may begin in an hour: stolen cards are tried in numbers")
     tip_units: int = Field(500, ge=1, description="largest tip, in whole units of its currency")
     payout_units: int = Field(10, ge=1, description="smallest payout, in whole units of its currency")

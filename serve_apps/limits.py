@@ -12,20 +12,10 @@ import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError
 
 from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.rates import TAKE_LUA, limit_key
 from serve_apps.problems import Refused
 
-GCRA_LUA: Final = """
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local every, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-local due = math.max(tonumber(redis.call('GET', KEYS[1]) or '0'), now)
-local wait = due + every - now - every * burst
-if wait > 0 then return math.ceil(wait) end
-redis.call('SET', KEYS[1], string.format('%.3f', due + every), 'PX', math.ceil(due + every - now) + 1)
-return 0
-"""
-"""Generic cell rate algorithm (ITU-T I.371): one stored time, one atomic step. Answers ms to wait, 0 when taken."""
-_SHA: Final = hashlib.sha1(GCRA_LUA.encode(), usedforsecurity=False).hexdigest()
+_SHA: Final = hashlib.sha1(TAKE_LUA.encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +49,14 @@ class SharedLimits:
             for whole in (False, True):
                 pipeline = self._client.pipeline(transaction=False)
                 for rate, key in uses:
-                    name = f"limit:{rate.name}:{{{key}}}"
+                    name = limit_key(rate.name, key)
                     every_ms = rate.per_s * 1_000 / rate.count
                     if whole:
-                        pipeline.eval(GCRA_LUA, 1, name, every_ms, rate.count)
+                        pipeline.eval(TAKE_LUA, 1, name, every_ms, rate.count, 1)
                     else:
-                        pipeline.evalsha(_SHA, 1, name, every_ms, rate.count)
+                        pipeline.evalsha(_SHA, 1, name, every_ms, rate.count, 1)
                 try:
-                    return [int(wait) for wait in await pipeline.execute()]
+                    return [int(wait) for _, wait in await pipeline.execute()]
                 except NoScriptError:
                     if whole:
                         raise

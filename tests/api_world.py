@@ -20,9 +20,9 @@ from actors.cards.shard import CardShard
 from actors.hosts import COMMERCE
 from actors.identities.shard import IdentityService
 from actors.impressions.shard import ImpressionService
+from actors.messages.admission import Admission
 from actors.messages.attachable import Attachable
 from actors.messages.shard import MessageService
-from actors.messages.standing import Standing
 from actors.moderation.shard import ModerationService
 from actors.sessions.shard import SessionService
 from actors.sharding.host import Service, ShardHost
@@ -173,7 +173,7 @@ class Shards:
         self._appenders: dict[str, LogAppender] = {}
         self._spans: list[Spans] = []
         self.publisher = Publisher(settings)
-        self.standing = Standing(settings)
+        self.admission = Admission(settings)
         self.attachable = Attachable(settings, loader)  # type: ignore[arg-type]  # as shards use it
         plan = settings.plan
         for kind, slots in (("identity", plan.identity_actors), ("swipes", plan.swipe_actors), ("cards", plan.card_actors)):
@@ -203,7 +203,7 @@ class Shards:
         )
         kinds += tuple(COMMERCE.items())
         impressions = ImpressionService(settings=self.settings, appender=appender, die=self.died.append)
-        messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, away=self.standing.away, unknown=self.attachable.unknown, **common)
+        messages = MessageService(settings=self.settings, shards=shards, tell=self.publisher.publish, admit=self.admission.admit, unknown=self.attachable.unknown, **common)
         return {"impressions": impressions, "messages": messages} | {service: make(settings=self.settings, shards=shards, **common) for service, make in kinds}
 
     def handle(self, name: str) -> RemoteActor:
@@ -217,7 +217,7 @@ class Shards:
     async def close(self) -> None:
         await asyncio.gather(*(host.close() for host in self.hosts.values()))
         await self.publisher.close()
-        await self.standing.close()
+        await self.admission.close()
         for appender in self._appenders.values():
             appender.close()
         for spans in self._spans:

@@ -20,7 +20,7 @@ class SendMessage(_Message, frozen=True, gc=False):
     """One message. The caller has checked only its form: ``frames.sayable``, a ``client_message_id`` of 1 to 64.
 
     ``post_id``: a post of the sender's that the caller found to be for the recipient. ``unknown``: filled in by the shard:
-    an attachment is no media that the sender may send.
+    an attachment is no media that the sender may send. ``wait_ms``: so too; the sender's rate is used up for so long.
     ``earlier``: filled in by the shard where the request may be older than its memory: what the rows hold under it (a
     ``RECENT_ENTRY``; empty: nothing).
     """
@@ -33,6 +33,7 @@ class SendMessage(_Message, frozen=True, gc=False):
     earlier: bytes | None = None
     post_id: str | None = None
     unknown: bool = False
+    wait_ms: int = 0
 
 
 class Sent(_Message, frozen=True, gc=False):

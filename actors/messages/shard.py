@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
@@ -11,6 +12,7 @@ from typing import Any, cast
 import msgspec
 import structlog
 
+from actors.messages.admission import Admitted
 from actors.messages.commands import (
     SERVICE,
     EndConversation,
@@ -49,8 +51,8 @@ TOPICS = (MESSAGING_MESSAGE_SENT.name, MESSAGING_MESSAGE_READ.name, MATCHING_MAT
 """A conversation has the id of its match, so all that concerns it stands in one partition number of each."""
 _BARRIER = b'"type":"barrier"'
 
-Away = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
-"""Who of some people is not active."""
+Admit = Callable[[Sequence[str], Mapping[str, int]], Awaitable[Admitted]]
+"""Who of some people is not active, and how many of the messages that each sender has here may be sent now."""
 Unknown = Callable[[Sequence[tuple[str, str]]], Awaitable[frozenset[tuple[str, str]]]]
 """Which of some (person, media) are no media that the person may send."""
 MakeTail = Callable[[Sequence[Feed], Callable[[], str]], LogTail]
@@ -60,9 +62,9 @@ def _request(command: SendMessage) -> tuple[str, str, str]:
     return command.conversation_id, command.sender_id, command.client_message_id
 
 
-async def _nobody(user_ids: Sequence[str]) -> frozenset[str]:
+async def everything(user_ids: Sequence[str], sending: Mapping[str, int]) -> Admitted:
     """For shards without a read model: tests, tools."""
-    return frozenset()
+    return Admitted(frozenset(), {sender: (count, 0) for sender, count in sending.items()})
 
 
 async def _none(sent: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
@@ -83,7 +85,7 @@ class MessageService:
     def __init__(
         self, *, settings: Settings, shards: Sequence[int], appender: Appender, loader: RowLoader,
         die: Callable[[str], None], tell: Callable[[str, bytes], None] = _tell_nobody,
-        clock: Callable[[], datetime] = utc_now, tail: MakeTail | None = None, away: Away = _nobody,
+        clock: Callable[[], datetime] = utc_now, tail: MakeTail | None = None, admit: Admit = everything,
         unknown: Unknown = _none,
     ) -> None:
         """``tell(channel, frame)`` reaches sockets, soon or never; it is called after what is told is durable."""
@@ -97,7 +99,7 @@ class MessageService:
         self._name = f"{SERVICE}-{self._shards[0] if self._shards else 'none'}"
         self._partitions = settings.log.partitions
         self._tell = tell
-        self._away = away
+        self._admit = admit
         self._unknown = unknown
         self._appender = appender
         self._loader = loader
@@ -155,7 +157,7 @@ class MessageService:
         names = [command.conversation_id for command in commands]
         await self._present(names)
         try:
-            closed = await self._closed(names)
+            closed, commands = await self._admitted(commands)
             commands = await self._attaching(commands)
         except (DependencyUnavailable, ShardUnavailable) as error:
             return [error] * len(commands)
@@ -248,14 +250,31 @@ class MessageService:
         for channel, frame in publications:
             self._tell(channel, frame)
 
-    async def _closed(self, names: Sequence[str]) -> set[str]:
-        """The conversations of which a member is not active. Raises ShardUnavailable, DependencyUnavailable."""
+    async def _admitted(self, commands: Sequence[SendMessage]) -> tuple[set[str], Sequence[SendMessage]]:
+        """The conversations of which a member is not active, and the messages, those beyond their sender's rate marked.
+
+        Raises ShardUnavailable, DependencyUnavailable.
+        """
+        names = [command.conversation_id for command in commands]
         await self.group.ensure_loaded(names)
         members = {name: found for name in set(names) if (found := self.memory.active_members(name)) is not None}
         if not members:
-            return set()
-        away = await self._away(sorted({person for both in members.values() for person in both}))
-        return {name for name, both in members.items() if not away.isdisjoint(both)} if away else set()
+            return set(), commands
+        now = self._clock()
+        counted = [index for index, command in enumerate(commands) if self.memory.counts(command, now)]
+        admitted = await self._admit(
+            sorted({person for both in members.values() for person in both}),
+            Counter(commands[index].sender_id for index in counted),
+        )
+        marked, taken = list(commands), Counter[str]()
+        for index in counted:
+            sender = commands[index].sender_id
+            allowed, wait_ms = admitted.allowed[sender]
+            taken[sender] += 1
+            if taken[sender] > allowed:
+                marked[index] = msgspec.structs.replace(commands[index], wait_ms=wait_ms)
+        away = admitted.away
+        return {name for name, both in members.items() if not away.isdisjoint(both)} if away else set(), marked
 
     async def _attaching(self, commands: Sequence[SendMessage]) -> Sequence[SendMessage]:
         """The messages, those with an attachment that its sender may not send marked. Raises DependencyUnavailable."""

@@ -104,8 +104,7 @@ class MessageMemory:
         conversation.load(row if isinstance(row, ConversationRow) else None)
         for message in conversation.recent.last_minute():
             if message.seq not in counted:
-                sender_id = conversation.high_id if message.by_high else conversation.low_id
-                self._rates.count(conversation, sender_id, by_high=message.by_high, at=message.at)
+                self._rates.count(conversation, by_high=message.by_high, at=message.at)
 
     @contextmanager
     def loading(self, keys: Sequence[str]) -> Iterator[None]:
@@ -154,7 +153,7 @@ class MessageMemory:
             raise ShardUnavailable("the match is being undone")
         if command.unknown:
             return _answer(AttachmentUnknown())
-        wait = self._rates.wait(conversation, command.sender_id, now)
+        wait = max(self._rates.wait(conversation, command.sender_id, now), timedelta(milliseconds=command.wait_ms))
         if wait > timedelta():
             return _answer(TooManyMessages(max(1, math.ceil(wait.total_seconds()))))
         last = conversation.recent.last
@@ -210,7 +209,7 @@ class MessageMemory:
             if version > conversation.sent_version:
                 conversation.sent_version = version
                 by_high = payload.sender_id > payload.recipient_id
-                self._rates.count(conversation, payload.sender_id, by_high=by_high, at=event.occurred_at)
+                self._rates.count(conversation, by_high=by_high, at=event.occurred_at)
             conversation.take(payload, event.occurred_at, version)
         elif isinstance(payload, Matched):
             self._become(payload.match_id, payload.generation, ACTIVE, version, (payload.low_id, payload.high_id))
@@ -233,6 +232,16 @@ class MessageMemory:
         if conversation is None or conversation.other(conversation.low_id) is None:
             return None
         return conversation.low_id, conversation.high_id
+
+    def counts(self, command: SendMessage, now: datetime) -> bool:
+        """Whether the message is one more of its sender's: not an outsider's, a repetition that is remembered, or beyond
+        the conversation's own rate."""
+        conversation = self._conversations.get(command.conversation_id)
+        return (
+            conversation is not None and conversation.other(command.sender_id) is not None
+            and conversation.recent.find(request_digest(command.sender_id, command.client_message_id)) is None
+            and self._rates.wait(conversation, command.sender_id, now) <= timedelta()
+        )
 
     def hold(self, conversation_id: str, now: datetime) -> None:
         """Accepts no message from now on, for a while."""

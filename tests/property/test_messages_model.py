@@ -37,7 +37,7 @@ from configs.settings import Limits
 LOW, HIGH = pair("00000000-0000-7000-8000-000000000001", "00000000-0000-7000-8000-000000000002")
 OUTSIDER = "00000000-0000-7000-8000-000000000003"
 CONVERSATION = match_id(LOW, HIGH)
-NO_LIMITS = Limits(messages_per_conversation_a_minute=10**9, messages_per_user_a_minute=10**9)
+NO_LIMITS = Limits(messages_per_conversation_a_minute=10**9)
 MEMBERS = st.sampled_from([LOW, HIGH])
 TEXTS = st.sampled_from(["a", "b", "c"])
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
 
+from actors.messages.admission import Admitted
 from actors.messages.client import ConversationsClient
 from actors.messages.commands import (
     AttachmentUnknown,
@@ -33,7 +34,7 @@ from actors.messages.commands import (
 )
 from actors.messages.older import Older
 from actors.messages.recent import Numbered, content_digest, request_digest
-from actors.messages.shard import MessageService
+from actors.messages.shard import Admit, MessageService, everything
 from actors.messages.state import message_id
 from cluster.connections.kafka import Record
 from configs.contracts.errors import DependencyUnavailable, LogUnavailable, ShardUnavailable
@@ -95,19 +96,20 @@ class World:
     def __init__(self, **limits: int) -> None:
         self.settings = Settings(
             profile="test", plan=Plan(), log=Log(partitions=PARTITIONS, append_deadline_ms=500),
-            limits=Limits(**{"messages_per_conversation_a_minute": 1_000, "messages_per_user_a_minute": 1_000} | limits),
+            limits=Limits(**{"messages_per_conversation_a_minute": 1_000} | limits),
         )
         self.log = SimulatedLog()
         self.rows = Rows()
         self.now = datetime(2026, 3, 1, 12, tzinfo=UTC)
         self.died: list[str] = []
         self.lives: list[tuple[MessageService, SimulatedAppender]] = []
+        self.admit: Admit = everything
 
     async def start(self) -> MessageService:
         appender = SimulatedAppender(self.log)
         service = MessageService(
             settings=self.settings, shards=range(PARTITIONS), appender=appender, loader=self.rows,  # type: ignore[arg-type]
-            die=self.died.append, clock=lambda: self.now,
+            die=self.died.append, clock=lambda: self.now, admit=self.admit,
             tail=lambda feeds, label: SimulatedTail(self.log, feeds, label),  # type: ignore[arg-type, return-value]
         )
         self.lives.append((service, appender))
@@ -351,7 +353,7 @@ async def test_a_held_conversation_is_not_forgotten(world: World) -> None:
     assert world.service.memory.forget(0, lambda topic, key: 1 << 60, world.now + timedelta(seconds=60)) == 1
 
 
-async def test_a_senders_rate_is_limited_in_one_conversation_and_over_all() -> None:
+async def test_a_senders_rate_is_limited_in_one_conversation() -> None:
     world = World(messages_per_conversation_a_minute=2)
     world.match()
     await world.start()
@@ -365,20 +367,35 @@ async def test_a_senders_rate_is_limited_in_one_conversation_and_over_all() -> N
     world.now += timedelta(seconds=30)
     assert (await world.send()).seq == 4
     await world.close()
-    everywhere = World(messages_per_user_a_minute=1)
-    other = new_id()
-    low, high = pair(LOW, other)
-    everywhere.match()
-    await everywhere.start()
-    await everywhere.service.note_match([NoteMatch(match_id(LOW, other), low, high, 1, 1)])
-    await everywhere.send()
-    [refused] = await everywhere.service.send([SendMessage(match_id(LOW, other), LOW, "r", "x")])  # type: ignore[list-item]
-    assert isinstance(refused, TooManyMessages)
-    await everywhere.close()
+
+
+async def test_only_new_messages_of_members_count_for_their_senders_rate_and_those_beyond_it_are_refused() -> None:
+    asked: list[dict[str, int]] = []
+
+    async def admit(user_ids: Sequence[str], sending: Mapping[str, int]) -> Admitted:
+        asked.append(dict(sending))
+        return Admitted(frozenset(), dict.fromkeys(sending, (1, 39_100)))
+
+    world = World(messages_per_conversation_a_minute=2)
+    world.admit = admit
+    world.match()
+    await world.start()
+    first = await world.send(request="r")
+    answers: Sequence[Any] = await world.service.send([
+        SendMessage(CONVERSATION, sender, request, "hello")
+        for sender, request in ((LOW, "r"), (LOW, "s"), (LOW, "t"), (new_id(), "u"), (HIGH, "v"))
+    ])
+    assert asked == [{LOW: 1}, {LOW: 2, HIGH: 1}]
+    assert [type(answer) for answer in answers] == [Sent, Sent, TooManyMessages, NoConversation, Sent]
+    assert answers[0].message_id == first.message_id, "a repeated request is always answered"
+    assert answers[2].retry_after_s == 40
+    assert isinstance(await world.send(), TooManyMessages), "beyond the conversation's own rate"
+    assert asked[-1] == {}, "what that refuses does not count"
+    await world.close()
 
 
 async def test_a_clock_that_goes_back_reorders_nothing_and_keeps_nobody_waiting() -> None:
-    world = World(messages_per_conversation_a_minute=2, messages_per_user_a_minute=2)
+    world = World(messages_per_conversation_a_minute=2)
     world.match()
     await world.start()
     before = [await world.send(), await world.send()]
@@ -493,7 +510,7 @@ async def test_a_request_older_than_the_memory_gets_its_first_answer_from_the_ro
 
 
 async def test_the_messages_of_the_last_minute_in_rows_count_for_rates() -> None:
-    world = World(messages_per_conversation_a_minute=2, messages_per_user_a_minute=3)
+    world = World(messages_per_conversation_a_minute=2)
     recent = b"".join(numbered(seq, world.now - timedelta(seconds=20 * (4 - seq))) for seq in (1, 2, 3))
     world.rows.rows[CONVERSATION] = ConversationRow(CONVERSATION, LOW, HIGH, "active", 1, recent, {})
     await world.start()
@@ -503,7 +520,7 @@ async def test_the_messages_of_the_last_minute_in_rows_count_for_rates() -> None
 
 
 async def test_messages_that_only_the_log_holds_count_for_rates_after_a_restart() -> None:
-    world = World(messages_per_user_a_minute=3)
+    world = World(messages_per_conversation_a_minute=3)
     world.match()
     await world.start()
     for _ in range(3):

@@ -1,0 +1,125 @@
+"""One person's rate over conversations of several shards, counted in a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
+
+from actors.messages.admission import Admission
+from actors.messages.commands import NoteMatch, SendMessage, Sent, TooManyMessages
+from actors.messages.shard import MessageService
+from cluster.connections.redis import async_client
+from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.ids import match_id, new_id, pair, partition_of
+from configs.contracts.loading import ConversationRow
+from configs.contracts.rates import limit_key
+from configs.contracts.read_model import GENERATION
+from configs.settings import Limits, Settings
+
+pytestmark = pytest.mark.servers
+
+A_MINUTE = 7
+"""A count of which a minute is no whole number of milliseconds."""
+
+
+class NoRows:
+    """A loader without rows."""
+
+    async def positions(self, topics: Any) -> dict[str, dict[int, int]]:
+        return {}
+
+    async def claim_epochs(self, kind: str, shards: Any) -> dict[int, int]:
+        return dict.fromkeys(shards, 1)
+
+    async def conversations(self, names: Any) -> dict[str, ConversationRow]:
+        return {}
+
+
+Actors = list[MessageService]
+
+
+@pytest_asyncio.fixture
+async def actors(servers: Settings) -> AsyncIterator[Actors]:
+    """As many actors as the log has partitions, each with one shard and a connection to Redis of its own."""
+    settings = servers.model_copy(update={"limits": Limits(messages_per_user_a_minute=A_MINUTE)})
+    client = async_client(settings)
+    await client.set(GENERATION, "test", nx=True)
+    await client.aclose(close_connection_pool=True)
+    admissions = [Admission(settings) for _ in range(settings.log.partitions)]
+    made: Actors = []
+    for shard, admission in enumerate(admissions):
+        log = SimulatedLog()
+        made.append(MessageService(
+            settings=settings, shards=[shard], appender=SimulatedAppender(log), loader=NoRows(),  # type: ignore[arg-type]
+            die=pytest.fail, tail=tailed(log), admit=admission.admit,
+        ))
+        await made[-1].start()
+    yield made
+    for service, admission in zip(made, admissions, strict=True):
+        await service.close()
+        await admission.close()
+
+
+def tailed(log: SimulatedLog) -> Callable[..., Any]:
+    return lambda feeds, label: SimulatedTail(log, feeds, label)
+
+
+async def conversations_of(actors: Actors, person: str) -> dict[str, MessageService]:
+    """One of the person's on each actor."""
+    found: dict[int, str] = {}
+    others = {}
+    while len(found) < len(actors):
+        other = new_id()
+        name = match_id(person, other)
+        found.setdefault(partition_of(name, len(actors)), name)
+        others[name] = other
+    for shard, name in found.items():
+        low, high = pair(person, others[name])
+        await actors[shard].note_match([NoteMatch(name, low, high, 1, 1)])
+    return {name: actors[shard] for shard, name in found.items()}
+
+
+async def test_a_persons_rate_holds_over_all_shards_at_once_and_is_nobody_elses(actors: Actors) -> None:
+    assert len(actors) > 1
+    ada, ben = new_id(), new_id()
+    hers, his = await conversations_of(actors, ada), await conversations_of(actors, ben)
+    batches = await asyncio.gather(*(
+        actor.send([SendMessage(name, ada, f"{name} {number}", "hello") for number in range(3)])
+        for name, actor in hers.items()
+    ))
+    answers = [answer for batch in batches for answer in batch]
+    refused = [answer for answer in answers if isinstance(answer, TooManyMessages)]
+    assert len(answers) == 3 * len(actors)
+    assert sum(isinstance(answer, Sent) for answer in answers) == A_MINUTE
+    assert len(refused) == len(answers) - A_MINUTE
+    assert {answer.retry_after_s for answer in refused} == {9}, "until the first of seven in a minute is forgotten"
+    for name, actor in his.items():
+        [answer] = await actor.send([SendMessage(name, ben, "his", "hello")])
+        assert isinstance(answer, Sent)
+
+
+async def test_what_a_rate_remembers_ends_by_itself_and_gives_back_one_after_another(servers: Settings) -> None:
+    settings = servers.model_copy(update={"limits": Limits(messages_per_user_a_minute=600)})
+    admission, person = Admission(settings), new_id()
+    assert (await admission.admit([person], {person: 700})).allowed[person][0] == 600
+    client = async_client(settings)
+    assert 59_000 < await client.pttl(limit_key("messages", person)) <= 60_001
+    await client.aclose(close_connection_pool=True)
+    await asyncio.sleep(0.35)
+    allowed, wait_ms = (await admission.admit([person], {person: 100})).allowed[person]
+    assert 3 <= allowed < 50
+    assert 1 <= wait_ms <= 100
+    await admission.close()
+
+
+async def test_while_redis_is_away_nobody_sends(servers: Settings) -> None:
+    admission = Admission(servers.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
+    with pytest.raises(DependencyUnavailable):
+        await admission.admit([new_id()], {new_id(): 1})
+    await admission.close()
