@@ -9,8 +9,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from media_world import picture
 from running import Platform, sugar
 
 from cluster.launch.walk import walk
@@ -79,7 +81,9 @@ def terminals(*commands: str) -> Iterator[list[Terminal]]:
             terminal.kill()
 
 
-def test_two_terminals_chat_as_printed(platform: Platform) -> None:
+def test_two_terminals_chat_as_printed(platform: Platform, tmp_path: Path) -> None:
+    picture_file = tmp_path / "a photo.jpg"
+    picture_file.write_bytes(picture(seed=time.time_ns()))
     platform.wait_well()
     walked = subprocess.run(["bash", "-c", walk(platform.url)], capture_output=True, text=True, timeout=60, check=True)
     ada, ben = walked.stdout.strip().splitlines()[-2:]
@@ -91,6 +95,12 @@ def test_two_terminals_chat_as_printed(platform: Platform) -> None:
         hers.type("Hello Ben")
         his.shows("Ada: Hello Ben")
         hers.shows("Ben has read up to message 1")
+        hers.type("/photo no-such-file.jpg")
+        hers.shows("not sent: No such file")
+        hers.type(f"/photo {picture_file}")
+        his.shows("Ada: (1 attached)")
+        hers.shows("[photo 320x240 http", within_s=40)
+        his.shows("[not to be seen now")
         his.type("Hello Ada; how are you?")
         hers.shows("Ben: Hello Ada; how are you?")
         assert hers.leave() == 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from cluster.launch.chat import attachments
 from cluster.launch.chat import client as chat
 from cluster.launch.chat.client import RealtimeClient
 from configs.contracts import frames
@@ -22,6 +24,10 @@ class History:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.told: list[frames.Message] = []
+        """What the client made of them."""
+        self.attachments: list[dict[str, Any]] = []
+        """Of every message."""
         self.asked = 0
         self.ended = False
 
@@ -30,7 +36,8 @@ class History:
         if self.ended:
             return httpx.Response(404, json={"code": "not_found"})
         return httpx.Response(200, json={"messages": [
-            {"messageId": str(seq), "seq": seq, "senderId": "ada", "content": text, "sentAt": "2026-11-26T12:00:00Z"}
+            {"messageId": str(seq), "seq": seq, "senderId": "ada", "content": text, "sentAt": "2026-11-26T12:00:00Z",
+             "clientMessageId": f"c{seq}", "postId": None, "attachments": self.attachments}
             for seq, text in reversed(list(enumerate(self.texts, 1)))
         ]})
 
@@ -43,6 +50,7 @@ async def mending(history: History, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     def show(frame: Any) -> None:
         if isinstance(frame, frames.Message):
             shown.append(frame.content)
+            history.told.append(frame)
 
     client = RealtimeClient("http://api", show)
     await client._http.aclose()
@@ -107,3 +115,36 @@ async def test_a_conversation_that_has_ended_is_not_asked_for_again(monkeypatch:
         await asyncio.sleep(0.2)
         assert history.asked <= 2
         assert shown == []
+
+
+PHOTO = "22222222-2222-4222-8222-222222222222"
+VIDEO = "33333333-3333-4333-8333-333333333333"
+
+
+async def test_attachments_are_shown_with_their_addresses_once_they_may_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachments, "LOOK_EVERY_S", 0.01)
+    history = History()
+    history.texts = ["look"]
+    history.attachments = [{"mediaId": PHOTO, "media": None}, {"mediaId": VIDEO, "media": None}]
+    async with mending(history, monkeypatch) as (client, shown):
+        await until(shown, ["look"])
+        [message] = history.told
+        assert message.attachments == (PHOTO, VIDEO), "history tells of them as frames do"
+        lines = attachments.attached(client, message)
+        assert await anext(lines) == attachments.WAITING
+        for entry, kind, url, line in (
+            (history.attachments[0], "image", "https://store/p?signed", "[photo 80x60 https://store/p?signed]"),
+            (history.attachments[1], "video", "/api/v1/media/3.m3u8", "[video 80x60 http://api/api/v1/media/3.m3u8]"),
+        ):
+            entry["media"] = {"mediaId": entry["mediaId"], "kind": kind, "width": 80, "height": 60, "url": url}
+            assert await anext(lines) == line
+        assert [line async for line in lines] == []
+
+
+@pytest.mark.parametrize(("name", "why"), [("text.txt", "no picture"), ("none.png", "No such file")])
+async def test_a_file_that_cannot_be_sent_is_said_to_be_none(tmp_path: Path, name: str, why: str) -> None:
+    (tmp_path / "text.txt").write_text("no picture")
+    client = RealtimeClient("http://api", lambda frame: None)
+    with pytest.raises(attachments.NotSent, match=why):
+        await attachments.upload(client, tmp_path / name)
+    await client.close()

@@ -38,6 +38,7 @@ class RealtimeClient:
 
     def __init__(self, url: str, on_frame: Callable[[frames.ServerFrame], None]) -> None:
         """``url``: root of the HTTP API."""
+        self.url = url
         self._http = httpx.AsyncClient(base_url=url + "/api/v1", timeout=TIMEOUT_S)
         self._on_frame = on_frame
         self._access = self._refresh = ""
@@ -75,11 +76,18 @@ class RealtimeClient:
         await self._took_tokens(await self._http.post("/auth/refresh", json={"refreshToken": self._refresh}))
 
     async def get(self, path: str, **parameters: Any) -> Any:
-        """The body of an answer; renews the access token when it has expired."""
-        answer = await self._http.get(path, params=parameters, headers=self._bearer())
+        """The body of an answer; renews the access token when it has expired. Raises httpx.HTTPError."""
+        return await self._ask("GET", path, params=parameters)
+
+    async def post(self, path: str, body: Any = None) -> Any:
+        """``get`` of a POST."""
+        return await self._ask("POST", path, json=body)
+
+    async def _ask(self, method: str, path: str, **options: Any) -> Any:
+        answer = await self._http.request(method, path, headers=self._bearer(), **options)
         if answer.status_code == 401 and self._refresh:
             await self._renew()
-            answer = await self._http.get(path, params=parameters, headers=self._bearer())
+            answer = await self._http.request(method, path, headers=self._bearer(), **options)
         return answer.raise_for_status().json()
 
     def _bearer(self) -> dict[str, str]:
@@ -173,17 +181,21 @@ class RealtimeClient:
 
     def say_soon(self, frame: frames.ClientFrame) -> None:
         """``say`` for callers that do not wait."""
-        self._later(self.say(frame))
+        self.later(self.say(frame))
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does it beside everything else; ``close`` ends it."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def send(self, conversation_id: str, content: str, client_message_id: str | None = None) -> str:
+    async def send(
+        self, conversation_id: str, content: str, client_message_id: str | None = None, *, attachments: tuple[str, ...] = ()
+    ) -> str:
         """Sends a message, now or after the next connection, until it is acknowledged; its client id."""
         message = frames.Send(
-            conversation_id=conversation_id, client_message_id=client_message_id or new_id(), content=content
+            conversation_id=conversation_id, client_message_id=client_message_id or new_id(), content=content,
+            attachments=attachments,
         )
         self._unacknowledged[message.client_message_id] = message
         self._all_acknowledged.clear()
@@ -222,7 +234,7 @@ class RealtimeClient:
             return
         if frame.code in ("dependency_unavailable", "too_many_requests"):
             later = (frame.retry_after_ms or 1_000) / 1_000
-            asyncio.get_running_loop().call_later(later, lambda: self._later(self._again(message)))
+            asyncio.get_running_loop().call_later(later, lambda: self.later(self._again(message)))
         else:
             self._settled(message.client_message_id)
 
@@ -287,6 +299,8 @@ class RealtimeClient:
                 held[item["seq"]] = frames.Message(
                     conversation_id=conversation_id, message_id=item["messageId"], seq=item["seq"],
                     sender_id=item["senderId"], content=item["content"], sent_at=item["sentAt"],
+                    client_message_id=item["clientMessageId"], post_id=item.get("postId"),
+                    attachments=tuple(attachment["mediaId"] for attachment in item["attachments"]),
                 )
             oldest = min((item["seq"] for item in page["messages"]), default=0)
             if oldest <= self._last.get(conversation_id, 0) + 1 or not page.get("nextCursor"):

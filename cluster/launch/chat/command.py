@@ -13,6 +13,7 @@ import httpx
 import typer
 from rich.console import Console
 
+from cluster.launch.chat.attachments import NotSent, attached, upload
 from cluster.launch.chat.client import RealtimeClient, SignInRefused
 from cluster.launch.seeding import PASSWORD
 from cluster.launch.state import read_state
@@ -21,6 +22,8 @@ from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 
 console = Console(highlight=False)
 HISTORY = 20
+"""Messages that are shown of what was said before."""
+PHOTO = "/photo "
 LEAVE_S = 5.0
 """Seconds for what was typed last to be acknowledged when the input ends."""
 
@@ -34,7 +37,7 @@ def chat(
     url: Annotated[str, typer.Option(help="Root of the API; by default that of the platform on the data directory.")] = "",
     data_dir: Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")] = Path(".sugar"),
 ) -> None:
-    """Chat in a terminal: type a line and Enter; Ctrl-D leaves. Two terminals, two people, one conversation."""
+    """Chat in a terminal: type a line and Enter, or `/photo FILE`; Ctrl-D leaves. Two terminals, two people, one conversation."""
     try:
         asyncio.run(_chat(url or _local(data_dir), email, password, conversation))
     except KeyboardInterrupt:
@@ -59,7 +62,8 @@ async def _chat(url: str, email: str, password: str, conversation: str) -> None:
     if not wanted:
         raise ConfigurationError("there is no such conversation; match with somebody first", of=email)
     chosen = wanted[0]
-    screen.begin(client, chosen["conversationId"], chosen["user"]["displayName"])
+    last = chosen.get("lastMessage")
+    screen.begin(client, chosen["conversationId"], chosen["user"]["displayName"], 0 if last is None else last["seq"])
     running = asyncio.create_task(client.run())
     talking = asyncio.create_task(screen.talk())
     done, _ = await asyncio.wait([running, talking], return_when=asyncio.FIRST_COMPLETED)
@@ -80,10 +84,10 @@ class Screen:
         self._conversation = ""
         self._other = ""
 
-    def begin(self, client: RealtimeClient, conversation_id: str, other: str) -> None:
+    def begin(self, client: RealtimeClient, conversation_id: str, other: str, last_seq: int) -> None:
         self._client, self._conversation, self._other = client, conversation_id, other
-        console.print(f"[bold]with {other}[/bold] (conversation {conversation_id}); type and Enter, Ctrl-D leaves")
-        client.follow(conversation_id)
+        console.print(f"[bold]with {other}[/bold] (conversation {conversation_id}); type and Enter, {PHOTO}FILE, Ctrl-D leaves")
+        client.follow(conversation_id, max(0, last_seq - HISTORY))
 
     def show(self, frame: frames.ServerFrame) -> None:
         if isinstance(frame, frames.Ready):
@@ -108,7 +112,10 @@ class Screen:
     def _here(self, frame: frames.ServerFrame) -> None:
         if isinstance(frame, frames.Message):
             mine = frame.sender_id == self._client.user_id
-            console.print(f"{'me' if mine else self._other}: {frame.content}", markup=False)
+            said = frame.content or f"({len(frame.attachments)} attached)"
+            console.print(f"{'me' if mine else self._other}: {said}", markup=False)
+            if frame.attachments:
+                self._client.later(self._attachments(frame))
             if not mine:
                 for mark in (frames.MarkDelivered, frames.MarkRead):
                     self._client.say_soon(mark(conversation_id=self._conversation, seq=frame.seq))
@@ -120,11 +127,26 @@ class Screen:
         elif isinstance(frame, frames.Read) and frame.user_id != self._client.user_id:
             console.print(f"[dim]{self._other} has read up to message {frame.seq}[/dim]")
 
+    async def _attachments(self, message: frames.Message) -> None:
+        async for line in attached(self._client, message):
+            # A URL is copied whole or not at all: no line break inside.
+            console.print(f"  {message.seq}: {line}", markup=False, soft_wrap=True)
+
+    async def _photo(self, file: str) -> None:
+        try:
+            media_id = await upload(self._client, Path(file))
+        except NotSent as error:
+            console.print(f"not sent: {error.message}", markup=False, style="red")
+        else:
+            await self._client.send(self._conversation, "", attachments=(media_id,))
+
     async def talk(self) -> None:
         """Sends each line; returns at the end of the input, once everything is acknowledged or after some seconds."""
         lines = _typed_lines()
         while (text := await lines.get()) is not None:
-            if text:
+            if text.startswith(PHOTO):
+                await self._photo(text.removeprefix(PHOTO).strip())
+            elif text:
                 await self._client.send(self._conversation, text)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._client.acknowledged(), LEAVE_S)
