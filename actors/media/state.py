@@ -81,7 +81,7 @@ class AlbumMemory:
             return self._arrange(album, command, now)
         row = album.media.get(command.media_id)
         if isinstance(command, RequestUpload):
-            return self._request(album, row, command, now)
+            return self._request(album, row or album.withheld.get(command.media_id), command, now)
         if row is None:
             return _answer(MediaUnknown(command.media_id))
         if isinstance(command, FindMedia):

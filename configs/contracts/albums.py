@@ -19,11 +19,12 @@ from configs.contracts.events import (
     MediaRejected,
     MediaRemoved,
     MediaRequested,
+    MediaRestored,
     MediaReviewed,
     MediaUploaded,
     PhotosArranged,
 )
-from configs.contracts.media import PHOTOS, MediaRecord
+from configs.contracts.media import PHOTOS, MediaRecord, Review
 from configs.contracts.positions import version_text
 from configs.contracts.read_model import Operation, put_record, read_versioned
 
@@ -31,7 +32,7 @@ REQUESTS: Final = 16
 """Arrangements of photos that are remembered by their Idempotency-Key, for 24 hours."""
 OPEN_FOR: Final = timedelta(days=2)
 """After this an upload that was never completed is forgotten; none may be open for longer than a day."""
-MediaEvent = MediaRequested | MediaUploaded | MediaProcessed | MediaRejected | MediaReviewed | MediaRemoved
+MediaEvent = MediaRequested | MediaUploaded | MediaProcessed | MediaRejected | MediaReviewed | MediaRemoved | MediaRestored
 
 
 class MediaRow(msgspec.Struct, frozen=True, rename="camel"):
@@ -49,6 +50,10 @@ class MediaRow(msgspec.Struct, frozen=True, rename="camel"):
     blocked: bool = False
     """Its hashes are on the block list ``removed``."""
     decision_id: str | None = None
+    removed_by: str | None = None
+    """The decision that removed it and may be reversed."""
+    removed_from: Review | None = None
+    """How it had been reviewed before that."""
 
 
 class ArrangeRequest(msgspec.Struct, frozen=True, rename="camel"):
@@ -61,7 +66,10 @@ class ArrangeRequest(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """All of one person's media that are not removed, and the profile's photos in order."""
+    """All of one person's media that are not removed, and the profile's photos in order.
+
+    ``withheld``: what a decision removed and its reversal would bring back; counts for nothing until then.
+    """
 
     owner_id: str
     version: int = 0
@@ -69,6 +77,7 @@ class Album:
     photos: tuple[str, ...] = ()
     requests: tuple[ArrangeRequest, ...] = ()
     media: Mapping[str, MediaRow] = field(default_factory=dict)
+    withheld: Mapping[str, MediaRow] = field(default_factory=dict)
 
     def shown(self) -> tuple[str, ...]:
         """The photos that others see."""
@@ -86,7 +95,8 @@ def shown_photos(photos: Iterable[str], records: Mapping[str, MediaRecord]) -> t
 def media_after(row: MediaRow | None, event: Event, version: int) -> MediaRow | None:
     """The media once an event of its owner was taken in; one that comes twice, late or at the wrong time changes nothing.
 
-    The first outcome (processed or rejected) of an upload counts, and nothing follows its removal.
+    The first outcome (processed or rejected) of an upload counts, and nothing follows its removal but the end of the
+    decision that removed it, and before that a removal by somebody else.
     """
     payload = event.payload
     if isinstance(payload, MediaRequested):
@@ -121,10 +131,18 @@ def media_after(row: MediaRow | None, event: Event, version: int) -> MediaRow | 
         return change(
             row, version=version, decision_id=payload.decision_id, record=change(row.record, review=payload.verdict)
         )
-    if isinstance(payload, MediaRemoved) and state != "removed":
+    final = isinstance(payload, MediaRemoved) and (payload.decision_id is None or payload.block)
+    if isinstance(payload, MediaRemoved) and (state != "removed" or (row.removed_by is not None and final)):
+        reversible = state == "ready" and not final
         return change(
             row, version=version, blocked=payload.block, preserved=row.preserved or payload.reason in ("moderation", "intimate_image"),
-            record=change(row.record, state="removed", reason=payload.reason)
+            record=change(row.record, state="removed", reason=payload.reason),
+            removed_by=payload.decision_id if reversible else None, removed_from=row.record.review if reversible else None,
+        )
+    if isinstance(payload, MediaRestored) and row.removed_from is not None and row.removed_by == payload.decision_id:
+        return change(
+            row, version=version, removed_by=None, removed_from=None,
+            record=change(row.record, state="ready", review=row.removed_from, reason=None),
         )
     return row
 
@@ -141,7 +159,7 @@ def album_after(album: Album | None, event: Event, version: int) -> Album | None
         return replace(
             album, version=version, photos=payload.media_ids, requests=requests_after(album.requests, event)
         )
-    before = album.media.get(payload.media_id)
+    before = album.media.get(payload.media_id) or album.withheld.get(payload.media_id)
     after = media_after(before, event, version)
     if after is before or after is None:
         return replace(album, version=version)
@@ -150,11 +168,12 @@ def album_after(album: Album | None, event: Event, version: int) -> Album | None
         media_id: row for media_id, row in album.media.items()
         if row.record.state != "pending" or row.requested_at > oldest
     }
-    if after.record.state == "removed":
-        media.pop(payload.media_id, None)
-    else:
-        media[payload.media_id] = after
-    return replace(album, version=version, media=media)
+    withheld = dict(album.withheld)
+    for place, holds in ((media, after.record.state != "removed"), (withheld, after.removed_by is not None)):
+        place.pop(payload.media_id, None)
+        if holds:
+            place[payload.media_id] = after
+    return replace(album, version=version, media=media, withheld=withheld)
 
 
 def requests_after(requests: Sequence[ArrangeRequest], event: Event) -> tuple[ArrangeRequest, ...]:

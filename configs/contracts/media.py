@@ -2,7 +2,7 @@
 
 keys of the store: ``quarantine/{media}`` what was uploaded, until it is processed · ``media/{media}/{name}`` derivatives
 · ``preview/{derived id}.webp`` the blurred preview, whose name tells nobody which media it is of · ``preserved/{media}``
-evidence, never served. The upload itself is not kept: it holds what a camera wrote into it.
+evidence, never served · ``withheld/{media}/{name}`` what was served until a decision that may be reversed. The upload itself is not kept: it holds what a camera wrote into it.
 """
 
 from __future__ import annotations
@@ -97,6 +97,11 @@ def derivative_key(media_id: str, name: str) -> str:
 def preview_key(media_id: str) -> str:
     """Where the blurred preview is; nobody derives the media from it."""
     return f"preview/{derived_id(media_id, 'preview')}.webp"
+
+
+def withheld_key(media_id: str, key: str) -> str:
+    """Where what was served of a media under a key waits for the end of a decision."""
+    return f"withheld/{media_id}/{key.rpartition('/')[2]}"
 
 
 def stored_keys(record: MediaRecord) -> Iterator[str]:

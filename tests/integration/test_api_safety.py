@@ -6,9 +6,11 @@ import asyncio
 import time
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from api_world import Person, World
+from media_world import picture, uploaded
 from realtime_world import Device, RunningGateway
 from safety_world import HERE, SafetyWorld, code, hours_from_now, pair, seconds_until, send, until
 
@@ -179,6 +181,16 @@ async def appeal_token(safety: SafetyWorld, person: Person, decision_id: str) ->
     return str(await until(found))
 
 
+async def reverse(safety: SafetyWorld, by: Person, subject: Person, target_id: str, decision_id: str) -> None:
+    """The subject appeals, and another moderator takes the decision back."""
+    token = await appeal_token(safety, subject, decision_id)
+    appeal = await safety.here.client.post("/api/v1/moderation/appeals", json={"token": token, "text": "It is harmless."})
+    assert appeal.status_code == 201, appeal.text
+    outcome = {"outcome": "reversed", "statement": "It is."}
+    answer = await by.ask("POST", f"/moderation/cases/{target_id}/appeals/{decision_id}", json=outcome)
+    assert answer.status_code == 201, answer.text
+
+
 async def audited(safety: SafetyWorld, target_id: str, actions: list[str]) -> None:
     """The audit log says exactly this of the target, and does not let itself be changed."""
     async def logged() -> bool:
@@ -278,7 +290,7 @@ async def test_a_message_is_reported_with_its_conversation_also_after_the_match_
     assert (case["evidence"], case["subjectId"]) == ("something vile", bad.user_id)
 
 
-async def test_a_reported_comment_is_removed_by_a_decision_and_stays_as_evidence(safety: SafetyWorld) -> None:
+async def test_a_reported_comment_is_removed_by_a_decision_stays_as_evidence_and_is_back_once_that_is_reversed(safety: SafetyWorld) -> None:
     creator, bad, one = [await safety.here.register() for _ in range(3)]
     for person in (creator, bad):
         await safety.in_rows(person)
@@ -304,10 +316,14 @@ async def test_a_reported_comment_is_removed_by_a_decision_and_stays_as_evidence
 
     case = await until(seen)
     assert (case["evidence"], case["subjectId"], case["reports"][0]["targetType"]) == ("something vile", bad.user_id, "comment")
-    assert (await safety.decide(moderator, comment, "remove", targetType="comment")).status_code == 201
+    decided = await safety.decide(moderator, comment, "remove", targetType="comment")
+    assert decided.status_code == 201
+
+    async def shown() -> list[str]:
+        return [item["text"] for item in (await one.ok("GET", path))["comments"]]
 
     async def gone() -> bool:
-        return not (await one.ok("GET", path))["comments"]
+        return not await shown()
 
     await until(gone)
     with connect(safety.settings, "test") as conn:
@@ -315,6 +331,52 @@ async def test_a_reported_comment_is_removed_by_a_decision_and_stays_as_evidence
             "SELECT 1 FROM comments WHERE id = %s AND deleted_at IS NOT NULL AND text = 'something vile'", (comment,)
         ).fetchone())
     assert code(await one.ask("POST", "/reports", json=body | {"postId": post["postId"]})) == (404, "not_found")
+    await reverse(safety, await safety.moderator(), bad, comment, decided.json()["decisionId"])
+    await until(shown)
+    assert await shown() == ["something vile"]
+
+    async def counted() -> bool:
+        return bool((await one.ok("GET", f"/content/posts/{post['postId']}"))["commentCount"] == 1)
+
+    await until(counted)
+
+
+async def test_a_removed_picture_is_back_wherever_it_was_once_its_decision_is_reversed(safety: SafetyWorld) -> None:
+    owner, one = await safety.here.register(), await safety.here.register("sugar_daddy")
+    await safety.in_rows(owner)
+    media = await uploaded(owner, picture(71))
+    first, second = await safety.moderator(), await safety.moderator()
+    await owner.ok("PUT", "/users/me/photos", json={"mediaIds": [media]})
+
+    async def avatar() -> Any:
+        return (await one.ok("GET", f"/users/profile/{owner.user_id}"))["avatarUrl"]
+
+    async def ready() -> bool:
+        return bool((await owner.ok("GET", f"/media/{media}"))["state"] == "ready")
+
+    async def gone() -> bool:
+        return (await one.ask("GET", f"/media/{media}")).status_code == 404 and await avatar() is None
+
+    await until(ready)
+    approved = await safety.decide(first, media, "dismiss", targetType="media", category="nudity")
+    assert approved.status_code == 201, approved.text
+    url = await until(avatar)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(url)).status_code == 200
+        removed = await safety.decide(first, media, "remove", targetType="media", category="nudity", seen=1)
+        await until(gone)
+
+        async def serves(status: int) -> bool:
+            return (await client.get(url)).status_code == status
+
+        await until(lambda: serves(404))
+        assert (await owner.ok("GET", "/users/me/photos"))["photos"] == []
+        assert code(await owner.ask("DELETE", f"/media/{media}")) == (404, "not_found")
+        await reverse(safety, second, owner, media, removed.json()["decisionId"])
+        await until(avatar)
+        await until(lambda: serves(200))
+    assert [photo["mediaId"] for photo in (await owner.ok("GET", "/users/me/photos"))["photos"]] == [media]
+    assert (await one.ok("GET", f"/media/{media}"))["view"]["url"]
 
 
 async def test_a_removed_post_is_back_as_it_was_once_its_decision_is_reversed(safety: SafetyWorld) -> None:
@@ -340,12 +402,7 @@ async def test_a_removed_post_is_back_as_it_was_once_its_decision_is_reversed(sa
         return not await _answers(one, path)
 
     await until(gone)
-    token = await appeal_token(safety, creator, decided.json()["decisionId"])
-    appeal = await safety.here.client.post("/api/v1/moderation/appeals", json={"token": token, "text": "It is harmless."})
-    assert appeal.status_code == 201, appeal.text
-    outcome = {"outcome": "reversed", "statement": "It is."}
-    answer = await second.ask("POST", f"/moderation/cases/{post}/appeals/{decided.json()['decisionId']}", json=outcome)
-    assert answer.status_code == 201, answer.text
+    await reverse(safety, second, creator, post, decided.json()["decisionId"])
     await until(lambda: _answers(one, path))
     assert (await one.ok("GET", path))["caption"] == "harmless"
 

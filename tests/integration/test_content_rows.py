@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from configs.contracts.events import (
     CommentDeleted,
+    CommentRestored,
     ContentCommented,
     ContentLiked,
     ContentPublished,
@@ -34,7 +35,7 @@ from writers.sinks import comments, follows, post_likes, posts
 pytestmark = pytest.mark.servers
 
 CREATOR, PEOPLE = new_id(), [new_id() for _ in range(3)]
-SAID = st.tuples(st.integers(0, 1), st.sampled_from(PEOPLE), st.sampled_from(["like", "unlike", "comment", "delete", "strange"]))
+SAID = st.tuples(st.integers(0, 1), st.sampled_from(PEOPLE), st.sampled_from(["like", "unlike", "comment", "delete", "strange", "remove", "restore"]))
 SPLITS = st.lists(st.integers(1, 6), min_size=1, max_size=8)
 
 
@@ -50,6 +51,10 @@ def payload(post: str, person: str, what: str, number: int, written: list[tuple[
     mine = [name for place, name in written if place == post]
     if not mine:
         return None
+    if what == "restore":
+        return CommentRestored(**common, comment_id=mine[-1], decision_id=derived_id(mine[-1], "decision"))
+    if what == "remove":
+        return CommentDeleted(**common, comment_id=mine[-1], user_id=CREATOR, decision_id=derived_id(mine[-1], "decision"))
     # Who is neither its author nor the creator deletes nothing.
     return CommentDeleted(**common, comment_id=mine[-1], user_id=CREATOR if what == "delete" else new_id())
 
@@ -57,6 +62,8 @@ def payload(post: str, person: str, what: str, number: int, written: list[tuple[
 @examples(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(said=st.lists(SAID, max_size=30), splits=SPLITS, again=st.lists(st.integers(0, 30), max_size=6))
 @example(said=[(0, PEOPLE[0], "comment"), (0, PEOPLE[0], "strange"), (0, PEOPLE[0], "delete")], splits=[3], again=[])
+@example(said=[(0, PEOPLE[0], what) for what in ("comment", "remove", "restore")], splits=[1], again=[1])
+@example(said=[(0, PEOPLE[0], what) for what in ("comment", "remove", "delete", "restore")], splits=[2], again=[0])
 def _counts_are_exact(
     conn: psycopg.Connection, said: Sequence[tuple[int, str, str]], splits: Sequence[int], again: Sequence[int]  # type: ignore[type-arg]
 ) -> None:
@@ -82,12 +89,24 @@ def _counts_are_exact(
         stored = load_posts(conn, names)
     for post in names:
         stands = {fact.event.payload.user_id: fact.event.payload for fact in facts if _is(fact, post, (ContentLiked, ContentUnliked))}
-        gone = {fact.event.payload.comment_id for fact in facts if _is(fact, post, (CommentDeleted,)) and fact.event.payload.user_id == CREATOR}
-        left = {name for place, name in written if place == post} - gone
+        left = {name for place, name in written if place == post and _stands(name, facts)}
         counts = stored[post].counts
         assert counts.get("likes", (0, 0))[0] == sum(isinstance(last, ContentLiked) for last in stands.values())
         assert counts.get("comments", (0, 0))[0] == len(left)
         assert set(stored[post].comments) == left
+
+
+def _stands(comment_id: str, facts: Sequence[Fact]) -> bool:
+    """As somebody would say it who reads the facts one by one."""
+    gone: set[str | None] = set()
+    for fact in facts:
+        payload = fact.event.payload
+        if isinstance(payload, CommentDeleted | CommentRestored) and payload.comment_id == comment_id:
+            if isinstance(payload, CommentRestored):
+                gone.discard(payload.decision_id)
+            elif payload.user_id == CREATOR and (payload.decision_id is None or not gone):
+                gone.add(payload.decision_id)
+    return not gone
 
 
 def _is(fact: Fact, post: str, kinds: tuple[type[Payload], ...]) -> bool:

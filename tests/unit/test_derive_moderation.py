@@ -5,15 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from configs.contracts import topics
 from configs.contracts.events import (
     AppealDecided,
     CaseDecided,
+    CommentDeleted,
+    CommentRestored,
     ContentRemoved,
+    ContentRestored,
     Event,
     MediaRemoved,
+    MediaRestored,
     MediaReviewed,
     NotificationSent,
     Payload,
@@ -27,7 +32,7 @@ from writers.consumers.derive_moderation import Sides, follows_decision
 
 KEY = b"k" * 32
 AT = datetime(2026, 3, 1, tzinfo=UTC)
-SUBJECT, REPORTER, TARGET, DECISION = (new_id() for _ in range(4))
+SUBJECT, REPORTER, TARGET, DECISION, POST, CREATOR = (new_id() for _ in range(6))
 ADDRESS = "ab" * 16
 
 
@@ -38,9 +43,10 @@ def decided(action: Any, target_type: Any = "user", target: str = SUBJECT, **fie
     )
 
 
-def follows(payload: Payload, event_id: str = DECISION) -> list[tuple[Topic, Event]]:
+def follows(payload: Payload, event_id: str = DECISION, *, gone: bool = False) -> list[tuple[Topic, Event]]:
+    """``gone``: the subject has no account any more."""
     target: str = payload.target_id  # type: ignore[attr-defined]
-    sides = Sides({SUBJECT: ADDRESS}, {target: [REPORTER]})
+    sides = Sides({} if gone else {SUBJECT: ADDRESS}, {target: [REPORTER]}, {TARGET: (POST, CREATOR)})
     event = Event(event_id, AT, target, payload)
     made = list(follows_decision(event, sides, KEY))
     assert made == list(follows_decision(event, sides, KEY)), "a repetition derives the same events"
@@ -85,6 +91,7 @@ def test_removed_media_is_removed_and_blocked_by_hash_where_nobody_may_upload_it
     made = follows(decided("remove", "media", TARGET, category=category))
     (removed,) = payloads(made, MediaRemoved)
     assert (removed.media_id, removed.owner_id, removed.reason, removed.block) == (TARGET, SUBJECT, reason, block)
+    assert removed.decision_id == DECISION
     assert [(topic, event.key) for topic, event in made if event.payload is removed] == [(topics.MEDIA_UPLOADED, SUBJECT)]
 
 
@@ -93,6 +100,8 @@ def test_media_without_fault_is_approved_and_posts_are_removed() -> None:
     assert (reviewed.verdict, reviewed.decision_id) == ("approved", DECISION)
     (removed,) = payloads(follows(decided("remove", "post", TARGET)), ContentRemoved)
     assert (removed.post_id, removed.creator_id, removed.decision_id) == (TARGET, SUBJECT, DECISION)
+    (deleted,) = payloads(follows(decided("remove", "comment", TARGET)), CommentDeleted)
+    assert (deleted.post_id, deleted.user_id, deleted.decision_id) == (POST, SUBJECT, DECISION)
 
 
 def appealed(outcome: Any) -> AppealDecided:
@@ -107,6 +116,23 @@ def test_only_an_appeal_that_succeeds_takes_the_decision_back() -> None:
     assert [(standing.status, standing.number) for standing in payloads(made, StandingSet)] == [("active", 4)]
     assert {note.user_id for note in payloads(made, NotificationSent)} == {SUBJECT, REPORTER}
     assert payloads(follows(appealed("upheld"), new_id()), StandingSet) == []
+
+
+def test_what_a_reversed_decision_removed_comes_back_where_it_was_removed() -> None:
+    reversal = appealed("reversed")
+    change = msgspec.structs.replace
+    for kind, topic, key, kind_of_event in (
+        ("post", topics.CONTENT_PUBLISHED, SUBJECT, ContentRestored), ("media", topics.MEDIA_UPLOADED, SUBJECT, MediaRestored),
+        ("comment", topics.CONTENT_COMMENTED, POST, CommentRestored),
+    ):
+        removal = change(reversal, target_type=kind, target_id=TARGET, action="remove")
+        made = [(where, event) for where, event in follows(removal) if isinstance(event.payload, kind_of_event)]
+        assert [(where, event.key, event.payload.decision_id) for where, event in made] == [(topic, key, DECISION)], kind
+        warned = change(removal, action="warn")
+        assert payloads(follows(warned), kind_of_event) == [], "a warning took nothing away"
+        upheld = change(removal, outcome="upheld")
+        assert payloads(follows(upheld), kind_of_event) == []
+        assert payloads(follows(removal, gone=True), kind_of_event) == [], "of whose account is gone nothing comes back"
 
 
 def test_a_token_to_appeal_is_good_for_its_decision_only() -> None:

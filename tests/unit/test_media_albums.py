@@ -25,7 +25,7 @@ from actors.media.commands import (
 from actors.media.state import AlbumMemory, MediaCommand
 from cluster.launch.media import hashes_of
 from configs.contracts.albums import Album, album_after
-from configs.contracts.events import Event, MediaProcessed, MediaRejected, Payload
+from configs.contracts.events import Event, MediaProcessed, MediaRejected, MediaRemoved, MediaRestored, Payload
 from configs.contracts.ids import derived_id
 from configs.settings import Media
 
@@ -127,6 +127,55 @@ def test_photos_show_once_approved_and_leave_with_their_media() -> None:
     assert isinstance(shard(arrange(TWO)), MediaUnknown)
 
 
+def decided(media_id: str = ONE, decision: str = "r", **facts: Any) -> MediaRemoved:
+    return MediaRemoved(media_id=media_id, owner_id=OWNER, reason="moderation", decision_id=derived_id(decision, "d"), **facts)
+
+
+def restored(media_id: str = ONE, decision: str = "r") -> MediaRestored:
+    return MediaRestored(media_id=media_id, owner_id=OWNER, decision_id=derived_id(decision, "d"))
+
+
+def approved_photo() -> Shard:
+    shard = Shard()
+    shard(request())
+    shard(complete())
+    shard.outcome(processed())
+    shard(arrange(ONE))
+    assert shard(review()).photos == (ONE,)
+    return shard
+
+
+def test_what_a_decision_removed_is_back_as_it_was_when_that_decision_is_reversed() -> None:
+    shard = approved_photo()
+    shard.outcome(decided())
+    assert shard.album().media == {}, "it counts for nothing"
+    assert shard.album().shown() == ()
+    assert isinstance(shard(FindMedia(owner_id=OWNER, media_id=ONE)), MediaUnknown)
+    assert shard(request()).record.state == "removed", "nor is it uploaded again under its id"
+    shard.outcome(restored(decision="another"))
+    assert isinstance(shard(FindMedia(owner_id=OWNER, media_id=ONE)), MediaUnknown)
+    shard.outcome(restored())
+    found = shard(FindMedia(owner_id=OWNER, media_id=ONE))
+    assert (found.record.state, found.record.review, found.record.reason) == ("ready", "approved", None)
+    assert shard.album().shown() == (ONE,)
+    assert shard.album().withheld == {}
+
+
+@pytest.mark.parametrize("ends", [
+    [decided(block=True)],
+    [decided(), MediaRemoved(media_id=ONE, owner_id=OWNER, reason="account_deleted")],
+    [decided(), decided(decision="worse", block=True)],
+    [MediaRemoved(media_id=ONE, owner_id=OWNER, reason="owner"), decided()],
+], ids=["blocked", "its owner left", "another decision blocks it", "its owner removed it"])
+def test_what_is_gone_for_another_reason_too_comes_back_by_no_reversal(ends: list[Payload]) -> None:
+    shard = approved_photo()
+    for end in ends:
+        shard.outcome(end)
+    shard.outcome(restored())
+    assert isinstance(shard(FindMedia(owner_id=OWNER, media_id=ONE)), MediaUnknown)
+    assert (shard.album().media, shard.album().withheld) == ({}, {})
+
+
 def test_a_late_retry_of_an_arrangement_brings_nothing_back() -> None:
     shard = Shard()
     for media in (ONE, TWO):
@@ -183,6 +232,10 @@ def test_events_in_any_order_and_number_restore_the_same_album(seed: int) -> Non
         RemoveMedia(owner_id=OWNER, media_id=TWO, reason="moderation", block=True), arrange(ONE), review(ONE, "rejected", "f"),
     ]
     for number, command in enumerate(commands):
+        if number == 8:
+            shard.outcome(decided(ONE))
+            if seed % 2:
+                shard.outcome(restored(ONE))
         shard(command)
         if number == 3:
             shard.outcome(processed(ONE))

@@ -13,7 +13,10 @@ from configs.contracts.topics import Topic
 from writers.connections import Connection
 from writers.loads.tiers import shops
 
-MEDIA = "SELECT owner_id::text, id::text FROM media WHERE owner_id = ANY(%s::uuid[]) AND state <> 'removed'"
+MEDIA = """
+SELECT owner_id::text, id::text FROM media
+WHERE owner_id = ANY(%s::uuid[]) AND (state <> 'removed' OR facts ->> 'removedBy' IS NOT NULL)
+"""
 POSTS = "SELECT creator_id::text, id::text FROM posts WHERE creator_id = ANY(%s::uuid[]) AND state <> 'removed'"
 COMMENTS = """
 SELECT author_id::text, id::text, post_id::text, creator_id::text FROM comments

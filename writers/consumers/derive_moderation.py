@@ -12,10 +12,12 @@ from configs.contracts.events import (
     AppealDecided,
     CaseDecided,
     CommentDeleted,
+    CommentRestored,
     ContentRemoved,
     ContentRestored,
     Event,
     MediaRemoved,
+    MediaRestored,
     MediaReviewed,
     NotificationSent,
     StandingChanged,
@@ -56,7 +58,7 @@ class Sides:
     reporters: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Target -> who reported it before it was decided."""
     comments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Comment that is to be removed -> its post, and the post's creator."""
+    """Comment that is to be removed, or brought back -> its post, and the post's creator."""
 
 
 def sides_of(conn: Connection, facts: Sequence[Fact]) -> Sides:
@@ -69,11 +71,8 @@ def sides_of(conn: Connection, facts: Sequence[Fact]) -> Sides:
     names = ([payload.target_id for payload in payloads], [payload.decision_id for payload in payloads])
     for target_id, reporter_id in conn.execute(REPORTERS, names).fetchall():
         reporters.setdefault(target_id, []).append(reporter_id)
-    removed = [
-        payload.target_id for payload in payloads
-        if isinstance(payload, CaseDecided) and payload.target_type == "comment" and payload.action == "remove"
-    ]
-    comments = conn.execute(COMMENTS, (removed,)).fetchall() if removed else []
+    concerned = [payload.target_id for payload in payloads if payload.target_type == "comment" and payload.action == "remove"]
+    comments = conn.execute(COMMENTS, (concerned,)).fetchall() if concerned else []
     return Sides(
         addresses(conn, subjects), {target: sorted(found)[:TOLD] for target, found in reporters.items()},
         {target: (post, creator) for target, post, creator in comments},
@@ -90,12 +89,9 @@ def follows_decision(event: Event, sides: Sides, account_key: bytes) -> Iterator
         yield from _standing(event, sides, "reinstate" if reversed_ else payload.action)
     if isinstance(payload, CaseDecided):
         yield from _content(event, payload, sides)
-    elif reversed_ and payload.target_type == "post" and payload.subject_id in sides.addresses:
+    elif reversed_ and payload.action == "remove" and payload.subject_id in sides.addresses:
         # Not of somebody whose account is gone.
-        yield topics.CONTENT_PUBLISHED, Event(
-            derived_id(event.event_id, "content"), event.occurred_at, payload.subject_id,
-            ContentRestored(post_id=payload.target_id, creator_id=payload.subject_id, decision_id=payload.decision_id),
-        )
+        yield from _restored(event, payload, sides)
     yield from _told(event, sides, account_key)
 
 
@@ -118,7 +114,7 @@ def _standing(event: Event, sides: Sides, action: Action) -> Iterator[tuple[Topi
 
 
 def _content(event: Event, payload: CaseDecided, sides: Sides) -> Iterator[tuple[Topic, Event]]:
-    """What is decided about media, posts and comments happens in their own logs. A reversal brings posts back, and nothing else: media are gone."""
+    """What is decided about media, posts and comments happens in their own logs."""
     owner, target = payload.subject_id, payload.target_id
     if owner is None:
         return
@@ -127,7 +123,7 @@ def _content(event: Event, payload: CaseDecided, sides: Sides) -> Iterator[tuple
         intimate = payload.category == "intimate_image"
         yield topics.MEDIA_UPLOADED, Event(name, event.occurred_at, owner, MediaRemoved(
             media_id=target, owner_id=owner, reason="intimate_image" if intimate else "moderation",
-            block=payload.category in BLOCKED,
+            block=payload.category in BLOCKED, decision_id=payload.decision_id,
         ))
     elif payload.target_type == "media" and payload.action == "dismiss":
         yield topics.MEDIA_UPLOADED, Event(name, event.occurred_at, owner, MediaReviewed(
@@ -140,7 +136,26 @@ def _content(event: Event, payload: CaseDecided, sides: Sides) -> Iterator[tuple
     elif payload.target_type == "comment" and payload.action == "remove" and target in sides.comments:
         post_id, creator_id = sides.comments[target]
         yield topics.CONTENT_COMMENTED, Event(name, event.occurred_at, post_id, CommentDeleted(
-            comment_id=target, post_id=post_id, creator_id=creator_id, user_id=owner,
+            comment_id=target, post_id=post_id, creator_id=creator_id, user_id=owner, decision_id=payload.decision_id,
+        ))
+
+
+def _restored(event: Event, payload: AppealDecided, sides: Sides) -> Iterator[tuple[Topic, Event]]:
+    """What a removal took away comes back, where nothing else took it away; what is blocked stays gone."""
+    owner, target, decision_id = payload.subject_id, payload.target_id, payload.decision_id
+    name = derived_id(event.event_id, "content")
+    if payload.target_type == "post":
+        yield topics.CONTENT_PUBLISHED, Event(
+            name, event.occurred_at, owner, ContentRestored(post_id=target, creator_id=owner, decision_id=decision_id)
+        )
+    elif payload.target_type == "media":
+        yield topics.MEDIA_UPLOADED, Event(
+            name, event.occurred_at, owner, MediaRestored(media_id=target, owner_id=owner, decision_id=decision_id)
+        )
+    elif payload.target_type == "comment" and target in sides.comments:
+        post_id, creator_id = sides.comments[target]
+        yield topics.CONTENT_COMMENTED, Event(name, event.occurred_at, post_id, CommentRestored(
+            comment_id=target, post_id=post_id, creator_id=creator_id, decision_id=decision_id,
         ))
 
 

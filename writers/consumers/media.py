@@ -18,7 +18,7 @@ from cluster.connections.kafka import Record
 from cluster.connections.media.store import MediaStore, ObjectMissing, media_store
 from configs.contracts import topics
 from configs.contracts.albums import MediaRow
-from configs.contracts.events import Event, MediaRemoved, MediaUploaded, encode
+from configs.contracts.events import Event, MediaRemoved, MediaRestored, MediaUploaded, encode
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.media import (
     LARGE,
@@ -28,6 +28,7 @@ from configs.contracts.media import (
     preserved_key,
     quarantine_key,
     stored_keys,
+    withheld_key,
 )
 from configs.settings import Settings
 from writers.connections import Connection
@@ -44,7 +45,7 @@ log = structlog.get_logger(__name__)
 TOPICS = (topics.MEDIA_UPLOADED,)
 KINDS: Final[tuple[MediaKind, ...]] = ("image", "video")
 EVIDENCE: Final = ("moderation", "intimate_image")
-"""Reasons of a removal after which what was shown is kept, where nobody gets it."""
+"""Reasons of a removal after which what was shown is kept as evidence, where nobody gets it."""
 
 
 def consumer_of(kind: MediaKind) -> str:
@@ -65,7 +66,7 @@ class MediaConsumer:
         self._made_store: MediaStore | None = None
         self._lists = KeptLists()
         self.figures: Counter[str] = Counter()
-        """processed, each reason of a rejection, removed; since the process began."""
+        """processed, each reason of a rejection, removed, restored; since the process began."""
 
     @property
     def _store(self) -> MediaStore:
@@ -87,10 +88,10 @@ class MediaConsumer:
             fact = decoded.get((record.partition, record.offset))
             if fact is not None and isinstance(fact.event.payload, MediaUploaded):
                 uploads.append(fact)
-            elif fact is not None and isinstance(fact.event.payload, MediaRemoved):
+            elif fact is not None and isinstance(fact.event.payload, MediaRemoved | MediaRestored):
                 self._process(conn, uploads)
                 uploads = []
-                self._remove(conn, fact)
+                self._settle(conn, fact.event.payload.media_id)
             window.append(record)
             if len(uploads) == self._settings.media.at_once:
                 self._process(conn, uploads)
@@ -141,20 +142,34 @@ class MediaConsumer:
     def _waits(self, row: MediaRow) -> bool:
         return row.record.kind == self._kind and row.record.state == "uploaded"
 
-    def _remove(self, conn: Connection, fact: Fact) -> None:
-        """Deletes everything that is stored of a media; after a moderator's decision what was shown stays as evidence."""
-        media_id = fact.event.payload.media_id
+    def _settle(self, conn: Connection, media_id: str) -> None:
+        """Leaves in the store what the rows say of a media now, so a repetition and an event that is behind change nothing."""
         row = media_rows(conn, (media_id,)).get(media_id)
         if row is None or row.record.kind != self._kind:
             return
-        record = row.record
-        if fact.event.payload.reason in EVIDENCE and record.derivatives:
-            try:
-                self._store.copy(derivative_key(media_id, _best(record)), preserved_key(media_id))
-            except ObjectMissing:
-                log.warning("evidence_was_kept_before", media=media_id)
-        self._store.delete([*stored_keys(record), quarantine_key(media_id)])
+        served = tuple(stored_keys(row.record))
+        withheld = tuple(withheld_key(media_id, key) for key in served)
+        if row.record.state != "removed":
+            self._move(withheld, served)
+            self.figures["restored"] += 1
+            return
+        if row.record.reason in EVIDENCE and row.record.derivatives:
+            self._copy(derivative_key(media_id, _best(row.record)), preserved_key(media_id))
+        if row.removed_by is not None:
+            self._move(served, withheld)
+        self._store.delete([*served, quarantine_key(media_id), *(() if row.removed_by is not None else withheld)])
         self.figures["removed"] += 1
+
+    def _move(self, sources: Sequence[str], targets: Sequence[str]) -> None:
+        for source, target in zip(sources, targets, strict=True):
+            self._copy(source, target)
+        self._store.delete(sources)
+
+    def _copy(self, source: str, target: str) -> None:
+        try:
+            self._store.copy(source, target)
+        except ObjectMissing:
+            log.warning("was_moved_before", key=source)
 
     def close(self) -> None:
         self._appending.close()

@@ -14,7 +14,7 @@ from writers.sinks.media import read_media_row, read_requests
 ALBUMS: Final = "SELECT owner_id::text, version, photos::text[], requests::text FROM albums WHERE owner_id = ANY(%s)"
 MEDIA_OF: Final = """
 SELECT owner_id::text, facts::text FROM media
-WHERE owner_id = ANY(%s) AND state <> 'removed' AND (state <> 'pending' OR created_at > now() - %s)
+WHERE owner_id = ANY(%s) AND (state <> 'removed' OR facts ->> 'removedBy' IS NOT NULL) AND (state <> 'pending' OR created_at > now() - %s)
 """
 PHOTOS: Final = """
 SELECT albums.owner_id::text, albums.version, albums.photos::text[], media.facts::text
@@ -27,16 +27,17 @@ FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 def albums(conn: Connection, owner_ids: Sequence[str]) -> Mapping[str, Album]:
-    """Only people who have uploaded anything; what was removed is not in their albums."""
+    """Only people who have uploaded anything; what was removed for good is not in their albums."""
     ids = _uuids(owner_ids)
     found = conn.execute(ALBUMS, (ids,)).fetchall()
     media: dict[str, dict[str, MediaRow]] = {}
+    withheld: dict[str, dict[str, MediaRow]] = {}
     if found:
         for owner, facts in conn.execute(MEDIA_OF, (ids, OPEN_FOR)).fetchall():
             row = read_media_row(facts)
-            media.setdefault(owner, {})[row.record.media_id] = row
+            (media if row.removed_by is None else withheld).setdefault(owner, {})[row.record.media_id] = row
     return {
-        owner: Album(owner, version, tuple(photos), read_requests(requests), media.get(owner, {}))
+        owner: Album(owner, version, tuple(photos), read_requests(requests), media.get(owner, {}), withheld.get(owner, {}))
         for owner, version, photos, requests in found
     }
 

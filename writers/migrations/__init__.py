@@ -54,6 +54,7 @@ MIGRATIONS = (
     "0029_paid_messages",
     "0030_buyers_of_posts_concurrently",
     "0031_attachments",
+    "0032_reversed_decisions",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""

@@ -1,10 +1,12 @@
-"""content_commented, comment_deleted -> comments: one row a comment, and post_counts: counted from those rows."""
+"""content_commented, comment_deleted, comment_restored -> comments: one row a comment, and post_counts: counted from those rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from configs.contracts.events import CommentDeleted, ContentCommented
+from configs.contracts.events import CommentDeleted, CommentRestored, ContentCommented
 from writers import columns
 from writers.records import Fact
 from writers.sinks.base import Cursor, Sink
@@ -14,18 +16,16 @@ INSERT INTO comments (post_id, id, creator_id, author_id, text, commented_at, ve
 SELECT * FROM unnest(%s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (post_id, id) DO NOTHING
 """
-DELETE = """
-UPDATE comments AS stored SET deleted_at = first.deleted_at, deleted_by = first.deleted_by, version = first.version
-FROM (
-    SELECT DISTINCT ON (batch.post_id, batch.id) batch.*
-    FROM unnest(%s, %s, %s, %s, %s) AS batch (post_id, id, deleted_by, deleted_at, version)
-    JOIN comments AS known ON known.post_id = batch.post_id AND known.id = batch.id
-         AND batch.deleted_by IN (known.author_id, known.creator_id)
-    ORDER BY batch.post_id, batch.id, batch.version
-) AS first
-WHERE stored.post_id = first.post_id AND stored.id = first.id AND stored.deleted_at IS NULL
+READ = """
+SELECT post_id::text, id::text, creator_id::text, author_id::text, deleted_at, deleted_by::text, decision_id::text, stored.version
+FROM comments AS stored JOIN unnest(%s, %s) AS asked (post, name) ON post_id = post AND id = name
 """
-"""The first deletion by somebody who may."""
+WRITE = """
+UPDATE comments AS stored SET deleted_at = batch.deleted_at, deleted_by = batch.deleted_by, decision_id = batch.decision_id,
+       version = batch.version
+FROM unnest(%s, %s, %s, %s, %s, %s) AS batch (post_id, id, deleted_at, deleted_by, decision_id, version)
+WHERE stored.post_id = batch.post_id AND stored.id = batch.id
+"""
 COUNT = """
 INSERT INTO post_counts AS stored (post_id, comments, comments_version)
 SELECT batch.post_id, (SELECT count(*) FROM comments WHERE comments.post_id = batch.post_id AND deleted_at IS NULL),
@@ -36,10 +36,43 @@ SET comments = excluded.comments, comments_version = greatest(stored.comments_ve
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a comment stands, as its row says."""
+
+    creator_id: str
+    author_id: str
+    deleted_at: datetime | None
+    deleted_by: str | None
+    decision_id: str | None
+    """The decision that removed it and may be reversed."""
+    version: int
+
+
+def standing_after(held: Standing, fact: Fact) -> Standing:
+    """After a deletion or the end of a decision; late and repeated ones change nothing, nor what somebody says who may not."""
+    payload = fact.event.payload
+    if fact.version <= held.version:
+        return held
+    if isinstance(payload, CommentRestored):
+        if held.deleted_at is not None and held.decision_id != payload.decision_id:
+            return held
+        return replace(held, deleted_at=None, deleted_by=None, decision_id=None, version=fact.version)
+    if payload.user_id not in (held.author_id, held.creator_id):
+        return held
+    # The first deletion stands; but one that nobody will reverse counts more than a decision.
+    if held.deleted_at is not None and (held.decision_id is None or payload.decision_id is not None):
+        return held
+    return replace(
+        held, deleted_at=fact.event.occurred_at, deleted_by=payload.user_id, decision_id=payload.decision_id,
+        version=fact.version,
+    )
+
+
 def write(cur: Cursor, facts: Sequence[Fact]) -> int:
-    """Written first, then deleted: a comment stands before its deletion in the post's partition."""
+    """Written first, then ended: a comment stands before its end in the post's partition."""
     made = [fact for fact in facts if isinstance(fact.event.payload, ContentCommented)]
-    deleted = [fact for fact in facts if isinstance(fact.event.payload, CommentDeleted)]
+    ended = [fact for fact in facts if not isinstance(fact.event.payload, ContentCommented)]
     versions: dict[str, int] = {}
     for fact in facts:
         post = fact.event.payload.post_id
@@ -57,19 +90,28 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
                 columns.bigints([fact.version for fact in made]),
             ),
         )
-    if deleted:
-        cur.execute(
-            DELETE,
-            (
-                columns.uuids([fact.event.payload.post_id for fact in deleted]),
-                columns.uuids([fact.event.payload.comment_id for fact in deleted]),
-                columns.uuids([fact.event.payload.user_id for fact in deleted]),
-                columns.timestamps([fact.event.occurred_at for fact in deleted]),
-                columns.bigints([fact.version for fact in deleted]),
-            ),
-        )
+    if ended:
+        _end(cur, ended)
     cur.execute(COUNT, (columns.uuids(list(versions)), columns.bigints(list(versions.values()))))
-    return len(made) + len(deleted)
+    return len(made) + len(ended)
 
 
-SINK = Sink("comments", (ContentCommented, CommentDeleted), write)
+def _end(cur: Cursor, facts: Sequence[Fact]) -> None:
+    names = sorted({(fact.event.payload.post_id, fact.event.payload.comment_id) for fact in facts})
+    asked = (columns.uuids([post for post, _ in names]), columns.uuids([name for _, name in names]))
+    stored = {(post, name): Standing(*rest) for post, name, *rest in cur.execute(READ, asked).fetchall()}
+    after = dict(stored)
+    for fact in facts:
+        name = (fact.event.payload.post_id, fact.event.payload.comment_id)
+        if name in after:
+            after[name] = standing_after(after[name], fact)
+    changed = [(name, held) for name, held in after.items() if held is not stored[name]]
+    if changed:
+        cur.execute(WRITE, (
+            columns.uuids([post for (post, _), _ in changed]), columns.uuids([name for (_, name), _ in changed]),
+            columns.timestamps([held.deleted_at for _, held in changed]), columns.uuids([held.deleted_by for _, held in changed]),
+            columns.uuids([held.decision_id for _, held in changed]), columns.bigints([held.version for _, held in changed]),
+        ))
+
+
+SINK = Sink("comments", (ContentCommented, CommentDeleted, CommentRestored), write)

@@ -14,6 +14,7 @@ from configs.contracts.events import (
     MediaRejected,
     MediaRemoved,
     MediaRequested,
+    MediaRestored,
     MediaReviewed,
     MediaUploaded,
     PhotosArranged,
@@ -138,6 +139,8 @@ def _write(cur: Cursor, rows: Sequence[MediaRow]) -> None:
 
 SINK = Sink(
     "media",
-    (MediaRequested, MediaUploaded, MediaProcessed, MediaRejected, MediaReviewed, MediaRemoved, PhotosArranged),
+    (
+        MediaRequested, MediaUploaded, MediaProcessed, MediaRejected, MediaReviewed, MediaRemoved, MediaRestored, PhotosArranged,
+    ),
     write,
 )

@@ -18,7 +18,7 @@ from cluster.connections.media.store import ObjectMissing, SignedUpload, UploadI
 from configs.contracts.errors import DependencyUnavailable
 from configs.settings import Settings
 
-KEY: Final = re.compile(r"(?:quarantine|media|preview|preserved|exports)/[a-z0-9][a-z0-9.-]{0,63}(?:/[a-z0-9][a-z0-9.-]{0,63})?")
+KEY: Final = re.compile(r"(?:quarantine|media|preview|preserved|withheld|exports)/[a-z0-9][a-z0-9.-]{0,63}(?:/[a-z0-9][a-z0-9.-]{0,63})?")
 """Every key of ours, and no way out of the directory."""
 UPLOAD: Final = re.compile(r"[0-9a-f]{32}")
 

@@ -67,6 +67,7 @@ from configs.contracts.events.base import (
 )
 from configs.contracts.events.content import (
     CommentDeleted,
+    CommentRestored,
     ContentCommented,
     ContentLiked,
     ContentPublished,
@@ -97,6 +98,7 @@ from configs.contracts.events.media import (
     MediaRejected,
     MediaRemoved,
     MediaRequested,
+    MediaRestored,
     MediaReviewed,
     MediaUploaded,
     PhotosArranged,
@@ -176,6 +178,7 @@ __all__ = [
     "CardsServed",
     "CaseDecided",
     "CommentDeleted",
+    "CommentRestored",
     "ConsentChanged",
     "ContentCommented",
     "ContentLiked",
@@ -206,6 +209,7 @@ __all__ = [
     "MediaRejected",
     "MediaRemoved",
     "MediaRequested",
+    "MediaRestored",
     "MediaReviewed",
     "MediaUploaded",
     "MessageRead",

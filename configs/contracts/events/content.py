@@ -124,7 +124,10 @@ class ContentCommented(Payload, frozen=True, kw_only=True):
 
 
 class CommentDeleted(Payload, frozen=True, kw_only=True):
-    """``user_id`` wrote the comment or is the post's creator; from anybody else it says nothing."""
+    """``user_id`` wrote the comment or is the post's creator; from anybody else it says nothing.
+
+    ``decision_id``: what the moderation decided about it, whose end brings it back unless somebody else deleted it too.
+    """
 
     TYPE: ClassVar[str] = "comment_deleted"
     comment_id: Id
@@ -133,6 +136,17 @@ class CommentDeleted(Payload, frozen=True, kw_only=True):
     user_id: Id
     idempotency_key: str | None = None
     body_digest: str | None = None
+    decision_id: Id | None = None
+
+
+class CommentRestored(Payload, frozen=True, kw_only=True):
+    """The decision that removed the comment was reversed: it stands again. Says nothing of any other deletion."""
+
+    TYPE: ClassVar[str] = "comment_restored"
+    comment_id: Id
+    post_id: Id
+    creator_id: Id
+    decision_id: Id
 
 
 class Followed(Payload, frozen=True, kw_only=True):
@@ -162,6 +176,7 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.CONTENT_LIKED, ContentUnliked),
     (topics.CONTENT_COMMENTED, ContentCommented),
     (topics.CONTENT_COMMENTED, CommentDeleted),
+    (topics.CONTENT_COMMENTED, CommentRestored),
     (topics.CONTENT_FOLLOWED, Followed),
     (topics.CONTENT_FOLLOWED, Unfollowed),
 )

@@ -78,9 +78,10 @@ class MediaReviewed(Payload, frozen=True, kw_only=True):
 
 
 class MediaRemoved(Payload, frozen=True, kw_only=True):
-    """It is gone for good: nobody gets a URL from now on, and what is stored of it is deleted.
+    """Nobody gets a URL from now on, and nothing that was served of it is there any more.
 
-    ``block``: its hashes go on the block list ``removed``, so that it cannot be uploaded again.
+    ``block``: its hashes go on the block list ``removed``, so that it cannot be uploaded again. ``decision_id``: what the
+    moderation decided; unless it is blocked, the end of that decision brings it back. Otherwise it is gone for good.
     """
 
     TYPE: ClassVar[str] = "media_removed"
@@ -88,6 +89,16 @@ class MediaRemoved(Payload, frozen=True, kw_only=True):
     owner_id: Id
     reason: RemoveReason
     block: bool = False
+    decision_id: Id | None = None
+
+
+class MediaRestored(Payload, frozen=True, kw_only=True):
+    """The decision that removed it was reversed: it is as it was before. Says nothing of any other removal."""
+
+    TYPE: ClassVar[str] = "media_restored"
+    media_id: Id
+    owner_id: Id
+    decision_id: Id
 
 
 class PhotosArranged(Payload, frozen=True, kw_only=True):
@@ -107,5 +118,6 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.MEDIA_UPLOADED, MediaRejected),
     (topics.MEDIA_UPLOADED, MediaReviewed),
     (topics.MEDIA_UPLOADED, MediaRemoved),
+    (topics.MEDIA_UPLOADED, MediaRestored),
     (topics.MEDIA_UPLOADED, PhotosArranged),
 )
