@@ -181,7 +181,7 @@ class TestChanged:
         assert (await world.client.post(
             AUTH + "/password/change", json=body, headers={"Authorization": f"Bearer {person.access_token}"}
         )).status_code == 200
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await signed_in(other):
                 await asyncio.sleep(0.1)
         assert await signed_in(person)

@@ -93,7 +93,7 @@ async def pair(gateways: tuple[RunningGateway, RunningGateway], world: World) ->
 
 async def announced(world: World) -> None:
     """Returns when gateways are known to the API."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await world.dependencies.redis.hlen("gateways"):
             await asyncio.sleep(0.05)
 
@@ -494,7 +494,7 @@ async def test_a_half_open_connection_is_found_by_pings(make_gateway: Any, world
     device = await Device.open(ada, gateway.url)
     # The peer's machine is gone: nothing is read, answered or closed any more.
     device.connection.transport.pause_reading()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while gateway.gateway.describe()["sockets"]:
             await asyncio.sleep(0.05)
     device.connection.transport.abort()
