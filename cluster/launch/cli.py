@@ -245,6 +245,22 @@ def reconcile(
         raise typer.Exit(done.returncode)
 
 
+@app.command()
+def roll(
+    again: Annotated[bool, typer.Option("--again", help="Also replicas that run this code already.")] = False,
+    timeout_s: Annotated[float, typer.Option("--timeout-s", help="Seconds in which all must be replaced.", min=1)] = 600.0,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Replace the API's replicas by ones with the code that is installed now, one after another, without a failed request."""
+    from cluster.launch.ray_head import command_environment
+
+    settings = running_settings(data_dir)
+    command = [sys.executable, "-m", "cluster.launch.rolling", str(data_dir), str(timeout_s), "again" if again else ""]
+    done = subprocess.run(command, env=command_environment(settings), check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+
+
 token = typer.Typer(no_args_is_help=True, help="Tokens for services of your own.")
 app.add_typer(token, name="token")
 

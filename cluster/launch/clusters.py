@@ -64,6 +64,20 @@ def status(
 
 
 @app.command()
+def roll(
+    address: Address = "auto",
+    again: Annotated[bool, typer.Option("--again", help="Also replicas that run this code already.")] = False,
+    timeout_s: Annotated[float, typer.Option("--timeout-s", help="Seconds in which all must be replaced.", min=1)] = READY_S,
+) -> None:
+    """Replace the API's replicas by ones with this node's code, one after another, without a failed request."""
+    from cluster.launch import deployment
+
+    began = time.monotonic()
+    count = deployment.roll(load_settings(), address, lambda step: _say(began, step), again=again, timeout_s=timeout_s)
+    console.print(f"{count} replicas replaced")
+
+
+@app.command()
 def remove(address: Address = "auto") -> None:
     """Drain the platform and end its actors; the cluster, the log and the databases stay."""
     from cluster.launch import deployment

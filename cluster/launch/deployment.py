@@ -112,6 +112,19 @@ def look(address: str) -> Report | None:
         ray.shutdown()
 
 
+def roll(settings: Settings, address: str, announce: Callable[[str], None], *, again: bool, timeout_s: float) -> int:
+    """Replaces the API's replicas one after another; how many (``rolling``). Shards stay. Raises DependencyUnavailable."""
+    from cluster.launch import rolling
+
+    _connect(address, {})
+    try:
+        if _runtime() is None:
+            raise DependencyUnavailable("nothing is deployed there", address=address)
+        return rolling.roll(settings, announce, again=again, timeout_s=timeout_s)
+    finally:
+        ray.shutdown()
+
+
 def remove(address: str, announce: Callable[[str], None]) -> None:
     """Drains and ends everything that was deployed; the cluster itself stays. Raises DependencyUnavailable."""
     _connect(address, {})

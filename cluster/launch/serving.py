@@ -1,7 +1,9 @@
-"""The Serve application, deployed declaratively: a change of replicas or user_config restarts none."""
+"""The Serve application, deployed declaratively: another number of replicas restarts none, another release all, one after another."""
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from cluster.embedded.process import LOOPBACK
@@ -11,10 +13,22 @@ from configs.settings import Plan, Settings
 APPLICATION = "api"
 DEPLOYMENT = "api"
 IMPORT_PATH = "serve_apps.application:build"
+RELEASE = "release"
+PACKAGES = ("configs", "cluster", "recommender", "actors", "writers", "serve_apps")
+SURGE_PERCENT = 20
+"""Replicas that a roll starts beside the others before it ends as many old ones; rounded up, so one where there are few."""
 
 
-def deployment_config(settings: Settings) -> dict[str, Any]:
-    """The config that `serve deploy` takes, as a ServeDeploySchema."""
+def code_digest() -> str:
+    """Names the code that a replica which starts now would run."""
+    root, digest = Path(__file__).parents[2], hashlib.sha256()
+    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*") if path.suffix in (".py", ".yaml")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def deployment_config(settings: Settings, release: str) -> dict[str, Any]:
+    """The config that `serve deploy` takes, as a ServeDeploySchema. Another ``release`` replaces every replica."""
     return {
         "proxy_location": "HeadOnly" if settings.profile != "production" else "EveryNode",
         "http_options": {
@@ -23,10 +37,11 @@ def deployment_config(settings: Settings) -> dict[str, Any]:
         },
         "logging_config": {"log_level": "WARNING", "encoding": "JSON", "enable_access_log": False},
         "applications": [{
-            "name": APPLICATION, "route_prefix": "/", "import_path": IMPORT_PATH, "args": {},
+            "name": APPLICATION, "route_prefix": "/", "import_path": IMPORT_PATH, "args": {RELEASE: release},
             # Here as well as in the code that it overrides, so that another number of replicas builds nothing anew.
             "deployments": [{
-                "name": DEPLOYMENT, "ray_actor_options": {"num_cpus": settings.plan.serve_cpus}, **scaling(settings.plan),
+                "name": DEPLOYMENT, "ray_actor_options": {"num_cpus": settings.plan.serve_cpus},
+                "max_surge_percent": SURGE_PERCENT, **scaling(settings.plan),
             }],
         }],
     }
@@ -45,15 +60,35 @@ def scaling(plan: Plan) -> dict[str, Any]:
 def start(settings: Settings) -> None:
     """Starts Serve and hands it the config; replicas start in the background.
 
-    Blocks for seconds while the proxies start. Finds a Serve that already runs.
+    Blocks for seconds while the proxies start. Finds a Serve that already runs: replicas of the same code stay.
     """
     from ray import serve
+    from ray.serve.schema import ServeDeploySchema
+
+    code = code_digest()
+    config = ServeDeploySchema.model_validate(deployment_config(settings, code))
+    serve.start(proxy_location=config.proxy_location, http_options=config.http_options.model_dump())
+    present = release()
+    deploy(settings, present if present.partition(".")[0] == code else code)
+
+
+def deploy(settings: Settings, wanted: str) -> None:
+    """Hands a running Serve the config of a release. Raises RayServeException, RayError: the controller does not answer."""
     from ray.serve.context import _get_global_client
     from ray.serve.schema import ServeDeploySchema
 
-    config = ServeDeploySchema.model_validate(deployment_config(settings))
-    serve.start(proxy_location=config.proxy_location, http_options=config.http_options.model_dump())
-    _get_global_client().deploy_apps(config)
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(deployment_config(settings, wanted)))
+
+
+def release() -> str:
+    """What the running Serve was told last: a code's digest, and after a point how often it was rolled by wish; empty: nothing.
+
+    Raises RayServeException, RayError: the controller does not answer.
+    """
+    from ray.serve.context import _get_global_client
+
+    application = _get_global_client().get_serve_details()["applications"].get(APPLICATION) or {}
+    return str(((application.get("deployed_app_config") or {}).get("args") or {}).get(RELEASE, ""))
 
 
 def api_url(settings: Settings) -> str:
@@ -92,6 +127,17 @@ def running() -> bool:
 
     application = serve.status().applications.get(APPLICATION)
     return application is not None and application.status == ApplicationStatus.RUNNING
+
+
+def failure() -> str:
+    """Why the last deployment was given up; empty: it was not. Raises RayServeException, RayError."""
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    application = serve.status().applications.get(APPLICATION)
+    if application is None or application.status != ApplicationStatus.DEPLOY_FAILED:
+        return ""
+    return application.message or "\n".join(deployment.message for deployment in application.deployments.values())
 
 
 def stop() -> None:

@@ -1,0 +1,39 @@
+"""What a roll deploys, and that only code and wish make it another release."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.launch.rolling import next_release
+from cluster.launch.serving import RELEASE, code_digest, deployment_config
+from configs.settings import load_settings
+
+
+@pytest.mark.parametrize(("present", "again", "expected"), [
+    ("", False, "new"), ("old", False, "new"), ("old.3", True, "new"), ("new", False, "new"), ("new.2", False, "new.2"),
+    ("new", True, "new.1"), ("new.9", True, "new.10"),
+])
+def test_other_code_is_another_release_and_the_same_code_only_by_wish(present: str, again: bool, expected: str) -> None:
+    assert next_release(present, "new", again=again) == expected
+
+
+@pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")
+def test_serve_takes_the_config_and_starts_a_new_replica_before_it_ends_an_old_one() -> None:
+    from ray.serve._private.deploy_utils import get_app_code_version
+    from ray.serve.schema import ServeDeploySchema
+
+    def application(release: str, **plan: int) -> object:
+        settings = load_settings("test")
+        settings = settings.model_copy(update={"plan": settings.plan.model_copy(update=plan)})
+        (found,) = ServeDeploySchema.model_validate(deployment_config(settings, release)).applications
+        assert found.args == {RELEASE: release}
+        assert found.deployments[0].max_surge_percent > 0
+        return get_app_code_version(found)
+
+    assert application("one") != application("two")
+    assert application("one", serve_replicas=2) == application("one", serve_replicas=5), "more replicas restart none"
+
+
+def test_the_digest_is_that_of_the_code() -> None:
+    assert code_digest() == code_digest()
+    assert len(code_digest()) == 12
