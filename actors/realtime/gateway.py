@@ -49,7 +49,7 @@ from configs.contracts.frames import (
     encode,
     error,
 )
-from configs.contracts.realtime import CLOSE_DEVICES, connection_name, frames_channel, presence_channel
+from configs.contracts.realtime import CLOSE_DEVICES, close_devices, connection_name, frames_channel, presence_channel
 from configs.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -264,7 +264,7 @@ class Gateway:
             raise DependencyUnavailable("Redis does not answer") from problem
         told: list[tuple[str, bytes]] = []
         if attached.over:
-            told.append((frames_channel(user_id), CLOSE_DEVICES + " ".join(attached.over).encode()))
+            told.append(close_devices(user_id, attached.over))
         if attached.first:
             told.append((presence_channel(user_id), CHANGED))
         if told:

@@ -94,7 +94,11 @@ class Hub:
         self._by_connection[session.connection_id] = socket
         mine = self._by_user.setdefault(session.user_id, [])
         mine.append(socket)
-        return mine[: max(0, len(mine) - DEVICES)]
+        if len(mine) <= DEVICES:
+            return []
+        # By the age that ids have, as all gateways see it: of many that connect at once some are attached out of turn.
+        standing = sorted((each for each in mine if each.closed is None), key=lambda each: each.session.connection_id)
+        return standing[: max(0, len(standing) - DEVICES)]
 
     def detach(self, socket: Socket) -> bool:
         """Takes a socket out; whether it was the person's last here. Harmless when it is not in."""

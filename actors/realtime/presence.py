@@ -81,14 +81,24 @@ class Presences:
         return not _connected(left, self._living)
 
     async def refresh(self, devices: Sequence[tuple[str, str]]) -> None:
-        """Says of many (person, device) at once that they are still connected."""
+        """Says of many (person, device) at once that they are still connected.
+
+        One that was over the bound and missed the word that closes it is told again.
+        """
         now = self._now_ms()
-        if devices:
-            await self._lane.raw(*(
-                ("EVAL", keys.REFRESH_LUA, 2, keys.devices_key(user_id), keys.seen_key(user_id),
-                 connection_id, now, keys.DEVICE_TTL_MS, keys.SEEN_TTL_S)
-                for user_id, connection_id in devices
-            ))
+        if not devices:
+            return
+        found = await self._lane.raw(*(
+            ("EVAL", keys.REFRESH_LUA, 2, keys.devices_key(user_id), keys.seen_key(user_id),
+             connection_id, now, keys.DEVICE_TTL_MS, keys.SEEN_TTL_S, keys.DEVICES)
+            for user_id, connection_id in devices
+        ))
+        over = [
+            keys.close_devices(user_id, map(bytes.decode, gone))
+            for (user_id, _), gone in zip(devices, found, strict=True) if gone
+        ]
+        if over:
+            await self.tell(*over)
 
     async def look(self, user_ids: Sequence[str]) -> list[Seen]:
         """The presence of each person, in order."""

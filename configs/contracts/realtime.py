@@ -9,6 +9,7 @@ its name with the life that its devices' ids name.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -67,6 +68,11 @@ def presence_channel(user_id: str) -> str:
     return f"on:{{{user_id}}}"
 
 
+def close_devices(user_id: str, connection_ids: Iterable[str]) -> tuple[str, bytes]:
+    """Channel and payload that close these of a person's devices wherever they are connected."""
+    return frames_channel(user_id), CLOSE_DEVICES + " ".join(connection_ids).encode()
+
+
 def devices_key(user_id: str) -> str:
     return f"dev:{{{user_id}}}"
 
@@ -79,6 +85,16 @@ def delivered_key(user_id: str) -> str:
     return f"dlv:{{{user_id}}}"
 
 
+_OVER_LUA: Final = """
+local gone, over = {}, redis.call('ZCARD', KEYS[1]) - bound
+if over > 0 then
+  local all = redis.call('ZRANGE', KEYS[1], 0, -1)
+  table.sort(all)
+  for i = 1, over do redis.call('ZREM', KEYS[1], all[i]); gone[i] = all[i] end
+end
+"""
+"""Takes the oldest devices over the bound out: ids begin with their time."""
+
 ATTACH_LUA: Final = """
 local now, ttl, bound = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ttl)
@@ -86,16 +102,10 @@ local before = redis.call('ZRANGE', KEYS[1], 0, -1)
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ttl)
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[5])
-local over = redis.call('ZCARD', KEYS[1]) - bound
-if over <= 0 then return {before, {}} end
-local all = redis.call('ZRANGE', KEYS[1], 0, -1)
-table.sort(all)
-local gone = {}
-for i = 1, over do redis.call('ZREM', KEYS[1], all[i]); gone[#gone + 1] = all[i] end
+""" + _OVER_LUA + """
 return {before, gone}
 """
-"""Adds a device; answers the ids of those that were there, and of those over the bound, oldest first (ids begin with
-their time)."""
+"""Adds a device; answers the ids of those that were there, and of those over the bound, oldest first."""
 
 DETACH_LUA: Final = """
 redis.call('ZREM', KEYS[1], ARGV[1])
@@ -106,11 +116,15 @@ return redis.call('ZRANGE', KEYS[1], 0, -1)
 """Takes a device out; answers the ids of those that are left."""
 
 REFRESH_LUA: Final = """
+local bound = tonumber(ARGV[5])
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[4])
-return 1
+""" + _OVER_LUA + """
+return gone
 """
+"""Says that a device is still connected; answers the ids of those over the bound: of one that did not hear that it was to
+be closed."""
 
 FORWARD_LUA: Final = """
 local old = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')

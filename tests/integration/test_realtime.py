@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from redis.asyncio import Redis
 
 from actors.realtime import watching
 from actors.realtime.gateway import TICK_S
+from actors.realtime.presence import Presences
 from actors.sessions.revocations import STALE_S
 from actors.sharding.client import ActorPool
 from cluster.connections.redis import apply_async
@@ -427,23 +429,64 @@ async def test_a_new_device_past_the_bound_closes_the_oldest_wherever_it_is(gate
         await device.close()
 
 
-async def test_a_thousand_devices_of_one_person_leave_everybody_else_alone(pair: Any, world: World) -> None:
+async def test_a_thousand_devices_of_one_person_are_their_newest_ten_and_leave_everybody_else_alone(
+    pair: Any, world: World
+) -> None:
     hers, his, conversation, one, other = pair
     mallory = await world.register()
+    ever: set[str] = set()
+    standing: set[str] = set()
+    ended: list[int | None] = []
+    at_once = asyncio.Semaphore(40)
 
-    async def open_one(number: int) -> None:
-        async with websockets.connect((one, other)[number % 2].url, compression=None, close_timeout=0.1) as connection:
+    async def stay(number: int) -> None:
+        connection_id = ""
+        async with at_once:
+            connection = await websockets.connect((one, other)[number % 2].url, compression=None, close_timeout=0.1)
             with suppress(websockets.ConnectionClosed):  # by a newer device
                 await connection.send(json.dumps({"type": "authenticate", "accessToken": mallory.access_token}))
-                await connection.recv()
+                connection_id = json.loads(await connection.recv())["connectionId"]
+                ever.add(connection_id)
+                standing.add(connection_id)
+        await connection.wait_closed()
+        standing.discard(connection_id)
+        ended.append(connection.close_code)
 
-    async with asyncio.TaskGroup() as tasks:
-        for number in range(100):
-            tasks.create_task(open_one(number))
-            if number % 10 == 0:
-                await send(hers, conversation, f"meanwhile {number}")
-    await his.got("message", content="meanwhile 90")
-    assert one.gateway.describe()["sockets"] <= 2 * DEVICES
+    devices = [asyncio.create_task(stay(number)) for number in range(1_000)]
+    async with asyncio.timeout(60):
+        sent = 0
+        while len(ended) < 1_000 - DEVICES or len(standing) < DEVICES:
+            await send(hers, conversation, f"meanwhile {sent}")
+            sent += 1
+            await asyncio.sleep(0.1)
+        await his.got("message", content=f"meanwhile {sent - 1}")
+    assert set(ended) == {TOO_MANY_DEVICES.code}
+    assert standing == set(sorted(ever)[-DEVICES:])
+    assert {name.encode() for name in standing} == set(await world.dependencies.redis.zrange(
+        realtime.devices_key(mallory.user_id), 0, -1
+    ))
+    assert [frame["content"] for frame in his.of("message")] == [f"meanwhile {number}" for number in range(sent)]
+    await hers.settled()
+    for device in devices:
+        device.cancel()
+    await asyncio.gather(*devices, return_exceptions=True)
+
+
+async def test_a_device_that_did_not_hear_that_it_was_closed_hears_it_again(gateways: Any, world: World) -> None:
+    gateway, _ = gateways
+    await announced(world)
+    ada = await world.register()
+    first = await Device.open(ada, gateway.url)
+    presences, now_ms = Presences(world.dependencies.reads), int(time.time() * 1_000)
+    newer = [realtime.connection_name(now_ms + number, "elsewhere", number) for number in range(1, DEVICES + 1)]
+    over = [name for each in newer for name in (await presences.attach(ada.user_id, each)).over]
+    first_id = (await first.got("ready"))["connectionId"]
+    assert over == [first_id], "and nobody says so"
+    await first.settled()
+    await presences.refresh([(ada.user_id, first_id)])
+    assert await first.closed() == TOO_MANY_DEVICES.code
+    kept = {name.decode() for name in await world.dependencies.redis.zrange(realtime.devices_key(ada.user_id), 0, -1)}
+    assert kept == set(newer)
 
 
 # -- bad input
@@ -455,6 +498,19 @@ async def test_what_is_no_frame_gets_an_error_and_the_socket_lives(pair: Any, te
     await hers.connection.send(text)
     assert (await hers.got("error"))["code"] in ("malformed_frame", "unknown_type", "invalid")
     await hers.settled()
+
+
+async def test_a_client_whose_clock_lies_is_not_asked_for_the_time(pair: Any) -> None:
+    hers, his, conversation, _, _ = pair
+    message = {"conversationId": conversation, "clientMessageId": "c1", "content": "from the past"}
+    await hers.send("send", **message, sentAt="1999-12-31T23:59:59Z")
+    assert (await hers.got("error"))["code"] == "invalid"
+    answer = await hers.person.ask("POST", "/messaging/send", json=message | {"sentAt": "2099-01-01T00:00:00Z"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    began = time.time()
+    await hers.send("send", **message)
+    sent_at = datetime.fromisoformat((await his.got("message", seq=1))["sentAt"]).timestamp()
+    assert began - 1 <= sent_at <= time.time() + 1, "the time is the shard's"
 
 
 async def test_binary_frames_and_frames_too_large_end_the_socket(pair: Any) -> None:

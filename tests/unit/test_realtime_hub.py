@@ -89,6 +89,15 @@ def test_the_newest_devices_of_a_person_stay() -> None:
     assert all(code is TOO_MANY_DEVICES for peer in peers for code in peer.ended)
 
 
+def test_devices_that_are_attached_out_of_turn_stay_by_their_age() -> None:
+    hub = Hub()
+    numbers = [*range(DEVICES), DEVICES + 1, DEVICES]
+    peers = {number: connected(hub, "ada", number)[1] for number in numbers}
+    assert [number for number in numbers if peers[number].ended] == [0, 1]
+    late = connected(hub, "ada", 1)[1]
+    assert late.ended, "it is older than the ten that are there"
+
+
 def test_a_person_is_forgotten_with_the_last_device_and_leaving_twice_is_harmless() -> None:
     hub = Hub()
     first, _ = connected(hub, "ada", 1)
