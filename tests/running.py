@@ -127,7 +127,7 @@ class Platform:
         return found
 
     def pids(self) -> dict[str, list[int]]:
-        """Pids by component; a component that does not run has none."""
+        """Pids by component; a component that does not run has none. Kinds of actor that only some plans have come with them."""
         state = read_state(self.data_dir)
         found: dict[str, list[int]] = {name: [] for name in (*TITLES, *ACTORS, *SERVERS)}
         found |= {name: [pid] for name in SERVERS if (pid := state.pids.get(name, 0)) and alive(pid)}
@@ -140,9 +140,9 @@ class Platform:
                 if title in command:
                     found[name].append(process.pid)
         for actor in self.status()["actors"]:
-            kind = actor["name"].rsplit("-", 1)[0]
+            of_kind = found.setdefault(actor["name"].rsplit("-", 1)[0], [])
             if alive(actor["pid"]):
-                found[kind].append(actor["pid"])
+                of_kind.append(actor["pid"])
         return found
 
     def kill(self, component: str, number: int = signal.SIGKILL) -> int:
