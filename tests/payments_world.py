@@ -149,9 +149,19 @@ async def creator_of(world: World, *, paid: bool = True) -> Person:
     return creator
 
 
+def paying(settings: Settings, sandbox: SandboxDriver) -> Payments:
+    """The payments of a platform that asks this sandbox, without trying anything again."""
+    return settings.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
+
+
 async def payer_of(world: World, sandbox: SandboxDriver, card: str = "pm_card_visa") -> tuple[Person, str]:
     """Somebody with a saved card."""
     payer = await world.register("sugar_daddy")
+    return payer, await saved_card(payer, sandbox, card)
+
+
+async def saved_card(payer: Person, sandbox: SandboxDriver, card: str = "pm_card_visa") -> str:
+    """A card that the payer has saved through the API, as an app does."""
     setup = await payer.ok("POST", "/payments/methods/setup")
     async with httpx.AsyncClient() as client:
         answer = await client.post(
@@ -159,7 +169,7 @@ async def payer_of(world: World, sandbox: SandboxDriver, card: str = "pm_card_vi
             data={"client_secret": setup["clientSecret"], "payment_method": card},
         )
     assert answer.status_code == 200, answer.text
-    return payer, str(answer.json()["payment_method"])
+    return str(answer.json()["payment_method"])
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from actors.posts.commands import NoPost, PostRefused, RemovePost, WritePost, Written
 from configs.contracts import content
 from configs.contracts.adults import may_publish, unconsented
-from configs.contracts.events import ContentType
+from configs.contracts.events import ContentType, PostAccess
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.read_model import MARKER, commerce_key, relation_key
 from configs.contracts.selling import SHOP, read_shop
@@ -33,7 +33,7 @@ FURTHEST: Final = timedelta(days=366)
 """How far ahead a post can be scheduled."""
 WRITING: Final = (
     *SIGNED_IN, *WITH_BODY, "forbidden", "age_unverified", "consent_missing", "media_unknown", "media_not_ready", "tier_unknown",
-    "post_incomplete",
+    "post_incomplete", "currency_fixed",
 )
 
 
@@ -54,7 +54,7 @@ async def create(body: CreatePost, person: Person, dependencies: Deps, idempoten
     command = WritePost(
         creator_id=person.user_id, post_id=post_id, create=True, content_type=body.content_type, caption=body.caption,
         media_ids=tuple(body.media_ids), depicted=tuple(body.depicted),
-        access=body.access.decided(await _rank(dependencies, person.user_id, body.access)),
+        access=await _access(dependencies, person.user_id, body.access),
         state=body.state, scheduled_at=body.scheduled_at, approved_media=approved,
         request_digest=body_digest(dependencies.seals.key, body),
         recipient_id=body.recipient_id,
@@ -88,7 +88,7 @@ async def update(post_id: PostIdPath, body: UpdatePost, person: Person, dependen
         creator_id=person.user_id, post_id=post_id, content_type=body.content_type, caption=body.caption,
         media_ids=None if body.media_ids is None else tuple(body.media_ids),
         depicted=None if body.depicted is None else tuple(body.depicted),
-        access=None if body.access is None else body.access.decided(await _rank(dependencies, person.user_id, body.access)),
+        access=None if body.access is None else await _access(dependencies, person.user_id, body.access),
         state=body.state, scheduled_at=body.scheduled_at, approved_media=approved,
     )
     return await to_the_end(_written(dependencies, command))
@@ -173,17 +173,22 @@ async def _consented(dependencies: Dependencies, creator_id: str, depicted: Sequ
         raise Refused("consent_missing", people=list(missing))
 
 
-async def _rank(dependencies: Dependencies, creator_id: str, access: AccessBody) -> int:
-    """The rank of the tier that is named. Raises Refused: it is none that the creator sells."""
-    if access.required_tier_id is None:
-        return 0
+async def _access(dependencies: Dependencies, creator_id: str, access: AccessBody) -> PostAccess:
+    """Who may see the post. Raises Refused: the tier is none that the creator sells, or the price in another currency than theirs."""
+    if access.required_tier_id is None and access.price is None:
+        return access.decided(0)
     shop, _ = await dependencies.people.sets(
         creator_id, ("HGET", commerce_key(creator_id), SHOP), ("HMGET", relation_key(creator_id), MARKER), marked=(1,)
     )
     sold = read_shop(shop)
+    if access.required_tier_id is None:
+        currency = None if sold is None else sold.currency
+        if access.price is not None and currency not in (None, access.price.currency):
+            raise Refused("currency_fixed", currency=currency)
+        return access.decided(0)
     tier = None if sold is None else sold.tier(access.required_tier_id)
     if tier is None or not tier.for_sale:
         raise Refused("tier_unknown")
-    return tier.rank
+    return access.decided(tier.rank)
 
 

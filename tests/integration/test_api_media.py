@@ -121,18 +121,45 @@ async def test_what_is_removed_is_gone_for_its_owner_too(world: World) -> None:
         assert code(await person.ask(method, path)) == (404, "not_found")
 
 
-async def test_the_store_takes_exactly_what_was_announced(world: World) -> None:
+WRONG: dict[str, Callable[[bytes], tuple[bytes, dict[str, str]]]] = {
+    "another checksum": lambda content: (content[::-1], {}),
+    "too short": lambda content: (content[:-1], {}),
+    "too long": lambda content: (content + b"x", {}),
+    "zero bytes": lambda content: (b"", {}),
+    "a length that is a lie": lambda content: (content[:-1], {"Content-Length": str(len(content) - 1)}),
+    "another type": lambda content: (content, {"Content-Type": "text/html"}),
+    "svg": lambda content: (content, {"Content-Type": "image/svg+xml"}),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+async def test_the_store_takes_exactly_what_was_announced(world: World, kind: str) -> None:
     person = await world.register()
     content = picture(6)
     granted = await person.ok("POST", "/media/uploads", json=upload_body(content))
     (request,) = granted["requests"]
+    wrong, changed = WRONG[kind](content)
     async with httpx.AsyncClient() as store:
-        for wrong, headers in (
-            (content[::-1], {}), (content[:-1], {}), (content + b"x", {}), (content, {"Content-Type": "text/html"}),
-        ):
-            headers = {**request["headers"], "Content-Length": str(len(wrong)), **headers}
-            answer = await store.put(request["url"], content=wrong, headers=headers)
-            assert answer.status_code in (400, 403)
+        headers = {**request["headers"], "Content-Length": str(len(wrong)), **changed}
+        assert (await store.put(request["url"], content=wrong, headers=headers)).status_code in (400, 403)
     complete = await person.ask("POST", f"/media/uploads/{granted['mediaId']}/complete")
     assert code(complete) == (409, "upload_incomplete")
     assert sha256(content) not in complete.text
+
+
+async def test_nobody_uploads_under_somebody_elses_key(world: World) -> None:
+    """A signed upload is good for its own key, and an id leads to no upload of another person's."""
+    mine, other = await world.register(), await world.register()
+    content = picture(7)
+    granted, theirs = [
+        await person.ok("POST", "/media/uploads", json=upload_body(content)) for person in (mine, other)
+    ]
+    (request,) = granted["requests"]
+    async with httpx.AsyncClient() as store:
+        url = request["url"].replace(granted["mediaId"], theirs["mediaId"])
+        assert url != request["url"]
+        headers = {**request["headers"], "Content-Length": str(len(content))}
+        assert (await store.put(url, content=content, headers=headers)).status_code == 403
+    complete = f"/media/uploads/{theirs['mediaId']}/complete"
+    assert code(await mine.ask("POST", complete)) == (404, "not_found")
+    assert code(await other.ask("POST", complete)) == (409, "upload_incomplete"), "nothing came there"

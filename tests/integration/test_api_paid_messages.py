@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from api_world import Person, World
-from payments_world import KEY, SandboxDriver, assured, code, creator_of, payer_of
-from pydantic import SecretStr
+from payments_world import SandboxDriver, assured, code, creator_of, payer_of, paying
 
 from actors.payments.commands import AnswerRefund, RequestRefund
 from configs.contracts.ids import new_id
@@ -27,8 +26,7 @@ PPV = {"visibility": "ppv", "price": {"amount": "7.50", "currency": "USD"}}
 async def world(
     make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
 ) -> AsyncIterator[World]:
-    payments = servers.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
-    yield await make_world(payments=payments)
+    yield await make_world(payments=paying(servers, sandbox))
 
 
 async def couple(world: World, sandbox: SandboxDriver) -> tuple[Person, Person, str, str]:

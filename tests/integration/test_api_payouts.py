@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from api_world import Person, World
-from payments_world import KEY, SandboxDriver, code, consumed, creator_of, in_rows, payer_of
-from pydantic import SecretStr
+from payments_world import SandboxDriver, code, consumed, creator_of, in_rows, payer_of, paying
 
 from actors.payments.payouts import PayoutStands, RequestPayout
 from cluster.connections.kafka import LogAppender, Record
@@ -34,9 +33,8 @@ async def world(
     make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
 ) -> AsyncIterator[World]:
     """The API with rows, of which a loader reads balances."""
-    payments = servers.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
     limits = servers.limits.model_copy(update={"payouts_per_user_a_day": 1_000})
-    made = await make_world(payments=payments, limits=limits)
+    made = await make_world(payments=paying(servers, sandbox), limits=limits)
     loader, shards = Loader(servers), made.shards.loader
     known, made_up = made.dependencies.warm_money, shards.funds
     object.__setattr__(made.dependencies, "warm_money", Warming(loader.warm_money))

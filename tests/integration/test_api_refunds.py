@@ -11,8 +11,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from api_world import Person, World
-from payments_world import KEY, SandboxDriver, assured, code, consumed, creator_of, in_rows, payer_of
-from pydantic import SecretStr
+from payments_world import SandboxDriver, assured, code, consumed, creator_of, in_rows, payer_of, paying
 
 from actors.payments.commands import Observe, PaymentStands, RequestPayment, RequestRefund
 from actors.posts.commands import RemovePost
@@ -30,8 +29,7 @@ pytestmark = pytest.mark.servers
 async def world(
     make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
 ) -> AsyncIterator[World]:
-    payments = servers.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
-    made = await make_world(payments=payments)
+    made = await make_world(payments=paying(servers, sandbox))
     with consumed(made.settings, derived_from=("content.published", "payment.completed")):
         yield made
 

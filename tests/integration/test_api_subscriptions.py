@@ -13,7 +13,6 @@ import pytest_asyncio
 from api_world import Person, World
 from log_reading import records_of
 from payments_world import (
-    KEY,
     RETURN,
     TIER,
     SandboxDriver,
@@ -22,8 +21,8 @@ from payments_world import (
     creator_of,
     in_rows,
     payer_of,
+    paying,
 )
-from pydantic import SecretStr
 
 from actors.subscriptions.commands import Observe
 from cluster.connections.redis import apply_async
@@ -46,8 +45,7 @@ PEOPLE = "/subscriptions/subscribers"
 async def shop_world(
     make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
 ) -> AsyncIterator[World]:
-    payments = servers.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
-    yield await make_world(payments=payments)
+    yield await make_world(payments=paying(servers, sandbox))
 
 
 async def may_open(world: World, viewer: Person, creator: Person, rank: int = 0) -> str:
@@ -286,8 +284,7 @@ async def test_a_running_subscription_is_paid_with_another_card_and_what_is_past
     make_world: Callable[..., Awaitable[World]], servers: Settings, later_sandbox: SandboxDriver
 ) -> None:
     sandbox = later_sandbox
-    payments = servers.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
-    world = await make_world(payments=payments)
+    world = await make_world(payments=paying(servers, sandbox))
     creator = await creator_of(world)
     tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
     fan, card = await payer_of(world, sandbox)

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from api_world import Person, World
-from payments_world import KEY, TIER, SandboxDriver, assured, consumed, creator_of, payer_of
-from pydantic import SecretStr
+from payments_world import TIER, SandboxDriver, assured, consumed, creator_of, payer_of, paying
 
 from configs.settings import Settings
 from writers.connections import open_rows
@@ -22,8 +21,7 @@ pytestmark = pytest.mark.servers
 async def world(
     make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
 ) -> AsyncIterator[World]:
-    payments = servers.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
-    made = await make_world(payments=payments)
+    made = await make_world(payments=paying(servers, sandbox))
     with consumed(made.settings, derived_from=("content.published", "payment.completed", "subscription.created")):
         yield made
 
