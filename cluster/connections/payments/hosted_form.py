@@ -111,7 +111,8 @@ class HostedFormProvider:
 
     def verify(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report | None:
         fields = _fields(body)
-        if not any(hmac.compare_digest(signed(fields, key), fields.get("digest", "")) for key in self._postback_keys):
+        # As bytes: texts beyond ASCII cannot be compared, and anybody may send some.
+        if not any(hmac.compare_digest(signed(fields, key).encode(), fields.get("digest", "").encode()) for key in self._postback_keys):
             raise WebhookForged("no key of ours signed this")
         try:
             created_at = datetime.fromtimestamp(int(fields["timestamp"]), UTC)
