@@ -36,7 +36,7 @@ class Usage:
 def usage(data_dir: Path) -> Usage:
     """CPU seconds so far and resident memory (shared pages counted once a process's share: PSS) by component."""
     found = Usage(dict.fromkeys((*SERVING, *APART), 0.0), dict.fromkeys((*SERVING, *APART), 0.0))
-    for component, process in _processes(data_dir):
+    for component, process in processes(data_dir):
         try:
             with process.oneshot():
                 times = process.cpu_times()
@@ -48,7 +48,8 @@ def usage(data_dir: Path) -> Usage:
     return found
 
 
-def _processes(data_dir: Path) -> list[tuple[str, psutil.Process]]:
+def processes(data_dir: Path) -> list[tuple[str, psutil.Process]]:
+    """(component, process) of everything that belongs to the platform."""
     state = read_state(data_dir)
     report = read_report(data_dir)
     actors = {actor.pid: actor.name.rsplit("-", 1)[0] for actor in report.actors} if report else {}

@@ -22,6 +22,7 @@ from cluster.launch.bench.accounting import APART, SERVING, usage
 from cluster.launch.bench.everything import everything
 from cluster.launch.bench.geo import geo
 from cluster.launch.bench.shard import restart, shard
+from cluster.launch.bench.soak import soak
 from cluster.launch.bench.sockets import delivery, sockets
 from cluster.launch.report import read_report
 from cluster.launch.state import running_settings
@@ -38,6 +39,7 @@ app.command()(shard)
 app.command()(restart)
 app.command()(sockets)
 app.command()(delivery)
+app.command()(soak)
 app.command("all")(everything)
 console = Console(highlight=False)
 RESULTS = Path("bench-results")
@@ -46,6 +48,7 @@ Seconds = Annotated[float, typer.Option(help="Length of the run at the peak; hal
 Connections = Annotated[int, typer.Option(help="Connections of the generator.", min=1, max=2_000)]
 DEFAULT_DATA_DIR = Path(".sugar")
 PROBE_SECONDS = 8.0
+HALF_SECONDS = 5.0
 SUSTAINED_ERRORS = 0.001
 STEPS = (0.95, 0.85, 0.7, 0.5)
 """Shares of the closed loop's rate that are tried, highest first, until one is sustained."""
@@ -104,10 +107,11 @@ def _scenario(
         )
         return done
 
-    runs = [go("closed loop", 0, 0, PROBE_SECONDS)]
+    runs = [go("closed loop", 0, 0, min(PROBE_SECONDS, 2 * seconds))]
     ceiling = runs[0].outcome.rate
     # Half first: the embedded broker answers the slower the longer its log is, and saturation fills it.
-    runs.append(go("half peak", 1, ceiling * STEPS[0] / 2, max(seconds / 2, 5.0)))
+    half = max(seconds / 2, min(HALF_SECONDS, seconds))
+    runs.append(go("half peak", 1, ceiling * STEPS[0] / 2, half))
     for number, share in enumerate(STEPS, start=2):
         attempt = go(f"at {share:.0%}", number, ceiling * share, seconds)
         runs.append(attempt)
@@ -115,7 +119,7 @@ def _scenario(
             attempt.name = f"{name} peak"
             if share != STEPS[0]:
                 runs[1].name = f"{name} at {STEPS[0] / 2:.0%}"
-                runs.append(go("half peak", len(STEPS) + 2, ceiling * share / 2, max(seconds / 2, 5.0)))
+                runs.append(go("half peak", len(STEPS) + 2, ceiling * share / 2, half))
             break
     return runs
 

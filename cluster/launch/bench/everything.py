@@ -31,7 +31,8 @@ UNLIMITED: Final = {
 START_S: Final = 400.0
 STOP_S: Final = 150.0
 IDLE_S: Final = 15.0
-WITHOUT_SECONDS: Final = ("sockets",)
+PLATFORM: Final = "platform"
+"""The part that is no bench: memory with everybody loaded, and what is spent while nothing happens."""
 OPERATIONS: Final = ("cards", "swipe", "messages", "feed", "delivery", "login")
 """Cards first: swipes take people out of the decks that the bench asks for."""
 
@@ -60,16 +61,19 @@ def variants(populations: Sequence[int], replicas: Sequence[int]) -> list[Varian
 
 
 def everything(
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="An empty directory for platforms of its own.")],
+    data_dir: Annotated[Path, typer.Option("--data-dir", help="A directory for platforms of its own, one after another in `platform` there.")],
     output: Annotated[Path, typer.Option(help="Directory of the report; what it holds already is not measured again.")] = Path("bench-results/all"),
     seconds: Annotated[float, typer.Option(help="Length of each run at the peak.", min=2, max=600)] = 20,
     populations: Annotated[str, typer.Option(help="How many people, one platform each, with commas between.")] = "10000,100000",
     replicas: Annotated[str, typer.Option(help="How many API replicas, one platform each.")] = "1,2",
+    sockets: Annotated[int, typer.Option(help="Idle sockets whose memory is measured.", min=100, max=50_000)] = 10_000,
+    minutes: Annotated[float, typer.Option(help="Begin no part after so long; the same command goes on then. 0: all of it.", min=0)] = 0,
 ) -> None:
     """Measure every operation and write one report: index.html with plots, and all.json.
 
     Costs by component, how they grow with people and replicas, memory, and a model of what 100,000 and 1,000,000 people
-    online need. A run that was cut off goes on where it stopped. 1,000,000 people take half an hour to load.
+    online need. A run that was cut off goes on with the bench at which it stopped, on a platform made anew.
+    1,000,000 people take half an hour to load.
     """
     try:
         sizes, numbers = ([int(part) for part in text.split(",")] for text in (populations, replicas))
@@ -77,25 +81,48 @@ def everything(
         raise ConfigurationError("populations and replicas are whole numbers with commas between") from error
     if not sizes or min(sizes) < 2_000 or max(sizes) > 1_000_000 or not numbers or min(numbers) < 1 or max(numbers) > 16:
         raise ConfigurationError("between 2,000 and 1,000,000 people, and 1 to 16 replicas")
-    output.mkdir(parents=True, exist_ok=True)
-    found: dict[str, dict[str, Any]] = {}
+    lengths = {bench: ("--seconds", str(seconds)) for bench in OPERATIONS} | {
+        "sockets": ("--idle", str(sockets), "--active", str(sockets // 5), "--seconds", str(seconds)),
+    }
+    until = time.monotonic() + minutes * 60 if minutes else float("inf")
     wanted = variants(sizes, numbers)
     for number, variant in enumerate(wanted, 1):
-        kept = output / f"{variant.name.replace(' ', '-')}.json"
-        if kept.exists():
-            console.print(f"{number}/{len(wanted)} {variant.name}: measured before ({kept})")
-        else:
-            console.print(f"{number}/{len(wanted)} {variant.name}")
-            fresh = kept.with_suffix(".partial")
-            fresh.write_text(json.dumps(_measured(variant, data_dir.resolve(), seconds), indent=1))
-            fresh.replace(kept)
-        found[variant.name] = json.loads(kept.read_text())
-    page = write_page(found, output)
+        kept = output / variant.name.replace(" ", "-")
+        missing = [name for name in (PLATFORM, *variant.benches) if not _part(kept, name).exists()]
+        console.print(f"{number}/{len(wanted)} {variant.name}: " + (", ".join(missing) if missing else f"measured before ({kept})"))
+        if missing and time.monotonic() < until:
+            missing = _measure(variant, missing, data_dir.resolve() / "platform", kept, lengths, until)
+        if missing:
+            console.print(f"{minutes:g} minutes have passed; the same command goes on")
+            return
+    page = write_page({variant.name: _found(variant, output / variant.name.replace(" ", "-")) for variant in wanted}, output)
     console.print(f"written to {page} and {page.with_name('all.json')}")
 
 
-def _measured(variant: Variant, data_dir: Path, seconds: float) -> dict[str, Any]:
-    """Runs one platform, from its start to its end. Raises DependencyUnavailable."""
+def _part(kept: Path, name: str) -> Path:
+    return kept / f"{name}.json"
+
+
+def _found(variant: Variant, kept: Path) -> dict[str, Any]:
+    """One platform, its parts put together."""
+    whole: dict[str, Any] = json.loads(_part(kept, PLATFORM).read_text())
+    return whole | {"benches": {bench: json.loads(_part(kept, bench).read_text()) for bench in variant.benches}}
+
+
+def _keep(kept: Path, name: str, text: str) -> None:
+    kept.mkdir(parents=True, exist_ok=True)
+    fresh = _part(kept, name).with_suffix(".partial")
+    fresh.write_text(text)
+    fresh.replace(_part(kept, name))
+
+
+def _measure(
+    variant: Variant, missing: Sequence[str], data_dir: Path, kept: Path, lengths: Mapping[str, Sequence[str]], until: float
+) -> list[str]:
+    """Runs one platform, from its start to its end, and keeps each part that it measured; those for which no time was left.
+
+    Raises DependencyUnavailable: the platform does not start, or a bench fails; what was measured before is kept.
+    """
     shutil.rmtree(data_dir, ignore_errors=True)
     data_dir.mkdir(parents=True)
     port = free_port()
@@ -112,19 +139,26 @@ def _measured(variant: Variant, data_dir: Path, seconds: float) -> dict[str, Any
             raise DependencyUnavailable(f"sugar {' '.join(arguments)} failed", tail=(done.stdout + done.stderr)[-3_000:])
 
     here = ("--data-dir", str(data_dir))
+    left = list(missing)
     try:
         sugar("up", "--port", str(port), *here, "--detach", "--wait", timeout_s=START_S)
         sugar("seed", "--users", str(variant.people), "--seed", "1", *here)
-        before = usage(data_dir)
-        time.sleep(IDLE_S)
-        after = usage(data_dir)
-        idle = {name: round(value / IDLE_S, 4) for name, value in after.since(before).items()}
-        for bench in variant.benches:
-            sugar("bench", bench, *here, *(() if bench in WITHOUT_SECONDS else ("--seconds", str(seconds))))
-        results = {bench: json.loads((data_dir / "bench-results" / f"{bench}.json").read_text()) for bench in variant.benches}
-        return {
-            "people": variant.people, "plan": dict(variant.plan), "cores": os.cpu_count(), "idle_cores": idle,
-            "memory_mib": {name: round(value, 1) for name, value in after.memory_mib.items()}, "benches": results,
-        }
+        if PLATFORM in left:
+            before = usage(data_dir)
+            time.sleep(IDLE_S)
+            after = usage(data_dir)
+            idle = {name: round(value / IDLE_S, 4) for name, value in after.since(before).items()}
+            _keep(kept, PLATFORM, json.dumps({
+                "people": variant.people, "plan": dict(variant.plan), "cores": os.cpu_count(), "idle_cores": idle,
+                "memory_mib": {name: round(value, 1) for name, value in after.memory_mib.items()},
+            }, indent=1))
+            left.remove(PLATFORM)
+        for bench in list(left):
+            if time.monotonic() > until:
+                break
+            sugar("bench", bench, *here, *lengths[bench])
+            _keep(kept, bench, (data_dir / "bench-results" / f"{bench}.json").read_text())
+            left.remove(bench)
+        return left
     finally:
         sugar("down", *here, timeout_s=STOP_S)

@@ -1,0 +1,284 @@
+"""`sugar bench soak`: the design's mix of requests for an hour, and whether memory or lag grow with time.
+
+Memory is what belongs to a process alone (unique set size): PostgreSQL's shared buffers fill once and are no leak. What was
+stored because somebody asked for it is subtracted where it is counted: swipes in their shards, keys in Valkey. The embedded
+broker keeps its log in memory by design and is not judged; Kafka keeps it on disk.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cluster.connections.postgres import connect
+from cluster.connections.redis import sync_client
+from cluster.launch.bench import measure, requests
+from cluster.launch.bench.accounting import processes
+from cluster.launch.report import Report, read_report
+from cluster.launch.state import running_settings
+from configs.contracts.errors import ConfigurationError
+from configs.settings import Settings
+
+console = Console(highlight=False)
+RESULTS: Final = Path("bench-results")
+MIX: Final = ("swipe",) * 10 + ("cards",) * 5 + ("message",) * 8 + ("feed",) * 4
+"""The design's requests a second with 100,000 people online, in thousands."""
+PEOPLE: Final = 4_000
+COUPLES: Final = 200
+PROBE_S: Final = 8.0
+CHUNK_S: Final = 15.0
+"""Requests are made anew so often: tokens live for minutes. Memory and lag are looked at in between."""
+WARM: Final = 0.25
+"""Share of the run in which pools, caches and arenas fill; not judged."""
+MOST_PERCENT_AN_HOUR: Final = 1.0
+JUDGED_MINUTES: Final = 30.0
+"""A shorter run says little of an hour: a page of the allocator is a percent then."""
+NOT_JUDGED: Final = ("broker",)
+LAG_NOISE: Final = 200.0
+"""Records that may wait at any moment: a batch of each partition."""
+LIKES_A_DAY: Final = 100_000
+MESSAGES_A_MINUTE: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What was seen at one moment. ``memory``: component/pid -> bytes; ``stored``: the same, of what may grow."""
+
+    at_s: float
+    memory: Mapping[str, int]
+    stored: Mapping[str, int]
+    entries: Mapping[str, int]
+    lag: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """How one process grew after the warm-up."""
+
+    process: str
+    mib: float
+    mib_an_hour: float
+    """After subtracting what was stored."""
+    percent_an_hour: float
+    stored_mib: float
+    new_entries: int
+
+    @property
+    def judged(self) -> bool:
+        return not self.process.startswith(NOT_JUDGED)
+
+
+@dataclass(slots=True)
+class Soak:
+    """A run's figures."""
+
+    rate: float
+    minutes: float
+    offered: int = 0
+    errors: int = 0
+    max_ms: float = 0.0
+    p99_ms: list[float] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+
+
+def soak(
+    data_dir: Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")] = Path(".sugar"),
+    minutes: Annotated[float, typer.Option(help="How long.", min=0.5, max=1_440)] = 60,
+    rate: Annotated[float, typer.Option(help="Requests a second; 0: half of what a closed loop gets in some seconds.", min=0)] = 0,
+    connections: Annotated[int, typer.Option(help="Connections of the generator.", min=1, max=2_000)] = 128,
+) -> None:
+    """Requests of the design's mix at half the peak; slopes of every process's memory and of the lag. Exit code 1: something grows."""
+    settings = running_settings(data_dir)
+    _check(settings)
+    load = Load(settings, _people(settings))
+    if not rate:
+        rate = measure.generate(settings.port, load.take(int(4_000 * PROBE_S)), rate=0, seconds=PROBE_S, connections=connections).rate / 2
+    console.print(f"{rate:.0f} requests a second for {minutes:g} minutes")
+    run = Soak(rate, minutes)
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < minutes * 60:
+        run.samples.append(_sample(settings, data_dir, passed, load.swipes))
+        out = measure.generate(settings.port, load.take(int(rate * CHUNK_S)), rate=rate, seconds=CHUNK_S, connections=connections)
+        run.offered += out.offered
+        run.errors += round(out.errors * out.offered)
+        run.max_ms = max(run.max_ms, out.max_ms)
+        run.p99_ms.append(out.p99_ms)
+    run.samples.append(_sample(settings, data_dir, time.monotonic() - began, load.swipes))
+    if not _tell(run):
+        raise typer.Exit(1)
+
+
+def slopes(samples: Sequence[Sample]) -> list[Slope]:
+    """Of every process that lived through all of it, the steepest first; least squares over the samples after the warm-up."""
+    late = [sample for sample in samples if sample.at_s >= WARM * samples[-1].at_s]
+    found = []
+    for process in set(late[0].memory).intersection(*(sample.memory for sample in late)):
+        grown = [sample.memory[process] - sample.stored.get(process, 0) for sample in late]
+        an_hour = _slope([sample.at_s for sample in late], grown) * 3_600
+        first, last = late[0], late[-1]
+        found.append(Slope(
+            process, last.memory[process] / 2**20, an_hour / 2**20, 100 * an_hour / max(first.memory[process], 1),
+            (last.stored.get(process, 0) - first.stored.get(process, 0)) / 2**20,
+            last.entries.get(process, 0) - first.entries.get(process, 0),
+        ))
+    return sorted(found, key=lambda slope: -slope.percent_an_hour)
+
+
+def restarted(samples: Sequence[Sample]) -> list[str]:
+    """Processes that were not there all the time: one that is replaced has no slope, and hides one."""
+    everywhere = set(samples[0].memory).intersection(*(sample.memory for sample in samples))
+    return sorted({process for sample in samples for process in sample.memory} - everywhere)
+
+
+def lag_growth(samples: Sequence[Sample]) -> float:
+    """Records by which the lag of the last third exceeds that of the first, on average."""
+    third = max(1, len(samples) // 3)
+    return sum(sample.lag for sample in samples[-third:]) / third - sum(sample.lag for sample in samples[:third]) / third
+
+
+def _slope(times: Sequence[float], values: Sequence[float]) -> float:
+    """Of the line of least squares, a second; 0 for fewer than two moments."""
+    middle, mean = sum(times) / len(times), sum(values) / len(values)
+    spread = sum((at - middle) ** 2 for at in times)
+    return sum((at - middle) * (value - mean) for at, value in zip(times, values, strict=True)) / spread if spread else 0.0
+
+
+class Load:
+    """Requests of the mix, of new pairs and messages each time, under tokens that are made when they are asked for."""
+
+    def __init__(self, settings: Settings, ids: Sequence[str]) -> None:
+        self._settings = settings
+        self._ids = ids
+        self._begun = int(time.time())
+        self._taken = 0
+        self.swipes = 0
+        self._pairs = self._distinct(random.Random(self._begun))  # noqa: S311  only an order
+        likes = requests.mutual_likes(requests.callers(settings, ids[: 2 * COUPLES]))
+        for side in (likes[:COUPLES], likes[COUPLES:]):
+            measure.generate(settings.port, side, rate=200, seconds=COUPLES / 200, connections=16)
+
+    def _distinct(self, chooser: random.Random) -> Iterator[tuple[int, int]]:
+        """Places of (swiper, swiped); the swiper changes each time. Couples do not swipe: a pass would end their match."""
+        order = list(range(2 * COUPLES, len(self._ids)))
+        chooser.shuffle(order)
+        for step in itertools.count():
+            for place, swiper in enumerate(order):
+                yield swiper, order[(place + 1 + step % (len(order) - 1)) % len(order)]
+
+    def take(self, count: int) -> list[bytes]:
+        people = requests.callers(self._settings, self._ids)
+        kinds = [MIX[(number * 10) % len(MIX)] for number in range(self._taken, self._taken + count)]
+        said = iter(requests.messages(people[: 2 * COUPLES], kinds.count("message"), seed=self._begun + self._taken))
+        shown = iter(requests.cards(people, kinds.count("cards"), kind="warm"))
+        made = []
+        for number, kind in enumerate(kinds):
+            if kind == "swipe":
+                swiper, swiped = next(self._pairs)
+                made.append(requests.raw("POST", "/api/v1/matching/swipe", token=people[swiper].token, body={
+                    "targetUserId": people[swiped].user_id, "action": "like" if number % 2 else "pass",
+                }))
+            elif kind == "feed":
+                made.append(requests.raw("GET", "/api/v1/content/feed", token=people[number % len(people)].token))
+            else:
+                made.append(next(said if kind == "message" else shown))
+        self._taken += count
+        self.swipes += kinds.count("swipe")
+        return made
+
+
+def _check(settings: Settings) -> None:
+    limits = settings.limits
+    if limits.likes_a_day < LIKES_A_DAY or min(
+        limits.messages_per_conversation_a_minute, limits.messages_per_user_a_minute, limits.requests_per_user_a_second
+    ) < MESSAGES_A_MINUTE / 60:
+        raise ConfigurationError(
+            "this platform would refuse most of the soak's requests; start it with "
+            f"SUGAR_LIMITS__LIKES_A_DAY={LIKES_A_DAY} SUGAR_LIMITS__REQUESTS_PER_USER_A_SECOND={MESSAGES_A_MINUTE} "
+            f"SUGAR_LIMITS__MESSAGES_PER_CONVERSATION_A_MINUTE={MESSAGES_A_MINUTE} "
+            f"SUGAR_LIMITS__MESSAGES_PER_USER_A_MINUTE={MESSAGES_A_MINUTE}"
+        )
+
+
+def _people(settings: Settings) -> list[str]:
+    with connect(settings, "bench") as conn:
+        ids = [row[0] for row in conn.execute(
+            "SELECT id::text FROM users WHERE cell IS NOT NULL AND role IS NOT NULL ORDER BY id LIMIT %s", (PEOPLE,)
+        ).fetchall()]
+    if len(ids) < 3 * COUPLES:
+        raise ConfigurationError("a soak needs people: run `sugar seed --users 4000` first", people=len(ids))
+    return ids
+
+
+def _sample(settings: Settings, data_dir: Path, at_s: float, swipes: int) -> Sample:
+    report = read_report(data_dir) or Report()
+    memory: dict[str, int] = {}
+    names: dict[int, str] = {actor.pid: actor.name for actor in report.actors}
+    for component, process in processes(data_dir):
+        try:
+            memory[f"{names.get(process.pid, component)}/{process.pid}"] = process.memory_full_info().uss
+        except psutil.Error:
+            continue
+    return Sample(at_s, memory, _stored(settings, report, memory, swipes), _entries(report), report.behind)
+
+
+def _stored(settings: Settings, report: Report, memory: Mapping[str, int], swipes: int) -> dict[str, int]:
+    """Bytes by process of what people stored, as shards and Valkey count it."""
+    found: dict[str, int] = {}
+    hosts = [actor for actor in report.actors if actor.name.startswith("swipes-")]
+    for actor in hosts:
+        counted = actor.figures.get("services", {}).get("swipes", {})
+        if facts := counted.get("sampled_facts", 0):
+            found[f"{actor.name}/{actor.pid}"] = int(swipes / len(hosts) * counted["sampled_bytes"] / facts)
+    for process in memory:
+        if process.startswith("valkey/"):
+            with sync_client(settings) as client:
+                found[process] = int(client.info("memory")["used_memory"])
+    return found
+
+
+def _entries(report: Report) -> dict[str, int]:
+    return {
+        f"{actor.name}/{actor.pid}": sum(
+            service.get("entries", 0) for service in actor.figures.get("services", {}).values() if isinstance(service, dict)
+        ) for actor in report.actors
+    }
+
+
+def _tell(run: Soak) -> bool:
+    """Prints and writes the report; whether nothing grows, as far as so short a run can tell."""
+    table = Table("process", "MiB", "stored MiB", "new entries", "MiB an hour", "% an hour", title="Memory after the warm-up, what was stored subtracted")
+    found, growth, replaced = slopes(run.samples), lag_growth(run.samples), restarted(run.samples)
+    for slope in found:
+        table.add_row(
+            slope.process, f"{slope.mib:.1f}", f"{slope.stored_mib:.1f}", str(slope.new_entries), f"{slope.mib_an_hour:+.2f}",
+            f"{slope.percent_an_hour:+.2f}" if slope.judged else "not judged",
+        )
+    console.print(table)
+    console.print(
+        f"{run.offered} requests, {run.errors} without a good answer, p99 {max(run.p99_ms):.0f} ms at worst, longest {run.max_ms:.0f} ms; "
+        f"lag {run.samples[0].lag} at first, {run.samples[-1].lag} at last, {growth:+.0f} on average; replaced: {', '.join(replaced) or 'none'}"
+    )
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "soak.json"
+    told: dict[str, Any] = asdict(run) | {"slopes": [asdict(slope) for slope in found], "lag_growth": growth, "replaced": replaced}
+    path.write_text(json.dumps(told, indent=1))
+    console.print(f"written to {path}")
+    if run.minutes < JUDGED_MINUTES:
+        console.print(f"not judged: a run of less than {JUDGED_MINUTES:g} minutes says little of an hour")
+        return True
+    grows = [slope.process for slope in found if slope.judged and slope.percent_an_hour > MOST_PERCENT_AN_HOUR]
+    if grows or growth > LAG_NOISE:
+        console.print(f"[red]grows[/red]: {', '.join([*grows, *(['lag'] if growth > LAG_NOISE else [])])}")
+        return False
+    return True

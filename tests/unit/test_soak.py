@@ -1,0 +1,48 @@
+"""A leak is found under what was stored rightly, and noise is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.launch.bench.soak import Sample, lag_growth, restarted, slopes
+
+MIB = 2**20
+
+
+def sample(minute: int, lag: int = 5, **memory: float) -> Sample:
+    """Each process by its MiB; of ``swipes`` 1 MiB a minute was stored."""
+    known = {f"{name}/1": int(value * MIB) for name, value in memory.items()}
+    stored = {"swipes/1": minute * MIB} if "swipes/1" in known else {}
+    return Sample(minute * 60.0, known, stored, {"swipes/1": 100 * minute} if stored else {}, lag)
+
+
+def test_what_was_stored_is_no_leak_and_what_was_not_is_one() -> None:
+    run = [sample(minute, swipes=200 + minute, replica=100 + minute / 30, gateway=150) for minute in range(61)]
+    found = {slope.process: slope for slope in slopes(run)}
+    assert found["swipes/1"].percent_an_hour == pytest.approx(0, abs=1e-6)
+    assert (found["swipes/1"].stored_mib, found["swipes/1"].new_entries) == (45.0, 4_500)
+    assert found["replica/1"].mib_an_hour == pytest.approx(2, rel=1e-3)
+    assert found["replica/1"].percent_an_hour == pytest.approx(2, rel=0.02)
+    assert next(iter(slopes(run))).process == "replica/1", "the steepest first"
+
+
+def test_warming_up_and_noise_are_no_leak() -> None:
+    run = [sample(minute, replica=min(100, 50 + 10 * minute) + (minute % 2)) for minute in range(61)]
+    (slope,) = slopes(run)
+    assert abs(slope.percent_an_hour) < 0.2
+
+
+def test_the_embedded_brokers_log_is_not_judged() -> None:
+    run = [sample(minute, broker=100 + minute, replica=100) for minute in range(61)]
+    assert [slope.process for slope in slopes(run) if slope.judged] == ["replica/1"]
+
+
+def test_a_process_that_was_replaced_is_named_and_has_no_slope() -> None:
+    run = [*(sample(minute, replica=100, gateway=150) for minute in range(30)), *(sample(minute, replica=100) for minute in range(30, 60))]
+    assert restarted(run) == ["gateway/1"]
+    assert [slope.process for slope in slopes(run)] == ["replica/1"]
+
+
+def test_a_lag_that_grows_is_told_from_one_that_varies() -> None:
+    assert lag_growth([sample(minute, lag=10 * minute) for minute in range(60)]) == pytest.approx(400)
+    assert lag_growth([sample(minute, lag=50 * (minute % 2)) for minute in range(60)]) == pytest.approx(0, abs=1)
