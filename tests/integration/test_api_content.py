@@ -237,6 +237,37 @@ async def _is_feed(person: Person, expected: list[str]) -> bool:
     return await feed_of(person) == expected
 
 
+async def test_a_page_of_a_feed_costs_the_same_however_much_the_feed_holds(world: ContentWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    creators, reader = [await world.creator() for _ in range(4)], await world.register("sugar_daddy")
+    asked: list[int] = []
+    read = world.dependencies.reads.read
+
+    async def counted(*commands: Any) -> Any:
+        asked.append(sum(len(command) for command in commands))
+        return await read(*commands)
+
+    async def cost(creator: Person, posts: int, whole: int) -> int:
+        await reader.ok("POST", f"/content/creators/{creator.user_id}/follow")
+        for number in range(posts):
+            await world.post(creator, caption=str(number))
+        await world.until(lambda: _holds(reader, whole))
+        with monkeypatch.context() as patched:
+            patched.setattr(world.dependencies.reads, "read", counted)
+            asked.clear()
+            page = await reader.ok("GET", "/content/feed", params={"limit": 3})
+        assert len(page["posts"]) == 3
+        assert len({post["creator"]["userId"] for post in page["posts"]}) == 1
+        return sum(asked)
+
+    small = await cost(creators[0], 4, 4)
+    for number, creator in enumerate(creators[1:], 1):
+        assert await cost(creator, 12, 4 + 12 * number) == small
+
+
+async def _holds(person: Person, count: int) -> bool:
+    return len(await feed_of(person, limit=100)) == count
+
+
 async def test_a_subscription_follows_its_creator_and_opens_what_it_is_worth(world: ContentWorld) -> None:
     """Only what the provider has reported opens anything; a checkout alone has the creator followed."""
     creator, reader = await world.creator(), await world.register("sugar_daddy")

@@ -34,6 +34,9 @@ STEPS = st.lists(
 )
 
 
+PROMO_PAYMENTS = 3
+
+
 @dataclass
 class Bought:
     """The ruler: what one payment bought, kept by the test in the plainest way."""
@@ -51,6 +54,8 @@ class History:
     """Plays a provider and a subscriber, and keeps what was bought beside what is reported."""
 
     trial_days: int
+    off_percent: int = 0
+    """What a promo code takes off the first payments."""
     reports: Reports = field(default_factory=Reports)
     facts: list[SubscriptionFact] = field(default_factory=list)
     asked: list[Payload] = field(default_factory=list)
@@ -85,7 +90,8 @@ class History:
         if reason != "change":
             self.begins, self.ends = self.reports.now, self.reports.now + MONTH
         self.bought.append(Bought(name, self.rank, self.reports.now, self.ends))
-        self.facts.append(self.reports.paid(name, self.rank, reason, period_end=self.ends, amount_minor=1_000))
+        amount = 1_000 * (100 - self.off_percent) // 100 if len(self.bought) <= PROMO_PAYMENTS else 1_000
+        self.facts.append(self.reports.paid(name, self.rank, reason, period_end=self.ends, amount_minor=amount))
 
     def step(self, name: str) -> None:
         self.reports.now += timedelta(seconds=1)
@@ -213,7 +219,8 @@ def folded(history: History, facts: list[SubscriptionFact]) -> Subscription:
     """The subscription after its requests, in their order, and these facts, in theirs."""
     requested = SubscriptionRequested(
         subscription_id=SUBSCRIPTION, subscriber_id=FAN, creator_id=CREATOR, account_id="acct_1", payment_method_id="pm_1",
-        terms=terms(1, trial_days=history.trial_days), checkout_until=BEGIN + timedelta(minutes=30), body_digest="",
+        terms=terms(1, trial_days=history.trial_days, percent_off=history.off_percent, months_off=PROMO_PAYMENTS),
+        checkout_until=BEGIN + timedelta(minutes=30), body_digest="",
     )
     payloads: list[Payload] = [
         requested, *history.asked, *(SubscriptionObserved(owner_id=FAN, fact=fact) for fact in facts)
@@ -225,17 +232,17 @@ def folded(history: History, facts: list[SubscriptionFact]) -> Subscription:
     return msgspec.structs.replace(state, version=0)
 
 
-def played(trial_days: int, steps: list[str]) -> History:
-    history = History(trial_days)
+def played(trial_days: int, steps: list[str], off_percent: int = 0) -> History:
+    history = History(trial_days, off_percent)
     for name in steps:
         history.step(name)
     return history
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from([0, 7]), STEPS)
-def test_access_is_what_was_paid_for_and_is_still_paid_for(trial_days: int, steps: list[str]) -> None:
-    history = played(trial_days, steps)
+@given(st.sampled_from([0, 7]), st.sampled_from([0, 50, 90]), STEPS)
+def test_access_is_what_was_paid_for_and_is_still_paid_for(trial_days: int, off_percent: int, steps: list[str]) -> None:
+    history = played(trial_days, steps, off_percent)
     state = folded(history, history.facts)
     now, rank = history.reports.now, history.rank_now()
     viewer = Viewer(FAN, holdings=(state.holding,))
