@@ -49,6 +49,7 @@ from serve_apps.limits import PersonLimit, SharedLimits
 from serve_apps.matching.decks import Decks
 from serve_apps.matching.faces import Faces
 from serve_apps.matching.served import ServedCards
+from serve_apps.media.marking import Marking
 from serve_apps.media.records import MediaRecords
 from serve_apps.media.urls import MediaUrls
 from serve_apps.messaging.reading import Conversations
@@ -134,6 +135,7 @@ class Dependencies:
     media_records: MediaRecords
     media_store: MediaStore
     media_urls: MediaUrls
+    marking: Marking
     tokens: AccessTokens
     revocations: Revocations
     passwords: Passwords
@@ -168,7 +170,7 @@ class Dependencies:
         write_through = WriteThrough(client)
         warm_people, warm_addresses = Warming(loader.warm_people), Warming(loader.warm_addresses)
         warm_conversations, warm_messages = Warming(loader.warm_conversations), Warming(loader.warm_messages)
-        warm_media, media_urls = Warming(loader.warm_media), MediaUrls(settings)
+        warm_media, media_urls, store = Warming(loader.warm_media), MediaUrls(settings), media_store(settings)
         warm_posts = Warming(loader.warm_posts)
         warm_tiers = Warming(loader.warm_tiers)
         accounts, users = AccountsClient(pool), UsersClient(pool)
@@ -217,8 +219,9 @@ class Dependencies:
             reading=Conversations(reads, people, warm_conversations, warm_messages),
             media=MediaClient(pool),
             media_records=MediaRecords(reads, warm_media),
-            media_store=media_store(settings),
+            media_store=store,
             media_urls=media_urls,
+            marking=Marking(store),
             tokens=AccessTokens(settings.auth),
             revocations=Revocations(reads, settings.auth.access_ttl_s),
             passwords=passwords,

@@ -24,7 +24,7 @@ from actors.media.commands import (
     UploadLimit,
 )
 from cluster.connections.media.signing import CACHE_CONTROL
-from cluster.connections.media.store import MediaStore, SignedUpload, UploadIncomplete, part_sizes
+from cluster.connections.media.store import MediaStore, ObjectMissing, SignedUpload, UploadIncomplete, part_sizes
 from configs.contracts.albums import put_media, put_photos
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.ids import derived_id, new_id
@@ -32,6 +32,7 @@ from configs.contracts.media import MediaRecord, quarantine_key
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import UUID_PATTERN, IdempotencyKey, Success, body_digest
 from serve_apps.identity import Deps, Person
+from serve_apps.limits import Rate
 from serve_apps.media import playlists
 from serve_apps.media.access import opens
 from serve_apps.media.models import OwnMedia, Photos, PhotosBody, Upload, UploadBody, UploadRequest
@@ -42,6 +43,7 @@ from serve_apps.recording import to_the_end
 router = APIRouter(tags=["media"])
 
 STORE_DEADLINE_S: Final = 25.0
+MARKED_A_MINUTE: Final = Rate("marked", 120, 60)
 MediaIdPath = Annotated[str, Path(alias="mediaId", pattern=UUID_PATTERN, description="a media's id")]
 T = TypeVar("T")
 
@@ -230,6 +232,29 @@ async def get_playlist(
             raise Refused("not_found")
         text = playlists.media(chosen, dependencies.media_urls.segments(media_id, chosen.name))
     return Response(text, media_type=playlists.TYPE, headers={"Cache-Control": CACHE_CONTROL})
+
+
+@router.get(
+    "/media/{mediaId}/marked.webp", operation_id="getMarkedPicture", response_class=Response, response_model=bytes,
+    responses=errors(*SIGNED_IN, "not_found") | {200: {"content": {"image/webp": {}}, "description": "the picture"}},
+)
+async def get_marked(
+    media_id: MediaIdPath, person: Person, dependencies: Deps,
+    expires: Annotated[int, Query(ge=0, description="from the signed URL")],
+    signature: Annotated[str, Query(pattern="^[0-9a-f]{64}$", description="from the signed URL")],
+) -> Response:
+    """A picture with the id of whoever asks drawn into it, under the signed URL of its media."""
+    await dependencies.limits.take((MARKED_A_MINUTE, person.user_id))
+    if not dependencies.media_urls.opens(media_id, expires, signature):
+        raise Refused("not_found")
+    record = (await dependencies.media_records.of((media_id,))).get(media_id)
+    if record is None or record.state != "ready" or record.kind != "image" or record.review == "rejected":
+        raise Refused("not_found")
+    try:
+        content = await dependencies.marking.picture(media_id, person.user_id)
+    except ObjectMissing as error:
+        raise Refused("not_found") from error
+    return Response(content, media_type="image/webp", headers={"Cache-Control": CACHE_CONTROL})
 
 
 @router.get("/users/me/photos", operation_id="listPhotos", response_model=Photos, responses=errors(*SIGNED_IN))

@@ -15,6 +15,7 @@ from configs.settings import Settings
 from serve_apps.fields import Answer, Time
 
 PLAYLIST: Final = "/api/v1/media/{media_id}/playlist.m3u8"
+MARKED: Final = "/api/v1/media/{media_id}/marked.webp"
 
 
 class MediaView(Answer):
@@ -30,7 +31,7 @@ class MediaView(Answer):
     height: int
     duration_ms: int | None
     url: str | None
-    """An image, or a video's HLS playlist (a path of this API when it begins with a slash)."""
+    """An image, or a video's HLS playlist. A path of this API when it begins with a slash; an image there needs the token."""
     poster_url: str | None
     thumb_url: str | None
     preview_url: str
@@ -52,17 +53,21 @@ class MediaUrls:
         self._signer: UrlSigner = url_signer(settings)
         self._key = bytes.fromhex(settings.media.url_key.get_secret_value())
         self._clock = clock
+        self._marks = settings.media.watermark
 
     def full(self, record: MediaRecord) -> MediaView:
         """Everything of a media, for its owner and for who is entitled. The media is ready."""
         now_s = self._clock()
         expires_s = self._signer.expires_s(now_s)
         sign = self._signer.get
-        if record.kind == "image":
-            url, poster = sign(derivative_key(record.media_id, LARGE), now_s), None
+        sealed = f"?expires={expires_s}&signature={self._seal(record.media_id, expires_s)}"
+        poster = None if record.kind == "image" else sign(derivative_key(record.media_id, POSTER), now_s)
+        if record.kind == "video":
+            url = PLAYLIST.format(media_id=record.media_id) + sealed
+        elif self._marks:
+            url = MARKED.format(media_id=record.media_id) + sealed
         else:
-            url = f"{PLAYLIST.format(media_id=record.media_id)}?expires={expires_s}&signature={self._seal(record.media_id, expires_s)}"
-            poster = sign(derivative_key(record.media_id, POSTER), now_s)
+            url = sign(derivative_key(record.media_id, LARGE), now_s)
         return MediaView(
             media_id=record.media_id, kind=record.kind, access="full", width=record.width, height=record.height,
             duration_ms=record.duration_ms or None, url=url, poster_url=poster,
@@ -111,7 +116,7 @@ class MediaUrls:
         return self._signer.get(key, now_s), self._signer.expires_s(now_s)
 
     def opens(self, media_id: str, expires_s: int, seal: str) -> bool:
-        """Whether a playlist's URL is one that ``full`` made and has not ended."""
+        """Whether the URL of a playlist or a marked picture is one that ``full`` made and has not ended."""
         return expires_s > self._clock() and hmac.compare_digest(seal, self._seal(media_id, expires_s))
 
     def _seal(self, media_id: str, expires_s: int) -> str:

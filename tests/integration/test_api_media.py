@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from api_world import World
 from media_world import picture, put, sha256, upload_body, uploaded
 
+from cluster.connections.redis import apply_async
+from configs.contracts.albums import put_media
 from configs.contracts.ids import new_id
+from configs.contracts.media import LARGE, THUMB, MediaRecord, derivative_key
 
 pytestmark = pytest.mark.servers
 
@@ -83,6 +88,30 @@ async def test_nobody_reaches_another_persons_media(world: World) -> None:
     assert (await owner.ok("GET", f"/media/{media}"))["state"] == "uploaded"
     unsigned = await world.client.get(f"/api/v1/media/{media}/playlist.m3u8?expires=9999999999&signature={'0' * 64}")
     assert code(unsigned) == (404, "not_found")
+
+
+async def test_a_picture_is_delivered_with_its_viewers_id_where_that_is_wanted(
+    make_world: Callable[..., Awaitable[World]], world: World, tmp_path: Path
+) -> None:
+    """Only under a URL that was signed for it, only to who is signed in, and each gets their own."""
+    marking = await make_world(media=world.settings.media.model_copy(update={"watermark": True}))
+    owner, other = await marking.register(), await marking.register()
+    media, path = new_id(), tmp_path / "large"
+    path.write_bytes(picture(8, form="WEBP"))
+    marking.dependencies.media_store.put(derivative_key(media, LARGE), path, "image/webp")
+    record = MediaRecord(media, owner.user_id, "image", state="ready", review="approved", derivatives=(LARGE, THUMB))
+    await apply_async(marking.dependencies.redis, [put_media(record, 1)])
+    url = (await owner.ok("GET", f"/media/{media}"))["view"]["url"].removeprefix("/api/v1")
+    answers = [await person.ask("GET", url) for person in (owner, other)]
+    assert [(answer.status_code, answer.headers["content-type"]) for answer in answers] == [(200, "image/webp")] * 2
+    assert answers[0].headers["cache-control"] == "private, no-store"
+    assert answers[0].content != answers[1].content
+    assert code(await marking.client.get(f"/api/v1{url}")) == (401, "unauthenticated")
+    forged = url[:-4] + ("0000" if not url.endswith("0000") else "1111")
+    for wrong in (forged, url.replace(media, new_id())):
+        assert code(await other.ask("GET", wrong)) == (404, "not_found")
+    await apply_async(marking.dependencies.redis, [put_media(msgspec.structs.replace(record, state="removed"), 2)])
+    assert code(await other.ask("GET", url)) == (404, "not_found")
 
 
 async def test_what_one_person_may_have_is_limited(make_world: Callable[..., Awaitable[World]], world: World) -> None:

@@ -96,6 +96,7 @@ RULES = (
     Rule("completeUpload", {"mediaId": "upload"}, OK, NOT_FOUND),
     Rule("getMedia", {"mediaId": "media"}, OK, NOT_FOUND),
     Rule("getPlaylist", {"mediaId": "media"}, NOT_FOUND, NOT_FOUND, query={"expires": "4000000000", "signature": "0" * 64}),
+    Rule("getMarkedPicture", {"mediaId": "media"}, NOT_FOUND, NOT_FOUND, query={"expires": "4000000000", "signature": "0" * 64}),
     Rule("arrangePhotos", {"mediaIds": "upload"}, OK, MEDIA, body={}),
     Rule("createPost", {"mediaIds": "media"}, OK, MEDIA, body=IMAGE),
     Rule("createPost", {"recipientId": "creator"}, "422 self_target", OK, body=TEXT | {"access": PPV}),

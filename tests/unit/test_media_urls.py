@@ -82,6 +82,16 @@ def test_a_preview_names_no_key_from_which_the_media_could_be_found() -> None:
         assert secret not in full.model_dump_json()
 
 
+def test_with_watermarks_the_picture_itself_is_under_no_url() -> None:
+    urls = MediaUrls(settings(watermark=True), clock=Clock())
+    view = urls.full(RECORD)
+    assert view.url is not None
+    assert view.url.startswith(f"/api/v1/media/{RECORD.media_id}/marked.webp?")
+    assert derivative_key(RECORD.media_id, LARGE) not in view.model_dump_json()
+    query = {name: values[0] for name, values in parse_qs(urlsplit(view.url).query).items()}
+    assert urls.opens(RECORD.media_id, int(query["expires"]), query["signature"])
+
+
 def test_a_playlist_opens_for_its_own_video_until_it_ends() -> None:
     clock = Clock()
     urls = MediaUrls(settings(), clock=clock)
