@@ -143,6 +143,7 @@ class Auth(_Group):
     hashing_queue: int = Field(64, ge=1, description="passwords waiting to be hashed in one replica; past it 503")
     signing_key_pem: SecretStr = Field(SecretStr(""), description="Ed25519 private key; empty: made by launch (local)")
     account_key: SecretStr = Field(SecretStr(""), description="key of mailed tokens and of what is sealed in accounts, 32 bytes hex; empty: made by launch")
+    previous_account_keys: tuple[SecretStr, ...] = Field((), max_length=2, description="account keys before that one, which still open what they sealed (JSON list)")
     confirm_address: bool = Field(False, description="a new person confirms the address before signing in, and registration answers alike for every address; production: always")
     verify_ttl_s: int = Field(86_400, ge=60, description="seconds a token that confirms an address lives")
     reset_ttl_s: int = Field(3_600, ge=60, description="seconds a token that sets a new password lives")

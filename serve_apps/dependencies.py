@@ -152,6 +152,8 @@ class Dependencies:
     served: ServedCards
     refresh_key: bytes
     account_key: bytes
+    account_keys: tuple[bytes, ...]
+    """That one, and those whose mailed tokens and seals still count."""
     account_seals: AccountSeals
     webhooks: WebhooksClient
     providers: Providers
@@ -166,6 +168,9 @@ class Dependencies:
         Raises ConfigurationError: a key is missing.
         """
         client = async_client(settings)
+        account_keys = tuple(
+            bytes.fromhex(key.get_secret_value()) for key in (settings.auth.account_key, *settings.auth.previous_account_keys)
+        )
         reads = Reads(settings)
         write_through = WriteThrough(client)
         warm_people, warm_addresses = Warming(loader.warm_people), Warming(loader.warm_addresses)
@@ -237,8 +242,9 @@ class Dependencies:
             impressions=impressions,
             served=ServedCards(impressions),
             refresh_key=bytes.fromhex(settings.auth.refresh_key.get_secret_value()),
-            account_key=bytes.fromhex(settings.auth.account_key.get_secret_value()),
-            account_seals=AccountSeals(bytes.fromhex(settings.auth.account_key.get_secret_value())),
+            account_key=account_keys[0],
+            account_keys=account_keys,
+            account_seals=AccountSeals(*account_keys),
             webhooks=WebhooksClient(pool),
             providers=Providers(settings),
             metrics=ReplicaMetrics(lambda: made.counters(), lambda: made.gauges()),

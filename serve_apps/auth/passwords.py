@@ -121,7 +121,7 @@ async def _presented(dependencies: Dependencies, request: Request, purpose: str,
     """(address hash, token id) of a mailed token. Raises Refused: too many are presented, or it was not made here."""
     limit = dependencies.settings.limits.tokens_per_address_a_minute
     await dependencies.limits.take((Rate("mailed-token", limit, MINUTE_S), client_of(dependencies, request)))
-    parsed = parse_mail_token(dependencies.account_key, purpose, text)
+    parsed = next(filter(None, (parse_mail_token(key, purpose, text) for key in dependencies.account_keys)), None)
     if parsed is None:
         raise Refused("token_invalid")
     return parsed

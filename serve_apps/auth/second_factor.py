@@ -116,14 +116,16 @@ async def complete(body: SecondFactorBody, request: Request, dependencies: Deps)
 async def _checked(dependencies: Dependencies, ceremony: Ceremony, body: SecondFactorBody) -> UseCode:
     """The code as the shard takes it. Raises Refused: it is wrong."""
     step, hashed = None, None
+    factors = await dependencies.accounts.factors(ceremony.email_hash, ceremony.user_id)
+    totp = factors.totp if isinstance(factors, Factors) else None
     if body.code is None:
         code = (body.recovery_code or "").strip().lower()
-        hashed = dependencies.account_seals.code_hash(ceremony.user_id, code)
+        hashes = dependencies.account_seals.code_hashes(ceremony.user_id, code)
+        hashed = next((known for known in hashes if totp is not None and known in totp.recovery), hashes[0])
+    elif totp is None:
+        raise Refused("token_invalid")
     else:
-        factors = await dependencies.accounts.factors(ceremony.email_hash, ceremony.user_id)
-        if not isinstance(factors, Factors) or factors.totp is None:
-            raise Refused("token_invalid")
-        step = step_of(dependencies.account_seals.unseal(factors.totp.sealed_secret, ceremony.user_id), body.code)
+        step = step_of(dependencies.account_seals.unseal(totp.sealed_secret, ceremony.user_id), body.code)
         if step is None:
             raise Refused("code_invalid")
     return UseCode(

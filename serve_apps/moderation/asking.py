@@ -33,7 +33,7 @@ async def appeal(body: AppealBody, request: Request, dependencies: Deps) -> Appe
     """Appeals against a decision with the token that told of it; no sign-in is needed. Another moderator decides, once."""
     limit = dependencies.settings.limits.tokens_per_address_a_minute
     await dependencies.limits.take((Rate("appeal", limit, MINUTE_S), client_of(dependencies, request)))
-    parsed = parse_appeal_token(dependencies.account_key, body.token)
+    parsed = next(filter(None, (parse_appeal_token(key, body.token) for key in dependencies.account_keys)), None)
     if parsed is None:
         raise Refused("token_invalid")
     decision_id, target_id, subject_id = parsed

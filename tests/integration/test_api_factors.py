@@ -11,6 +11,7 @@ import httpx
 import pyotp
 import pytest
 from api_world import Person, World
+from pydantic import SecretStr
 from soft_authenticator import Authenticator
 
 from configs.contracts.events import encode
@@ -279,3 +280,35 @@ def test_neighbouring_steps_are_taken_and_others_are_not() -> None:
     assert totp.generate_otp(37_037_036)[-6:] == "081804", "RFC 6238, appendix B, of 1111111109 s"
     found = [step_of(secret, totp.generate_otp(1_000 + offset), now=1_000 * STEP_S + 7) for offset in range(-2, 3)]
     assert found == [None, 999, 1_000, 1_001, None]
+
+
+async def test_a_new_account_key_locks_nobody_out_while_the_old_one_is_known(
+    world: World, make_world: Callable[..., Awaitable[World]]
+) -> None:
+    auth = world.settings.auth
+    changed = {"account_key": SecretStr("5c" * 32), "previous_account_keys": (auth.account_key,)}
+    renewed = await make_world(auth=auth.model_copy(update=changed))
+    forgetful = await make_world(auth=auth.model_copy(update=changed | {"previous_account_keys": ()}))
+
+    somebody, begun = await Protected.make(world), await Protected.make(world)
+    pending = await challenged(world, begun.person)
+    for made in (somebody, begun):
+        made.world = renewed
+    answer = await begun.complete(pending, code=begun.code())
+    assert answer.status_code == 200, "a sign-in that began before the change is completed"
+    for how in ({"code": somebody.code()}, {"recoveryCode": somebody.recovery[0]}):
+        answer = await somebody.complete(await challenged(renewed, somebody.person), **how)
+        assert answer.status_code == 200, answer.text
+    again = await somebody.complete(await challenged(renewed, somebody.person), recoveryCode=somebody.recovery[0])
+    assert code(again) == (401, "code_invalid"), "each works once, by whichever key it is known"
+
+    person, authenticator = await world.register(), Authenticator()
+    assert (await TestPasskeys().added(person, authenticator)).status_code == 201
+    assert (await TestPasskeys().login(renewed, authenticator)).status_code == 200
+    assert code(await TestPasskeys().login(forgetful, authenticator)) == (401, "passkey_invalid")
+
+    await world.client.post(f"{AUTH}/password/forgot", json={"email": person.email})
+    mailed = world.mailed_token(person.email, "reset")
+    body = {"token": mailed, "password": "another horse battery"}
+    assert code(await post(forgetful, "/password/reset", **body))[1] == "token_invalid"
+    assert (await post(renewed, "/password/reset", **body)).status_code == 200
