@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from chaos.chatting import Chatting
 from chaos.under_load import under_load
 from running import Platform, sugar
 
@@ -23,7 +24,12 @@ async def test_every_replica_is_replaced_under_load_and_no_request_fails(platfor
         done = await asyncio.to_thread(sugar, "roll", "--again", "--data-dir", str(platform.data_dir), timeout_s=200)
         assert f"{len(before)} of {len(before)} replicas replaced" in done.stdout
 
-    workload = await under_load(platform, roll, seed=31, may_break=False)
+    async with Chatting(platform, pairs=2, seed=31) as chatting:
+        talking, sockets = asyncio.create_task(chatting.run()), chatting.connections
+        workload = await under_load(platform, roll, seed=31, may_break=False)
+        await chatting.finish()
+        await talking
+        assert chatting.connections == sockets, "no socket ends with a replica: none passes through Serve"
     refused = {status: count for status, count in workload.tally.statuses.items() if status >= 429}
     assert refused == {}, "nobody had to ask again"
     after = await asyncio.to_thread(replicas, platform)

@@ -43,6 +43,7 @@ from configs.contracts.frames import (
 )
 from configs.contracts.ids import new_id
 from configs.contracts.media import MediaRecord
+from configs.contracts.rates import limit_key
 from configs.contracts.realtime import DEVICES, frames_channel
 from configs.settings import Realtime, Settings
 
@@ -528,6 +529,25 @@ async def test_too_many_frames_are_refused_and_who_goes_on_is_closed(pair: Any, 
     assert (await hers.got("error", code="too_many_requests"))["retryAfterMs"] > 0
     assert await hers.closed() == POLICY.code
     await his.settled()
+
+
+async def test_who_has_sent_too_many_messages_is_told_how_long_to_wait_and_nobody_else_is(pair: Any, world: World) -> None:
+    hers, his, conversation, _, _ = pair
+    # As if all of a minute's were sent within the last quarter of it: the next one may go in some 15 s.
+    used_up_ms = int(time.time() * 1_000) + 75_000
+    await world.dependencies.redis.set(limit_key("messages", hers.person.user_id), used_up_ms, px=60_000)
+    message = {"conversationId": conversation, "clientMessageId": "m1", "content": "one more"}
+    await hers.send("send", **message)
+    refused = await hers.got("error", clientMessageId="m1")
+    assert refused["code"] == "too_many_requests"
+    assert 5_000 <= refused["retryAfterMs"] <= 20_000
+    answer = await hers.person.ask("POST", "/messaging/send", json=message)
+    assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
+    assert 5 <= int(answer.headers["retry-after"]) <= 20
+    assert (await send(his, conversation, "mine goes"))["seq"] == 1
+    await world.dependencies.redis.delete(limit_key("messages", hers.person.user_id))
+    await hers.send("send", **message)
+    assert (await hers.got("ack", clientMessageId="m1"))["seq"] == 2, "nothing was recorded before"
 
 
 async def test_who_does_not_say_who_they_are_or_never_asks_for_a_socket_is_cut(make_gateway: Any) -> None:
