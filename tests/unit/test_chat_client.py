@@ -148,3 +148,35 @@ async def test_a_file_that_cannot_be_sent_is_said_to_be_none(tmp_path: Path, nam
     with pytest.raises(attachments.NotSent, match=why):
         await attachments.upload(client, tmp_path / name)
     await client.close()
+
+
+async def test_a_socket_is_prolonged_each_time_before_its_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    said: list[str] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def say(frame: frames.ClientFrame) -> None:
+        assert isinstance(frame, frames.Authenticate)
+        said.append(frame.access_token or "")
+        if len(said) == 3:
+            client._refresh = ""
+
+    def renewed(request: httpx.Request) -> httpx.Response:
+        number = len(said) + 1
+        return httpx.Response(200, json={
+            "userId": "ada", "accessToken": f"access {number}", "refreshToken": f"refresh {number}", "expiresIn": 900,
+        })
+
+    monkeypatch.setattr(chat.asyncio, "sleep", sleep)
+    monkeypatch.setattr(chat, "time", lambda: 1_000.0)
+    client = RealtimeClient("http://api", lambda frame: None)
+    await client._http.aclose()
+    client._http = httpx.AsyncClient(base_url="http://api", transport=httpx.MockTransport(renewed))
+    client.use_tokens("ada", "access 0", "refresh 0")
+    monkeypatch.setattr(client, "say", say)
+    await client._prolong("1970-01-01T00:20:00Z")
+    assert said == ["access 1", "access 2", "access 3"]
+    assert slept == [140.0, 840.0, 840.0]
+    await client.close()

@@ -66,14 +66,16 @@ class RealtimeClient:
         """Goes on with tokens that were issued elsewhere."""
         self.user_id, self._access, self._refresh = user_id, access_token, refresh_token
 
-    async def _took_tokens(self, answer: httpx.Response) -> None:
+    async def _took_tokens(self, answer: httpx.Response) -> float:
+        """The seconds for which the access token works."""
         if answer.status_code in (401, 422):
             raise SignInRefused("the API refused to sign in", code=answer.json().get("code"))
         tokens = answer.raise_for_status().json()
         self.use_tokens(tokens["userId"], tokens["accessToken"], tokens["refreshToken"])
+        return float(tokens["expiresIn"])
 
-    async def _renew(self) -> None:
-        await self._took_tokens(await self._http.post("/auth/refresh", json={"refreshToken": self._refresh}))
+    async def _renew(self) -> float:
+        return await self._took_tokens(await self._http.post("/auth/refresh", json={"refreshToken": self._refresh}))
 
     async def get(self, path: str, **parameters: Any) -> Any:
         """The body of an answer; renews the access token when it has expired. Raises httpx.HTTPError."""
@@ -162,13 +164,12 @@ class RealtimeClient:
             await connection.send(frames.encode(message), text=True)
 
     async def _prolong(self, expires_at: str) -> None:
-        """Renews the access token before it expires and tells the gateway."""
+        """Renews the access token each time before it expires, and tells the gateway."""
+        left_s = datetime.fromisoformat(expires_at).timestamp() - time()
         while self._refresh:
-            left_s = datetime.fromisoformat(expires_at).timestamp() - time()
             await asyncio.sleep(max(1.0, left_s - RENEW_BEFORE_S))
-            await self._renew()
+            left_s = await self._renew()
             await self.say(frames.Authenticate(access_token=self._access))
-            return
 
     # -- talking
 
