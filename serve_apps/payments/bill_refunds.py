@@ -24,10 +24,10 @@ from configs.contracts.subscriptions import BillRefund, Subscription
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Answer, Body, Text, Time, UserIdText, body_digest
 from serve_apps.identity import Deps, Moderator, Staff
-from serve_apps.payments.refunds import CODES, RefundStatus
+from serve_apps.payments.refunds import CODES, RefundStatus, asked_of_processor
 from serve_apps.problems import Refused, errors
 from serve_apps.recording import to_the_end
-from serve_apps.subscriptions.checkout import WRONG, shown
+from serve_apps.subscriptions.checkout import shown
 from serve_apps.subscriptions.models import Amount, MoneyKey
 
 router = APIRouter(prefix="/payments", tags=["payments"])
@@ -106,19 +106,12 @@ async def _made(dependencies: Dependencies, asked: SubscriptionStands, refund_id
     if refund.made:
         return subscription
     await shown(dependencies, asked.subscriber, subscription.subscription_id)
-    if bill.provider not in dependencies.providers.names:
-        raise Refused("payments_off")
-    provider = await dependencies.providers.named(bill.provider)
-    facts: tuple[SubscriptionFact, ...] = ()
-    try:
-        started = await provider.refund(Refund(request_id=refund_id, payment_id=bill.payment_id, amount_minor=refund.amount_minor))
-        made = started.status != "failed"
-        facts = tuple(fact for fact in started.facts if isinstance(fact, SubscriptionFact))
-    except WRONG:
-        made = False
+    made, facts = await asked_of_processor(
+        dependencies, bill.provider, Refund(request_id=refund_id, payment_id=bill.payment_id, amount_minor=refund.amount_minor)
+    )
     answer = await dependencies.subscriptions.refunded(AnswerBillRefund(
         subscriber_id=subscription.subscriber_id, subscription_id=subscription.subscription_id, refund_id=refund_id, made=made,
-        facts=facts,
+        facts=tuple(fact for fact in facts if isinstance(fact, SubscriptionFact)),
     ))
     if not made:
         raise Refused("payment_refused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC
 from typing import Annotated, Final, Literal
 
@@ -19,6 +20,7 @@ from actors.payments.commands import (
 )
 from configs.contracts.ids import derived_id
 from configs.contracts.money import format_amount, parse_amount
+from configs.contracts.payment_facts import AnyFact
 from configs.contracts.payments import Refund
 from configs.contracts.purchases import Payment, SingleFact
 from configs.contracts.selling import bought
@@ -98,6 +100,18 @@ async def _refunded(dependencies: Dependencies, staff: Staff, body: RefundBody, 
     return _view(await _made(dependencies, answer.payment, refund_id), refund_id)
 
 
+async def asked_of_processor(dependencies: Dependencies, name: str, refund: Refund) -> tuple[bool, Sequence[AnyFact]]:
+    """(whether the processor gives it back, what its answer proves). Raises Refused: it is off here. ProviderUnavailable."""
+    if name not in dependencies.providers.names:
+        raise Refused("payments_off")
+    provider = await dependencies.providers.named(name)
+    try:
+        started = await provider.refund(refund)
+    except WRONG:
+        return False, ()
+    return started.status != "failed", started.facts
+
+
 async def _made(dependencies: Dependencies, payment: Payment, refund_id: str) -> Payment:
     """The payment once the processor has been asked. Raises ProviderUnavailable: it is asked again, whoever comes back."""
     refund, paid = payment.refund(refund_id), payment.succeeded
@@ -107,19 +121,12 @@ async def _made(dependencies: Dependencies, payment: Payment, refund_id: str) ->
         raise Refused("payment_refused")
     if refund.made:
         return payment
-    if paid.provider not in dependencies.providers.names:
-        raise Refused("payments_off")
-    provider = await dependencies.providers.named(paid.provider)
-    facts: tuple[SingleFact, ...] = ()
-    try:
-        started = await provider.refund(Refund(request_id=refund_id, payment_id=paid.payment_id, amount_minor=refund.amount_minor))
-        made = started.status != "failed"
-        facts = tuple(fact for fact in started.facts if isinstance(fact, SingleFact))
-    except WRONG:
-        made = False
+    made, facts = await asked_of_processor(
+        dependencies, paid.provider, Refund(request_id=refund_id, payment_id=paid.payment_id, amount_minor=refund.amount_minor)
+    )
     answer = await dependencies.payments.tell(AnswerRefund(
         payer_id=payment.asked.payer_id, payment_id=payment.asked.payment_id, refund_id=refund_id, made=made,
-        post_id=payment.asked.post_id, facts=facts,
+        post_id=payment.asked.post_id, facts=tuple(fact for fact in facts if isinstance(fact, SingleFact)),
     ))
     if not made:
         raise Refused("payment_refused")

@@ -8,17 +8,28 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from api_world import Person, World
-from log_writing import eventually
+from log_writing import append, eventually, record
 from media_world import picture, sha256, upload_body, uploaded, video
 
 from actors.media.commands import Found, RemoveMedia, ReviewMedia
 from cluster.connections.media.store import media_store
 from cluster.connections.redis import sync_client
+from configs.contracts import topics
 from configs.contracts.albums import media_key
+from configs.contracts.events import MediaRemoved, MediaRestored, Payload
 from configs.contracts.ids import new_id
-from configs.contracts.media import LARGE, THUMB, derivative_key, preserved_key, preview_key, quarantine_key
+from configs.contracts.media import (
+    LARGE,
+    THUMB,
+    derivative_key,
+    preserved_key,
+    preview_key,
+    quarantine_key,
+    withheld_key,
+)
 from configs.settings import Settings
 from writers.connections import open_rows
 from writers.differences import media_differences
@@ -132,6 +143,38 @@ async def test_a_photo_is_shown_to_others_once_it_was_approved_and_gone_once_it_
         assert (album.photos, album.shown(), dict(album.media)) == ((media,), (), {})
         client.delete(media_key(media))
         assert [found.user_id for found in media_differences(client, rows)] == [media]
+
+
+async def test_what_a_decision_withholds_is_served_nowhere_and_goes_with_its_owner(
+    world: World, writer: Writer, settings: Settings
+) -> None:
+    owner, decision = await world.register(), new_id()
+    media = await uploaded(owner, picture(37))
+    ready = await shown(owner, media, state="ready")
+    store, served = media_store(settings), [derivative_key(media, LARGE), derivative_key(media, THUMB), preview_key(media)]
+    withheld = [withheld_key(media, key) for key in served]
+    url = ready["view"]["url"]
+
+    def there(keys: list[str]) -> list[bool]:
+        return [store.size(key) is not None for key in keys]
+
+    async def told(payload: Payload) -> None:
+        await append(settings, record(settings, topics.MEDIA_UPLOADED, owner.user_id, payload))
+
+    removal = MediaRemoved(media_id=media, owner_id=owner.user_id, reason="moderation", decision_id=decision)
+    for _ in range(2):  # again: nothing more happens
+        await told(removal)
+        await eventually(lambda: there(withheld) == [True] * 3 and there(served) == [False] * 3)
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(url)).status_code == 404
+        assert (await client.get(url.replace("/media/", "/withheld/"))).status_code in (403, 404)
+    assert store.size(preserved_key(media)), "evidence"
+    await told(MediaRestored(media_id=media, owner_id=owner.user_id, decision_id=decision))
+    await eventually(lambda: there(withheld) == [False] * 3 and there(served) == [True] * 3)
+    await told(msgspec.structs.replace(removal, decision_id=new_id()))
+    await eventually(lambda: there(withheld) == [True] * 3)
+    await told(MediaRemoved(media_id=media, owner_id=owner.user_id, reason="account_deleted"))
+    await eventually(lambda: there(withheld) == [False] * 3 and there(served) == [False] * 3)
 
 
 async def test_a_video_is_played_by_signed_playlists_and_segments(world: World, writer: Writer) -> None:
