@@ -47,6 +47,8 @@ DEADLINE: Final = timedelta(days=7)
 STANDINGS: Final[dict[Action, Standing]] = {"suspend": "suspended", "ban": "banned", "reinstate": "active"}
 """Action on an account -> its standing."""
 _CONTENT: Final[tuple[Action, ...]] = ("dismiss", "warn", "remove")
+_SAID: Final[tuple[Action, ...]] = ("dismiss", "warn")
+"""A message stays with the two who have it: its sender can be warned or suspended, and its media removed."""
 _ACCOUNT: Final[tuple[Action, ...]] = ("dismiss", "warn", "suspend", "ban", "reinstate")
 
 
@@ -57,7 +59,7 @@ def due_at(category: ReportCategory, at: datetime) -> datetime:
 
 def actions_on(target_type: TargetType) -> tuple[Action, ...]:
     """What can be decided about a kind of target."""
-    return _ACCOUNT if target_type == "user" else _CONTENT
+    return _ACCOUNT if target_type == "user" else _SAID if target_type == "message" else _CONTENT
 
 
 def appealable(action: Action) -> bool:

@@ -426,6 +426,9 @@ async def test_bad_decisions_are_refused_and_change_nothing(safety: SafetyWorld)
     for fields in ({"action": "remove"}, {"action": "pardon"}, {"seen": -1}, {"statement": ""}, {"category": "dislike"}):
         answer = await safety.decide(moderator, target.user_id, **({"action": "ban"} | fields))  # type: ignore[arg-type]
         assert code(answer) == (422, "invalid"), fields
+    for kind, action in (("message", "remove"), ("message", "ban"), ("post", "suspend"), ("media", "ban")):
+        answer = await safety.decide(moderator, new_id(), action, targetType=kind)
+        assert code(answer) == (422, "invalid"), "nothing would happen, so nobody is told that it did"
     assert code(await safety.decide(moderator, new_id(), "ban")) == (404, "not_found")
     assert code(await safety.decide(moderator, moderator.user_id, "ban")) == (403, "forbidden"), "nobody judges themselves"
     assert code(await safety.decide(moderator, target.user_id, "ban", seen=3)) == (409, "case_moved")
