@@ -158,7 +158,7 @@ class NotRefundable:
 class NotPossible:
     """The subscription is in no state for that; nothing was recorded. ``code`` is that of the problem."""
 
-    code: Literal["subscription_not_active", "same_tier"]
+    code: Literal["subscription_not_active", "same_tier", "not_offered"]
 
 
 @dataclass(frozen=True, slots=True)

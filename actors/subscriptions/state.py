@@ -199,14 +199,19 @@ def _subscribe(command: Subscribe, held: Subscriber, now: datetime) -> Decision[
 
 def _change(command: Change, held: Subscriber, subscription: Subscription, now: datetime) -> Decision[SubscriptionAnswer]:
     current = subscription.current_terms
-    if current.tier_id == command.terms.tier_id:
+    wanted = command.terms
+    if (current.tier_id, current.interval) == (wanted.tier_id, wanted.interval):
         return _answer(NotPossible("same_tier"))
     if subscription.status_at(now) == "past_due":
         return _answer(NotPossible("subscription_not_active"))
-    upgrade = command.terms.rank > current.rank
+    longer = (current.interval, wanted.interval) == ("month", "year")
+    if current.interval != wanted.interval and not (longer and wanted.rank >= current.rank):
+        # It would have to begin when the period ends, and processors begin another interval at once.
+        return _answer(NotPossible("not_offered"))
+    upgrade = wanted.rank > current.rank or longer
     payload = SubscriptionChangeRequested(
         request_id=command.request_id, subscription_id=command.subscription_id, subscriber_id=command.subscriber_id,
-        terms=command.terms, now=upgrade, body_digest=command.body_digest,
+        terms=wanted, now=upgrade, body_digest=command.body_digest,
     )
     return _recorded(command.request_id, payload, held, now, upgrade=upgrade)
 

@@ -28,6 +28,7 @@ from configs.contracts.events.subscriptions import Terms
 from configs.contracts.payment_facts import (
     DisputeClosed,
     DisputeOpened,
+    Interval,
     InvoicePaid,
     Refunded,
     SubscriptionFact,
@@ -148,11 +149,14 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     def current_terms(self) -> Terms:
         """Of the tier that is paid for now."""
         seen = self.observed
-        return self.terms if seen is None else self.terms_of(seen.tier_id) or self.terms
+        return self.terms if seen is None else self.terms_of(seen.tier_id, seen.interval) or self.terms_of(seen.tier_id) or self.terms
 
-    def terms_of(self, tier_id: str) -> Terms | None:
-        """The newest that were agreed for a tier."""
-        return next((terms for terms in (*reversed(self.changes), self.terms) if terms.tier_id == tier_id), None)
+    def terms_of(self, tier_id: str, interval: Interval | None = None) -> Terms | None:
+        """The newest that were agreed for a tier, of any interval unless one is named."""
+        return next((
+            terms for terms in (*reversed(self.changes), self.terms)
+            if terms.tier_id == tier_id and interval in (None, terms.interval)
+        ), None)
 
     def refund(self, refund_id: str) -> BillRefund | None:
         return next((refund for refund in self.refunds if refund.refund_id == refund_id), None)

@@ -196,7 +196,10 @@ class SubscribeBody(Body):
 
 
 class ChangeBody(Body):
+    """Without an interval it stays as it is; from month to year it may change, with the same tier or a higher one."""
+
     tier_id: UserIdText
+    interval: Interval | None = None
 
 
 Status = Literal["incomplete", "trialing", "active", "past_due", "expired"]

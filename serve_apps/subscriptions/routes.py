@@ -145,18 +145,18 @@ async def get_subscription(subscription_id: SubscriptionIdPath, person: Person, 
 async def change(
     subscription_id: SubscriptionIdPath, body: ChangeBody, person: Person, dependencies: Deps, idempotency_key: MoneyKey
 ) -> CheckoutView:
-    """Changes to another tier of the creator, at its present price.
+    """Changes to another tier of the creator, or to yearly payment, at the present price.
 
-    To a higher one now: the difference is charged, a trial ends, and access rises when that is paid. To a lower one from
-    the next period on.
+    To a higher one, or to a year, now: the difference is charged, a trial ends, and access rises when that is paid. To a
+    lower one from the next period on.
     """
-    digest = body_digest(dependencies.seals.key, subscription_id + body.tier_id)
+    digest = body_digest(dependencies.seals.key, subscription_id + body.tier_id + (body.interval or ""))
     request_id = derived_id(person.user_id, f"change {idempotency_key}")
     found = await dependencies.subscriptions.ask(
         Find(subscriber_id=person.user_id, request_id=request_id, body_digest=digest)
     )
     if isinstance(found, SubscriptionStands):
-        return _checkout(dependencies, *await to_the_end(_changed(dependencies, found, request_id, body.tier_id)))
+        return _checkout(dependencies, *await to_the_end(_changed(dependencies, found, request_id, body)))
     if isinstance(found, IdempotencyConflict):
         raise Refused("idempotency_conflict")
     await limited(dependencies, person.user_id)
@@ -164,18 +164,18 @@ async def change(
     entry = await get_subscription(subscription_id, person, dependencies)
     if sale is None or sale[0].creator_id != entry.creator_id or not sale[1].for_sale:
         raise Refused("not_found")
-    tier = sale[1]
-    amount_minor = tier.price_minor(entry.interval)
+    tier, interval = sale[1], body.interval or entry.interval
+    amount_minor = tier.price_minor(interval)
     if amount_minor is None:
         raise Refused("not_offered", offer="interval")
     answer = await to_the_end(_asked(dependencies, Change(
         subscriber_id=person.user_id, request_id=request_id, body_digest=digest, subscription_id=subscription_id,
         terms=Terms(
-            tier_id=tier.tier_id, rank=tier.rank, tier_name=tier.name, revision=tier.revision, interval=entry.interval,
+            tier_id=tier.tier_id, rank=tier.rank, tier_name=tier.name, revision=tier.revision, interval=interval,
             amount_minor=amount_minor, currency=tier.currency,
         ),
     )))
-    return _checkout(dependencies, *await to_the_end(_changed(dependencies, answer, request_id, body.tier_id)))
+    return _checkout(dependencies, *await to_the_end(_changed(dependencies, answer, request_id, body)))
 
 
 @router.put(
@@ -226,7 +226,7 @@ async def _asked(dependencies: Dependencies, command: Requested) -> Subscription
     if isinstance(answer, IdempotencyConflict):
         raise Refused("idempotency_conflict")
     if isinstance(answer, NotPossible):
-        raise Refused(answer.code)
+        raise Refused(answer.code, **({"offer": "interval"} if answer.code == "not_offered" else {}))
     if not isinstance(answer, SubscriptionStands):
         raise Refused("not_found")
     await shown(dependencies, answer.subscriber, answer.subscription.subscription_id)
@@ -234,17 +234,17 @@ async def _asked(dependencies: Dependencies, command: Requested) -> Subscription
 
 
 async def _changed(
-    dependencies: Dependencies, answer: SubscriptionStands, request_id: str, tier_id: str
+    dependencies: Dependencies, answer: SubscriptionStands, request_id: str, body: ChangeBody
 ) -> tuple[Subscription, Started | None]:
     """Asks the processor for what was recorded, unless it is in force, or was overtaken by a later wish.
 
     Raises Refused: the difference was not paid; the tier stays as it was.
     """
     subscription = answer.subscription
-    overtaken = not subscription.changes or subscription.changes[-1].tier_id != tier_id
-    if answer.replayed and (overtaken or subscription.current_terms.tier_id == tier_id):
+    terms, name = subscription.terms_of(body.tier_id, body.interval), subscription.provider_id
+    overtaken = not subscription.changes or subscription.changes[-1] != terms
+    if answer.replayed and (overtaken or subscription.current_terms == terms):
         return subscription, None
-    terms, name = subscription.terms_of(tier_id), subscription.provider_id
     if terms is None or name is None:
         raise Refused("subscription_not_active")
     provider = await provider_of(dependencies)

@@ -133,6 +133,49 @@ async def test_from_a_tier_to_a_subscriber_and_out_again(
     ]
 
 
+async def test_a_month_becomes_a_year_at_once_and_a_year_no_month(shop_world: World, sandbox: SandboxDriver) -> None:
+    world = shop_world
+    creator = await creator_of(world)
+    gold = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    monthly = await creator.ok(
+        "POST", "/subscriptions/tiers", json={name: value for name, value in TIER.items() if name != "priceYearly"} | {"rank": 2, "name": "M"}
+    )
+    basic = await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"rank": 1, "name": "Basic"})
+    top = await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"rank": 3, "name": "Top", "priceYearly": "199.90"})
+    fan, card = await payer_of(world, sandbox)
+    body = {"tierId": gold["tierId"], "interval": "month", "paymentMethodId": card}
+    path = f"/subscriptions/{(await fan.ok('POST', '/subscriptions', json=body, key='s'))['id']}"
+
+    async def shown() -> tuple[str, str, str, int]:
+        own = await fan.ok("GET", path)
+        days = datetime.fromisoformat(own["currentPeriodEnd"]) - datetime.fromisoformat(own["currentPeriodStart"])
+        return own["tierName"], own["interval"], own["amount"], days.days
+
+    assert (await shown())[:3] == ("Gold", "month", "9.99")
+    assert code(await fan.ask("PUT", path, json={"tierId": gold["tierId"], "interval": "month"}, key="a")) == (409, "same_tier")
+    none = {"tierId": monthly["tierId"], "interval": "year"}
+    assert code(await fan.ask("PUT", path, json=none, key="b")) == (422, "not_offered")
+    assert code(await fan.ask("PUT", path, json={"tierId": gold["tierId"], "interval": "week"}, key="c")) == (422, "invalid")
+    year = {"tierId": gold["tierId"], "interval": "year"}
+    for _ in range(2):
+        await fan.ok("PUT", path, json=year, key="year")
+    assert (await shown())[:3] == ("Gold", "year", "99.90")
+    assert (await shown())[3] in (365, 366)
+    assert await may_open(world, fan, creator) == "open"
+    paid = await billed(sandbox, fan)
+    assert len(paid) == 2
+    assert sum(paid) in (9_990, 9_991), "what was left of the month counts"
+    assert code(await fan.ask("PUT", path, json=year | {"interval": "month"}, key="year")) == (409, "idempotency_conflict")
+    for back in (gold, basic, top):
+        answer = await fan.ask("PUT", path, json={"tierId": back["tierId"], "interval": "month"}, key=new_id())
+        assert code(answer) == (422, "not_offered")
+    assert await billed(sandbox, fan) == paid
+    await fan.ok("PUT", path, json={"tierId": top["tierId"]}, key="top")
+    assert (await shown())[:3] == ("Top", "year", "199.90")
+    await fan.ok("PUT", path, json=year, key="year")
+    assert (await shown())[:3] == ("Top", "year", "199.90"), "a late retry undoes no newer wish"
+
+
 async def test_a_declined_card_buys_nothing_and_another_one_may_follow_at_once(shop_world: World, sandbox: SandboxDriver) -> None:
     creator = await creator_of(shop_world)
     tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)

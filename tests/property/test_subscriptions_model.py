@@ -113,11 +113,11 @@ class Subscriptions(RuleBasedStateMachine):
             if item.creator_id == creator and item.live_at(self.shard.now)
         ]
 
-    @rule(key=KEYS, change=KEYS, rank=st.integers(1, 3), crash=st.booleans())
-    def change(self, key: str, change: str, rank: int, crash: bool) -> None:
+    @rule(key=KEYS, change=KEYS, rank=st.integers(1, 3), interval=st.sampled_from(["month", "year"]), crash=st.booleans())
+    def change(self, key: str, change: str, rank: int, interval: str, crash: bool) -> None:
         self.ask(Change(
-            subscriber_id=FAN, request_id=request(f"change {change}"), body_digest=f"{key}{rank}",
-            subscription_id=request(key), terms=terms(rank),
+            subscriber_id=FAN, request_id=request(f"change {change}"), body_digest=f"{key}{rank}{interval}",
+            subscription_id=request(key), terms=terms(rank, interval=interval),
         ), crash)
 
     @rule(key=KEYS, number=KEYS, resume=st.booleans(), crash=st.booleans())
