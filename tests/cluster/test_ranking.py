@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -91,6 +94,39 @@ def test_a_changed_weight_changes_the_cards_within_seconds_and_back(client: Plat
     shards = client.status().shards
     assert shards
     assert all(shard.model_version == young and not shard.refused for shard in shards)
+
+
+def test_models_change_under_load_and_no_request_for_cards_fails(
+    client: PlatformClient, platform: Platform, people: list[str]
+) -> None:
+    chosen = [people.index(person) for person in viewers(client, people, 4)]
+    statuses: Counter[int] = Counter()
+    done = threading.Event()
+
+    def look(index: int) -> None:
+        with httpx.Client(base_url=f"{platform.url}/api/v1", timeout=20) as http:
+            signed_in = http.post("/auth/login", json={"email": f"demo-{SEED}-{index}@example.com", "password": PASSWORD})
+            headers = {"Authorization": f"Bearer {signed_in.json()['accessToken']}"}
+            for low in itertools.cycle(range(18, 40)):  # another filter is another deck: each is ranked anew
+                if done.is_set():
+                    return
+                answer = http.get("/matching/cards", headers=headers, params={"ageMin": low})
+                statuses[answer.status_code] += 1
+
+    versions = [client.publish(by_age(weight)) for weight in (-90.0, 90.0)]
+    with ThreadPoolExecutor(len(chosen)) as threads:
+        looking = [threads.submit(look, index) for index in chosen]
+        try:
+            for version in (*versions, *versions):
+                before = statuses.total()
+                client.deploy(version)
+                eventually(lambda before=before: statuses.total() >= before + 20, 20)
+            client.rollback()
+        finally:
+            done.set()
+        for each in looking:
+            each.result(timeout=30)
+    assert set(statuses) == {200}, statuses
 
 
 def test_a_waiting_like_is_put_forward_and_explained(client: PlatformClient, platform: Platform, people: list[str]) -> None:
