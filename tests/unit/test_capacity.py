@@ -79,8 +79,11 @@ def test_the_page_tells_every_operation_its_growth_and_both_plans(tmp_path: Path
     found["2 gateways"]["benches"] = {"sockets": {"bytes_a_socket": 25_000}}
     page = write_page(found, tmp_path).read_text()
     assert page.count("<svg") == 2
-    for text in ("cards cold", "0.750 (1.50 ×)", "100,000 people online", "1,000,000 people online", "<span class=missed>"):
-        assert (text in page) == (text != "<span class=missed>"), text
+    for text in ("cards cold", "0.750 (1.50 ×)", "100,000 people online", "1,000,000 people online", "<td>0.500</td>"):
+        assert text in page, text
+    assert "<span class=missed>0.500</span>" not in page, "within the limit"
+    assert "<span class=missed>0.540</span>" in page, "with what follows the answer it misses the aim"
+    assert "not measured" not in page
     told = json.loads((tmp_path / "all.json").read_text())
     assert told["operations"]["10000 people"]["swipe"]["rate"] == 950.0, "the peak counts"
     assert told["memory"]["bytes_a_swipe"] == 14.0
@@ -92,7 +95,9 @@ def test_the_page_tells_every_operation_its_growth_and_both_plans(tmp_path: Path
 def test_a_missed_limit_is_marked(tmp_path: Path) -> None:
     found = {"10000 people": platform(10_000, 0.9)}
     found["10000 people"]["benches"]["sockets"] = {"bytes_a_socket": 25_000}
-    assert "<span class=missed>0.900</span>" in write_page(found, tmp_path).read_text()
+    page = write_page(found, tmp_path).read_text()
+    assert "<span class=missed>0.900</span>" in page
+    assert "not measured: one population" in page
 
 
 def test_what_is_missing_is_named() -> None:

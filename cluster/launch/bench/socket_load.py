@@ -299,7 +299,8 @@ class Chat:
 
 def _percentiles(name: str, seconds: list[float]) -> dict[str, float]:
     values = np.array(seconds or [0.0]) * 1_000
-    return {f"{name}_p{share}_ms": round(float(np.percentile(values, share)), 2) for share in (50, 99)}
+    found = {f"{name}_p{share}_ms": round(float(np.percentile(values, share)), 2) for share in (50, 99)}
+    return found | {f"{name}_max_ms": round(float(values.max()), 2)}
 
 
 async def serve(spec: dict[str, Any]) -> None:
