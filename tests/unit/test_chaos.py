@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.launch.chaos.checker import Held, contradictions
+from cluster.launch.chaos.clock import Clocks
 from cluster.launch.chaos.history import History, Operation, read_history
 from cluster.launch.chaos.proxy import Proxy
 from cluster.launch.chaos.schedule import NEMESES, schedule
@@ -120,3 +125,34 @@ async def test_a_partition_holds_back_what_is_sent_and_lets_it_through_afterward
     writer.close()
     await proxy.close()
     server.close()
+
+
+@pytest.mark.skipif(not Clocks.possible(), reason="needs a C compiler, as the faults of clocks do")
+def test_a_clock_is_moved_in_one_process_and_back_again(tmp_path: Path) -> None:
+    clocks = Clocks(tmp_path)
+    environment = {**os.environ, **clocks.environment()}
+    show = "import sys, time\nfor _ in sys.stdin: print(time.time(), time.monotonic(), flush=True)"
+    processes = [
+        subprocess.Popen([sys.executable, "-S", "-c", show], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+
+    def wrong_by(process: subprocess.Popen[str]) -> tuple[float, float]:
+        """(wall clock, monotonic clock) against this process's."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("now\n")
+        process.stdin.flush()
+        wall, steady = map(float, process.stdout.readline().split())
+        return wall - time.time(), steady - time.monotonic()
+
+    try:
+        for moved in (-60.0, 60.0):
+            clocks.move([processes[0].pid], moved)
+            assert wrong_by(processes[0]) == (pytest.approx(moved, abs=5), pytest.approx(0, abs=5))
+            assert wrong_by(processes[1])[0] == pytest.approx(0, abs=5)
+        clocks.restore()
+        assert wrong_by(processes[0])[0] == pytest.approx(0, abs=5)
+    finally:
+        for process in processes:
+            process.communicate(timeout=10)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import httpx
 
 from cluster.launch.chaos.history import History, Operation, Outcome
+from cluster.launch.chaos.trading import CREATORS, CURRENCY, PRICE_MINOR, Ask, Market
 from configs.contracts.ids import match_id
 
 PEOPLE: Final = 24
@@ -20,12 +21,16 @@ RETRY_S: Final = 0.2
 GIVE_UP_S: Final = 90.0
 """Longest fault and what recovers from it, with room; an operation that is not answered by then counts as unknown."""
 PAUSE_S: Final = 0.1
-WHAT: Final = ("swipe",) * 80 + ("send",) * 120 + ("look",) * 40 + ("unmatch", "block")
+WHAT: Final = ("swipe",) * 80 + ("send",) * 120 + ("look",) * 40 + ("tip",) * 20 + ("buy",) * 10 + ("open",) * 10 + ("unmatch", "block")
+
+TOLD: Final = (("match", "matchId"), ("seq", "seq"), ("id", "id"), ("status", "status"), ("access", "access"))
+"""(name in the history, field of the answer)."""
 
 
 @dataclass(slots=True)
 class Person:
     user_id: str
+    email: str
     token: str
     chooser: random.Random
     matches: set[str] = field(default_factory=set)
@@ -40,6 +45,7 @@ class Clients:
         self._history = history
         self._seed = seed
         self._http = httpx.AsyncClient(base_url=url + "/api/v1", timeout=10.0)
+        self._market: Market | None = None
         self._stopping = False
         self.people: list[Person] = []
         self.ended: set[frozenset[str]] = set()
@@ -52,14 +58,24 @@ class Clients:
     async def register(self) -> None:
         """Makes the people; their choices come from the seed."""
         for number in range(PEOPLE):
+            email = f"chaos-{uuid.uuid4().hex}@example.com"
             answer = await self._ask("POST", "/auth/register", None, {
-                "email": f"chaos-{uuid.uuid4().hex}@example.com", "password": PASSWORD, "displayName": f"Person {number}",
+                "email": email, "password": PASSWORD, "displayName": f"Person {number}",
                 "role": "sugar_baby" if number % 2 else "sugar_daddy", "birthDate": "1990-01-01",
             })
             if answer is None or answer.status_code != 201:
                 raise RuntimeError(f"registration: {answer and answer.text[:200]}")
             body = answer.json()
-            self.people.append(Person(body["userId"], body["accessToken"], random.Random(f"{self._seed}/{number}")))  # noqa: S311  # repeatable, no secret
+            self.people.append(Person(body["userId"], email, body["accessToken"], random.Random(f"{self._seed}/{number}")))  # noqa: S311  # repeatable, no secret
+
+    async def trade(self, market: Market) -> None:
+        """Some of the people sell from now on, and those of the other role pay them."""
+        sellers, payers = self.people[1::2][:CREATORS], self.people[::2]
+        await market.open({one.user_id: self._as(one) for one in sellers}, {one.user_id: self._as(one) for one in payers})
+        self._market = market
+
+    def _as(self, person: Person) -> Ask:
+        return lambda method, path, body: self._ask(method, path, person, body)
 
     async def run(self) -> None:
         await asyncio.gather(*(self._live(person) for person in self.people))
@@ -81,6 +97,8 @@ class Clients:
                     await self._swipe(person, other, action)
             elif what == "look":
                 await self._look(person)
+            elif what in ("tip", "buy", "open"):
+                await self._trade(person, what)
             elif mine:
                 chosen = mine[person.chooser.randrange(len(mine))]
                 if what == "send":
@@ -107,6 +125,25 @@ class Clients:
         if answer is not None:
             person.matches |= {entry["user"]["userId"] for entry in answer["matches"]}
 
+    async def _trade(self, person: Person, what: str) -> None:
+        market, chooser = self._market, person.chooser
+        # Everybody chooses, so that what they choose next does not depend on who pays.
+        number, creator, minor = chooser.randrange(1_000), chooser.randrange(CREATORS), chooser.randrange(100, 1_000)
+        if market is None or person.user_id not in market.cards:
+            return
+        card, post = market.cards[person.user_id], market.posts[number % len(market.posts)]
+        if what == "tip":
+            person.written += 1
+            message, amount = f"{person.user_id}/tip {person.written}", f"{minor // 100}.{minor % 100:02d}"
+            await self._do(person, what, "POST", "/payments/tips", {
+                "toUserId": market.creators[creator], "amount": amount, "currency": CURRENCY, "paymentMethodId": card, "message": message,
+            }, {"what": message, "amount": minor})
+        elif what == "buy":
+            path = f"/payments/posts/{post}/purchase"
+            await self._do(person, what, "POST", path, {"paymentMethodId": card}, {"what": post, "amount": PRICE_MINOR})
+        else:
+            await self._do(person, what, "GET", f"/content/posts/{post}", None, {"what": post})
+
     async def _end(self, person: Person, other: str, what: str) -> None:
         self.ended.add(frozenset((person.user_id, other)))
         if what == "unmatch":
@@ -124,7 +161,7 @@ class Clients:
         answer = await self._ask(method, path, person, body)
         outcome: Outcome = "unknown" if answer is None else "ok" if answer.is_success else "refused"
         told: dict[str, Any] = answer.json() if answer is not None and outcome == "ok" else {}
-        about |= {name: told[field] for name, field in (("match", "matchId"), ("seq", "seq")) if told.get(field) is not None}
+        about |= {name: told[field] for name, field in TOLD if told.get(field) is not None}
         if kind == "look" and outcome == "ok":
             about["matches"] = [entry["matchId"] for entry in told["matches"]]
         if outcome == "refused" and answer is not None:
@@ -134,12 +171,14 @@ class Clients:
 
     async def _ask(self, method: str, path: str, person: Person | None, body: dict[str, Any] | None) -> httpx.Response | None:
         """The first final answer; None: none in time."""
-        headers = {"Authorization": f"Bearer {person.token}"} if person is not None else {}
+        headers = {}
         if method != "GET":
             headers["Idempotency-Key"] = uuid.uuid4().hex
         loop = asyncio.get_running_loop()
         began = loop.time()
         while loop.time() - began < GIVE_UP_S:
+            if person is not None:
+                headers["Authorization"] = f"Bearer {person.token}"
             try:
                 answer = await self._http.request(method, path, headers=headers, json=body)
             except httpx.TransportError:
@@ -152,7 +191,20 @@ class Clients:
                 self.forbidden.append(f"{method} {path}: {status} without Retry-After")
             elif status >= 500 and status != 503 and "problem+json" in answer.headers.get("content-type", ""):
                 self.forbidden.append(f"{method} {path}: {status} {answer.text[:200]}")
-            if status != 429 and status < 500:
+            if status == 401 and person is not None:
+                await self._sign_in(person)
+            elif status != 429 and status < 500:
                 return answer
             await asyncio.sleep(RETRY_S)
         return None
+
+    async def _sign_in(self, person: Person) -> None:
+        """Tokens live for minutes, and fewer where a clock is wrong. What fails is tried again by whoever asked."""
+        try:
+            answer = await self._http.post("/auth/login", json={"email": person.email, "password": PASSWORD})
+        except httpx.TransportError:
+            self.broken += 1
+            return
+        self.statuses[answer.status_code] += 1
+        if answer.is_success:
+            person.token = answer.json()["accessToken"]

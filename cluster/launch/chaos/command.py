@@ -10,11 +10,14 @@ from typing import Any, Final
 import psycopg
 from rich.console import Console
 
+from cluster.launch.chaos import money
 from cluster.launch.chaos.checker import Held, contradictions
 from cluster.launch.chaos.clients import Clients
 from cluster.launch.chaos.history import History
 from cluster.launch.chaos.platform import ChaosPlatform
-from cluster.launch.chaos.schedule import NEMESES, ON_KAFKA, Step, schedule
+from cluster.launch.chaos.schedule import CLOCKS, NEMESES, ON_KAFKA, Step, schedule
+from cluster.launch.chaos.trading import Market
+from cluster.launch.state import running_settings
 from configs.contracts.loading import ACTION_CODES
 from configs.settings import load_settings
 
@@ -23,8 +26,8 @@ ACTIONS: Final = {code: action for action, code in ACTION_CODES.items()}
 BEFORE_S: Final = 5.0
 AFTER_S: Final = 5.0
 SHOWN: Final = 20
-JUDGED_TIMES: Final = 3
-"""What follows from a fact (notifications) may still be on its way when the log was read."""
+JUDGED_TIMES: Final = 4
+"""What follows from a fact (notifications, a payment's last word) may still be on its way when the log was read."""
 AGAIN_S: Final = 5.0
 
 
@@ -49,15 +52,23 @@ def run(data_dir: Path, *, minutes: float, seed: int, port: int = 0) -> bool:
 
 
 async def _run(data_dir: Path, length_s: float, seed: int, port: int, history: History) -> list[str]:
+    platform = ChaosPlatform(data_dir, port, seed)
     nemeses = NEMESES + (ON_KAFKA if load_settings("test").broker == "kafka" else ())
+    if platform.clocks is not None:
+        nemeses += CLOCKS
+    else:
+        console.print("no C compiler: clocks stay right")
     steps = schedule(seed, length_s, nemeses)
     history.note(seed=seed, length_s=length_s, steps=len(steps))
-    platform = ChaosPlatform(data_dir, port, seed)
+    market: Market | None = None
     clients = Clients(platform.url, history, seed)
     try:
         environment = await platform.start_proxies()
         await asyncio.to_thread(platform.up, environment)
         await clients.register()
+        payments = running_settings(data_dir).payments
+        market = Market(payments.stripe_url, payments.stripe_key.get_secret_value())
+        await clients.trade(market)
         living = asyncio.create_task(clients.run())
         await asyncio.sleep(BEFORE_S)
         for step in steps:
@@ -68,11 +79,13 @@ async def _run(data_dir: Path, length_s: float, seed: int, port: int, history: H
         await living
         await asyncio.to_thread(platform.wait_well)
         await asyncio.to_thread(platform.wait_quiet)
-        problems = await _judged(platform, clients, history)
+        problems = await _judged(platform, clients, market, history)
         _tell(clients, history, steps, recovered_s)
         return problems
     finally:
         await clients.close()
+        if market is not None:
+            await market.close()
         await platform.down()
 
 
@@ -82,7 +95,8 @@ async def _carry_out(step: Step, platform: ChaosPlatform, history: History) -> N
     # Servers are started from the main thread: they die with the thread that started them.
     pids = platform.begin(step)
     history.note(**named, phase="begins", pids=pids)
-    console.print(f"{history.now():8.1f} s  {step.nemesis.fault} {step.nemesis.component} for {step.lasts_s:.1f} s")
+    moved = f" by {step.clock_s:+.0f} s" if step.nemesis.fault == "clock" else ""
+    console.print(f"{history.now():8.1f} s  {step.nemesis.fault} {step.nemesis.component}{moved} for {step.lasts_s:.1f} s")
     try:
         await asyncio.sleep(step.lasts_s)
     finally:
@@ -90,13 +104,16 @@ async def _carry_out(step: Step, platform: ChaosPlatform, history: History) -> N
         history.note(**named, phase="ends")
 
 
-async def _judged(platform: ChaosPlatform, clients: Clients, history: History) -> list[str]:
+async def _judged(platform: ChaosPlatform, clients: Clients, market: Market, history: History) -> list[str]:
     problems: list[str] = []
+    people = [person.user_id for person in clients.people]
     for attempt in range(JUDGED_TIMES):
         if attempt:
             await asyncio.sleep(AGAIN_S)
-        held = await asyncio.to_thread(_held, platform.database_url, [person.user_id for person in clients.people])
+        held = await asyncio.to_thread(_held, platform.database_url, people)
         problems = contradictions(history.operations, held)
+        books = await asyncio.to_thread(_money, platform.database_url, people, await market.charges())
+        problems += money.contradictions(history.operations, books)
         differing = await asyncio.to_thread(platform.reconcile)
         problems += [f"reconcile: {differing}"] if differing else []
         if not problems:
@@ -132,6 +149,29 @@ def _held(url: str, people: list[str]) -> Held:
                     "WHERE user_id = ANY(%s::uuid[]) AND kind = 'match' GROUP BY 1, 2"
                 )
             },
+        )
+
+
+def _money(url: str, people: list[str], processor: dict[str, tuple[str, int]]) -> money.Money:
+    with psycopg.connect(url, autocommit=True) as conn:
+        def rows(statement: str) -> list[tuple[Any, ...]]:
+            return conn.execute(statement.encode(), (people,)).fetchall()
+
+        return money.Money(
+            payments=[money.Payment(*row) for row in (
+                *rows("SELECT 'tip', from_user_id::text, id::text, message, amount_minor, status, provider_payment_id FROM tips "
+                      "WHERE from_user_id = ANY(%s::uuid[])"),
+                *rows("SELECT 'buy', buyer_id::text, id::text, post_id::text, amount_minor, status, provider_payment_id "
+                      "FROM post_purchases WHERE buyer_id = ANY(%s::uuid[])"),
+            )],
+            charged=rows(
+                "SELECT owner_id::text, payment_id, amount_minor FROM transactions WHERE kind = 'charge' AND owner_id = ANY(%s::uuid[])"
+            ),
+            unbalanced=[name for (name,) in rows(
+                "SELECT transaction_id::text FROM ledger_entries WHERE owner_id = ANY(%s::uuid[]) "
+                "GROUP BY owner_id, transaction_id HAVING sum(amount_minor) <> 0"
+            )],
+            processor=processor,
         )
 
 

@@ -17,6 +17,7 @@ from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.process import LOOPBACK, free_port
 from cluster.embedded.valkey import EmbeddedValkey
 from cluster.engines.postgres import PostgresReplica
+from cluster.launch.chaos.clock import Clocks
 from cluster.launch.chaos.proxy import Proxy
 from cluster.launch.chaos.schedule import Step
 from cluster.launch.ray_head import members
@@ -43,6 +44,7 @@ class ChaosPlatform:
         self.standby = PostgresReplica(self.postgres, run / "standby", run)
         self.valkey = EmbeddedValkey(run)
         self._seed = seed
+        self.clocks = Clocks(run) if Clocks.possible() else None
         self.proxies: dict[str, Proxy] = {}
 
     @property
@@ -66,7 +68,9 @@ class ChaosPlatform:
         return {
             "DATABASE_URL": _through(self.postgres.url, ports["postgres"]), "REDIS_URL": _through(self.valkey.url, ports["valkey"]),
             "DATABASE_REPLICA_URLS": f'["{self.standby.url}"]',
-        }
+            # Nobody pays so often; and a payment whose webhooks and answer were lost is looked for before the run ends.
+            "SUGAR_LIMITS__CHECKOUTS_PER_USER_AN_HOUR": "100000", "SUGAR_PAYMENTS__POLL_S": "3",
+        } | (self.clocks.environment() if self.clocks is not None else {})
 
     def up(self, environment: dict[str, str]) -> None:
         """Returns once the platform answers. Raises DependencyUnavailable."""
@@ -117,6 +121,9 @@ class ChaosPlatform:
             self.proxies[nemesis.component].weather = nemesis.fault  # type: ignore[assignment]  # one of Weather
             return []
         pids = self._pids(nemesis.component)
+        if nemesis.fault == "clock" and self.clocks is not None:
+            self.clocks.move(pids, step.clock_s)
+            return pids
         if nemesis.fault == "pause":
             pids = [each for pid in pids for each in _family(pid)]
         number = signal.SIGSTOP if nemesis.fault == "pause" else signal.SIGKILL
@@ -133,6 +140,8 @@ class ChaosPlatform:
             for pid in pids:
                 if psutil.pid_exists(pid):
                     os.kill(pid, signal.SIGCONT)
+        elif nemesis.fault == "clock" and self.clocks is not None:
+            self.clocks.restore()
         elif nemesis.fault == "restart":
             self._server(nemesis.component).start()
 
@@ -144,8 +153,8 @@ class ChaosPlatform:
         if component in ("postgres", "valkey", "standby"):
             pid = self._server(component).pid
             return [pid] if pid else []
-        if component == "broker":
-            pid = read_state(self.data_dir).pids.get("broker", 0)
+        if component in ("broker", "payments"):
+            pid = read_state(self.data_dir).pids.get(component, 0)
             return [pid] if pid and psutil.pid_exists(pid) else []
         if component in TITLES:
             found = [process.pid for process in members(self.data_dir) if TITLES[component] in " ".join(_line(process))]

@@ -22,13 +22,18 @@ class Nemesis:
 
 NEMESES: Final[tuple[Nemesis, ...]] = (
     *(Nemesis("kill", name) for name in ("swipes", "identity", "cards", "writer", "loader", "gateway", "replica", "haproxy")),
-    *(Nemesis("pause", name, 8.0) for name in ("swipes", "identity", "writer", "broker", "valkey", "postgres", "standby")),
+    *(Nemesis("pause", name, 8.0) for name in ("swipes", "identity", "writer", "broker", "valkey", "postgres", "standby", "payments")),
+    Nemesis("kill", "payments"),
     *(Nemesis("restart", name, 3.0) for name in ("valkey", "postgres", "standby")),
     *(Nemesis("delay", name, 8.0) for name in ("valkey", "postgres")),
     *(Nemesis("loss", name, 8.0) for name in ("valkey", "postgres")),
     *(Nemesis("partition", name, 8.0) for name in ("valkey", "postgres")),
 )
-"""restart: killed, and started again after the time. The embedded broker is only paused: killed, it loses its log by design."""
+"""payments: the processor. restart: killed, and started again after the time. The embedded broker is only paused: killed, it loses its log by design."""
+CLOCKS: Final[tuple[Nemesis, ...]] = tuple(Nemesis("clock", name, 15.0) for name in ("swipes", "identity", "writer", "replica", "payments"))
+"""Where clocks can be moved: by ``CLOCK_S``, forward or back."""
+CLOCK_S: Final = 60.0
+"""More than any deadline, and less than tokens and signatures of webhooks live."""
 ON_KAFKA: Final[tuple[Nemesis, ...]] = (Nemesis("kill", "broker"),)
 """Of three brokers with their logs on disk one dies and is started again."""
 
@@ -40,6 +45,11 @@ class Step:
     wait_s: float
     nemesis: Nemesis
     lasts_s: float
+
+    @property
+    def clock_s(self) -> float:
+        """By how much a clock is wrong; the seed says whether fast or slow."""
+        return CLOCK_S if round(self.lasts_s * 1_000) % 2 else -CLOCK_S
 
 
 def schedule(seed: int, length_s: float, nemeses: Sequence[Nemesis] = NEMESES) -> list[Step]:
