@@ -224,6 +224,14 @@ def _figure(width: float, height: float) -> Any:
     return pyplot.subplots(figsize=(width, height), layout="constrained")
 
 
+def _colours() -> Sequence[Any]:
+    """As many as there are components, so that no two are alike."""
+    import matplotlib as mpl
+
+    colours: Sequence[Any] = mpl.colormaps["tab20"].colors
+    return colours
+
+
 def _svg(figure: Any) -> str:
     from matplotlib import pyplot
 
@@ -238,6 +246,7 @@ def _stacked(runs: Mapping[str, Mapping[str, Any]]) -> str:
     shown = [name for name in runs if name != "login"]
     figure, axes = _figure(10, 4.2)
     left = [0.0] * len(shown)
+    axes.set_prop_cycle(color=_colours())
     for component in (*SERVING, *APART):
         widths = [runs[name]["costs"].get(component, 0.0) for name in shown]
         if max(widths, default=0.0) > 0.005:
@@ -245,7 +254,7 @@ def _stacked(runs: Mapping[str, Mapping[str, Any]]) -> str:
         left = [one + other for one, other in zip(left, widths, strict=True)]
     axes.set_xlabel("CPU seconds for 1,000 operations (pale: after the answer)")
     axes.invert_yaxis()
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, loc="outside right upper")
     return _svg(figure)
 
 
@@ -262,5 +271,5 @@ def _lines(told: Mapping[str, Any]) -> str:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("people registered")
     axes.set_ylabel("CPU seconds for 1,000")
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     return _svg(figure)
