@@ -1,7 +1,7 @@
-"""A platform in a Ray cluster of three nodes that others started: deployed, deployed again, and a node lost under load.
+"""A platform in a Ray cluster of three nodes that others started: deployed, deployed again, the head and a node lost under load.
 
-The nodes are raylets of one machine, started as an operator starts them; the log, rows and Redis are the embedded servers,
-since what is lost here is Ray's.
+The nodes are raylets of one machine, started as an operator starts them, and what the head must know is in a server of its own;
+the log, rows and Redis are the embedded servers, since what is lost here is Ray's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -24,6 +25,7 @@ from ray.util import get_node_ip_address
 from running import eventually
 
 from cluster.embedded.process import LOOPBACK, free_port
+from cluster.embedded.valkey import EmbeddedValkey
 from cluster.launch.node import COMMAND_VARIABLE
 from cluster.launch.ports import REPLICA_PORTS, _block
 from cluster.launch.ray_head import end_leftovers, session_root
@@ -73,6 +75,8 @@ class Cluster:
             "COLUMNS": "200",
         }
         self.nodes: list[subprocess.Popen[bytes]] = []
+        self._head: list[str] = []
+        self.head_state = EmbeddedValkey(settings.data_dir / "head-state")
 
     def sugar(self, *arguments: str, check: bool = True) -> str:
         done = subprocess.run(
@@ -97,25 +101,34 @@ class Cluster:
         common = [f"--node-ip-address={self._host}", "--min-worker-port=0", "--max-worker-port=0",
                   "--object-store-memory=104857600", "--disable-usage-stats", "--block"]
         gcs = self.address.rpartition(":")[2]
-        self._node(["--head", f"--port={gcs}", f"--temp-dir={self._root}", "--num-cpus=0", "--include-dashboard=true",
-                    f"--dashboard-port={self._dashboard}", "--no-monitor", *common])
-        eventually(lambda: self._joined(0), 60)
+        password = urlsplit(self.head_state.start()).password
+        self._head = ["--head", f"--port={gcs}", f"--temp-dir={self._root}", "--num-cpus=0", "--include-dashboard=true",
+                      f"--dashboard-port={self._dashboard}", "--no-monitor", f"--redis-password={password}", *common]
+        self.start_head()
         # One by one: nodes that share a directory for their sockets take each other's names when they start at once.
         for number in range(1, 1 + WORKERS):
-            self._node([f"--address={self.address}", "--num-cpus=4", *common], as_kuberay=number == WORKERS)
+            self._node(number, [f"--address={self.address}", "--num-cpus=4", *common], as_kuberay=number == WORKERS)
             eventually(lambda number=number: self._joined(number), 60)
 
-    def _node(self, arguments: list[str], *, as_kuberay: bool = False) -> None:
+    def start_head(self) -> None:
+        """The first time, or again under its address, as KubeRay does: in a container that knows nothing of the one before."""
+        (self._root / "ray_current_cluster").unlink(missing_ok=True)
+        self._node(0, self._head, RAY_REDIS_ADDRESS=f"{LOOPBACK}:{self.head_state.port}")
+        eventually(lambda: self._joined(0), 60)
+
+    def _node(self, number: int, arguments: list[str], *, as_kuberay: bool = False, **more: str) -> None:
         """``as_kuberay``: the command is where KubeRay leaves its own."""
         node = [sys.executable, "-m", "cluster.launch.cli", "cluster", "node"]
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
         command = node if as_kuberay else [*node, "--", *start]
         # RAY_ADDRESS would make the head join itself.
-        environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
+        environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"} | more
         if as_kuberay:
             environment[COMMAND_VARIABLE] = shlex.join(start)
-        with (self.settings.data_dir / f"node-{len(self.nodes)}.log").open("w") as log:
-            self.nodes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+        with (self.settings.data_dir / f"node-{number}.log").open("w") as log:
+            self.nodes[number:number + 1] = [
+                subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+            ]
 
     def _joined(self, number: int) -> bool:
         return "Ray runtime started" in (self.settings.data_dir / f"node-{number}.log").read_text()
@@ -156,6 +169,7 @@ class Cluster:
         end_leftovers(self.settings.data_dir)
         for node in self.nodes:
             node.wait(10)
+        self.head_state.stop()
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +208,19 @@ def test_deploying_again_moves_nothing_and_each_kind_is_spread_over_the_nodes(cl
     for kind in ("swipes", "identity", "writer"):
         where = [next(n for n, mine in enumerate(nodes) if running[f"{kind}-{slot}"] in mine) for slot in (0, 1)]
         assert sorted(where) == [0, 1], f"a lost node would take every {kind} actor with it"
+
+
+async def test_a_head_that_starts_again_finds_every_actor_where_it_was(cluster: Cluster) -> None:
+    before = pids(await asyncio.to_thread(cluster.wait_well))
+
+    async def restart() -> None:
+        await asyncio.to_thread(cluster.lose, 0)
+        await asyncio.to_thread(cluster.start_head)
+
+    began = time.monotonic()
+    await under_load(cluster, restart, seed=22, may_break=True)  # type: ignore[arg-type]
+    assert pids(await asyncio.to_thread(cluster.wait_well)) == before
+    print(f"well again within {time.monotonic() - began:.0f} s, none of {len(before)} actors and replicas restarted")
 
 
 async def test_a_lost_node_loses_nothing_and_its_shards_move(cluster: Cluster) -> None:
