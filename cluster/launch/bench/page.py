@@ -228,8 +228,8 @@ def _colours() -> Sequence[Any]:
     """As many as there are components, so that no two are alike."""
     import matplotlib as mpl
 
-    colours: Sequence[Any] = mpl.colormaps["tab20"].colors
-    return colours
+    twenty = mpl.colormaps["tab20"]
+    return [twenty(number) for number in range(twenty.N)]
 
 
 def _svg(figure: Any) -> str:
