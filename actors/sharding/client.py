@@ -10,6 +10,7 @@ from typing import Any
 
 from ray.exceptions import RayError
 
+from actors.sharding.lines import LineError
 from actors.sharding.wire import Actor, find_actor
 from configs.contracts.errors import EpochFenced, PlatformError, ShardUnavailable
 from configs.contracts.ids import partition_of
@@ -166,13 +167,14 @@ class ActorPool:
         try:
             handle = self._handles.get(lane.actor)
             if handle is None:
-                handle = self._handles[lane.actor] = await asyncio.to_thread(self._resolve, lane.actor)
+                found = await asyncio.to_thread(self._resolve, lane.actor)
+                handle = self._handles.setdefault(lane.actor, found)
             traces = {index: item.trace for index, item in enumerate(waiting) if item.trace}
             epoch, answers = await asyncio.wait_for(
                 handle.call(lane.service, lane.method, [item.command for item in waiting], traces or None),
                 DEADLINE_S,
             )
-        except (RayError, ValueError, TimeoutError) as error:
+        except (RayError, LineError, ValueError, TimeoutError) as error:
             self._handles.pop(lane.actor, None)
             cause = getattr(error, "cause", None)
             failure: PlatformError = (

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import structlog
 
 from actors.sharding import tracing, wire
+from actors.sharding.lines import Address, Door
 from actors.sharding.tenure import Tenure
 from cluster.connections.spans import Span, Spans, spans_of
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
@@ -21,6 +22,7 @@ log = structlog.get_logger(__name__)
 
 START_RETRY_S = 0.5
 BEAT_S = 0.5
+LOOPBACK = "127.0.0.1"
 SLEPT_S = 2.0
 """Silence of the event loop after which the keeper may have replaced this process: it waits for 5 s, of which up to 3
 may have passed since its last probe was answered."""
@@ -59,9 +61,9 @@ class ShardHost:
 
     def __init__(
         self, name: str, services: Mapping[str, Service], *, clock: Callable[[], float] = time.monotonic,
-        end: Callable[[str], None] | None = None, spans: Spans | None = None,
+        end: Callable[[str], None] | None = None, spans: Spans | None = None, node: Callable[[], str] = lambda: LOOPBACK,
     ) -> None:
-        """``end`` ends the process; it may return only in tests."""
+        """``end`` ends the process; it may return only in tests. ``node``: the address by which callers reach this one."""
         self._clock = clock
         self._end = end or die
         self._beat_at = clock()
@@ -77,6 +79,7 @@ class ShardHost:
         self._calls = 0
         self._commands = 0
         self._last_error = ""
+        self._door = Door(self.carry, node)
 
     async def _start(self) -> None:
         began = time.monotonic()
@@ -169,6 +172,10 @@ class ShardHost:
         """``call`` as it travels between processes (see ``wire``)."""
         return wire.packed(await self.call(*wire.unpacked(request)))
 
+    async def door(self) -> Address:
+        """Where callers open a line to this process."""
+        return await self._door.address()
+
     async def ping(self) -> dict[str, Any]:
         """Liveness and figures for the keeper, status and metrics."""
         self._ensure_started()
@@ -190,6 +197,7 @@ class ShardHost:
     async def close(self) -> None:
         """Stops tails and flushes producers; the actor is not usable afterwards."""
         self._ready = False
+        await self._door.close()
         if self._beating is not None:
             self._beating.cancel()
         async with asyncio.TaskGroup() as closing:
@@ -224,6 +232,6 @@ def remote_host() -> Any:
         def __init__(self, name: str, build: Build) -> None:
             settings = load_settings()
             spans = spans_of(settings, name)
-            super().__init__(name, build(settings, name, spans), spans=spans)
+            super().__init__(name, build(settings, name, spans), spans=spans, node=ray.util.get_node_ip_address)
 
     return ray.remote(max_restarts=-1, max_task_retries=0, max_concurrency=1_000)(Host)

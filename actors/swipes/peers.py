@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from ray.exceptions import RayError
 
+from actors.sharding.lines import LineError
 from actors.sharding.wire import Actor, find_actor
 from actors.swipes.commands import Delivery, Verdict
 from configs.contracts.errors import EpochFenced, PlatformError, ShardUnavailable
@@ -51,10 +52,11 @@ class RayPeers:
         try:
             handle = self._handles.get(slot)
             if handle is None:
-                handle = self._handles[slot] = await asyncio.to_thread(self._resolve, name)
+                found = await asyncio.to_thread(self._resolve, name)
+                handle = self._handles.setdefault(slot, found)
             async with asyncio.timeout(self._deadline_s):
                 epoch, answers = await handle.call("swipes", method, commands)
-        except (RayError, ValueError, TimeoutError) as error:
+        except (RayError, LineError, ValueError, TimeoutError) as error:
             self._handles.pop(slot, None)
             raise ShardUnavailable("swipe actor does not answer", actor=name, kind=type(error).__name__) from error
         if epoch == 0:
