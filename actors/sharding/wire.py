@@ -77,7 +77,7 @@ class LinedActor(RemoteActor):
                 return None
             try:
                 self._line = await Line.to(await self._handle.door.remote())
-            except (OSError, TimeoutError) as error:
+            except (AttributeError, OSError, TimeoutError) as error:  # an actor of an earlier release has no door
                 log.warning("line_not_opened", reason=repr(error))
                 self._not_before = loop.time() + AGAIN_S
                 return None

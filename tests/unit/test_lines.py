@@ -6,6 +6,7 @@ import asyncio
 import gc
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -171,6 +172,9 @@ async def test_where_the_port_cannot_be_reached_calls_go_through_ray(process: Pr
     for _ in range(3):
         assert await actor.call("swipes", "swipe", []) == (1, [])
     assert process.through_ray == 3
+    earlier = LinedActor(SimpleNamespace(carry=process.carry))
+    assert await earlier.call("swipes", "swipe", []) == (1, []), "an actor of a release without lines"
+    process.through_ray = 3
     process.elsewhere = None
     await asyncio.sleep(0.25)
     await actor.call("swipes", "swipe", [])
