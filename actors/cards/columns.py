@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import cached_property
 from typing import Any, Final
@@ -53,6 +53,26 @@ class CandidateColumns(Mapping[str, Column]):
 
     def __len__(self) -> int:
         return len({**_PROFILE, **self._table.columns})
+
+
+class RepeatedColumns(Mapping[str, Column]):
+    """Columns of several people, each person's value so many times, one person after another."""
+
+    def __init__(self, people: Sequence[Mapping[str, Column]], times: Sequence[int]) -> None:
+        self._people, self._times = people, times
+        self._read: dict[str, Column] = {}
+
+    def __getitem__(self, name: str) -> Column:
+        column = self._read.get(name)
+        if column is None:
+            column = self._read[name] = np.repeat(np.stack([person[name] for person in self._people]), self._times, axis=0)
+        return column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._people[0])
+
+    def __len__(self) -> int:
+        return len(self._people[0])
 
 
 _PROFILE: Final[Mapping[str, Callable[[CandidateColumns], Column]]] = {

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, Final
 
 import structlog
@@ -31,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 PEOPLE_A_PAGE: Final = 20_000
 QUERIES_A_STEP: Final = 8
-"""Queries answered before other work of the actor gets its turn: some 4 ms."""
+"""Queries ranked in one pass, before other work of the actor gets its turn: some 2 ms."""
 
 
 class CardShard:
@@ -128,17 +129,15 @@ class CardShard:
     async def deck(self, queries: Sequence[DeckQuery]) -> list[Shortlist | PlatformError]:
         """This actor's best people for each query, in order. PositionInvalid: that query's place is not one."""
         answers: list[Shortlist | PlatformError] = []
-        for number, query in enumerate(queries):
-            if number and number % QUERIES_A_STEP == 0:
-                await asyncio.sleep(0)
-            try:
-                answers.append(self.cards.shortlist(query, self._moment(query)))
-            except PlatformError as error:
-                answers.append(error)
+        now_us = int(self._clock().timestamp() * 1e6)
+        # Queries that state no time are of one moment.
+        for at_us, of_it in groupby(queries, lambda query: query.at_us or now_us):
+            moment, some = datetime.fromtimestamp(at_us / 1e6, UTC), list(of_it)
+            for start in range(0, len(some), QUERIES_A_STEP):
+                if answers:
+                    await asyncio.sleep(0)
+                answers += self.cards.shortlists(some[start : start + QUERIES_A_STEP], moment)
         return answers
-
-    def _moment(self, query: DeckQuery) -> datetime:
-        return datetime.fromtimestamp(query.at_us / 1e6, UTC) if query.at_us else self._clock()
 
     async def explain(self, commands: Sequence[Explain]) -> list[Explanation | PlatformError | None]:
         """Why each candidate has its score; None for whoever is in no cell of this actor. PositionInvalid."""

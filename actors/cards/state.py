@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import lru_cache
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from actors.cards.answers import Answers
 from actors.cards.areas import Areas
-from actors.cards.columns import CandidateColumns, viewer_columns
+from actors.cards.columns import CandidateColumns, RepeatedColumns, viewer_columns
 from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Nearest, NearestQuery, Shortlist
 from actors.cards.everybody import ELSEWHERE, Everybody, id_number, slot_of
 from actors.cards.narrowing import Narrowing
+from actors.cards.ranked import Asked, Best, Crowd, ranked
 from actors.cards.seen import SeenSets, Sorted
+from configs.contracts.errors import PlatformError
 from configs.contracts.people import MAXIMUM_DISTANCE_KM, snap
 from recommender import features, waiting
 from recommender.candidates import Viewer
@@ -47,19 +49,6 @@ LOOKED_UP: Final = 512
 
 STAGES: Final = ("filter", "narrow", "rank", "answer")
 """Of a deck: who is eligible, who is worth scoring, who is best, and putting it together."""
-
-
-class _Crowd(NamedTuple):
-    """People in some rows: how far away they are, and who likes the viewer (None: nobody)."""
-
-    rows: Ids
-    distances: NDArray[np.float64]
-    waiting: NDArray[np.bool_] | None
-
-    def only(self, places: Ids) -> _Crowd:
-        return _Crowd(
-            self.rows[places], self.distances[places], None if self.waiting is None else self.waiting[places]
-        )
 
 
 class Cards(Everybody):
@@ -107,32 +96,74 @@ class Cards(Everybody):
 
         Raises PositionInvalid: the viewer's coordinates are not a place. SeenUnknown: see ``SeenSets.of``.
         """
+        (answer,) = self.shortlists([query], now)
+        if isinstance(answer, PlatformError):
+            raise answer
+        return answer
+
+    def shortlists(self, queries: Sequence[DeckQuery], now: datetime) -> list[Shortlist | PlatformError]:
+        """``shortlist`` of each query; those of one ranker are scored in one pass, which costs little more than one alone."""
+        found: list[Asked | Shortlist | PlatformError] = []
+        for query in queries:
+            try:
+                found.append(self._asked(query, now))
+            except PlatformError as error:
+                found.append(error)
+        best = self._best([one for one in found if isinstance(one, Asked)], now)
+        return [self._answered(one, next(best), now) if isinstance(one, Asked) else one for one in found]
+
+    def _asked(self, query: DeckQuery, now: datetime) -> Asked | Shortlist:
+        """Who may be in a deck and is worth scoring, or what was answered before."""
         began = perf_counter()
         ranker = self._ranker_of(query)
-        held = (ranker, self._table)
-        known = self._answers.known(query, now, held, self.configuration)
+        known = self._answers.known(query, now, (ranker, self._table), self.configuration)
         if known is not None:
-            self._account(began, *[perf_counter()] * 3)
+            self._account(perf_counter() - began, 0.0, 0.0, 0.0)
             return known
-        seen = self.seen.of(query)
-        shown = Sorted(np.frombuffer(query.shown, dtype="<u8"))
+        excluded = (self.seen.of(query), Sorted(np.frombuffer(query.shown, dtype="<u8")))
         viewer = self._ids.find(id_number(query.viewer_id))
 
         def unseen(rows: Ids) -> NDArray[np.bool_]:
             people = self._blocks.people[rows]
             keys = self._ids.low[people]
             kept: NDArray[np.bool_] = people != viewer
-            for excluded in (seen, shown):
-                if excluded.size:
-                    kept &= excluded.lacks(keys)
+            for keys_excluded in excluded:
+                if keys_excluded.size:
+                    kept &= keys_excluded.lacks(keys)
             return kept
 
         rows, distances = self.eligible(query, now)
-        everybody = _Crowd(rows, distances, self._waiting(query, rows))
+        everybody = Crowd(rows, distances, self._waiting(query, rows))
         filtered = perf_counter()
         crowd = self._narrowed(query, ranker, everybody, now)
-        narrowed_at = perf_counter()
-        places, scores, waits = self._ranked(query, ranker, crowd, now, query.size + SPARE)
+        return Asked(query, ranker, unseen, everybody, crowd, (filtered - began, perf_counter() - filtered))
+
+    def _best(self, asked: Sequence[Asked], now: datetime) -> Iterator[Best]:
+        """The best ranked of each, ``SPARE`` more than are asked for, and how long that took."""
+        scored: dict[int, Floats] = {}
+        took: dict[int, float] = {}
+        by_ranker: dict[int, list[int]] = {}
+        for place, one in enumerate(asked):
+            by_ranker.setdefault(id(one.ranker), []).append(place)
+        for places in by_ranker.values():
+            began = perf_counter()
+            together = [asked[place] for place in places]
+            ends = np.cumsum([one.crowd.rows.size for one in together])
+            values = self._features_of([(one.query, one.crowd) for one in together], now, together[0].ranker.features)
+            scores = np.broadcast_to(together[0].ranker.score(values), (int(ends[-1]),))
+            scored |= zip(places, np.split(scores, ends[:-1]), strict=True)
+            took |= dict.fromkeys(places, (perf_counter() - began) / len(places))
+        for place, one in enumerate(asked):
+            began = perf_counter()
+            found = ranked(scored[place], one.crowd.waiting, one.query.waiting_boost, one.query.size + SPARE)
+            yield Best(*found, took[place] + perf_counter() - began)
+
+    def _answered(self, asked: Asked, found: Best, now: datetime) -> Shortlist:
+        """The deck, without whom the viewer has seen."""
+        began = perf_counter()
+        query, ranker, unseen, everybody, crowd, seconds = asked
+        places, scores, waits, took = found
+        rows = everybody.rows
         chosen = np.flatnonzero(unseen(crowd.rows[places]))
         narrowed = crowd.rows.size < rows.size
         left_out = places.size < crowd.rows.size or narrowed
@@ -142,9 +173,10 @@ class Cards(Everybody):
         if left_out and (new < query.size or (narrowed and new < UNSEEN_LEAST * others)):
             # Those seen have taken the places of others: they are taken out first.
             crowd = self._narrowed(query, ranker, everybody.only(np.flatnonzero(unseen(rows))), now)
-            places, scores, waits = self._ranked(query, ranker, crowd, now, query.size)
+            all_scores = np.broadcast_to(ranker.score(self._features_of([(query, crowd)], now, ranker.features)), crowd.rows.shape)
+            places, scores, waits = ranked(all_scores, crowd.waiting, query.waiting_boost, query.size)
             chosen = np.arange(places.size)
-        ranked = perf_counter()
+        ranked_at = perf_counter()
         if waits is not None:
             chosen = chosen[waiting.mixed(waits[chosen])]
         chosen = chosen[: query.size]
@@ -168,15 +200,15 @@ class Cards(Everybody):
             *self._values(query, taken, now),
             b"" if taken.waiting is None else taken.waiting.tobytes(),
         )
-        self._account(began, filtered, narrowed_at, ranked)
-        self._answers.keep(query, now, held, _snapped(query.latitude, query.longitude), people, made)
+        self._account(*seconds, took + ranked_at - began, perf_counter() - ranked_at)
+        self._answers.keep(query, now, (ranker, self._table), _snapped(query.latitude, query.longitude), people, made)
         return made
 
-    def _account(self, *moments: float) -> None:
-        """Adds what each stage of one deck took; ``moments``: when each began."""
+    def _account(self, *seconds: float) -> None:
+        """Adds what each stage of one deck took."""
         self._queries += 1
-        for stage, start, end in zip(STAGES, moments, (*moments[1:], perf_counter()), strict=True):
-            self._spent[stage] += end - start
+        for stage, spent in zip(STAGES, seconds, strict=True):
+            self._spent[stage] += spent
 
     def _ranker_of(self, query: DeckQuery) -> Ranker:
         return self.models.get(query.model_version, self.ranker)
@@ -201,17 +233,7 @@ class Cards(Everybody):
         found[places] = True
         return found
 
-    def _ranked(
-        self, query: DeckQuery, ranker: Ranker, crowd: _Crowd, now: datetime, size: int
-    ) -> tuple[Ids, Floats, NDArray[np.bool_] | None]:
-        """(places, scores, who likes the viewer) of the best ``size``, and of all who like the viewer."""
-        values = self.features(query, crowd.rows, crowd.distances, now, ranker.features)
-        if crowd.waiting is None:
-            return *ranker.rank(np.arange(crowd.rows.size), values, size), None
-        scores = np.broadcast_to(ranker.score(values), crowd.rows.shape)
-        return waiting.ranked(scores, crowd.waiting, query.waiting_boost, size)
-
-    def _narrowed(self, query: DeckQuery, ranker: Ranker, crowd: _Crowd, now: datetime) -> _Crowd:
+    def _narrowed(self, query: DeckQuery, ranker: Ranker, crowd: Crowd, now: datetime) -> Crowd:
         """Those worth scoring, and whose like waits."""
         rows, distances, waits = crowd
         if rows.size <= self._narrowing.scored:
@@ -225,7 +247,7 @@ class Cards(Everybody):
             places = np.flatnonzero(kept)
         return crowd.only(places)
 
-    def _values(self, query: DeckQuery, crowd: _Crowd, now: datetime) -> tuple[tuple[str, ...], bytes]:
+    def _values(self, query: DeckQuery, crowd: Crowd, now: datetime) -> tuple[tuple[str, ...], bytes]:
         """The values that the ranker has read, and whether a like waits, of some people: (names, (n, names) float32 row
         by row); if asked for."""
         if not query.with_features:
@@ -287,11 +309,23 @@ class Cards(Everybody):
         names: Iterable[str] | None = None,
     ) -> dict[str, Floats]:
         """The named features, or those that the default ranker reads, for the people in these rows, in their order."""
+        return self._features_of([(query, Crowd(rows, distances, None))], now, self.ranker.features if names is None else names)
+
+    def _features_of(self, asked: Sequence[tuple[DeckQuery, Crowd]], now: datetime, names: Iterable[str]) -> dict[str, Floats]:
+        """The named features of several queries' people, one after another."""
         table, now_s = self._table, now.timestamp()
+        viewers = [
+            viewer_columns(query, now_s, table, table.place(id_number(query.viewer_id)) if len(table) else NOBODY)
+            for query, _ in asked
+        ]
+        if len(asked) == 1:
+            viewer, (_, (rows, distances, _)) = viewers[0], asked[0]
+        else:
+            viewer = RepeatedColumns(viewers, [crowd.rows.size for _, crowd in asked])
+            rows = np.concatenate([crowd.rows for _, crowd in asked])
+            distances = np.concatenate([crowd.distances for _, crowd in asked])
         found = CandidateColumns(self._blocks, rows, table, lambda: self._table_places[self._blocks.people[rows]])
-        place = table.place(id_number(query.viewer_id)) if len(table) else NOBODY
-        viewer = viewer_columns(query, now_s, table, place)
-        return features.compute(self.ranker.features if names is None else names, Pairs(viewer, found, distances, now_s, table.priors))
+        return features.compute(names, Pairs(viewer, found, distances, now_s, table.priors))
 
 
 @lru_cache(maxsize=CELLS_SNAPPED)
