@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 import structlog
 
-from actors.messages.admission import Admitted
+from actors.messages.admission import Admitted, Sending
 from actors.messages.commands import (
     SERVICE,
     EndConversation,
@@ -51,10 +51,11 @@ TOPICS = (MESSAGING_MESSAGE_SENT.name, MESSAGING_MESSAGE_READ.name, MATCHING_MAT
 """A conversation has the id of its match, so all that concerns it stands in one partition number of each."""
 _BARRIER = b'"type":"barrier"'
 
-Admit = Callable[[Sequence[str], Mapping[str, int]], Awaitable[Admitted]]
-"""Who of some people is not active, and how many of the messages that each sender has here may be sent now."""
+Admit = Callable[[Sequence[Sending]], Awaitable[Sequence[Admitted | DependencyUnavailable]]]
+"""Of each conversation whether both members are active, and how many of each sender's messages may be sent now."""
 Unknown = Callable[[Sequence[tuple[str, str]]], Awaitable[frozenset[tuple[str, str]]]]
 """Which of some (person, media) are no media that the person may send."""
+_Refused = dict[int, Answer | PlatformError]
 MakeTail = Callable[[Sequence[Feed], Callable[[], str]], LogTail]
 
 
@@ -62,9 +63,9 @@ def _request(command: SendMessage) -> tuple[str, str, str]:
     return command.conversation_id, command.sender_id, command.client_message_id
 
 
-async def everything(user_ids: Sequence[str], sending: Mapping[str, int]) -> Admitted:
+async def everything(conversations: Sequence[Sending]) -> Sequence[Admitted]:
     """For shards without a read model: tests, tools."""
-    return Admitted(frozenset(), {sender: (count, 0) for sender, count in sending.items()})
+    return [Admitted(False, {sender: (count, 0) for sender, count in sending.counts.items()}) for sending in conversations]
 
 
 async def _none(sent: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
@@ -157,15 +158,14 @@ class MessageService:
         names = [command.conversation_id for command in commands]
         await self._present(names)
         try:
-            closed, commands = await self._admitted(commands)
-            commands = await self._attaching(commands)
-        except (DependencyUnavailable, ShardUnavailable) as error:
+            await self.group.ensure_loaded(names)
+        except ShardUnavailable as error:
             return [error] * len(commands)
-        kept = [command for command in commands if command.conversation_id not in closed]
+        refused, commands = await self._admitted(commands)
+        commands = await self._attaching(commands, refused)
+        kept = [command for index, command in enumerate(commands) if index not in refused]
         recorded = iter(await self.group.record(await self._looked_up(kept)))
-        answers: list[Answer | PlatformError] = [
-            NoConversation() if name in closed else next(recorded) for name in names
-        ]
+        answers = [refused[index] if index in refused else next(recorded) for index in range(len(commands))]
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, Sent):
                 self._tell_all(message_told(
@@ -250,43 +250,54 @@ class MessageService:
         for channel, frame in publications:
             self._tell(channel, frame)
 
-    async def _admitted(self, commands: Sequence[SendMessage]) -> tuple[set[str], Sequence[SendMessage]]:
-        """The conversations of which a member is not active, and the messages, those beyond their sender's rate marked.
-
-        Raises ShardUnavailable, DependencyUnavailable.
-        """
-        names = [command.conversation_id for command in commands]
-        await self.group.ensure_loaded(names)
-        members = {name: found for name in set(names) if (found := self.memory.active_members(name)) is not None}
-        if not members:
-            return set(), commands
+    async def _admitted(self, commands: Sequence[SendMessage]) -> tuple[_Refused, Sequence[SendMessage]]:
+        """What is answered already, by index, and the messages, those beyond their sender's rate marked."""
         now = self._clock()
-        counted = [index for index, command in enumerate(commands) if self.memory.counts(command, now)]
-        admitted = await self._admit(
-            sorted({person for both in members.values() for person in both}),
-            Counter(commands[index].sender_id for index in counted),
-        )
-        marked, taken = list(commands), Counter[str]()
-        for index in counted:
-            sender = commands[index].sender_id
-            allowed, wait_ms = admitted.allowed[sender]
-            taken[sender] += 1
-            if taken[sender] > allowed:
-                marked[index] = msgspec.structs.replace(commands[index], wait_ms=wait_ms)
-        away = admitted.away
-        return {name for name, both in members.items() if not away.isdisjoint(both)} if away else set(), marked
+        by_name: dict[str, list[int]] = {}
+        for index, command in enumerate(commands):
+            by_name.setdefault(command.conversation_id, []).append(index)
+        asked: list[tuple[list[int], list[int], Sending]] = []
+        for name, indexes in by_name.items():
+            members = self.memory.active_members(name)
+            if members is not None:
+                counted = [index for index in indexes if self.memory.counts(commands[index], now)]
+                asked.append((indexes, counted, Sending(members, Counter(commands[index].sender_id for index in counted))))
+        if not asked:
+            return {}, commands
+        refused: _Refused = {}
+        marked = list(commands)
+        for (indexes, counted, _), admitted in zip(asked, await self._admit([sending for *_, sending in asked]), strict=True):
+            if isinstance(admitted, DependencyUnavailable):
+                refused |= dict.fromkeys(indexes, admitted)
+                continue
+            if admitted.away:
+                refused |= dict.fromkeys(indexes, NoConversation())
+            taken = Counter[str]()
+            for index in counted:
+                sender = commands[index].sender_id
+                allowed, wait_ms = admitted.allowed[sender]
+                taken[sender] += 1
+                if taken[sender] > allowed:
+                    marked[index] = msgspec.structs.replace(commands[index], wait_ms=wait_ms)
+        return refused, marked
 
-    async def _attaching(self, commands: Sequence[SendMessage]) -> Sequence[SendMessage]:
-        """The messages, those with an attachment that its sender may not send marked. Raises DependencyUnavailable."""
-        sent = [(command.sender_id, media_id) for command in commands for media_id in command.attachments]
-        unknown = await self._unknown(sent) if sent else ()
-        if not unknown:
+    async def _attaching(self, commands: Sequence[SendMessage], refused: _Refused) -> Sequence[SendMessage]:
+        """The messages, those with an attachment that its sender may not send marked; ``refused`` where nobody can tell."""
+        attaching = [index for index, command in enumerate(commands) if command.attachments and index not in refused]
+        if not attaching:
             return commands
-        return [
-            msgspec.structs.replace(command, unknown=True)
-            if any((command.sender_id, media_id) in unknown for media_id in command.attachments) else command
-            for command in commands
-        ]
+        try:
+            unknown = await self._unknown([
+                (commands[index].sender_id, media_id) for index in attaching for media_id in commands[index].attachments
+            ])
+        except DependencyUnavailable as error:
+            refused |= dict.fromkeys(attaching, error)
+            return commands
+        marked = list(commands)
+        for index in attaching:
+            if any((commands[index].sender_id, media_id) in unknown for media_id in commands[index].attachments):
+                marked[index] = msgspec.structs.replace(commands[index], unknown=True)
+        return marked
 
     async def _present(self, names: Sequence[str]) -> None:
         """Looks again for conversations that were not there: whoever was notified of a match finds it in rows, while the

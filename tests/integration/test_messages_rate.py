@@ -11,7 +11,7 @@ import pytest_asyncio
 from pydantic import SecretStr
 from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
 
-from actors.messages.admission import Admission
+from actors.messages.admission import Admission, Admitted, Sending
 from actors.messages.commands import NoteMatch, SendMessage, Sent, TooManyMessages
 from actors.messages.shard import MessageService
 from cluster.connections.redis import async_client
@@ -104,22 +104,43 @@ async def test_a_persons_rate_holds_over_all_shards_at_once_and_is_nobody_elses(
         assert isinstance(answer, Sent)
 
 
+async def allowed(admission: Admission, person: str, count: int) -> tuple[int, int]:
+    [admitted] = await admission.admit([Sending((person, new_id()), {person: count})])
+    assert isinstance(admitted, Admitted)
+    return admitted.allowed[person]
+
+
 async def test_what_a_rate_remembers_ends_by_itself_and_gives_back_one_after_another(servers: Settings) -> None:
     settings = servers.model_copy(update={"limits": Limits(messages_per_user_a_minute=600)})
     admission, person = Admission(settings), new_id()
-    assert (await admission.admit([person], {person: 700})).allowed[person][0] == 600
+    assert (await allowed(admission, person, 700))[0] == 600
     client = async_client(settings)
     assert 30_000 < await client.pttl(limit_key("messages", person)) <= 60_001
     await client.aclose(close_connection_pool=True)
     await asyncio.sleep(0.35)
-    allowed, wait_ms = (await admission.admit([person], {person: 600})).allowed[person]
-    assert 3 <= allowed < 600
+    more, wait_ms = await allowed(admission, person, 600)
+    assert 3 <= more < 600
     assert 1 <= wait_ms <= 100
     await admission.close()
 
 
 async def test_while_redis_is_away_nobody_sends(servers: Settings) -> None:
     admission = Admission(servers.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")}))
-    with pytest.raises(DependencyUnavailable):
-        await admission.admit([new_id()], {new_id(): 1})
+    [answer] = await admission.admit([Sending((new_id(), new_id()), {new_id(): 1})])
+    assert isinstance(answer, DependencyUnavailable)
+    await admission.close()
+
+
+async def test_what_redis_cannot_tell_of_one_conversation_keeps_no_other(servers: Settings) -> None:
+    settings = servers.model_copy(update={"limits": Limits(messages_per_user_a_minute=100)})
+    admission, odd, even = Admission(settings), new_id(), new_id()
+    client = async_client(settings)
+    # As a node that does not answer for its slots: this person's rate cannot be read.
+    await client.lpush(limit_key("messages", odd), "no number")
+    told = await admission.admit([Sending((odd, even), {odd: 1}), Sending((even, new_id()), {even: 1})])
+    assert [isinstance(one, DependencyUnavailable) for one in told] == [True, False]
+    await client.delete(limit_key("messages", odd))
+    await client.aclose(close_connection_pool=True)
+    assert (await allowed(admission, odd, 100))[0] == 100, "what failed did not count"
+    assert (await allowed(admission, even, 100))[0] == 98
     await admission.close()

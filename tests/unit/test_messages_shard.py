@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
 
-from actors.messages.admission import Admitted
+from actors.messages.admission import Admitted, Sending
 from actors.messages.client import ConversationsClient
 from actors.messages.commands import (
     AttachmentUnknown,
@@ -372,9 +372,11 @@ async def test_a_senders_rate_is_limited_in_one_conversation() -> None:
 async def test_only_new_messages_of_members_count_for_their_senders_rate_and_those_beyond_it_are_refused() -> None:
     asked: list[dict[str, int]] = []
 
-    async def admit(user_ids: Sequence[str], sending: Mapping[str, int]) -> Admitted:
-        asked.append(dict(sending))
-        return Admitted(frozenset(), dict.fromkeys(sending, (1, 39_100)))
+    async def admit(conversations: Sequence[Sending]) -> list[Admitted]:
+        [sending] = conversations
+        assert sending.members == (LOW, HIGH)
+        asked.append(dict(sending.counts))
+        return [Admitted(False, dict.fromkeys(sending.counts, (1, 39_100)))]
 
     world = World(messages_per_conversation_a_minute=2)
     world.admit = admit
@@ -391,6 +393,37 @@ async def test_only_new_messages_of_members_count_for_their_senders_rate_and_tho
     assert answers[2].retry_after_s == 40
     assert isinstance(await world.send(), TooManyMessages), "beyond the conversation's own rate"
     assert asked[-1] == {}, "what that refuses does not count"
+    await world.close()
+
+
+async def test_whom_nobody_can_tell_of_waits_and_the_others_of_the_batch_do_not() -> None:
+    world = World()
+    other = new_id()
+    low, high = pair(LOW, other)
+    closed = match_id(LOW, other)
+    away = DependencyUnavailable("a node of Redis is rebuilt")
+
+    async def admit(conversations: Sequence[Sending]) -> list[Admitted | DependencyUnavailable]:
+        return [
+            away if other in sending.members else Admitted(False, dict.fromkeys(sending.counts, (9, 0)))
+            for sending in conversations
+        ]
+
+    async def unknown(sent: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        raise DependencyUnavailable("and that of media")
+
+    world.admit = admit
+    world.match()
+    (await world.start())._unknown = unknown
+    await world.service.note_match([NoteMatch(closed, low, high, 1, 1)])
+    answers: Sequence[Any] = await world.service.send([
+        SendMessage(closed, LOW, "a", "hello"), SendMessage(CONVERSATION, LOW, "b", "hello"),
+        SendMessage(CONVERSATION, LOW, "c", "look", ("media",)), SendMessage(CONVERSATION, LOW, "d", "bye"),
+    ])
+    assert answers[0] is away
+    assert isinstance(answers[2], DependencyUnavailable)
+    assert [answers[index].seq for index in (1, 3)] == [1, 2]
+    assert len(world.messages()) == 2
     await world.close()
 
 
