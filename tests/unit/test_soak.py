@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cluster.launch.bench.soak import Sample, lag_growth, restarted, slopes
@@ -13,7 +15,7 @@ def sample(minute: int, lag: int = 5, **memory: float) -> Sample:
     """Each process by its MiB; of ``swipes`` 1 MiB a minute was stored."""
     known = {f"{name}/1": int(value * MIB) for name, value in memory.items()}
     stored = {"swipes/1": minute * MIB} if "swipes/1" in known else {}
-    return Sample(minute * 60.0, known, stored, {"swipes/1": 100 * minute} if stored else {}, lag)
+    return Sample(minute * 60.0, known, known, stored, {"swipes/1": 100 * minute} if stored else {}, lag)
 
 
 def test_what_was_stored_is_no_leak_and_what_was_not_is_one() -> None:
@@ -46,3 +48,10 @@ def test_a_process_that_was_replaced_is_named_and_has_no_slope() -> None:
 def test_a_lag_that_grows_is_told_from_one_that_varies() -> None:
     assert lag_growth([sample(minute, lag=10 * minute) for minute in range(60)]) == pytest.approx(400)
     assert lag_growth([sample(minute, lag=50 * (minute % 2)) for minute in range(60)]) == pytest.approx(0, abs=1)
+
+
+def test_a_process_that_shares_most_of_its_memory_is_measured_against_all_of_it() -> None:
+    run = [sample(minute, backend=2 + minute / 600) for minute in range(61)]
+    shared = [replace(one, resident={"backend/1": 20 * MIB}) for one in run]
+    assert slopes(run)[0].percent_an_hour == pytest.approx(5, rel=0.05)
+    assert slopes(shared)[0].percent_an_hour == pytest.approx(0.5, rel=0.05)

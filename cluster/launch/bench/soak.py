@@ -45,6 +45,7 @@ MOST_PERCENT_AN_HOUR: Final = 1.0
 JUDGED_MINUTES: Final = 30.0
 """A shorter run says little of an hour: a page of the allocator is a percent then."""
 NOT_JUDGED: Final = ("broker",)
+SHOWN: Final = 25
 LAG_NOISE: Final = 200.0
 """Records that may wait at any moment: a batch of each partition."""
 LIKES_A_DAY: Final = 100_000
@@ -53,10 +54,11 @@ MESSAGES_A_MINUTE: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was seen at one moment. ``memory``: component/pid -> bytes; ``stored``: the same, of what may grow."""
+    """What was seen at one moment, by component/pid. ``memory``: bytes of its own; ``resident``: shared ones too; ``stored``: of what may grow."""
 
     at_s: float
     memory: Mapping[str, int]
+    resident: Mapping[str, int]
     stored: Mapping[str, int]
     entries: Mapping[str, int]
     lag: int
@@ -71,6 +73,7 @@ class Slope:
     mib_an_hour: float
     """After subtracting what was stored."""
     percent_an_hour: float
+    """Of its resident memory."""
     stored_mib: float
     new_entries: int
 
@@ -128,7 +131,7 @@ def slopes(samples: Sequence[Sample]) -> list[Slope]:
         an_hour = _slope([sample.at_s for sample in late], grown) * 3_600
         first, last = late[0], late[-1]
         found.append(Slope(
-            process, last.memory[process] / 2**20, an_hour / 2**20, 100 * an_hour / max(first.memory[process], 1),
+            process, last.memory[process] / 2**20, an_hour / 2**20, 100 * an_hour / max(first.resident[process], 1),
             (last.stored.get(process, 0) - first.stored.get(process, 0)) / 2**20,
             last.entries.get(process, 0) - first.entries.get(process, 0),
         ))
@@ -223,13 +226,16 @@ def _people(settings: Settings) -> list[str]:
 def _sample(settings: Settings, data_dir: Path, at_s: float, swipes: int) -> Sample:
     report = read_report(data_dir) or Report()
     memory: dict[str, int] = {}
+    resident: dict[str, int] = {}
     names: dict[int, str] = {actor.pid: actor.name for actor in report.actors}
     for component, process in processes(data_dir):
         try:
-            memory[f"{names.get(process.pid, component)}/{process.pid}"] = process.memory_full_info().uss
+            found = process.memory_full_info()
         except psutil.Error:
             continue
-    return Sample(at_s, memory, _stored(settings, report, memory, swipes), _entries(report), report.behind)
+        name = f"{names.get(process.pid, component)}/{process.pid}"
+        memory[name], resident[name] = found.uss, found.rss
+    return Sample(at_s, memory, resident, _stored(settings, report, memory, swipes), _entries(report), report.behind)
 
 
 def _stored(settings: Settings, report: Report, memory: Mapping[str, int], swipes: int) -> dict[str, int]:
@@ -257,9 +263,9 @@ def _entries(report: Report) -> dict[str, int]:
 
 def _tell(run: Soak) -> bool:
     """Prints and writes the report; whether nothing grows, as far as so short a run can tell."""
-    table = Table("process", "MiB", "stored MiB", "new entries", "MiB an hour", "% an hour", title="Memory after the warm-up, what was stored subtracted")
+    table = Table("process", "MiB", "stored MiB", "new entries", "MiB an hour", "% an hour", title="Memory of their own after the warm-up, what was stored subtracted; the steepest")
     found, growth, replaced = slopes(run.samples), lag_growth(run.samples), restarted(run.samples)
-    for slope in found:
+    for slope in found[:SHOWN]:
         table.add_row(
             slope.process, f"{slope.mib:.1f}", f"{slope.stored_mib:.1f}", str(slope.new_entries), f"{slope.mib_an_hour:+.2f}",
             f"{slope.percent_an_hour:+.2f}" if slope.judged else "not judged",
