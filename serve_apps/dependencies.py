@@ -258,6 +258,7 @@ class Dependencies:
         self.activity.start()
         if self.exporting is not None:
             self.exporting.start()
+        await self.pool.reach()
         quieten_collector()
 
     async def close(self) -> None:

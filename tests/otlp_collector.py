@@ -84,6 +84,11 @@ def collecting() -> Iterator[Collector]:
         thread.join(5)
 
 
+def whole(spans: list[Collected], root: str) -> bool:
+    """Whether every parent has arrived: who ends first is sent first."""
+    return {span.parent_id for span in spans} <= {span.span_id for span in spans} | {root}
+
+
 def tree(spans: list[Collected], root: str) -> dict[str, list[str]]:
     """Name -> names of its children; ``root``: the caller's span. Fails unless every other parent is among the spans."""
     by_id = {span.span_id: span for span in spans}

@@ -41,12 +41,16 @@ LOOK_S: Final = 5.0
 ROUTE: Final = timedelta(seconds=30)
 """For so long a route that asked for a refund may still be on its way to the provider."""
 AT_ONCE: Final = 200
-"""Subscriptions of one look, oldest first; none of a processor without keys here, so nothing waits behind those."""
+"""Subscriptions read at once, oldest first."""
+PAGES: Final = 25
+"""Of one look; the next one goes on where it ended. What no processor ever does lets nothing wait behind it."""
+FIRST: Final = (datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-000000000000")
 UNSETTLED: Final = """
 SELECT state::text FROM subscriptions
-WHERE unsettled AND (status <> 'incomplete' OR (state->>'checkoutUntil')::timestamptz <= %s)
+WHERE unsettled AND (requested_at, id) > (%s, %s::uuid)
+  AND (status <> 'incomplete' OR (state->>'checkoutUntil')::timestamptz <= %s)
   AND coalesce(jsonb_path_query_first(state, '$.facts[*].provider') #>> '{}' = ANY(%s), true)
-ORDER BY requested_at LIMIT %s
+ORDER BY requested_at, id LIMIT %s
 """
 
 
@@ -55,13 +59,26 @@ class SubscriptionSettling(ProviderLooks):
 
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(settings, name, "settling-subscriptions", every_s=LOOK_S, clock=clock)
+        self._after = FIRST
 
     def look(self) -> int:
         """Settles what rows say is due; how many subscriptions that were."""
+        found = 0
+        for _ in range(PAGES):
+            some = self._page()
+            found += some
+            if some < AT_ONCE:
+                self._after = FIRST
+                break
+        return found
+
+    def _page(self) -> int:
         now = self._clock()
         with open_rows(self._settings, "settling") as conn, translated():
-            rows = conn.execute(UNSETTLED, (now, list(self._providers.names), AT_ONCE)).fetchall()
+            rows = conn.execute(UNSETTLED, (*self._after, now, list(self._providers.names), AT_ONCE)).fetchall()
             due = [read_subscription(state) for (state,) in rows]
+            if due:
+                self._after = due[-1].requested_at, due[-1].subscription_id
             taken = offers(conn, [checkout_key(item.creator_id, item.subscription_id) for item in due])
         for item in due:
             for refund in item.refunds:

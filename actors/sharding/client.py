@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from ray.exceptions import RayError
 
 from actors.sharding.lines import LineError
-from actors.sharding.wire import Actor, find_actor
+from actors.sharding.wire import Actor, RemoteActor, find_actor
 from configs.contracts.errors import EpochFenced, PlatformError, ShardUnavailable
 from configs.contracts.ids import partition_of
 from configs.settings import Settings
@@ -88,6 +89,18 @@ class ActorPool:
         self._tasks: set[asyncio.Task[None]] = set()
         self.batch_sizes: Counter[str] = Counter()
         self.calls: Counter[str] = Counter()
+
+    async def reach(self) -> None:
+        """Opens the way to every actor now, not with the first request; who does not answer in time is reached then."""
+        await asyncio.gather(*(self._reach(f"{kind}-{slot}") for kind, slots in self._slots.items() for slot in range(slots)))
+
+    async def _reach(self, name: str) -> None:
+        with suppress(RayError, ValueError, TimeoutError):
+            async with asyncio.timeout(DEADLINE_S):
+                found = await asyncio.to_thread(self._resolve, name)
+                actor = self._handles.setdefault(name, found)
+                if isinstance(actor, RemoteActor):
+                    await actor.open()
 
     def shard_of(self, key: str) -> int:
         return partition_of(key, self.partitions)

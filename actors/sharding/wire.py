@@ -49,6 +49,9 @@ class RemoteActor:
         answer: tuple[int, Sequence[Any]] = pickle.loads(await self._carry(request))  # noqa: S301  a process of ours
         return answer
 
+    async def open(self) -> None:
+        """Makes ready for calls. Raises RayError."""
+
     async def _carry(self, request: bytes) -> bytes:
         answer: bytes = await self._handle.carry.remote(request)
         return answer
@@ -62,6 +65,10 @@ class LinedActor(RemoteActor):
         self._line: Line | None = None
         self._opening = asyncio.Lock()
         self._not_before = 0.0
+
+    async def open(self) -> None:
+        """See ``RemoteActor.open``."""
+        await self._opened()
 
     async def _carry(self, request: bytes) -> bytes:
         line = self._line if self._line is not None and self._line.open else await self._opened()
@@ -89,7 +96,7 @@ class LinedActor(RemoteActor):
                 self._line.close()
 
 
-def find_actor(name: str) -> LinedActor:
+def find_actor(name: str) -> RemoteActor:
     """The named actor of this platform. Raises ValueError: there is none."""
     return LinedActor(ray.get_actor(name, NAMESPACE))
 

@@ -25,9 +25,9 @@ async def _serves_again(workload: Workload, timeout_s: float = 120.0) -> float:
     return time.monotonic() - began
 
 
-async def under_load(platform: Platform, fault: Callable[[], Awaitable[None]], *, seed: int, may_break: bool) -> Workload:
+async def under_load(platform: Platform, fault: Callable[[], Awaitable[None]], *, seed: int, may_break: bool, people: int = 30) -> Workload:
     await asyncio.to_thread(platform.wait_well)
-    async with Workload(platform.url, people=30, seed=seed) as workload:
+    async with Workload(platform.url, people=people, seed=seed) as workload:
         traffic = asyncio.create_task(workload.run())
         await asyncio.sleep(BEFORE_S)
         await fault()

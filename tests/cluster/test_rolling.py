@@ -26,7 +26,7 @@ async def test_every_replica_is_replaced_under_load_and_no_request_fails(platfor
 
     async with Chatting(platform, pairs=2, seed=31) as chatting:
         talking, sockets = asyncio.create_task(chatting.run()), chatting.connections
-        workload = await under_load(platform, roll, seed=31, may_break=False)
+        workload = await under_load(platform, roll, seed=31, may_break=False, people=8)
         await chatting.finish()
         await talking
         assert chatting.connections == sockets, "no socket ends with a replica: none passes through Serve"

@@ -165,7 +165,7 @@ async def test_a_refund_of_a_bill_that_nobody_came_back_to_make_is_made_once(sub
         bill_id=None, amount_minor=150, reason="Charged by mistake", requested_by="service:test",
     )
     assert isinstance(await subscribed.world.dependencies.subscriptions.refund(asked), SubscriptionStands)
-    due = "SELECT 1 FROM subscriptions WHERE id = %s AND unsettled AND state -> 'refunds' -> 0 ->> 'made' IS NULL"
+    due = "SELECT 1 FROM subscriptions WHERE id = %s AND unsettled AND jsonb_array_length(state -> 'refunds') = 1"
     await asyncio.to_thread(in_rows, subscribed.world.settings, due, subscribed.subscription_id)
     await subscribed.settle()
     assert [item for item in await sandbox.objects("refund") if item["metadata"]["requestId"] == refund_id] == [], "its route may be on its way"

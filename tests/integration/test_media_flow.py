@@ -216,6 +216,8 @@ async def test_an_upload_that_nobody_completed_is_forgotten_after_a_week(
     ]
     with open_rows(settings, "test") as conn:
         await eventually(lambda: len(media_rows(conn, (old, young))) == 2)
+        with sync_client(settings) as client:  # the projection comes after the rows
+            await eventually(lambda: client.exists(media_key(old), media_key(young)) == 2)
         conn.execute("UPDATE media SET created_at = now() - interval '8 days' WHERE id = %s", (old,))
         assert (await asyncio.to_thread(prune, settings))["abandoned_uploads"] >= 1
         assert list(media_rows(conn, (old, young))) == [young]

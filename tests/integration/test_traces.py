@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
-from otlp_collector import Collector, collecting, tree
+from otlp_collector import Collector, collecting, tree, whole
 from pydantic import SecretStr
 from safety_world import HERE, SafetyWorld, until
 
@@ -51,7 +51,7 @@ async def test_the_spans_of_one_swipe_form_one_tree_from_the_request_to_its_rows
     assert answer.status_code == 401
     await ada.swipe(ben, headers={"traceparent": f"00-{trace}-{caller}-01"})
 
-    found = await until(lambda: spans if len(spans := collector.of(trace)) >= 4 else None)
+    found = await until(lambda: spans if len(spans := collector.of(trace)) >= 4 and whole(spans, caller) else None)
     assert tree(found, caller) == {
         "": ["swipe"], "swipe": ["swipes.swipe"], "swipes.swipe": ["append matching.swipe"],
         "append matching.swipe": sorted(span.name for span in found if span.name.endswith(" matching.swipe") and span.name[:6] != "append"),

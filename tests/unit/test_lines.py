@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.sharding import lines, wire
+from actors.sharding.client import ActorPool
 from actors.sharding.lines import HEADER, Address, Door, Line, LineError, _Frames
 from actors.sharding.wire import LinedActor
 from configs.contracts.errors import PlatformError, ShardUnavailable
+from configs.settings import load_settings
 
 
 class Process:
@@ -179,6 +181,21 @@ async def test_where_the_port_cannot_be_reached_calls_go_through_ray(process: Pr
     await asyncio.sleep(0.25)
     await actor.call("swipes", "swipe", [])
     assert process.through_ray == 3
+
+
+async def test_a_pool_reaches_every_actor_before_it_is_asked(process: Process) -> None:
+    def resolved(name: str) -> LinedActor:
+        if name == "identity-0":
+            raise ValueError("there is none")
+        return LinedActor(process)
+
+    plan = load_settings("test").plan
+    pool = ActorPool(load_settings("test"), resolve=resolved)
+    await pool.reach()
+    assert len(process.home.guests) == (
+        plan.identity_actors - 1 + plan.swipe_actors + plan.card_actors + plan.message_actors + plan.commerce_actors
+    )
+    assert process.carried == []
 
 
 async def test_a_caller_that_forgets_an_actor_hangs_up(process: Process) -> None:
