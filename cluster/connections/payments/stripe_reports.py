@@ -81,6 +81,8 @@ class Reports:
         from stripe import SignatureVerificationError, WebhookSignature
 
         header = headers.get("stripe-signature", "")
+        if not header.isascii():
+            raise WebhookForged("a signature is ASCII")  # Stripe's client would raise TypeError
         try:
             text = body.decode()
         except UnicodeDecodeError as error:
