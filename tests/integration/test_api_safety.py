@@ -380,6 +380,7 @@ async def test_a_removed_picture_is_back_wherever_it_was_once_its_decision_is_re
                 return False  # the file went while it was sent
 
         await until(lambda: serves(404))
+
         async def no_photos() -> bool:
             return not (await owner.ok("GET", "/users/me/photos"))["photos"]
 
@@ -388,7 +389,11 @@ async def test_a_removed_picture_is_back_wherever_it_was_once_its_decision_is_re
         await reverse(safety, second, owner, media, removed.json()["decisionId"])
         await until(avatar)
         await until(lambda: serves(200))
-    assert [photo["mediaId"] for photo in (await owner.ok("GET", "/users/me/photos"))["photos"]] == [media]
+
+    async def back() -> bool:
+        return [photo["mediaId"] for photo in (await owner.ok("GET", "/users/me/photos"))["photos"]] == [media]
+
+    await until(back)
     assert (await one.ok("GET", f"/media/{media}"))["view"]["url"]
 
 
