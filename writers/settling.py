@@ -46,7 +46,7 @@ PAGES: Final = 25
 """Of one look; the next one goes on where it ended. What no processor ever does lets nothing wait behind it."""
 FIRST: Final = (datetime.min.replace(tzinfo=UTC), "00000000-0000-0000-0000-000000000000")
 UNSETTLED: Final = """
-SELECT state::text FROM subscriptions
+SELECT state::text, requested_at, id::text FROM subscriptions
 WHERE unsettled AND (requested_at, id) > (%s, %s::uuid)
   AND (status <> 'incomplete' OR (state->>'checkoutUntil')::timestamptz <= %s)
   AND coalesce(jsonb_path_query_first(state, '$.facts[*].provider') #>> '{}' = ANY(%s), true)
@@ -76,9 +76,9 @@ class SubscriptionSettling(ProviderLooks):
         now = self._clock()
         with open_rows(self._settings, "settling") as conn, translated():
             rows = conn.execute(UNSETTLED, (*self._after, now, list(self._providers.names), AT_ONCE)).fetchall()
-            due = [read_subscription(state) for (state,) in rows]
-            if due:
-                self._after = due[-1].requested_at, due[-1].subscription_id
+            due = [read_subscription(state) for state, *_ in rows]
+            if rows:
+                self._after = rows[-1][1:]
             taken = offers(conn, [checkout_key(item.creator_id, item.subscription_id) for item in due])
         for item in due:
             for refund in item.refunds:

@@ -22,10 +22,16 @@ from configs.contracts.payment_facts import PaymentFact
 from configs.contracts.selling import holdings_command, read_holdings
 from configs.contracts.topics import PAYMENT_COMPLETED
 from configs.settings import Settings
+from writers import settling
 from writers.connections import open_rows
 from writers.settling import SubscriptionSettling
 
 pytestmark = pytest.mark.servers
+AHEAD = """
+INSERT INTO subscriptions SELECT (jsonb_populate_record(old, jsonb_build_object('id', %(id)s::text, 'unsettled', true, 'version', 1::bigint << 60,
+    'requested_at', '2026-01-01T00:00:00Z'))).* FROM subscriptions AS old WHERE id = %(like)s
+"""
+"""One that is older, due for ever, and never settled."""
 
 
 @pytest_asyncio.fixture
@@ -157,8 +163,17 @@ async def test_who_may_not_give_a_bill_back_and_what_cannot_be(subscribed: Subsc
     assert len(await sandbox.objects("refund")) == before
 
 
-async def test_a_refund_of_a_bill_that_nobody_came_back_to_make_is_made_once(subscribed: Subscribed, sandbox: SandboxDriver) -> None:
-    """The route died after the request was durable, or after the processor had made it."""
+async def test_a_refund_of_a_bill_that_nobody_came_back_to_make_is_made_once(
+    subscribed: Subscribed, sandbox: SandboxDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The route died after the request was durable, or after the processor had made it. What else is due is not in its way."""
+    monkeypatch.setattr(settling, "AT_ONCE", 1)
+    monkeypatch.setattr(settling, "PAGES", 10_000)
+    ahead = new_id()
+    stands = "SELECT 1 FROM subscriptions WHERE id = %s AND status = 'active'"
+    await asyncio.to_thread(in_rows, subscribed.world.settings, stands, subscribed.subscription_id)
+    with open_rows(subscribed.world.settings, "test") as conn:
+        assert conn.execute(AHEAD, {"id": ahead, "like": subscribed.subscription_id}).rowcount == 1
     refund_id = new_id()
     asked = RefundBill(
         subscriber_id=subscribed.fan.user_id, subscription_id=subscribed.subscription_id, refund_id=refund_id, body_digest="",
@@ -173,4 +188,6 @@ async def test_a_refund_of_a_bill_that_nobody_came_back_to_make_is_made_once(sub
     done = "SELECT 1 FROM subscriptions WHERE id = %s AND NOT unsettled AND state -> 'refunds' -> 0 ->> 'made' = 'true'"
     await asyncio.to_thread(in_rows, subscribed.world.settings, done, subscribed.subscription_id)
     await subscribed.settle(later=timedelta(minutes=1))
+    with open_rows(subscribed.world.settings, "test") as conn:
+        conn.execute("DELETE FROM subscriptions WHERE id = %s", (ahead,))
     assert [item["amount"] for item in await sandbox.objects("refund") if item["metadata"]["requestId"] == refund_id] == [150]
