@@ -312,7 +312,7 @@ async def test_a_reported_comment_is_removed_by_a_decision_stays_as_evidence_and
 
     async def seen() -> Any:
         case = await moderator.ok("GET", f"/moderation/cases/{comment}")
-        return case if case["evidence"] else None
+        return case if case["evidence"] and case["reports"] else None
 
     case = await until(seen)
     assert (case["evidence"], case["subjectId"], case["reports"][0]["targetType"]) == ("something vile", bad.user_id, "comment")
