@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import late_readers
 import pytest
 from running import MakeBroker, Platform, start_servers
 
@@ -26,6 +27,7 @@ hypothesis.settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engines", action="store_true", help="run on the engines of a cluster (Apache Kafka: Java, Maven; Redis Cluster)")
+    parser.addoption("--late", action="store_true", help="readers of the log read late and in small parts: tests that do not wait for them fail")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -36,6 +38,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--engines"):
         os.environ |= {"SUGAR_BROKER": "kafka", "SUGAR_REDIS": "cluster"}
+    if config.getoption("--late"):
+        late_readers.install()
 
 
 @pytest.hookimpl(optionalhook=True)

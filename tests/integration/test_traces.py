@@ -78,3 +78,4 @@ async def test_clients_that_ask_for_traces_get_a_bounded_number_in_a_second(trac
     assert spans is not None
     admitted = sum(spans.admits() for _ in range(1_000))
     assert admitted <= 2 * 20, "at most two seconds' worth"
+    await until(spans.admits)  # in the next second there is room again, for other tests too
