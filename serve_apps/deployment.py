@@ -34,6 +34,7 @@ def replica_app() -> Any:
 
     from actors.sharding.loader import LoaderClient
     from cluster.connections.metrics import RayMetrics
+    from serve_apps import express
     from serve_apps.application import create_app
     from serve_apps.dependencies import Dependencies
     from serve_apps.exporting import Exporting
@@ -43,7 +44,9 @@ def replica_app() -> Any:
     replica = serve.get_replica_context().replica_id.unique_id
     dependencies = Dependencies.build(settings, TracedPool(settings), LoaderClient(), f"api-{replica}")
     dependencies.exporting = Exporting(lambda: dependencies.metrics.samples(replica), RayMetrics().publish)
-    return Unrouted(create_app(settings, dependencies))
+    app = create_app(settings, dependencies)
+    express.serve(app.hot_edge, app.hot_calls)
+    return Unrouted(app)
 
 
 def api_deployment(serve: Any, settings: Settings) -> Any:

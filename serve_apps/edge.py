@@ -49,9 +49,13 @@ class Edge:
         self._spans = spans
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.answer(scope, receive, send)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Answers the request; the answer's status, 0: none was sent."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
+            return 0
         began = perf_counter()
         figures = self._figures
         figures.in_flight += 1
@@ -99,6 +103,7 @@ class Edge:
                     {"http.request.method": scope["method"], "http.response.status_code": status},
                     name=route, error=str(status) if status >= 500 else "",
                 )
+        return status
 
     def _admitted(self, scope: Scope) -> tuple[bool, bytes | None]:
         """Refuses bodies that are too large or not JSON. (Whether the length is undeclared, the caller's trace context.)"""

@@ -84,6 +84,7 @@ def ray_environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, s
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_apps.express:middlewares",
         # What Ray does many times a second by default to look at itself costs a tenth of a core while nothing happens.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
         "RAY_DASHBOARD_AGENT_LOOP_MONITOR_INTERVAL_S": "5",

@@ -112,3 +112,20 @@ def test_every_query_of_every_dashboard_finds_data_and_every_metric_is_there(pla
     assert all(count <= told[status] for status, count in before.items()), "status reads what Prometheus reads"
     alarms = {alert["labels"]["alertname"] for alert in prometheus.get("/alerts").json()["data"]["alerts"] if alert["state"] == "firing"}
     assert not alarms & {"NoFigures", "TopicStopped"}, "a platform that is well raises no alarm"
+
+
+def test_hot_requests_go_past_serves_own_work_and_are_in_its_figures(platform: Platform, prometheus: httpx.Client) -> None:
+    def counted() -> int:
+        query = 'sum(ray_serve_deployment_request_counter_total{deployment="api"})'
+        found = prometheus.get("/query", params={"query": query}).json()["data"]["result"]
+        return int(found[0]["value"][1]) if found else 0
+
+    with httpx.Client(base_url=platform.url, timeout=15.0) as api:
+        assert "x-request-id" in api.get("/health").headers, "Serve names what goes its way"
+        eventually(counted, DATA_TIMEOUT_S, every_s=1.0)
+        before = counted()
+        for _ in range(200):
+            answer = api.get("/api/v1/matching/cards")
+            assert answer.status_code == 401
+            assert "x-request-id" not in answer.headers
+    eventually(lambda: counted() >= before + 200, DATA_TIMEOUT_S, every_s=1.0)
