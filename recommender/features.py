@@ -89,6 +89,8 @@ class Feature:
     mirror: str
     compute: Callable[[Pairs], NDArray[Any]]
     """Values of pairs, (n,) or (); KeyError when a column is not there."""
+    of_viewer: bool = False
+    """Whether nothing but the viewer's columns and the time is read."""
     revision: int = 1
     """Raised when the same name is computed in another way, so that older models are refused."""
 
@@ -141,7 +143,7 @@ def _person(name: str, unit: str, meaning: str, neutral: float,
     other = f"viewer_{name}"
     return (
         Feature(name, unit, f"the candidate's {meaning}", neutral, other, lambda p: compute(p.candidate, p)),
-        Feature(other, unit, f"the viewer's {meaning}", neutral, name, lambda p: compute(p.viewer, p)),
+        Feature(other, unit, f"the viewer's {meaning}", neutral, name, lambda p: compute(p.viewer, p), of_viewer=True),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -14,17 +14,27 @@ from configs.contracts.errors import PlatformError
 from configs.trace_context import current
 from serve_apps import tracing
 from serve_apps.metrics import RequestFigures
-from serve_apps.problems import Answer, Refused, answer, problem
+from serve_apps.problems import Refused, answer, problem
+from serve_apps.responding import Send, respond
 
 log = structlog.get_logger(__name__)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+
+class Hot(Protocol):
+    """A route that is answered without the router."""
+
+    async def answered(self, scope: Scope, receive: Receive) -> bytes:
+        """The body, JSON, of an answer with status 200. Raises PlatformError."""
+        ...
+
+
 JSON_TYPE: Final = b"application/json"
+JSON_HEADER: Final = (b"content-type", JSON_TYPE)
 RAW: Final = "/api/v1/payments/webhooks/"
 """Paths below it take bodies of any type: their sender's signature counts, over the bytes as they came."""
 
@@ -37,7 +47,7 @@ class Edge:
     """
 
     def __init__(
-        self, app: App, *, hot: Mapping[tuple[str, str], tuple[str, App]], body_bytes: int, raw_bytes: int, sample_ratio: float,
+        self, app: App, *, hot: Mapping[tuple[str, str], tuple[str, Hot]], body_bytes: int, raw_bytes: int, sample_ratio: float,
         figures: RequestFigures, spans: Spans | None = None,
     ) -> None:
         self._app = app
@@ -61,7 +71,7 @@ class Edge:
         figures.in_flight += 1
         status = 0
         span: Span | None = None
-        name, app = self._hot.get((scope["method"], scope["path"]), (None, self._app))
+        name, hot = self._hot.get((scope["method"], scope["path"]), (None, None))
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -78,7 +88,12 @@ class Edge:
             current.set(traceparent)
             if chunked:
                 receive = await self._gathered(receive, self._limit(scope))
-            await app(scope, receive, counted)
+            if hot is None:
+                await self._app(scope, receive, counted)
+            else:
+                body = await hot.answered(scope, receive)
+                status = 200
+                await respond(send, status, (JSON_HEADER, (b"content-length", b"%d" % len(body))), body)
         except asyncio.CancelledError:
             status = status or 499
             raise
@@ -88,12 +103,15 @@ class Edge:
                 log.exception("request_failed", route=_route_of(scope), reason=str(error), kind=type(error).__name__)
             if status:
                 raise
-            await _send(refusal, counted)
+            status = refusal.status
+            await respond(send, status, refusal.headers, refusal.body)
         except Exception as error:
             log.exception("request_failed", route=_route_of(scope), kind=type(error).__name__)
             if status:
                 raise
-            await _send(problem("internal_error"), counted)
+            status = 500
+            failure = problem("internal_error")
+            await respond(send, status, failure.headers, failure.body)
         finally:
             figures.in_flight -= 1
             route = name or _route_of(scope)
@@ -162,11 +180,6 @@ def _route_of(scope: Scope) -> str:
     """The operation id of the route that was chosen, for figures and logs; never the path, which holds ids."""
     route = scope.get("route")
     return getattr(route, "operation_id", None) or getattr(route, "name", None) or "unrouted"
-
-
-async def _send(refusal: Answer, send: Send) -> None:
-    await send({"type": "http.response.start", "status": refusal.status, "headers": refusal.headers})
-    await send({"type": "http.response.body", "body": refusal.body})
 
 
 async def read_body(receive: Receive) -> bytes:

@@ -15,7 +15,8 @@ from typing import Any, Final
 import structlog
 from starlette.middleware import Middleware
 
-from serve_apps.edge import Edge, Receive, Scope, Send
+from serve_apps.edge import Edge, Receive, Scope
+from serve_apps.responding import Send
 
 log = structlog.get_logger(__name__)
 

@@ -12,12 +12,12 @@ from pydantic import BaseModel
 
 from configs.contracts.access_tokens import Identity
 from serve_apps.dependencies import Dependencies
-from serve_apps.edge import Receive, Scope, Send, read_body
+from serve_apps.edge import JSON_HEADER, Receive, Scope, read_body
 from serve_apps.fields import KEY_PATTERN
 from serve_apps.identity import admit
 from serve_apps.problems import Refused, errors
+from serve_apps.responding import Send, respond
 
-JSON_HEADER: Final = (b"content-type", b"application/json")
 REF: Final = "#/components/schemas/{name}"
 
 
@@ -60,7 +60,8 @@ class HotApp:
         self._dependencies = dependencies
         self._with_body = route.body is not None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answered(self, scope: Scope, receive: Receive) -> bytes:
+        """The body of the answer, JSON. Raises PlatformError."""
         authorization = key = None
         for name, value in scope["headers"]:
             if name == b"authorization":
@@ -70,12 +71,11 @@ class HotApp:
         person = admit(self._dependencies, authorization)
         body = await read_body(receive) if self._with_body else b""
         request = HotRequest(person, scope["query_string"], body, None if key is None else _key(key))
-        answer = await self._handler(self._dependencies, request)
-        await send({
-            "type": "http.response.start", "status": 200,
-            "headers": [JSON_HEADER, (b"content-length", b"%d" % len(answer))],
-        })
-        await send({"type": "http.response.body", "body": answer})
+        return await self._handler(self._dependencies, request)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = await self.answered(scope, receive)
+        await respond(send, 200, (JSON_HEADER, (b"content-length", b"%d" % len(body))), body)
 
 
 def _key(value: bytes) -> str:

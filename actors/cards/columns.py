@@ -55,17 +55,17 @@ class CandidateColumns(Mapping[str, Column]):
         return len({**_PROFILE, **self._table.columns})
 
 
-class RepeatedColumns(Mapping[str, Column]):
-    """Columns of several people, each person's value so many times, one person after another."""
+class StackedColumns(Mapping[str, Column]):
+    """Columns of k people, (k,) or (k, n) each."""
 
-    def __init__(self, people: Sequence[Mapping[str, Column]], times: Sequence[int]) -> None:
-        self._people, self._times = people, times
+    def __init__(self, people: Sequence[Mapping[str, Column]]) -> None:
+        self._people = people
         self._read: dict[str, Column] = {}
 
     def __getitem__(self, name: str) -> Column:
         column = self._read.get(name)
         if column is None:
-            column = self._read[name] = np.repeat(np.stack([person[name] for person in self._people]), self._times, axis=0)
+            column = self._read[name] = np.stack([person[name] for person in self._people])
         return column
 
     def __iter__(self) -> Iterator[str]:
@@ -73,6 +73,26 @@ class RepeatedColumns(Mapping[str, Column]):
 
     def __len__(self) -> int:
         return len(self._people[0])
+
+
+class RepeatedColumns(Mapping[str, Column]):
+    """Columns of several people, each person's value so many times, one person after another."""
+
+    def __init__(self, people: StackedColumns, times: Sequence[int]) -> None:
+        self._people, self._times = people, times
+        self._read: dict[str, Column] = {}
+
+    def __getitem__(self, name: str) -> Column:
+        column = self._read.get(name)
+        if column is None:
+            column = self._read[name] = np.repeat(self._people[name], self._times, axis=0)
+        return column
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._people)
+
+    def __len__(self) -> int:
+        return len(self._people)
 
 
 _PROFILE: Final[Mapping[str, Callable[[CandidateColumns], Column]]] = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from actors.cards.answers import Answers
 from actors.cards.areas import Areas
-from actors.cards.columns import CandidateColumns, RepeatedColumns, viewer_columns
+from actors.cards.columns import CandidateColumns, Column, RepeatedColumns, StackedColumns, viewer_columns
 from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Nearest, NearestQuery, Shortlist
 from actors.cards.everybody import ELSEWHERE, Everybody, id_number, slot_of
 from actors.cards.narrowing import Narrowing
@@ -24,7 +24,7 @@ from configs.contracts.errors import PlatformError
 from configs.contracts.people import MAXIMUM_DISTANCE_KM, snap
 from recommender import features, waiting
 from recommender.candidates import Viewer
-from recommender.features import Pairs
+from recommender.features import FEATURES, Pairs
 from recommender.people_table import NOBODY, PeopleTable
 from recommender.ranking import Floats, Ids, Ranker
 
@@ -319,13 +319,27 @@ class Cards(Everybody):
             for query, _ in asked
         ]
         if len(asked) == 1:
-            viewer, (_, (rows, distances, _)) = viewers[0], asked[0]
-        else:
-            viewer = RepeatedColumns(viewers, [crowd.rows.size for _, crowd in asked])
-            rows = np.concatenate([crowd.rows for _, crowd in asked])
-            distances = np.concatenate([crowd.distances for _, crowd in asked])
-        found = CandidateColumns(self._blocks, rows, table, lambda: self._table_places[self._blocks.people[rows]])
-        return features.compute(names, Pairs(viewer, found, distances, now_s, table.priors))
+            _, (rows, distances, _) = asked[0]
+            return features.compute(names, self._pairs(viewers[0], rows, distances, now_s))
+        each, sizes = StackedColumns(viewers), [crowd.rows.size for _, crowd in asked]
+        rows = np.concatenate([crowd.rows for _, crowd in asked])
+        distances = np.concatenate([crowd.distances for _, crowd in asked])
+        # What is the viewer's alone is computed once a viewer, not once a candidate.
+        own = [name for name in names if FEATURES[name].of_viewer]
+        found = features.compute(
+            (name for name in names if name not in own), self._pairs(RepeatedColumns(each, sizes), rows, distances, now_s)
+        )
+        of_viewers = features.compute(own, Pairs(each, {}, np.zeros(()), now_s, table.priors))
+        found |= {name: np.repeat(np.broadcast_to(values, len(sizes)), sizes) for name, values in of_viewers.items()}
+        return found
+
+    def _pairs(
+        self, viewer: Mapping[str, Column], rows: Ids, distances: NDArray[np.float64], now_s: float
+    ) -> Pairs:
+        """The viewer's or viewers' columns beside those of the people in these rows."""
+        table = self._table
+        candidates = CandidateColumns(self._blocks, rows, table, lambda: self._table_places[self._blocks.people[rows]])
+        return Pairs(viewer, candidates, distances, now_s, table.priors)
 
 
 @lru_cache(maxsize=CELLS_SNAPPED)

@@ -24,7 +24,7 @@ class ImpressionsClient:
         """Appends the facts; how many were certainly taken. Appending one again changes nothing."""
         by_slot: dict[str, list[Shown]] = {}
         for fact in facts:
-            shard = self._pool.shard_of(fact.payload.viewer_id)
+            shard = self._pool.shard_of(fact.viewer_id)
             by_slot.setdefault(self._pool.actor_of(SERVICE, shard), []).append(fact)
         answers = await asyncio.gather(
             *(
@@ -46,6 +46,6 @@ class ImpressionsClient:
         await self._append([fact])
 
     async def _append(self, facts: Sequence[Shown]) -> int:
-        shard = self._pool.shard_of(facts[0].payload.viewer_id)
+        shard = self._pool.shard_of(facts[0].viewer_id)
         taken: int = await self._pool.ask(SERVICE, shard, "record", Append(tuple(facts)))
         return taken

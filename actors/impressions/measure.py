@@ -24,7 +24,7 @@ from configs.contracts.ids import new_id
 
 def served(cards: int, candidates: tuple[str, ...]) -> Shown:
     """One response, as a replica makes it."""
-    return Shown(new_id(), int(time() * 1e6), CardsServed(
+    return Shown.of(new_id(), int(time() * 1e6), CardsServed(
         viewer_id=candidates[0], configuration=3, model_version="boosted-like:0123456789ab",
         decided_at=datetime.fromtimestamp(1.7e9, UTC), candidate_ids=candidates, positions=tuple(range(cards)),
         scores=tuple(-0.1 * place for place in range(cards)), propensities=(1.0,) * cards,
@@ -43,7 +43,7 @@ def measured(cards: int, responses: int) -> dict[str, float]:
         "replica: make": _cost(lambda: facts.extend(served(cards, ids) for ids in candidates), responses),
         "replica: pickle": _cost(lambda: packed.extend(pickle.dumps(Append(tuple(facts[part])), 5) for part in batches), responses),
         "shard: unpickle": _cost(lambda: unpacked.extend(map(pickle.loads, packed)), responses),
-        "shard: encode": _cost(lambda: records.extend(record_of(fact, 16) for one in unpacked for fact in one.facts), responses),
+        "shard: record": _cost(lambda: records.extend(record_of(fact, 16) for one in unpacked for fact in one.facts), responses),
         "bytes in the log": sum(len(record.value) for record in records) / responses,
     }
 

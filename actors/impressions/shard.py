@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Final
-
 from actors.impressions.commands import Append, Shown
 from actors.sharding.appends import AppendService
 from cluster.connections.kafka import Record
-from configs.contracts.events import Event, encode
 from configs.contracts.ids import partition_of
 from configs.contracts.topics import MATCHING_CARDS_SERVED
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ImpressionService(AppendService[Append]):
@@ -24,6 +18,4 @@ class ImpressionService(AppendService[Append]):
 
 def record_of(fact: Shown, partitions: int) -> Record:
     """The fact as it stands in the log."""
-    viewer = fact.payload.viewer_id
-    event = Event(fact.event_id, _EPOCH + timedelta(microseconds=fact.occurred_at_us), viewer, fact.payload)
-    return Record(MATCHING_CARDS_SERVED.name, partition_of(viewer, partitions), viewer, encode(event))
+    return Record(MATCHING_CARDS_SERVED.name, partition_of(fact.viewer_id, partitions), fact.viewer_id, fact.value)

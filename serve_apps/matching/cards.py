@@ -192,7 +192,7 @@ class _Page:
         whole = bool(deck.feature_names) and len(parts) == 1
         width = 4 * len(deck.feature_names)
         values = b"".join([deck.features[width * place : width * (place + 1)] for place in parts[0].places]) if whole else b""
-        self.dependencies.served.note(Shown(
+        self.dependencies.served.note(Shown.of(
             self.response_id, int(time() * 1e6),
             CardsServed(
                 viewer_id=self.viewer.user_id,
@@ -215,7 +215,11 @@ class _Page:
         found: list[float] = []
         for part in self.parts:
             raw: bytes = getattr(part.deck, column)
-            found += np.frombuffer(raw, "<f4")[part.places].tolist() if raw else [1.0] * len(part.places)
+            if raw:
+                values = memoryview(raw).cast("f")
+                found += [values[place] for place in part.places]
+            else:
+                found += [1.0] * len(part.places)
         return tuple(found)
 
 

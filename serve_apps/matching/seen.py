@@ -55,5 +55,5 @@ async def report(body: SeenBody, person: Person, dependencies: Deps, idempotency
         candidate_ids=tuple(candidate for _, candidate in seen),
         positions=tuple(impression.position for impression in seen.values()),
     )
-    await to_the_end(dependencies.impressions.one(Shown(new_id(), int(time() * 1e6), payload)))
+    await to_the_end(dependencies.impressions.one(Shown.of(new_id(), int(time() * 1e6), payload)))
     return SeenResult(recorded=len(seen))
