@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import UnionType
@@ -29,6 +30,8 @@ from configs.contracts.events import (
     decode,
     encode,
 )
+from configs.contracts.events.base import ID_PATTERN
+from configs.contracts.events.checking import checker
 from configs.contracts.ids import new_id
 from configs.contracts.topics import TOPICS
 
@@ -188,3 +191,62 @@ def test_an_id_has_nothing_behind_it() -> None:
     assert decode(whole).payload.swiped_id == other
     with pytest.raises(InvalidEvent):
         decode(whole.replace(other.encode(), other.encode() + rb"\n"))
+
+
+def ids_within(schema: dict[str, Any], document: Any, definitions: dict[str, Any]) -> Iterator[list[str | int]]:
+    """The path of every id in a document, by its schema."""
+    while "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    for choice in schema.get("anyOf", ()):
+        yield from ids_within(choice, document, definitions)
+    if isinstance(document, str) and schema.get("pattern") == ID_PATTERN:
+        yield []
+    inside: Iterable[tuple[str | int, Any, dict[str, Any]]] = ()
+    if isinstance(document, dict):
+        inside = [(name, value, schema.get("properties", {}).get(name, {})) for name, value in document.items()]
+    elif isinstance(document, list):
+        inside = [(place, value, schema.get("items", {})) for place, value in enumerate(document)]
+    for step, value, described in inside:
+        yield from ([step, *path] for path in ids_within(described, value, definitions))
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda path: path.name)
+def test_every_id_of_every_event_must_be_one(path: Path) -> None:
+    text = path.read_bytes()
+    document = json.loads(text)
+    definitions = SCHEMAS[document["type"]]["$defs"]
+    paths = list(ids_within(definitions[BY_TYPE[document["type"]].__name__], document["payload"], definitions))
+    for *steps, last in paths:
+        changed = json.loads(text)
+        holder = changed["payload"]
+        for step in steps:
+            holder = holder[step]
+        good = holder[last]
+        decode(json.dumps(changed).encode())
+        for bad in ("", good.upper(), good[:-1], good[:-1] + "g", good[1:] + "-", good.replace("-", "0"), "é" + good[1:]):
+            if bad == good:
+                continue  # digits alone have no upper case
+            holder[last] = bad
+            with pytest.raises(InvalidEvent):
+                decode(json.dumps(changed).encode())
+
+
+def test_ids_of_other_lengths_do_not_make_up_for_each_other() -> None:
+    one, other = new_id(), new_id()
+    whole = encode(Event(new_id(), datetime.now(UTC), one, Swiped(swiper_id=one, swiped_id=other, action="like")))
+    with pytest.raises(InvalidEvent):
+        decode(whole.replace(b'"swiperId":"' + one.encode(), b'"swiperId":"' + one[:-1].encode())
+               .replace(b'"swipedId":"' + other.encode(), b'"swipedId":"' + one[-1:].encode() + other.encode()))
+
+
+class Inner(msgspec.Struct):
+    person: Id
+
+
+class Deep(Payload, frozen=True, kw_only=True):
+    inner: Inner | None
+
+
+def test_an_id_where_it_would_not_be_looked_at_is_an_error_of_ours() -> None:
+    with pytest.raises(TypeError):
+        checker(Deep)

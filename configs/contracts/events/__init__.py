@@ -65,6 +65,7 @@ from configs.contracts.events.base import (
     TargetType,
     Verification,
 )
+from configs.contracts.events.checking import checker
 from configs.contracts.events.content import (
     CommentDeleted,
     CommentRestored,
@@ -336,7 +337,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 _ENCODER = msgspec.json.Encoder()
 _ENVELOPES = msgspec.json.Decoder(Envelope)
-_PAYLOADS = {name: msgspec.json.Decoder(payload) for name, payload in BY_TYPE.items()}
+_PAYLOADS = {name: (msgspec.json.Decoder(payload), checker(payload), payload.VERSION) for name, payload in BY_TYPE.items()}
 
 
 def encode(event: Event) -> bytes:
@@ -358,13 +359,16 @@ def decode(value: bytes | None) -> Event:
         envelope = _ENVELOPES.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidEvent("record is not an event envelope", reason=type(error).__name__) from error
-    decoder = _PAYLOADS.get(envelope.type)
-    if decoder is None:
+    known = _PAYLOADS.get(envelope.type)
+    if known is None:
         raise InvalidEvent("unknown event type", type=envelope.type[:64])
-    if envelope.version > BY_TYPE[envelope.type].VERSION:
+    decoder, has_ids, newest = known
+    if envelope.version > newest:
         raise InvalidEvent("event version is newer than this code", type=envelope.type, version=envelope.version)
     try:
         payload = decoder.decode(envelope.payload)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidEvent("payload does not fit its type", type=envelope.type) from error
+    if not has_ids(payload):
+        raise InvalidEvent("payload does not fit its type", type=envelope.type)
     return Event(envelope.event_id, envelope.occurred_at, envelope.key, payload)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 
@@ -51,10 +51,15 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time with its offset; one without is refused, since it could not be compared with any other."""
 
 
-Id = Annotated[
-    str, msgspec.Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", max_length=36)
-]
-"""An id in canonical text, checked when a record is decoded: shards compute with its digits."""
+ID_PATTERN: Final = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+
+Id = Annotated[str, msgspec.Meta(max_length=36, extra_json_schema={"pattern": ID_PATTERN})]
+"""An id in canonical text, checked when a record is decoded (``checking``): shards compute with its digits."""
+
+
+NestedId = Annotated[str, msgspec.Meta(pattern=ID_PATTERN, max_length=36)]
+"""The same inside something else than a payload."""
 
 
 class Payload(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True, gc=False):

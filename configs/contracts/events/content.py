@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from configs.contracts import topics
-from configs.contracts.events.base import Id, Instant, Payload
+from configs.contracts.events.base import Id, Instant, NestedId, Payload
 from configs.contracts.topics import Topic
 
 ContentType = Literal["text", "image", "video"]
@@ -19,7 +19,7 @@ class PostAccess(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     """Who may see a post: a tier of at least ``required_rank`` with tier_specific, a buyer with ppv."""
 
     visibility: Visibility
-    required_tier_id: Id | None = None
+    required_tier_id: NestedId | None = None
     required_rank: int = 0
     price_minor: int = 0
     currency: str = ""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import msgspec
 
 from configs.contracts import topics
-from configs.contracts.events.base import Id, Instant, Payload
+from configs.contracts.events.base import Id, Instant, NestedId, Payload
 from configs.contracts.payment_facts import Interval
 from configs.contracts.topics import Topic
 
@@ -15,7 +15,7 @@ from configs.contracts.topics import Topic
 class Terms(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
     """What a subscriber agreed to pay, and for what, as our records had it at that moment. Never changed afterwards."""
 
-    tier_id: Id
+    tier_id: NestedId
     rank: int
     tier_name: str
     revision: int
@@ -26,7 +26,7 @@ class Terms(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defa
     percent_off: int = 0
     months_off: int | None = None
     """Payments with ``percent_off``; None: the first."""
-    promo_id: Id | None = None
+    promo_id: NestedId | None = None
     """The code that gave ``percent_off``; without one, a bundle did."""
 
 
