@@ -19,6 +19,7 @@ from actors.realtime.server import GatewayServer, listen
 from actors.sessions.client import SessionsClient
 from cluster.connections.redis import async_client
 from cluster.embedded.process import LOOPBACK
+from configs.contracts.ids import new_id
 from configs.contracts.read_model import GENERATION
 from configs.settings import Settings
 
@@ -140,3 +141,16 @@ async def match(world: World) -> tuple[Person, Person, str]:
         while not isinstance(await conversations.look(conversation, ada.user_id), Member):
             await asyncio.sleep(0.02)
     return ada, ben, conversation
+
+
+async def announced(world: World) -> None:
+    """Returns when gateways are known to the API."""
+    async with asyncio.timeout(20):
+        while not await world.dependencies.redis.hlen("gateways"):
+            await asyncio.sleep(0.05)
+
+
+async def send(device: Device, conversation: str, content: str, client: str | None = None) -> dict[str, Any]:
+    client = client or new_id()
+    await device.send("send", conversationId=conversation, clientMessageId=client, content=content)
+    return await device.got("ack", clientMessageId=client)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from api_world import NoRows, Shards, World
 from payments_world import SandboxDriver
+from realtime_world import Device, RunningGateway, announced, match
 from safety_world import SafetyWorld
 
+from actors.sharding.client import ActorPool
 from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
-from configs.settings import Settings, load_settings
+from configs.contracts.ids import new_id
+from configs.settings import Realtime, Settings, load_settings
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -63,3 +67,45 @@ async def safety(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Safe
     yield world
     await world.close()
     await asyncio.to_thread(servers.stop)
+
+
+@pytest_asyncio.fixture
+async def make_gateway(servers: Settings, shards: Shards) -> AsyncIterator[Any]:
+    """Starts gateways; keyword arguments replace realtime settings."""
+    died: list[str] = []
+    pool = ActorPool(servers, resolve=shards.handle)
+    made: list[RunningGateway] = []
+
+    async def make(realtime: Realtime = servers.realtime) -> RunningGateway:
+        settings = servers.model_copy(update={"realtime": realtime})
+        made.append(await RunningGateway(settings, f"gateway-{new_id()[-6:]}", pool, died).start())
+        return made[-1]
+
+    yield make
+    for gateway in made:
+        await gateway.close()
+    assert died == []
+
+
+@pytest_asyncio.fixture(scope="session")
+async def gateways(servers: Settings, shards: Shards) -> AsyncIterator[tuple[RunningGateway, RunningGateway]]:
+    """Two gateways that every test may use and none may end."""
+    died: list[str] = []
+    pool = ActorPool(servers, resolve=shards.handle)
+    made = [await RunningGateway(servers, f"gateway-{slot}", pool, died).start() for slot in range(2)]
+    yield made[0], made[1]
+    for gateway in made:
+        await gateway.close()
+    assert died == []
+
+
+@pytest_asyncio.fixture
+async def pair(gateways: tuple[RunningGateway, RunningGateway], world: World) -> AsyncIterator[Any]:
+    """Two people in conversation, each on a gateway of their own."""
+    one, other = gateways
+    await announced(world)
+    ada, ben, conversation = await match(world)
+    hers, his = await Device.open(ada, one.url), await Device.open(ben, other.url)
+    yield hers, his, conversation, one, other
+    await hers.close()
+    await his.close()
