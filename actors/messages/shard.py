@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 
-import msgspec
 import structlog
 
-from actors.messages.admission import Admitted, Sending
 from actors.messages.commands import (
     SERVICE,
     EndConversation,
@@ -30,7 +27,8 @@ from actors.messages.commands import (
     SendMessage,
     Sent,
 )
-from actors.messages.state import Answer, Command, MessageMemory, message_id
+from actors.messages.preparing import Admit, Preparing, Unknown, everything, no_media
+from actors.messages.state import Answer, Command, MessageMemory
 from actors.sharding.group import Appender, ShardGroup, utc_now
 from actors.sharding.service import HOUSEKEEPING_S
 from actors.sharding.tail import Feed, LogTail
@@ -51,26 +49,7 @@ TOPICS = (MESSAGING_MESSAGE_SENT.name, MESSAGING_MESSAGE_READ.name, MATCHING_MAT
 """A conversation has the id of its match, so all that concerns it stands in one partition number of each."""
 _BARRIER = b'"type":"barrier"'
 
-Admit = Callable[[Sequence[Sending]], Awaitable[Sequence[Admitted | DependencyUnavailable]]]
-"""Of each conversation whether both members are active, and how many of each sender's messages may be sent now."""
-Unknown = Callable[[Sequence[tuple[str, str]]], Awaitable[frozenset[tuple[str, str]]]]
-"""Which of some (person, media) are no media that the person may send."""
-_Refused = dict[int, Answer | PlatformError]
 MakeTail = Callable[[Sequence[Feed], Callable[[], str]], LogTail]
-
-
-def _request(command: SendMessage) -> tuple[str, str, str]:
-    return command.conversation_id, command.sender_id, command.client_message_id
-
-
-async def everything(conversations: Sequence[Sending]) -> Sequence[Admitted]:
-    """For shards without a read model: tests, tools."""
-    return [Admitted(False, {sender: (count, 0) for sender, count in sending.counts.items()}) for sending in conversations]
-
-
-async def _none(sent: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """For shards without media: tests, tools."""
-    return frozenset()
 
 
 def _tell_nobody(channel: str, frame: bytes) -> None:
@@ -87,7 +66,7 @@ class MessageService:
         self, *, settings: Settings, shards: Sequence[int], appender: Appender, loader: RowLoader,
         die: Callable[[str], None], tell: Callable[[str, bytes], None] = _tell_nobody,
         clock: Callable[[], datetime] = utc_now, tail: MakeTail | None = None, admit: Admit = everything,
-        unknown: Unknown = _none,
+        unknown: Unknown = no_media,
     ) -> None:
         """``tell(channel, frame)`` reaches sockets, soon or never; it is called after what is told is durable."""
         async def load_rows(keys: Sequence[str]) -> Mapping[str, object]:
@@ -100,8 +79,6 @@ class MessageService:
         self._name = f"{SERVICE}-{self._shards[0] if self._shards else 'none'}"
         self._partitions = settings.log.partitions
         self._tell = tell
-        self._admit = admit
-        self._unknown = unknown
         self._appender = appender
         self._loader = loader
         self._die = die
@@ -116,6 +93,9 @@ class MessageService:
             self.memory, appender, load_rows, partitions=settings.log.partitions,
             append_deadline_s=settings.log.append_deadline_ms / 1_000, die=die, clock=clock,
             sole=(MESSAGING_MESSAGE_SENT.name, MESSAGING_MESSAGE_READ.name), hurry=lambda: self._tail.hurry(),
+        )
+        self._preparing = Preparing(
+            self.memory, loader, self.group.ensure_loaded, admit=admit, unknown=unknown, clock=clock,
         )
         make: MakeTail = tail or (lambda feeds, label: LogTail(
             settings, self._name, cast(LogAppender, appender), feeds, die=die, label=label, paced=True,
@@ -156,15 +136,15 @@ class MessageService:
         A shard that died between the log and telling is made good for by whoever repeats the request.
         """
         names = [command.conversation_id for command in commands]
-        await self._present(names)
+        await self._preparing.present(names)
         try:
             await self.group.ensure_loaded(names)
         except ShardUnavailable as error:
             return [error] * len(commands)
-        refused, commands = await self._admitted(commands)
-        commands = await self._attaching(commands, refused)
+        refused, commands = await self._preparing.admitted(commands)
+        commands = await self._preparing.attaching(commands, refused)
         kept = [command for index, command in enumerate(commands) if index not in refused]
-        recorded = iter(await self.group.record(await self._looked_up(kept)))
+        recorded = iter(await self.group.record(await self._preparing.looked_up(kept)))
         answers = [refused[index] if index in refused else next(recorded) for index in range(len(commands))]
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, Sent):
@@ -176,7 +156,7 @@ class MessageService:
 
     async def read(self, commands: Sequence[MarkRead]) -> list[Answer | PlatformError]:
         """Each mark moved forward."""
-        answers = await self.group.record(await self._placed(commands))
+        answers = await self.group.record(await self._preparing.placed(commands))
         for command, answer in zip(commands, answers, strict=True):
             if isinstance(answer, Marked) and answer.recorded:
                 self._tell_all(read_told(command.conversation_id, command.reader_id, answer.other_id, answer.seq))
@@ -221,7 +201,7 @@ class MessageService:
         """What each person may see of a conversation; outside any turn."""
         names = [command.conversation_id for command in commands]
         try:
-            await self._present(names)
+            await self._preparing.present(names)
             await self.group.ensure_loaded(names)
         except ShardUnavailable as error:
             return [error] * len(commands)
@@ -249,106 +229,6 @@ class MessageService:
     def _tell_all(self, publications: Sequence[Publication]) -> None:
         for channel, frame in publications:
             self._tell(channel, frame)
-
-    async def _admitted(self, commands: Sequence[SendMessage]) -> tuple[_Refused, Sequence[SendMessage]]:
-        """What is answered already, by index, and the messages, those beyond their sender's rate marked."""
-        now = self._clock()
-        by_name: dict[str, list[int]] = {}
-        for index, command in enumerate(commands):
-            by_name.setdefault(command.conversation_id, []).append(index)
-        asked: list[tuple[list[int], list[int], Sending]] = []
-        for name, indexes in by_name.items():
-            members = self.memory.active_members(name)
-            if members is not None:
-                counted = [index for index in indexes if self.memory.counts(commands[index], now)]
-                asked.append((indexes, counted, Sending(members, Counter(commands[index].sender_id for index in counted))))
-        if not asked:
-            return {}, commands
-        refused: _Refused = {}
-        marked = list(commands)
-        for (indexes, counted, _), admitted in zip(asked, await self._admit([sending for *_, sending in asked]), strict=True):
-            if isinstance(admitted, DependencyUnavailable):
-                refused |= dict.fromkeys(indexes, admitted)
-                continue
-            if admitted.away:
-                refused |= dict.fromkeys(indexes, NoConversation())
-            taken = Counter[str]()
-            for index in counted:
-                sender = commands[index].sender_id
-                allowed, wait_ms = admitted.allowed[sender]
-                taken[sender] += 1
-                if taken[sender] > allowed:
-                    marked[index] = msgspec.structs.replace(commands[index], wait_ms=wait_ms)
-        return refused, marked
-
-    async def _attaching(self, commands: Sequence[SendMessage], refused: _Refused) -> Sequence[SendMessage]:
-        """The messages, those with an attachment that its sender may not send marked; ``refused`` where nobody can tell."""
-        attaching = [index for index, command in enumerate(commands) if command.attachments and index not in refused]
-        if not attaching:
-            return commands
-        try:
-            unknown = await self._unknown([
-                (commands[index].sender_id, media_id) for index in attaching for media_id in commands[index].attachments
-            ])
-        except DependencyUnavailable as error:
-            refused |= dict.fromkeys(attaching, error)
-            return commands
-        marked = list(commands)
-        for index in attaching:
-            if any((commands[index].sender_id, media_id) in unknown for media_id in commands[index].attachments):
-                marked[index] = msgspec.structs.replace(commands[index], unknown=True)
-        return marked
-
-    async def _present(self, names: Sequence[str]) -> None:
-        """Looks again for conversations that were not there: whoever was notified of a match finds it in rows, while the
-        tail may bring it a second later."""
-        now = self._clock()
-        absent = self.memory.absent(names, now)
-        if not absent:
-            return
-        try:
-            with self.memory.loading(absent):
-                self.memory.load_again(await self._loader.conversations(absent), absent, now)
-        except DependencyUnavailable as error:
-            log.warning("conversations_not_looked_for", conversations=len(absent), reason=error.message)
-
-    async def _placed(self, commands: Sequence[MarkRead]) -> list[MarkRead]:
-        """The marks, those of messages older than the memory with their count from rows."""
-        placed = list(commands)
-        try:
-            await self.group.ensure_loaded([command.conversation_id for command in commands])
-            old = [index for index, command in enumerate(commands) if self.memory.forgotten_place(command)]
-            if old:
-                counts = await self._loader.ordinals([
-                    (commands[index].conversation_id, commands[index].seq, commands[index].reader_id) for index in old
-                ])
-                for index, (stored, ordinal) in zip(old, counts, strict=True):
-                    if self.memory.reaches(commands[index].conversation_id, stored):
-                        placed[index] = msgspec.structs.replace(commands[index], ordinal=ordinal)
-        except DependencyUnavailable as error:
-            log.warning("read_marks_wait", commands=len(commands), reason=error.message)
-        return placed
-
-    async def _looked_up(self, commands: Sequence[SendMessage]) -> list[SendMessage]:
-        """The messages, those that may repeat one older than the memory with what the rows hold under their request."""
-        looked = list(commands)
-        try:
-            await self.group.ensure_loaded([command.conversation_id for command in commands])
-            places = self.memory.without_older(commands)
-            if places:
-                for (name, before), older in zip(places, await self._loader.older_requests(places), strict=True):
-                    self.memory.load_older(name, before, *older)
-            old = [index for index, command in enumerate(commands) if self.memory.perhaps_older(command)]
-            if old:
-                found = await self._loader.sent([
-                    (commands[index].conversation_id, message_id(*_request(commands[index]))) for index in old
-                ])
-                for index, (stored, entry) in zip(old, found, strict=True):
-                    if self.memory.reaches(commands[index].conversation_id, stored):
-                        looked[index] = msgspec.structs.replace(commands[index], earlier=entry)
-        except DependencyUnavailable as error:
-            log.warning("old_requests_not_looked_up", commands=len(commands), reason=error.message)
-        return looked
 
     def _partition(self, key: str) -> int:
         return partition_of(key, self._partitions)

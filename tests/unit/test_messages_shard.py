@@ -33,8 +33,9 @@ from actors.messages.commands import (
     TooManyMessages,
 )
 from actors.messages.older import Older
+from actors.messages.preparing import Admit, Unknown, everything, no_media
 from actors.messages.recent import Numbered, content_digest, request_digest
-from actors.messages.shard import Admit, MessageService, everything
+from actors.messages.shard import MessageService
 from actors.messages.state import message_id
 from cluster.connections.kafka import Record
 from configs.contracts.errors import DependencyUnavailable, LogUnavailable, ShardUnavailable
@@ -104,12 +105,13 @@ class World:
         self.died: list[str] = []
         self.lives: list[tuple[MessageService, SimulatedAppender]] = []
         self.admit: Admit = everything
+        self.unknown: Unknown = no_media
 
     async def start(self) -> MessageService:
         appender = SimulatedAppender(self.log)
         service = MessageService(
             settings=self.settings, shards=range(PARTITIONS), appender=appender, loader=self.rows,  # type: ignore[arg-type]
-            die=self.died.append, clock=lambda: self.now, admit=self.admit,
+            die=self.died.append, clock=lambda: self.now, admit=self.admit, unknown=lambda sent: self.unknown(sent),
             tail=lambda feeds, label: SimulatedTail(self.log, feeds, label),  # type: ignore[arg-type, return-value]
         )
         self.lives.append((service, appender))
@@ -195,7 +197,7 @@ async def test_an_attachment_that_may_not_be_sent_is_refused_and_a_repetition_is
     async def unknown(sent: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         return frozenset((person, media) for person, media in sent if media != mine or media in lost)
 
-    world.service._unknown = unknown
+    world.unknown = unknown
 
     async def send(request: str, *attachments: str, content: str = "") -> Any:
         [answer] = await world.service.send([SendMessage(CONVERSATION, LOW, request, content, attachments)])
@@ -414,7 +416,8 @@ async def test_whom_nobody_can_tell_of_waits_and_the_others_of_the_batch_do_not(
 
     world.admit = admit
     world.match()
-    (await world.start())._unknown = unknown
+    world.unknown = unknown
+    await world.start()
     await world.service.note_match([NoteMatch(closed, low, high, 1, 1)])
     answers: Sequence[Any] = await world.service.send([
         SendMessage(closed, LOW, "a", "hello"), SendMessage(CONVERSATION, LOW, "b", "hello"),
