@@ -66,11 +66,15 @@ def commit_batch(
         if failures:
             dead_letters.keep(cur, failures, generations, dead_letter_limit)
             copy_dead(failures)
-    return Committed(after, len(records), rows, len(failures), Counter(_kind(fact.event.payload) for _, fact in decoded))
+    return Committed(after, len(records), rows, len(failures), _kinds([fact.event.payload for _, fact in decoded]))
 
 
-def _kind(payload: Payload) -> str:
-    return payload.fact.kind if isinstance(payload, PaymentObserved) else payload.TYPE
+def _kinds(payloads: Sequence[Payload]) -> Counter[str]:
+    """How many of each of ``KINDS``."""
+    counted: Counter[type[Payload]] = Counter(map(type, payloads))
+    found = Counter({kind.TYPE: count for kind, count in counted.items() if kind is not PaymentObserved})
+    found.update(payload.fact.kind for payload in payloads if type(payload) is PaymentObserved)
+    return found
 
 
 def _write(

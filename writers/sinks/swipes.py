@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from configs.contracts.errors import InvalidEvent
 from configs.contracts.events import Swiped, SwipeUndone
-from configs.contracts.impressions import unsealed
+from configs.contracts.impressions import Impression, unsealed
 from configs.contracts.loading import ACTION_CODES
 from writers import columns
 from writers.records import Fact
@@ -39,46 +38,56 @@ WHERE stored.version < excluded.version
 
 def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     """One upsert for the batch; several facts of a pair are folded to the last."""
-    newest: dict[tuple[str, str], tuple[datetime, int, int, int]] = {}
+    newest: dict[tuple[str, str], Fact] = {}
     liked: set[tuple[str, str]] = set()
     keys: dict[tuple[str, str], list[str]] = {}
-    shown: dict[tuple[str, str], tuple[str, int]] = {}
-    codes = ACTION_CODES
-    for event, version, partition in facts:
-        payload = event.payload
+    for fact in facts:
+        payload = fact[0].payload
         pair = (payload.swiper_id, payload.swiped_id)
-        code = codes[payload.action] if type(payload) is Swiped else 0
         known = newest.get(pair)
-        if known is None or known[1] < version:
-            newest[pair] = (event.occurred_at, version, code, partition)
-            shown.pop(pair, None)
-            if code and payload.impression_id is not None:
-                impression = unsealed(payload.impression_id)
-                if impression is not None:
-                    shown[pair] = (impression.response_id, impression.position)
-        if code in _LIKES:
-            liked.add(pair)
-        if payload.idempotency_key is not None:
-            if KEY_SEPARATOR in payload.idempotency_key:
+        if known is None:
+            newest[pair] = fact
+        else:
+            liked.update(pair for one in (known, fact) if _code(one.event.payload) in _LIKES)
+            if known.version < fact.version:
+                newest[pair] = fact
+        key = payload.idempotency_key
+        if key is not None:
+            if KEY_SEPARATOR in key:
                 raise InvalidEvent("idempotency key holds a control character")
-            keys.setdefault(pair, []).append(payload.idempotency_key)
-    times, versions, actions, buckets = zip(*newest.values(), strict=True)
+            keys.setdefault(pair, []).append(key)
+    chosen = list(newest.values())
+    payloads = [fact[0].payload for fact in chosen]
+    codes = [_code(payload) for payload in payloads]
+    likes = [code in _LIKES for code in codes]
+    shown = [_shown(payload) for payload in payloads]
     cur.execute(
         UPSERT,
         (
-            columns.uuids([swiper for swiper, _ in newest]),
-            columns.uuids([swiped for _, swiped in newest]),
-            columns.timestamps(times),
-            columns.bigints(versions),
-            columns.smallints(actions),
-            columns.smallints(buckets),
-            columns.booleans([pair in liked for pair in newest]),
+            columns.uuids([payload.swiper_id for payload in payloads]),
+            columns.uuids([payload.swiped_id for payload in payloads]),
+            columns.timestamps([fact[0].occurred_at for fact in chosen]),
+            columns.bigints([fact[1] for fact in chosen]),
+            columns.smallints(codes),
+            columns.smallints([fact[2] for fact in chosen]),
+            columns.booleans([like or pair in liked for like, pair in zip(likes, newest, strict=True)] if liked else likes),
             columns.texts([_joined(keys.get(pair)) for pair in newest] if keys else [None] * len(newest)),
-            columns.uuids([shown[pair][0] if pair in shown else None for pair in newest]),
-            columns.smallints([shown[pair][1] if pair in shown else -1 for pair in newest]),
+            columns.uuids([None if impression is None else impression.response_id for impression in shown]),
+            columns.smallints([-1 if impression is None else impression.position for impression in shown]),
         ),
     )
     return len(newest)
+
+
+def _code(payload: Swiped | SwipeUndone) -> int:
+    return ACTION_CODES[payload.action] if type(payload) is Swiped else 0
+
+
+def _shown(payload: Swiped | SwipeUndone) -> Impression | None:
+    """The card that was swiped, if the swipe says which."""
+    if type(payload) is not Swiped or payload.impression_id is None:
+        return None
+    return unsealed(payload.impression_id)
 
 
 def _joined(keys: list[str] | None) -> str | None:
