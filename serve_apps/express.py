@@ -1,10 +1,11 @@
 """Hot routes past Serve's work for each request: the same admission, counting and draining, at a fifth of its price.
 
-Serve makes ids, a context and a dozen objects for every request that HAProxy sends to a replica, for handles, multiplexing and access logs that this application does not use: a quarter of what a card costs. Its
-extension point for middlewares (``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``) stands before that work. What counts is
-kept by the replica's own means: its bounds of requests in progress and waiting, the number that autoscaling and a graceful
-end look at, and its figures on Ray's dashboard. A request that the replica has no place for, every other route, and every
-request where the replica is not what this module was written for, goes Serve's ordinary way.
+Serve makes ids, a context and a dozen objects for every request that HAProxy sends to a replica, for handles, multiplexing
+and access logs that this application does not use: a fifth of what a card costs. Its extension point for middlewares
+(``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH``, which ``cluster.launch.ray_head`` sets) stands before that work. What counts
+is kept by the replica's own means: its bounds of requests in progress and waiting, the number that autoscaling and a
+graceful end look at, and its figures on Ray's dashboard. A request that the replica has no place for, every other route,
+and every request where the replica is not what this module was written for, goes Serve's ordinary way.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from serve_apps.responding import Send
 
 log = structlog.get_logger(__name__)
 
-IMPORT_PATH: Final = "serve_apps.express:middlewares"
 ROUTE: Final = "/"
 """What Serve calls the route of every request of this application in its figures."""
 _served: list[tuple[Edge, frozenset[tuple[str, str]]]] = []
@@ -48,6 +48,8 @@ class Express:
             from ray.serve._private.common import RequestMetadata, RequestProtocol
 
             replica = app._app.__self__
+            if replica._user_callable_wrapper._run_user_code_in_separate_thread:
+                raise TypeError("the application runs on another loop than its server")  # noqa: TRY301
             self._accepts, self._queued, self._started = (
                 replica._can_accept_request, replica._track_queued_request, replica._start_request
             )
@@ -62,7 +64,7 @@ class Express:
                 "deployment_name": replica._deployment_id.name,
             }
         except (AttributeError, ImportError, TypeError) as error:
-            # Another Ray than the locked one.
+            # Another Ray than the locked one, or without RAY_SERVE_THROUGHPUT_OPTIMIZED.
             log.warning("express_off", reason=repr(error))
             self._calls = frozenset()
 
