@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
@@ -97,9 +97,9 @@ def _write(
 
 def write_facts(cur: psycopg.Cursor[Any], facts: Sequence[Fact], sinks: tuple[Sink, ...] = SINKS) -> int:
     """Hands every fact to the sinks of its event; returns the rows written."""
-    by_type: dict[type[Payload], list[Fact]] = {}
+    by_type: dict[type[Payload], list[Fact]] = defaultdict(list)
     for fact in facts:
-        by_type.setdefault(type(fact.event.payload), []).append(fact)
+        by_type[type(fact[0].payload)].append(fact)
     rows = 0
     for sink in sinks:
         wanted = [by_type[event] for event in sink.events if event in by_type]

@@ -219,9 +219,10 @@ class ConsumingThread:
 
 def as_record(message: Message) -> LogRecord:
     """The message as the writers hand it on."""
-    return LogRecord(
-        message.topic(), message.partition(), message.offset(), message.key(), message.value(), tuple(message.headers() or ())
-    )
+    headers = message.headers()
+    return LogRecord._make((
+        message.topic(), message.partition(), message.offset(), message.key(), message.value(), tuple(headers) if headers else ()
+    ))
 
 
 def _sampled(records: Sequence[LogRecord]) -> list[tuple[LogRecord, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from configs.contracts.errors import InvalidEvent
-from configs.contracts.events import Barrier, Event, decode
+from configs.contracts.events import Barrier, Event, decode_many
 from configs.contracts.positions import OFFSET_BITS
 
 Place = tuple[str, int]
@@ -52,23 +52,15 @@ def decode_all(
     facts: list[tuple[LogRecord, Fact]] = []
     failures: list[Undecoded] = []
     bases = {topic: generations.get(topic, 1) << OFFSET_BITS for topic in {record.topic for record in records}}
-    for record in records:
-        topic, partition, offset, _, value, _ = record  # a third of what the names would cost
-        try:
-            event = decode(value)
-        except InvalidEvent as error:
-            failures.append(Undecoded(record, error))
-            continue
-        if type(event.payload) is not Barrier:
-            facts.append((record, Fact(event, bases[topic] | offset, partition)))
+    make = Fact._make
+    for record, event in zip(records, decode_many([record[4] for record in records]), strict=True):
+        if type(event) is InvalidEvent:
+            failures.append(Undecoded(record, event))
+        elif type(event.payload) is not Barrier:  # type: ignore[union-attr]
+            facts.append((record, make((event, bases[record[0]] | record[2], record[1]))))
     return facts, failures
 
 
 def next_offsets(records: Iterable[LogRecord]) -> dict[Place, int]:
-    """Place -> offset after its last record; offsets may have gaps."""
-    ends: dict[Place, int] = {}
-    for topic, partition, offset, *_ in records:
-        place = (topic, partition)
-        if offset >= ends.get(place, 0):
-            ends[place] = offset + 1
-    return ends
+    """Place -> offset after its last record. Records of one partition stand in their order; offsets may have gaps."""
+    return {place: offset + 1 for place, offset in {record[:2]: record[2] for record in records}.items()}

@@ -393,12 +393,15 @@ def watermarks(consumer: Consumer, topic: str, partition: int, *, timeout_s: flo
 
 def consume(consumer: Consumer, count: int, timeout_s: float, on_error: Callable[[KafkaError], None]) -> list[Message]:
     """Up to ``count`` good records; transport errors go to ``on_error``, a position outside the log raises."""
-    good: list[Message] = []
-    for message in consumer.consume(count, timeout_s):
+    taken = consumer.consume(count, timeout_s)
+    good = [message for message in taken if message.error() is None]
+    if len(good) == len(taken):
+        return good
+    for message in taken:
         error = message.error()
         if error is None:
-            good.append(message)
-        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            continue
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise PositionOutsideLog("position left the log", topic=message.topic(), partition=message.partition())
         else:
             on_error(error)

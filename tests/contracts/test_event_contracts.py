@@ -28,10 +28,11 @@ from configs.contracts.events import (
     Payload,
     Swiped,
     decode,
+    decode_many,
     encode,
 )
-from configs.contracts.events.base import ID_PATTERN
-from configs.contracts.events.checking import checker
+from configs.contracts.events.base import ID_PATTERN, NestedId
+from configs.contracts.events.checking import lister
 from configs.contracts.ids import new_id
 from configs.contracts.topics import TOPICS
 
@@ -114,7 +115,7 @@ def test_type_names_are_told_apart() -> None:
 
 
 def values_of(kind: Any) -> st.SearchStrategy[Any]:
-    if kind == Id:
+    if kind in (Id, NestedId):
         return st.uuids().map(str)
     if kind in (datetime, Instant):
         return st.datetimes(timezones=st.just(UTC))
@@ -249,4 +250,17 @@ class Deep(Payload, frozen=True, kw_only=True):
 
 def test_an_id_where_it_would_not_be_looked_at_is_an_error_of_ours() -> None:
     with pytest.raises(TypeError):
-        checker(Deep)
+        lister(Deep)
+
+
+@given(st.lists(st.sampled_from([*(path.read_bytes() for path in sorted(GOLDEN.iterdir())), None, b"", b"{}", b"\xff", record(version=9), record(type="unheard_of"),
+                                 record(payload={"userId": "u", "activeAt": "2026-03-01T12:00:00Z"})]), max_size=8))
+def test_many_are_decoded_as_each_alone(values: list[bytes | None]) -> None:
+    def alone(value: bytes | None) -> Any:
+        try:
+            return decode(value)
+        except InvalidEvent as error:
+            return (error.message, error.details)
+
+    together = [(found.message, found.details) if isinstance(found, InvalidEvent) else found for found in decode_many(values)]
+    assert together == [alone(value) for value in values]

@@ -14,6 +14,8 @@ from writers.sinks.base import Cursor, Sink
 
 KEYS_A_PAIR = 8
 KEY_SEPARATOR = "\x1f"
+Pair = tuple[str, str]
+"""(who swiped, whom)"""
 _LIKES = (ACTION_CODES["like"], ACTION_CODES["super_like"])
 
 UPSERT = """
@@ -38,24 +40,11 @@ WHERE stored.version < excluded.version
 
 def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     """One upsert for the batch; several facts of a pair are folded to the last."""
-    newest: dict[tuple[str, str], Fact] = {}
-    liked: set[tuple[str, str]] = set()
-    keys: dict[tuple[str, str], list[str]] = {}
-    for fact in facts:
-        payload = fact[0].payload
-        pair = (payload.swiper_id, payload.swiped_id)
-        known = newest.get(pair)
-        if known is None:
-            newest[pair] = fact
-        else:
-            liked.update(pair for one in (known, fact) if _code(one.event.payload) in _LIKES)
-            if known.version < fact.version:
-                newest[pair] = fact
-        key = payload.idempotency_key
-        if key is not None:
-            if KEY_SEPARATOR in key:
-                raise InvalidEvent("idempotency key holds a control character")
-            keys.setdefault(pair, []).append(key)
+    told = [fact[0].payload for fact in facts]
+    pairs = [(payload.swiper_id, payload.swiped_id) for payload in told]
+    newest = dict(zip(pairs, facts, strict=True))
+    liked = frozenset[Pair]() if len(newest) == len(facts) else _folded(newest, pairs, facts)
+    keys = _keys(pairs, told)
     chosen = list(newest.values())
     payloads = [fact[0].payload for fact in chosen]
     codes = [_code(payload) for payload in payloads]
@@ -77,6 +66,31 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
         ),
     )
     return len(newest)
+
+
+def _folded(newest: dict[Pair, Fact], pairs: Sequence[Pair], facts: Sequence[Fact]) -> frozenset[Pair]:
+    """Leaves the last fact of each pair in ``newest``; which pairs with several were ever liked in them."""
+    newest.clear()
+    liked: set[Pair] = set()
+    for pair, fact in zip(pairs, facts, strict=True):
+        known = newest.get(pair)
+        if known is not None:
+            liked.update(pair for one in (known, fact) if _code(one.event.payload) in _LIKES)
+        if known is None or known.version < fact.version:
+            newest[pair] = fact
+    return frozenset(liked)
+
+
+def _keys(pairs: Sequence[Pair], payloads: Sequence[Swiped | SwipeUndone]) -> dict[Pair, list[str]]:
+    """The idempotency keys of each pair, oldest first."""
+    keys: dict[Pair, list[str]] = {}
+    for pair, payload in zip(pairs, payloads, strict=True):
+        key = payload.idempotency_key
+        if key is not None:
+            if KEY_SEPARATOR in key:
+                raise InvalidEvent("idempotency key holds a control character")
+            keys.setdefault(pair, []).append(key)
+    return keys
 
 
 def _code(payload: Swiped | SwipeUndone) -> int:
