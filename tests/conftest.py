@@ -55,7 +55,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Lanes(config, log)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
     """Modules that need the session's servers come after those that need none, those of the whole platform last.
 
     What a session keeps running costs every later test a part of the machine, also when it is idle. Beside other workers
@@ -69,6 +69,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.nodeid.startswith(WHOLE_PLATFORM_TESTS):
             late[item.path] = platform
     items.sort(key=lambda item: late[item.path])
+    # Where a test leaves less behind than it found, and says so, the module's own order counts.
+    for module in {item.module for item in items if getattr(getattr(item, "module", None), "IN_ORDER", False)}:
+        places = [place for place, item in enumerate(items) if item.module is module]
+        ordered = sorted((items[place] for place in places), key=lambda item: item.location[1] or 0)
+        for place, item in zip(places, ordered, strict=True):
+            items[place] = item
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,8 @@ from configs.settings import SETTINGS_VARIABLE, Payments, Settings, load_setting
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(400)]
 
 WORKERS = 2
+IN_ORDER = True
+"""The last test ends a node, which is not started again."""
 
 
 def as_environment(settings: Settings) -> dict[str, str]:
