@@ -15,7 +15,7 @@ from configs.trace_context import current
 from serve_apps import tracing
 from serve_apps.metrics import RequestFigures
 from serve_apps.problems import Refused, answer, problem
-from serve_apps.responding import Send, respond
+from serve_apps.responding import Send, respond, respond_json
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,6 @@ class Hot(Protocol):
 
 
 JSON_TYPE: Final = b"application/json"
-JSON_HEADER: Final = (b"content-type", JSON_TYPE)
 RAW: Final = "/api/v1/payments/webhooks/"
 """Paths below it take bodies of any type: their sender's signature counts, over the bytes as they came."""
 
@@ -93,7 +92,7 @@ class Edge:
             else:
                 body = await hot.answered(scope, receive)
                 status = 200
-                await respond(send, status, (JSON_HEADER, (b"content-length", b"%d" % len(body))), body)
+                await respond_json(send, body)
         except asyncio.CancelledError:
             status = status or 499
             raise

@@ -47,9 +47,7 @@ class Express:
         try:
             from ray.serve._private.common import RequestMetadata, RequestProtocol
 
-            replica = app._app.__self__
-            if replica._user_callable_wrapper._run_user_code_in_separate_thread:
-                raise TypeError("the application runs on another loop than its server")  # noqa: TRY301
+            replica = _replica_behind(app)
             self._accepts, self._queued, self._started = (
                 replica._can_accept_request, replica._track_queued_request, replica._start_request
             )
@@ -82,3 +80,11 @@ class Express:
         self._note_ingress(
             method=scope["method"], latency_ms=latency_ms, is_error=status >= 400, status_code=str(status), **self._names
         )
+
+
+def _replica_behind(app: Any) -> Any:
+    """The replica whose server this is. Raises AttributeError, TypeError: none that this module was written for."""
+    replica = app._app.__self__
+    if replica._user_callable_wrapper._run_user_code_in_separate_thread:
+        raise TypeError("the application runs on another loop than its server")
+    return replica

@@ -12,11 +12,11 @@ from pydantic import BaseModel
 
 from configs.contracts.access_tokens import Identity
 from serve_apps.dependencies import Dependencies
-from serve_apps.edge import JSON_HEADER, Receive, Scope, read_body
+from serve_apps.edge import Receive, Scope, read_body
 from serve_apps.fields import KEY_PATTERN
 from serve_apps.identity import admit
 from serve_apps.problems import Refused, errors
-from serve_apps.responding import Send, respond
+from serve_apps.responding import Send, respond_json
 
 REF: Final = "#/components/schemas/{name}"
 
@@ -74,8 +74,7 @@ class HotApp:
         return await self._handler(self._dependencies, request)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await self.answered(scope, receive)
-        await respond(send, 200, (JSON_HEADER, (b"content-length", b"%d" % len(body))), body)
+        await respond_json(send, await self.answered(scope, receive))
 
 
 def _key(value: bytes) -> str:

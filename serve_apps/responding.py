@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+JSON_HEADER: Final = (b"content-type", b"application/json")
 UNUSUAL: Final = frozenset((204, 304))
 """Their answers have no length."""
 
@@ -38,3 +39,8 @@ async def respond(send: Send, status: int, headers: Sequence[Header], body: byte
     cycle.transport.write(b"".join(parts))
     cycle.message_event.set()
     cycle.on_response()
+
+
+async def respond_json(send: Send, body: bytes) -> None:
+    """Answers 200 with JSON."""
+    await respond(send, 200, (JSON_HEADER, (b"content-length", b"%d" % len(body))), body)

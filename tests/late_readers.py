@@ -28,4 +28,4 @@ def install() -> None:
             time.sleep(chance.uniform(0, LATE_S))
         return take(self, consumer, min(count, chance.choice(PARTS)), on_error)
 
-    Pace.take = late  # type: ignore[method-assign]
+    Pace.take = late

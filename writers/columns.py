@@ -204,9 +204,10 @@ def _microseconds(at: datetime) -> int:
 def timestamps(values: Sequence[datetime | None]) -> Timestamps:
     """Times with an offset; None is NULL."""
     try:
-        if all(values):  # a time is never false
+        present = [at for at in values if at is not None]
+        if len(present) == len(values):
             return _fixed(  # type: ignore[no-any-return]
-                Timestamps, np.fromiter(map(_microseconds, values), np.int64, len(values)), ">i8", 8,  # type: ignore[arg-type]
+                Timestamps, np.fromiter(map(_microseconds, present), np.int64, len(present)), ">i8", 8,
             )
         return _variable(  # type: ignore[no-any-return]
             Timestamps,

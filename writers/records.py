@@ -54,9 +54,9 @@ def decode_all(
     bases = {topic: generations.get(topic, 1) << OFFSET_BITS for topic in {record.topic for record in records}}
     make = Fact._make
     for record, event in zip(records, decode_many([record[4] for record in records]), strict=True):
-        if type(event) is InvalidEvent:
+        if isinstance(event, InvalidEvent):
             failures.append(Undecoded(record, event))
-        elif type(event.payload) is not Barrier:  # type: ignore[union-attr]
+        elif not isinstance(event.payload, Barrier):
             facts.append((record, make((event, bases[record[0]] | record[2], record[1]))))
     return facts, failures
 

@@ -325,10 +325,11 @@ class Cards(Everybody):
         rows = np.concatenate([crowd.rows for _, crowd in asked])
         distances = np.concatenate([crowd.distances for _, crowd in asked])
         # What is the viewer's alone is computed once a viewer, not once a candidate.
-        own = [name for name in names if FEATURES[name].of_viewer]
-        found = features.compute(
-            (name for name in names if name not in own), self._pairs(RepeatedColumns(each, sizes), rows, distances, now_s)
-        )
+        own: list[str] = []
+        others: list[str] = []
+        for name in names:
+            (own if FEATURES[name].of_viewer else others).append(name)
+        found = features.compute(others, self._pairs(RepeatedColumns(each, sizes), rows, distances, now_s))
         of_viewers = features.compute(own, Pairs(each, {}, np.zeros(()), now_s, table.priors))
         found |= {name: np.repeat(np.broadcast_to(values, len(sizes)), sizes) for name, values in of_viewers.items()}
         return found
