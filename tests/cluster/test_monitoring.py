@@ -55,10 +55,19 @@ def prometheus(platform: Platform, tmp_path: Path) -> Iterator[httpx.Client]:
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10.0) as client:
+            eventually(lambda: started(client), DATA_TIMEOUT_S, every_s=0.5)
             yield client
     finally:
         process.kill()
         process.wait(10)
+
+
+def started(client: httpx.Client) -> bool:
+    """Until it has read its files it answers 503, before that not at all."""
+    try:
+        return client.get("/query", params={"query": "1"}).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def live_a_little(platform: Platform) -> None:

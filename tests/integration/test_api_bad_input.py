@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from api_world import World
+from api_world import World, forged
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -224,7 +224,7 @@ def tokens(world: World) -> dict[str, str]:
         "another key": jwt.encode(claims, Ed25519PrivateKey.generate(), "EdDSA", headers=kid),
         "unknown kid": jwt.encode(claims, key, "EdDSA", headers={"kid": "other"}),
         "no kid": jwt.encode(claims, key, "EdDSA"),
-        "tampered": f"{head}.{body[:-2]}AA.{mark}",
+        "tampered": f"{head}.{forged(body)}.{mark}",
         "no signature": f"{head}.{body}.",
         "expired": signed(exp=now - timedelta(seconds=1)),
         "endless": signed(exp=None),

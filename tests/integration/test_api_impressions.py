@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import pytest_asyncio
-from api_world import Person, World
+from api_world import Person, World, forged
 from test_api_matching import code, neighbours
 
 from cluster.connections.kafka import assign, consume, reader, watermarks
@@ -112,16 +112,15 @@ async def test_seen_cards_are_reported_once_each(world: World) -> None:
 async def test_impression_ids_that_are_not_ones_own_are_refused(world: World) -> None:
     viewer, (other, *_) = await neighbours(world, 2)
     own = (await viewer.ok("GET", "/matching/cards"))["cards"][0]["impressionId"]
-    forged = own[:-1] + ("A" if own[-1] != "A" else "B")
     stranger = await world.register()
-    for asking, ids in ((viewer, [own, forged]), (stranger, [own]), (viewer, []), (viewer, [own] * 101), (viewer, ["?"])):
+    for asking, ids in ((viewer, [own, forged(own)]), (stranger, [own]), (viewer, []), (viewer, [own] * 101), (viewer, ["?"])):
         answer = await asking.ask("POST", "/matching/impressions", json={"impressionIds": ids})
         assert code(answer) == (422, "invalid"), ids
     assert await facts(world, viewer, CardsSeen) == []
     assert await facts(world, stranger, CardsSeen) == []
     for body in ({}, {"impressionIds": own}, {"impressionIds": [own], "more": 1}, {"impressionIds": [1]}):
         assert code(await viewer.ask("POST", "/matching/impressions", json=body)) == (422, "invalid")
-    swipe = {"targetUserId": other.user_id, "action": "pass", "impressionId": forged}
+    swipe = {"targetUserId": other.user_id, "action": "pass", "impressionId": forged(own)}
     assert code(await viewer.ask("POST", "/matching/swipe", json=swipe)) == (422, "invalid")
 
 

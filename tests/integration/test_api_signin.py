@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from api_world import Person, World
+from api_world import Person, World, forged
 
 from cluster.connections.kafka import LogAppender
 from configs.contracts.ids import email_hash, new_id
@@ -124,8 +124,8 @@ class TestForgotten:
         for path in ("/password/forgot", "/email/verify"):
             await post(world, path, email=person.email)
         reset, verify = world.mailed_token(person.email, "reset"), world.mailed_token(person.email, "verify")
-        forged = mail_token(b"another key" * 3, "reset", email_hash(person.email), new_id())
-        for token in (verify, forged, reset[:-1], reset[:-1] + ("A" if reset[-1] != "A" else "Q"), "x", "é" * 86):
+        foreign = mail_token(b"another key" * 3, "reset", email_hash(person.email), new_id())
+        for token in (verify, foreign, reset[:-1], forged(reset), "x", "é" * 86):
             assert code(await post(world, "/password/reset", token=token, password=NEW)) == (422, "token_invalid")
         assert code(await post(world, "/email/verify", token=reset)) == (422, "token_invalid")
         assert await signed_in(person)
