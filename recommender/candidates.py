@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -69,6 +70,7 @@ def day_number(day: date) -> int:
     return day.toordinal() - EPOCH
 
 
+@lru_cache(maxsize=1_024)
 def latest_birth(today: date, age: int) -> date:
     """The last birth date of somebody who has completed ``age`` years, as ``people.age_years`` counts."""
     year = max(today.year - age, 1)
@@ -258,7 +260,8 @@ def eligible(words: Words, flags: Flags, thresholds: Words | np.uint64, forbidde
     reached &= GUARDS
     passed = reached == GUARDS
     passed &= (flags & np.uint16(forbidden)) == 0
-    return np.flatnonzero(passed)
+    places: NDArray[np.intp] = passed.nonzero()[0]
+    return places
 
 
 def without(keys: Words, excluded: Words) -> NDArray[np.bool_]:

@@ -73,8 +73,8 @@ def best(ids: Ids, scores: Floats, size: int) -> tuple[Ids, Floats]:
         return ids[:0], scores[:0]
     if scores.size > size:
         least = np.partition(scores, scores.size - size)[scores.size - size]
-        above = np.flatnonzero(scores > least)
-        level = np.flatnonzero(scores == least)[: size - above.size]
+        above = (scores > least).nonzero()[0]
+        level = (scores == least).nonzero()[0][: size - above.size]
         chosen = np.sort(np.concatenate((above, level)))
         ids, scores = ids[chosen], scores[chosen]
     order = np.argsort(-scores, kind="stable")

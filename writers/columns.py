@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,6 +26,7 @@ _HYPHENS = (8, 13, 18, 23)
 _DIGITS = np.array([index for index in range(36) if index not in _HYPHENS])
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 """What PostgreSQL counts microseconds from."""
+MICROSECOND = timedelta(microseconds=1)
 _EPOCH_DAY = date(2000, 1, 1).toordinal()
 
 
@@ -196,22 +197,17 @@ def booleans(values: Sequence[bool] | NDArray[np.bool_]) -> Booleans:
     return _fixed(Booleans, np.asarray(values, dtype=np.uint8), ">u1", 1)  # type: ignore[no-any-return]
 
 
-def _microseconds(at: datetime) -> int:
-    since = at - EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-
 def timestamps(values: Sequence[datetime | None]) -> Timestamps:
     """Times with an offset; None is NULL."""
     try:
         present = [at for at in values if at is not None]
         if len(present) == len(values):
             return _fixed(  # type: ignore[no-any-return]
-                Timestamps, np.fromiter(map(_microseconds, present), np.int64, len(present)), ">i8", 8,
+                Timestamps, np.fromiter([(at - EPOCH) // MICROSECOND for at in present], np.int64, len(present)), ">i8", 8,
             )
         return _variable(  # type: ignore[no-any-return]
             Timestamps,
-            (None if at is None else _microseconds(at).to_bytes(8, "big", signed=True) for at in values),
+            (None if at is None else ((at - EPOCH) // MICROSECOND).to_bytes(8, "big", signed=True) for at in values),
         )
     except (OverflowError, ValueError) as error:
         raise InvalidEvent("time is out of range") from error

@@ -55,30 +55,56 @@ class CandidateColumns(Mapping[str, Column]):
         return len({**_PROFILE, **self._table.columns})
 
 
-class StackedColumns(Mapping[str, Column]):
-    """Columns of k people, (k,) or (k, n) each."""
+class ViewerColumns(Mapping[str, Column]):
+    """Columns of those who ask k queries, (k,) or (k, n) each. Whoever asks is active now.
 
-    def __init__(self, people: Sequence[Mapping[str, Column]]) -> None:
-        self._people = people
+    ``places``: (k,), theirs in the people table. Made when first read, then kept.
+    """
+
+    def __init__(self, queries: Sequence[DeckQuery], now_s: float, table: PeopleTable, places: Sequence[int]) -> None:
+        self._queries, self._now_s = queries, now_s
+        self._table, self._places = table, places
         self._read: dict[str, Column] = {}
 
     def __getitem__(self, name: str) -> Column:
         column = self._read.get(name)
         if column is None:
-            column = self._read[name] = np.stack([person[name] for person in self._people])
+            column = self._read[name] = self._made(name)
         return column
 
+    def _made(self, name: str) -> Column:
+        told = _TOLD.get(name)
+        if told:
+            return np.array([told(query) for query in self._queries])
+        return np.full(len(self._queries), self._now_s) if name == "active_s" else self._table.columns[name][self._places]
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._people[0])
+        return iter({**_PROFILE, **self._table.columns})
 
     def __len__(self) -> int:
-        return len(self._people[0])
+        return len({**_PROFILE, **self._table.columns})
+
+
+class OneViewer(Mapping[str, Column]):
+    """Columns of the only one who asks, () or (n,) each."""
+
+    def __init__(self, viewers: ViewerColumns) -> None:
+        self._viewers = viewers
+
+    def __getitem__(self, name: str) -> Column:
+        return np.asarray(self._viewers[name][0])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._viewers)
+
+    def __len__(self) -> int:
+        return len(self._viewers)
 
 
 class RepeatedColumns(Mapping[str, Column]):
-    """Columns of several people, each person's value so many times, one person after another."""
+    """Columns of several viewers, each one's value so many times, one viewer after another."""
 
-    def __init__(self, people: StackedColumns, times: Sequence[int]) -> None:
+    def __init__(self, people: ViewerColumns, times: Sequence[int]) -> None:
         self._people, self._times = people, times
         self._read: dict[str, Column] = {}
 
@@ -106,12 +132,13 @@ _PROFILE: Final[Mapping[str, Callable[[CandidateColumns], Column]]] = {
     "verified": lambda them: (them.flags & np.uint16(candidates.UNVERIFIED)) == 0,
 }
 
-
-def viewer_columns(query: DeckQuery, now_s: float, table: PeopleTable, place: int) -> Mapping[str, Column]:
-    """The viewer's columns, each () or (k,). Whoever asks is active now."""
-    own = {
-        "birth_day": candidates.day_number(date.fromisoformat(query.birth_date)), "active_s": now_s,
-        "age_min": query.age_min, "age_max": query.age_max, "reach_km": query.max_distance_km,
-        "role": ROLE_CODES[query.role], "gender": GENDER_CODES[query.gender], "verified": query.verified,
-    }
-    return {name: np.asarray(value) for name, value in own.items()} | dict(table.rows(place))
+_TOLD: Final[Mapping[str, Callable[[DeckQuery], float]]] = {
+    "birth_day": lambda query: candidates.day_number(date.fromisoformat(query.birth_date)),
+    "age_min": lambda query: query.age_min,
+    "age_max": lambda query: query.age_max,
+    "reach_km": lambda query: query.max_distance_km,
+    "role": lambda query: ROLE_CODES[query.role],
+    "gender": lambda query: GENDER_CODES[query.gender],
+    "verified": lambda query: query.verified,
+}
+"""What a query says of the viewer."""

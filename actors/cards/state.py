@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from actors.cards.answers import Answers
 from actors.cards.areas import Areas
-from actors.cards.columns import CandidateColumns, Column, RepeatedColumns, StackedColumns, viewer_columns
+from actors.cards.columns import CandidateColumns, Column, OneViewer, RepeatedColumns, ViewerColumns
 from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Nearest, NearestQuery, Shortlist
 from actors.cards.everybody import ELSEWHERE, Everybody, id_number, slot_of
+from actors.cards.identities import UNKNOWN
 from actors.cards.narrowing import Narrowing
 from actors.cards.ranked import Asked, Best, Crowd, ranked
 from actors.cards.seen import SeenSets, Sorted
@@ -25,7 +26,7 @@ from configs.contracts.people import MAXIMUM_DISTANCE_KM, snap
 from recommender import features, waiting
 from recommender.candidates import Viewer
 from recommender.features import FEATURES, Pairs
-from recommender.people_table import NOBODY, PeopleTable
+from recommender.people_table import PeopleTable
 from recommender.ranking import Floats, Ids, Ranker
 
 __all__ = ["SCORED", "Cards", "feature_rows", "slot_of"]
@@ -164,7 +165,7 @@ class Cards(Everybody):
         query, ranker, unseen, everybody, crowd, seconds = asked
         places, scores, waits, took = found
         rows = everybody.rows
-        chosen = np.flatnonzero(unseen(crowd.rows[places]))
+        chosen = unseen(crowd.rows[places]).nonzero()[0]
         narrowed = crowd.rows.size < rows.size
         left_out = places.size < crowd.rows.size or narrowed
         # Who likes the viewer is ranked beside the others.
@@ -314,14 +315,12 @@ class Cards(Everybody):
     def _features_of(self, asked: Sequence[tuple[DeckQuery, Crowd]], now: datetime, names: Iterable[str]) -> dict[str, Floats]:
         """The named features of several queries' people, one after another."""
         table, now_s = self._table, now.timestamp()
-        viewers = [
-            viewer_columns(query, now_s, table, table.place(id_number(query.viewer_id)) if len(table) else NOBODY)
-            for query, _ in asked
-        ]
+        queries = [query for query, _ in asked]
+        each = ViewerColumns(queries, now_s, table, [self._place_in_table(query.viewer_id) for query in queries])
         if len(asked) == 1:
             _, (rows, distances, _) = asked[0]
-            return features.compute(names, self._pairs(viewers[0], rows, distances, now_s))
-        each, sizes = StackedColumns(viewers), [crowd.rows.size for _, crowd in asked]
+            return features.compute(names, self._pairs(OneViewer(each), rows, distances, now_s))
+        sizes = [crowd.rows.size for _, crowd in asked]
         rows = np.concatenate([crowd.rows for _, crowd in asked])
         distances = np.concatenate([crowd.distances for _, crowd in asked])
         # What is the viewer's alone is computed once a viewer, not once a candidate.
@@ -333,6 +332,11 @@ class Cards(Everybody):
         of_viewers = features.compute(own, Pairs(each, {}, np.zeros(()), now_s, table.priors))
         found |= {name: np.repeat(np.broadcast_to(values, len(sizes)), sizes) for name, values in of_viewers.items()}
         return found
+
+    def _place_in_table(self, user_id: str) -> int:
+        number = id_number(user_id)
+        person = self._ids.find(number)
+        return self._table.place(number) if person == UNKNOWN else self._table_places.item(person)
 
     def _pairs(
         self, viewer: Mapping[str, Column], rows: Ids, distances: NDArray[np.float64], now_s: float
