@@ -17,7 +17,8 @@ import httpx
 from api_world import Person
 
 from cluster.connections.media.store import SignedUpload
-from cluster.embedded.process import accepts, free_port
+from cluster.embedded.ports import free_port
+from cluster.embedded.process import accepts
 
 
 def sha256(content: bytes) -> str:

@@ -18,7 +18,7 @@ from actors.realtime.gateway import PATH, Gateway
 from actors.realtime.server import GatewayServer, listen
 from actors.sessions.client import SessionsClient
 from cluster.connections.redis import async_client
-from cluster.embedded.process import LOOPBACK
+from cluster.embedded.ports import LOOPBACK
 from configs.contracts.ids import new_id
 from configs.contracts.read_model import GENERATION
 from configs.settings import Settings

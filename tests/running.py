@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from cluster.embedded.broker import EmbeddedBroker
-from cluster.embedded.process import free_port
+from cluster.embedded.ports import free_port
 from cluster.engines.kafka import KafkaCluster
 from cluster.launch.ray_head import members
 from cluster.launch.secrets import with_keys

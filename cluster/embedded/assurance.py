@@ -17,7 +17,8 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from cluster.connections.assurance import signature
-from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port
+from cluster.embedded.ports import LOOPBACK, free_port
+from cluster.embedded.process import ServerProcess, accepts
 
 KEPT: Final = 10_000
 """Newest checks that are kept."""

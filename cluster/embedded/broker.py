@@ -12,7 +12,8 @@ from typing import Final
 
 import psutil
 
-from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port, wheel
+from cluster.embedded.ports import LOOPBACK, free_port
+from cluster.embedded.process import ServerProcess, accepts, wheel
 
 START_TIMEOUT_S = 10.0
 

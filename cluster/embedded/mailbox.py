@@ -17,7 +17,8 @@ from email.policy import default
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port, wheel
+from cluster.embedded.ports import LOOPBACK, free_port
+from cluster.embedded.process import ServerProcess, accepts, wheel
 
 KEPT: Final = 1_000
 """Newest mails that are kept."""

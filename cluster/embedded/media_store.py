@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 from cluster.connections.media.local import fresh_path, install, object_path, part_path
 from cluster.connections.media.signing import CACHE_CONTROL, signature
 from cluster.connections.media.store import ObjectMissing
-from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port
+from cluster.embedded.ports import LOOPBACK, free_port
+from cluster.embedded.process import ServerProcess, accepts
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from cluster.embedded.credentials import drop_root, unprivileged_ids
-from cluster.embedded.process import LOOPBACK, ServerProcess, free_port, wheel
+from cluster.embedded.ports import LOOPBACK, free_port
+from cluster.embedded.process import ServerProcess, wheel
 from configs.contracts.errors import DependencyUnavailable
 
 USER = "sugar"

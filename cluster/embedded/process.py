@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -16,13 +15,8 @@ from pathlib import Path
 import psutil
 
 from cluster.embedded.credentials import die_with_parent
+from cluster.embedded.ports import LOOPBACK
 from configs.contracts.errors import ConfigurationError, DependencyUnavailable
-
-LOOPBACK = "127.0.0.1"
-PORTS = range(10_000, 20_000)
-"""Below the kernel's usual ephemeral ports (32768 and up): one of those is taken by the next outgoing connection, also
-between choosing it and binding it."""
-TRIES = 50
 
 
 def wheel(package: str) -> Path:
@@ -34,19 +28,6 @@ def wheel(package: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigurationError("install the 'embedded' extra or set the server's URL", package=package)
     return Path(spec.submodule_search_locations[0])
-
-
-def free_port(preferred: int = 0) -> int:
-    """``preferred`` when it can be bound on loopback now, else another that nobody else has. Others may take it first."""
-    for port in (preferred, *random.sample(PORTS, TRIES), 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((LOOPBACK, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise DependencyUnavailable("no free port on loopback")
 
 
 def accepts(port: int, timeout_s: float = 0.2) -> bool:

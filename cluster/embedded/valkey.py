@@ -6,7 +6,8 @@ import secrets
 import socket
 from pathlib import Path
 
-from cluster.embedded.process import LOOPBACK, ServerProcess, free_port, wheel
+from cluster.embedded.ports import LOOPBACK, free_port
+from cluster.embedded.process import ServerProcess, wheel
 
 START_TIMEOUT_S = 10.0
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port
+from cluster.embedded.ports import LOOPBACK, free_port
+from cluster.embedded.process import ServerProcess, accepts
 from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 
 POM = Path(__file__).with_name("kafka.pom.xml")

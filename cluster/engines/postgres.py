@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from cluster.embedded.ports import LOOPBACK
 from cluster.embedded.postgres import USER, EmbeddedPostgres
-from cluster.embedded.process import LOOPBACK
 
 PROMOTION_S = 30
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 import redis
 from redis.exceptions import RedisError
 
-from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port
+from cluster.embedded.ports import LOOPBACK, free_port
+from cluster.embedded.process import ServerProcess, accepts
 from cluster.embedded.valkey import binary
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.slots import SLOTS

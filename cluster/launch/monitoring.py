@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import cluster.dashboards
-from cluster.embedded.process import LOOPBACK
+from cluster.embedded.ports import LOOPBACK
 
 SOURCES: Final = Path(cluster.dashboards.__file__).parent
 CONFIGURATION: Final = "prometheus.yml"

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import random
-import socket
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
-from cluster.embedded.process import LOOPBACK, free_port
+from cluster.embedded.ports import claim, free_port, is_free
 from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
 
@@ -23,38 +18,6 @@ REPLICA_PORTS = 64
 _DASHBOARD = 8265
 _RANGE = range(20_000, 32_000, REPLICA_PORTS)
 """Below the kernel's usual ephemeral ports (32768 and up), so that outgoing connections do not take them."""
-_CLAIMED: set[int] = set()
-
-
-def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Whether the port can be bound now, also beside connections that are only waiting to end."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
-
-
-def claim(port: int) -> bool:
-    """Whether the port is this process's among platforms of this user, until the process ends.
-
-    What binds it does so seconds later; a second platform that starts meanwhile would find it free as well.
-    """
-    if port in _CLAIMED:
-        return True
-    directory = Path(tempfile.gettempdir()) / f"sugar-ports-{os.getuid()}"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    # Never closed by us: the lock ends with the process.
-    descriptor = os.open(directory / str(port), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return False
-    _CLAIMED.add(port)
-    return True
 
 
 def gateway_names(settings: Settings) -> list[str]:
@@ -73,7 +36,7 @@ def choose_ports(settings: Settings, known: Mapping[str, int]) -> dict[str, int]
     for name in SINGLE:
         chosen[name] = _next(known.get(name, 0), chosen)
     wanted = settings.dashboard_port or known.get("dashboard", _DASHBOARD)
-    chosen["dashboard"] = _next(wanted if claim(wanted) else 0, chosen)
+    chosen["dashboard"] = _next(wanted, chosen)
     if settings.dashboard_port and chosen["dashboard"] != settings.dashboard_port:
         raise ConfigurationError("the dashboard's port is in use", port=settings.dashboard_port)
     for slot, name in enumerate(gateway_names(settings)):

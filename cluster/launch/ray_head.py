@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, wheel
+from cluster.embedded.ports import LOOPBACK
+from cluster.embedded.process import ServerProcess, accepts, wheel
 from cluster.launch import haproxy_wrapper
 from cluster.launch.ports import REPLICA_PORTS
 from cluster.launch.state import read_state, settings_path

@@ -9,7 +9,7 @@ from typing import Final
 import httpx
 from pydantic import BaseModel, Field
 
-from cluster.embedded.process import LOOPBACK
+from cluster.embedded.ports import LOOPBACK
 from configs.contracts.metrics import IN_FLIGHT, REQUEST_SECONDS, REQUESTS, exported
 
 DEADLINE_S: Final = 2.0

@@ -12,8 +12,8 @@ from cluster.embedded.assurance import EmbeddedAssurance
 from cluster.embedded.broker import EmbeddedBroker
 from cluster.embedded.mailbox import EmbeddedMailbox
 from cluster.embedded.media_store import EmbeddedMediaStore
+from cluster.embedded.ports import LOOPBACK
 from cluster.embedded.postgres import EmbeddedPostgres
-from cluster.embedded.process import LOOPBACK
 from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
 from cluster.embedded.valkey import EmbeddedValkey
 from cluster.engines.kafka import KafkaCluster

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from cluster.embedded.process import LOOPBACK
+from cluster.embedded.ports import LOOPBACK
 from cluster.launch.report import ReplicaReport
 from configs.settings import Plan, Settings
 

@@ -121,10 +121,8 @@ class Supervisor:
                 if attempts > START_ATTEMPTS:
                     raise DependencyUnavailable(f"{what} ended again and again", log=str(process.log_path), tail=process.log_tail(20))
                 self._announce(f"{what} ended; starting it again")
-                if self._ray.pid is None:
-                    self._start_ray(settings)
-                else:
-                    self._launch_runtime(settings)
+                # Both: a Serve whose proxy did not start is half there, and a new runtime would wait for it in vain.
+                self._start_ray(settings)
             if report is not None and report.step != shown:
                 shown = report.step
                 self._step(shown)

@@ -15,7 +15,7 @@ import pytest
 from running import Platform, eventually, sugar
 
 from cluster.dashboards.panels import documents
-from cluster.embedded.process import free_port
+from cluster.embedded.ports import free_port
 from cluster.launch.monitoring import CONFIGURATION
 from configs.contracts.metrics import METRICS, exported
 

@@ -21,7 +21,8 @@ from running import Platform, alive, eventually, sugar
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from cluster.embedded.process import accepts, free_port
+from cluster.embedded.ports import free_port
+from cluster.embedded.process import accepts
 from cluster.launch.ray_head import members, session_root
 from cluster.launch.state import read_state
 from configs.contracts.frames import RESTARTING

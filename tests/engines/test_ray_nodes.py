@@ -24,7 +24,7 @@ from chaos.under_load import under_load
 from ray.util import get_node_ip_address
 from running import eventually
 
-from cluster.embedded.process import LOOPBACK, free_port
+from cluster.embedded.ports import LOOPBACK, free_port
 from cluster.embedded.valkey import EmbeddedValkey
 from cluster.launch.node import COMMAND_VARIABLE
 from cluster.launch.ports import REPLICA_PORTS, _block

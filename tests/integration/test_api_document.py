@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from cluster.embedded.process import free_port
+from cluster.embedded.ports import free_port
 from configs.contracts.realtime import GATEWAYS, GatewayEntry
 
 pytestmark = pytest.mark.servers

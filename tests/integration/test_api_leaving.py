@@ -21,7 +21,7 @@ from actors.payments.commands import Observe, RequestPayment
 from cluster.connections.assurance import HttpAssurance, signature
 from cluster.connections.postgres import connect
 from cluster.connections.redis import sync_client
-from cluster.embedded.process import free_port
+from cluster.embedded.ports import free_port
 from configs.contracts.events import AgeAssessed
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import PaymentSucceeded

@@ -20,7 +20,7 @@ from log_writing import eventually
 from payments_world import SECRET, Pair, SandboxDriver, price
 from stripe import WebhookSignature
 
-from cluster.embedded.process import free_port
+from cluster.embedded.ports import free_port
 from cluster.launch.prepare import prepare
 from cluster.launch.servers import EmbeddedServers
 from configs.contracts import topics

@@ -16,7 +16,7 @@ from realtime_world import Device, announced, match, send
 from redis.asyncio import Redis
 
 from actors.sessions.revocations import STALE_S
-from cluster.launch.ports import is_free
+from cluster.embedded.ports import is_free
 from configs.contracts.frames import (
     FRAME_BYTES,
     NOT_AUTHENTICATED_IN_TIME,

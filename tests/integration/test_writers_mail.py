@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from cluster.connections.kafka import Record
 from cluster.embedded.mailbox import mails
-from cluster.embedded.process import free_port
+from cluster.embedded.ports import free_port
 from cluster.launch.servers import mail_dir
 from configs.contracts import events, topics
 from configs.contracts.errors import DependencyUnavailable

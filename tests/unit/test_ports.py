@@ -6,24 +6,27 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cluster.embedded.process import free_port
-from cluster.launch.ports import choose_ports, claim
+from cluster.embedded.ports import PORTS, claim, free_port
+from cluster.launch.ports import choose_ports
 from configs.settings import load_settings
 
-OTHER = "import sys; from cluster.launch.ports import claim; print(claim(int(sys.argv[1])), flush=True); sys.stdin.read()"
+OTHER = "import sys; from cluster.embedded.ports import free_port; print(free_port(), flush=True); sys.stdin.read()"
 
 
-def test_a_port_that_another_process_claimed_and_did_not_bind_yet_is_not_chosen(tmp_path: Path) -> None:
-    wanted = free_port()
-    command = [sys.executable, "-c", OTHER, str(wanted)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+def test_a_port_that_another_process_chose_and_did_not_bind_yet_is_not_chosen(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", OTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None
         assert other.stdin is not None
-        assert other.stdout.readline() == "True\n"
-        assert not claim(wanted)
+        theirs = int(other.stdout.readline())
+        assert not claim(theirs)
+        assert free_port(theirs) != theirs
         settings = load_settings("test", data_dir=tmp_path, port=free_port())
-        assert choose_ports(settings, {"dashboard": wanted})["dashboard"] != wanted
+        assert choose_ports(settings, {"dashboard": theirs})["dashboard"] != theirs
         other.stdin.close()
-    assert claim(wanted), "its process has ended"
-    assert claim(wanted)
-    assert choose_ports(settings, {"dashboard": wanted})["dashboard"] == wanted
+    assert claim(theirs), "its process has ended"
+    assert claim(theirs)
+    assert choose_ports(settings, {"dashboard": theirs})["dashboard"] == theirs
+
+
+def test_no_port_is_one_that_the_next_outgoing_connection_may_take() -> None:
+    assert all(free_port() in PORTS for _ in range(100))

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from cluster.embedded.process import free_port
+from cluster.embedded.ports import free_port
 from serve_apps.responding import respond
 
 BODY = b'{"a":1}' * 1_000

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port
+from cluster.embedded.ports import LOOPBACK, free_port
+from cluster.embedded.process import ServerProcess, accepts
 
 START_TIMEOUT_S: Final = 30.0
 """A guess: ten times its imports on a busy machine with two cores."""

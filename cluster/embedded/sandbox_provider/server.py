@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from cluster.embedded.process import LOOPBACK
+from cluster.embedded.ports import LOOPBACK
 from cluster.embedded.sandbox_provider.api import Api
 from cluster.embedded.sandbox_provider.errors import ApiError
 from cluster.embedded.sandbox_provider.events import public

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from cluster.embedded.process import free_port
+from cluster.embedded.ports import free_port
 from cluster.launch.bench.accounting import usage
 from cluster.launch.bench.page import write_page
 from configs.contracts.errors import ConfigurationError, DependencyUnavailable

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from cluster.embedded.process import free_port
+from cluster.embedded.ports import free_port
 from cluster.launch.bench.accounting import APART, SERVING, Usage, usage
 from cluster.launch.bench.generator import Outcome, write_requests
 from cluster.launch.bench.requests import raw

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from cluster.embedded.ports import LOOPBACK, free_port
 from cluster.embedded.postgres import EmbeddedPostgres
-from cluster.embedded.process import LOOPBACK, free_port
 from cluster.embedded.valkey import EmbeddedValkey
 from cluster.engines.postgres import PostgresReplica
 from cluster.launch.chaos.clock import Clocks

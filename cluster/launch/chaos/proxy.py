@@ -7,7 +7,7 @@ import contextlib
 import random
 from typing import Final, Literal
 
-from cluster.embedded.process import LOOPBACK
+from cluster.embedded.ports import LOOPBACK
 
 Weather = Literal["pass", "delay", "loss", "partition"]
 CHUNK: Final = 1 << 16
