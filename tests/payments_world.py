@@ -152,7 +152,9 @@ async def creator_of(world: World, *, paid: bool = True) -> Person:
 
 def paying(settings: Settings, sandbox: SandboxDriver) -> Payments:
     """The payments of a platform that asks this sandbox, without trying anything again."""
-    return settings.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
+    return settings.payments.model_copy(update={
+        "stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0, "timeout_s": PATIENCE_S,
+    })
 
 
 async def payer_of(world: World, sandbox: SandboxDriver, card: str = "pm_card_visa") -> tuple[Person, str]:

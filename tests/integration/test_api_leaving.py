@@ -57,7 +57,7 @@ async def reachable(safety: SafetyWorld) -> AsyncIterator[SafetyWorld]:
 async def checked(safety: SafetyWorld, person: Person, outcome: str) -> str:
     """The person goes to the service, which finds something; their status once its answer has come."""
     begun = await person.ok("POST", "/users/me/verification")
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(timeout=60) as browser:
         assert (await browser.get(begun["url"])).status_code == 200
         assert (await browser.post(begun["url"], data={"outcome": outcome})).status_code == 200
 
@@ -304,7 +304,7 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
         return answer.json() if answer.status_code == 200 else None
 
     made = await until(ready)
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(timeout=60) as browser:
         file = await browser.get(made["url"])
         changed = await browser.get(forged(made["url"]))
     assert (file.status_code, changed.status_code) == (200, 403)
@@ -329,7 +329,7 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
     with open_rows(safety.settings, "test") as conn:
         await until(lambda: conn.execute("SELECT 1 FROM erasures WHERE user_id = %s", (one.user_id,)).fetchone())
         assert forget_due(safety.settings, conn) == 1
-    async with httpx.AsyncClient() as browser:
+    async with httpx.AsyncClient(timeout=60) as browser:
         assert (await browser.get(made["url"])).status_code == 404
 
 
