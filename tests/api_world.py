@@ -60,9 +60,9 @@ EPOCHS: Counter[str] = Counter()
 PATIENCE_S = 4.0
 """Less than a call to a shard may take altogether (``actors.sharding.client.DEADLINE_S``)."""
 SHORT_WAITS = (
-    "actors.swipes.shard.MATCH_WAIT_S", "actors.cards.client.NOTE_DEADLINE_S", "actors.cards.client.DEADLINE_S",
-    "actors.sharding.rows.WAIT_S", "serve_apps.messaging.pairs.OPENING_S", "serve_apps.moderation.deciding.AT_ONCE_S",
-    "serve_apps.ops.routes.DEADLINE_S",
+    "actors.swipes.shard.MATCH_WAIT_S", "actors.swipes.shard.UNDO_WAIT_S", "actors.cards.client.NOTE_DEADLINE_S",
+    "actors.cards.early.WAIT_S", "actors.cards.client.DEADLINE_S", "actors.sharding.rows.WAIT_S",
+    "serve_apps.messaging.pairs.OPENING_S", "serve_apps.moderation.deciding.AT_ONCE_S", "serve_apps.ops.routes.DEADLINE_S",
 )
 """After these an answer is given without what it waited for, or is 503: half a second to two, in which a busy machine may stand still."""
 
