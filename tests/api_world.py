@@ -76,6 +76,15 @@ def patient() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def patient_redis(*made_by: str) -> Iterator[None]:
+    """Clients of Redis that are made meanwhile, by these names of theirs, wait longer for an answer."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in made_by:
+            patched.setattr(name, partial(async_client if name.endswith("async_client") else Reads, timeout_s=PATIENCE_S))
+        yield
+
+
 def unhurried(settings: Settings) -> Settings:
     """The settings of shards whose broker may stand still for some seconds."""
     return settings.model_copy(update={"log": settings.log.model_copy(update={"append_deadline_ms": int(PATIENCE_S * 1_000)})})
@@ -199,8 +208,9 @@ class Shards:
         self._appenders: dict[str, LogAppender] = {}
         self._spans: list[Spans] = []
         self.publisher = Publisher(settings)
-        self.admission = Admission(settings)
-        self.attachable = Attachable(settings, loader)  # type: ignore[arg-type]  # as shards use it
+        with patient_redis("actors.messages.admission.Reads", "actors.messages.attachable.Reads"):
+            self.admission = Admission(settings)
+            self.attachable = Attachable(settings, loader)  # type: ignore[arg-type]  # as shards use it
         plan = settings.plan
         for kind, slots in (("identity", plan.identity_actors), ("swipes", plan.swipe_actors), ("cards", plan.card_actors)):
             for slot in range(slots):
@@ -292,9 +302,7 @@ class World:
     def __init__(self, settings: Settings, shards: Shards) -> None:
         self.settings = settings
         self.shards = shards
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("serve_apps.dependencies.Reads", partial(Reads, timeout_s=PATIENCE_S))
-            patched.setattr("serve_apps.dependencies.async_client", partial(async_client, timeout_s=PATIENCE_S))
+        with patient_redis("serve_apps.dependencies.Reads", "serve_apps.dependencies.async_client"):
             self.dependencies = Dependencies.build(settings, TracedPool(settings, resolve=shards.handle), shards.loader)
         self.app = create_app(settings, self.dependencies)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
