@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import httpx
 import msgspec
 import numpy as np
+import pytest
 import redis.asyncio
 
 from actors.accounts.shard import AccountService
@@ -33,7 +36,8 @@ from actors.swipes.service import swipe_service
 from actors.users.shard import UserService
 from cluster.connections.fanout import Publisher
 from cluster.connections.kafka import LogAppender, Record
-from cluster.connections.redis import apply_async
+from cluster.connections.reading import Reads
+from cluster.connections.redis import apply_async, async_client
 from cluster.connections.spans import Spans, spans_of
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Event, UserCreated, encode
@@ -53,6 +57,37 @@ from serve_apps.tracing import TracedPool
 
 NO_KEYS = np.zeros(0, np.uint64)
 EPOCHS: Counter[str] = Counter()
+PATIENCE_S = 4.0
+"""Less than a call to a shard may take altogether (``actors.sharding.client.DEADLINE_S``)."""
+SHORT_WAITS = (
+    "actors.swipes.shard.MATCH_WAIT_S", "actors.swipes.shard.UNDO_WAIT_S", "actors.cards.client.NOTE_DEADLINE_S",
+    "actors.cards.early.WAIT_S", "actors.cards.client.DEADLINE_S", "actors.sharding.rows.WAIT_S",
+    "serve_apps.messaging.pairs.OPENING_S", "serve_apps.moderation.deciding.AT_ONCE_S", "serve_apps.ops.routes.DEADLINE_S",
+)
+"""After these an answer is given without what it waited for, or is 503: half a second to two, in which a busy machine may stand still."""
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """While it lasts, answers wait for shards and rows as long as it takes: what follows when they do not is other tests' business."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in SHORT_WAITS:
+            patched.setattr(name, PATIENCE_S)
+        yield
+
+
+@contextmanager
+def patient_redis(*made_by: str) -> Iterator[None]:
+    """Clients of Redis that are made meanwhile, by these names of theirs, wait longer for an answer."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in made_by:
+            patched.setattr(name, partial(async_client if name.endswith("async_client") else Reads, timeout_s=PATIENCE_S))
+        yield
+
+
+def unhurried(settings: Settings) -> Settings:
+    """The settings of shards whose broker may stand still for some seconds."""
+    return settings.model_copy(update={"log": settings.log.model_copy(update={"append_deadline_ms": int(PATIENCE_S * 1_000)})})
 
 
 class NoRows:
@@ -173,8 +208,9 @@ class Shards:
         self._appenders: dict[str, LogAppender] = {}
         self._spans: list[Spans] = []
         self.publisher = Publisher(settings)
-        self.admission = Admission(settings)
-        self.attachable = Attachable(settings, loader)  # type: ignore[arg-type]  # as shards use it
+        with patient_redis("actors.messages.admission.Reads", "actors.messages.attachable.Reads"):
+            self.admission = Admission(settings)
+            self.attachable = Attachable(settings, loader)  # type: ignore[arg-type]  # as shards use it
         plan = settings.plan
         for kind, slots in (("identity", plan.identity_actors), ("swipes", plan.swipe_actors), ("cards", plan.card_actors)):
             for slot in range(slots):
@@ -193,7 +229,7 @@ class Shards:
     def _services(self, kind: str, slot: int, appender: LogAppender) -> Mapping[str, Service]:
         common: dict[str, Any] = {"appender": appender, "loader": self.loader, "die": self.died.append}
         if kind == "swipes":
-            return {"swipes": swipe_service(self.settings, slot, peers=RayPeers(resolve=self.handle), **common)}
+            return {"swipes": swipe_service(self.settings, slot, peers=RayPeers(deadline_s=PATIENCE_S, resolve=self.handle), **common)}
         if kind == "cards":
             return {"cards": CardShard(settings=self.settings, slot=slot, **common)}
         shards = shards_of(self.settings.log.partitions, self.settings.plan.identity_actors, slot)
@@ -266,7 +302,8 @@ class World:
     def __init__(self, settings: Settings, shards: Shards) -> None:
         self.settings = settings
         self.shards = shards
-        self.dependencies = Dependencies.build(settings, TracedPool(settings, resolve=shards.handle), shards.loader)
+        with patient_redis("serve_apps.dependencies.Reads", "serve_apps.dependencies.async_client"):
+            self.dependencies = Dependencies.build(settings, TracedPool(settings, resolve=shards.handle), shards.loader)
         self.app = create_app(settings, self.dependencies)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://api")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from api_world import Person, Shards, World
+from api_world import Person, Shards, World, patient, unhurried
 
 from cluster.connections.redis import apply_async, sync_client
 from cluster.launch.prepare import prepare
@@ -78,7 +78,7 @@ class ContentWorld(World):
         return await creator.ok("POST", "/content/posts", json=body)
 
     @staticmethod
-    async def until(check: Any, timeout_s: float = 15.0) -> Any:
+    async def until(check: Any, timeout_s: float = 30.0) -> Any:
         """The first true value of ``check()``, which may be awaitable."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -98,8 +98,9 @@ async def content_world(data_dir: Path, **changed: Any) -> AsyncIterator[Content
     await asyncio.to_thread(servers.start)
     try:
         prepared = await asyncio.to_thread(prepare, servers.settings())
-        async with _over(prepared.model_copy(update=changed)) as world:
-            yield world
+        with patient():
+            async with _over(prepared.model_copy(update=changed)) as world:
+                yield world
     finally:
         await asyncio.to_thread(servers.stop)
 
@@ -114,7 +115,7 @@ async def _over(prepared: Settings) -> AsyncIterator[ContentWorld]:
         while (client.get(GENERATION) or b"").rpartition(b":")[2].decode() != server_run(client):
             await asyncio.sleep(0.05)
     loader: Any = Loader(settings)
-    shards = Shards(settings, loader)
+    shards = Shards(unhurried(settings), loader)
     try:
         await shards.ready()
         world = ContentWorld(settings, shards)

@@ -88,7 +88,7 @@ async def put(client: httpx.AsyncClient, upload: dict[str, Any], content: bytes)
 async def uploaded(person: Person, content: bytes, kind: str = "image", content_type: str = "image/jpeg") -> str:
     """The id of a media that was uploaded and completed through the API."""
     granted = await person.ok("POST", "/media/uploads", json=upload_body(content, kind, content_type))
-    async with httpx.AsyncClient() as store:
+    async with httpx.AsyncClient(timeout=60) as store:
         await put(store, granted, content)
     done = await person.ok("POST", f"/media/uploads/{granted['mediaId']}/complete")
     assert done["state"] == "uploaded"

@@ -29,6 +29,7 @@ from writers.rows import Rows
 KEY = "sk_test_of_tests"
 SECRET = "whsec_of_tests"
 DAY_S = 86_400
+PATIENCE_S = 60.0
 RETURN = {"country": "US", "returnUrl": "http://localhost/back", "refreshUrl": "http://localhost/again"}
 TIER = {"rank": 1, "name": "Gold", "currency": "USD", "priceMonthly": "9.99", "priceYearly": "99.90", "benefits": ["All of it"]}
 
@@ -54,7 +55,7 @@ class SandboxDriver:
         )})
 
     async def command(self, name: str, **wanted: Any) -> Any:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             answer = await client.post(f"{self.url}/sandbox/{name}", json=wanted, headers={"Authorization": f"Bearer {KEY}"})
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -63,13 +64,13 @@ class SandboxDriver:
         return await self.command("clock", advance_s=int(days * DAY_S))
 
     async def objects(self, kind: str) -> list[dict[str, Any]]:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             answer = await client.get(f"{self.url}/sandbox/objects/{kind}", headers={"Authorization": f"Bearer {KEY}"})
         found: list[dict[str, Any]] = answer.json()["data"]
         return found
 
     async def authenticate(self, client_secret: str, *, succeeds: bool = True) -> None:
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             answer = await client.post(
                 f"{self.url}/sandbox/authenticate", json={"client_secret": client_secret, "succeeds": succeeds}
             )
@@ -78,7 +79,7 @@ class SandboxDriver:
     async def save_card(self, provider: StripeProvider, customer_id: str, card: str = "pm_card_visa") -> str:
         """What an app does with the secret of a set-up; returns the saved card."""
         started = await provider.setup_payment_method(new_id(), customer_id)
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             answer = await client.post(
                 f"{self.url}/v1/setup_intents/{started.object_id}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},
                 data={"client_secret": started.client_secret, "payment_method": card},
@@ -92,7 +93,7 @@ class SandboxDriver:
         customer_id = await provider.create_customer(new_id(), payer_id)
         method_id = await self.save_card(provider, customer_id, card)
         onboarding = await provider.onboard(new_id(), creator_id, "US", "http://app/return", "http://app/refresh")
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             assert (await client.post(onboarding.url)).status_code == 303
         return Pair(payer_id, creator_id, customer_id, method_id, onboarding.account_id)
 
@@ -144,14 +145,16 @@ async def creator_of(world: World, *, paid: bool = True) -> Person:
     creator = await assured(world, await world.register("sugar_baby"))
     if paid:
         link = await creator.ok("POST", "/payments/connect/onboarding", json=RETURN)
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             assert (await client.post(link["url"])).status_code == 303
     return creator
 
 
 def paying(settings: Settings, sandbox: SandboxDriver) -> Payments:
     """The payments of a platform that asks this sandbox, without trying anything again."""
-    return settings.payments.model_copy(update={"stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0})
+    return settings.payments.model_copy(update={
+        "stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0, "timeout_s": PATIENCE_S,
+    })
 
 
 async def payer_of(world: World, sandbox: SandboxDriver, card: str = "pm_card_visa") -> tuple[Person, str]:
@@ -163,7 +166,7 @@ async def payer_of(world: World, sandbox: SandboxDriver, card: str = "pm_card_vi
 async def saved_card(payer: Person, sandbox: SandboxDriver, card: str = "pm_card_visa") -> str:
     """A card that the payer has saved through the API, as an app does."""
     setup = await payer.ok("POST", "/payments/methods/setup")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
         answer = await client.post(
             f"{sandbox.url}/v1/setup_intents/{setup['id']}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},
             data={"client_secret": setup["clientSecret"], "payment_method": card},
@@ -192,14 +195,14 @@ def consumed(settings: Settings, *, derived_from: Sequence[str] = ()) -> Iterato
         for thread in threads:
             thread.stop()
         for thread in threads:
-            thread.join(10.0)
+            thread.join(PATIENCE_S)
     assert not fenced
 
 
 def in_rows(settings: Settings, statement: str, *values: object) -> tuple[Any, ...]:
     """The first row of a statement, once there is one. For a thread of its own."""
     with open_rows(settings, "test") as conn:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while (found := conn.execute(statement, values).fetchone()) is None:
             assert time.monotonic() < deadline, "rows do not hold it"
             time.sleep(0.05)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from api_world import Person, Shards, World
+from api_world import Person, Shards, World, unhurried
 
 from cluster.connections.redis import sync_client
 from cluster.launch.prepare import prepare
@@ -49,7 +49,7 @@ class SafetyWorld:
 
         await until(rebuilt)
         loader = Loader(settings)
-        shards = Shards(settings, loader)  # type: ignore[arg-type]
+        shards = Shards(unhurried(settings), loader)  # type: ignore[arg-type]
         await shards.ready()
         made = cls(settings, writer, loader, shards)
         made.died = died

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from api_world import NoRows, Shards, World
+from api_world import NoRows, Shards, World, patient, unhurried
 from payments_world import SandboxDriver
 from realtime_world import Device, RunningGateway, announced, match
 from safety_world import SafetyWorld
@@ -23,7 +23,7 @@ from configs.settings import Realtime, Settings, load_settings
 @pytest_asyncio.fixture(scope="session")
 async def shards(servers: Settings) -> AsyncIterator[Shards]:
     """Every shard, restored from the log alone."""
-    made = Shards(servers, NoRows())
+    made = Shards(unhurried(servers), NoRows())
     await made.ready()
     yield made
     await made.close()
@@ -40,9 +40,10 @@ async def make_world(servers: Settings, shards: Shards) -> AsyncIterator[Callabl
         await worlds[-1].start()
         return worlds[-1]
 
-    yield make
-    for world in worlds:
-        await world.close()
+    with patient():
+        yield make
+        for world in worlds:
+            await world.close()
 
 
 @pytest_asyncio.fixture
@@ -63,9 +64,10 @@ async def safety(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Safe
     """The API with shards, a writer and rows, on servers of its own; one world a module."""
     servers = EmbeddedServers(with_keys(load_settings("test", data_dir=tmp_path_factory.mktemp("safety"))))
     await asyncio.to_thread(servers.start)
-    world = await SafetyWorld.start(servers)
-    yield world
-    await world.close()
+    with patient():
+        world = await SafetyWorld.start(servers)
+        yield world
+        await world.close()
     await asyncio.to_thread(servers.stop)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from api_world import Person, Shards, World
+from api_world import Person, Shards, World, patient
 from payments_world import TIER, SandboxDriver, assured, code, creator_of, payer_of, paying, saved_card
 
 from actors.posts.commands import RemovePost, Written
@@ -143,7 +143,8 @@ async def money(servers: Settings, shards: Shards, sandbox: SandboxDriver) -> As
     limits = servers.limits.model_copy(update={"checkouts_per_user_an_hour": MANY, "payouts_per_user_a_day": MANY})
     world = World(servers.model_copy(update={"payments": paying(servers, sandbox), "limits": limits}), shards)
     await world.start()
-    yield await Money(world, sandbox).begin()
+    with patient():
+        yield await Money(world, sandbox).begin()
     await world.close()
 
 

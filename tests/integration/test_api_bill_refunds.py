@@ -78,12 +78,14 @@ class Subscribed:
         facts = [fact for name in objects for fact in await provider.observe(name) if isinstance(fact, PaymentFact)]
         partition = partition_of(self.fan.user_id, self.world.settings.log.partitions)
         last = new_id()
+        names = [derived_id(last, f"{fact.kind}:{fact.object_id}") for fact in facts]
         await self.world.shards.derived.append([
             Record(PAYMENT_COMPLETED.name, partition, self.fan.user_id, encode(Event(
-                derived_id(last, f"{fact.kind}:{fact.object_id}"), datetime.now(UTC), self.fan.user_id,
-                PaymentObserved(owner_id=self.fan.user_id, fact=fact),
-            ))) for fact in facts
+                name, datetime.now(UTC), self.fan.user_id, PaymentObserved(owner_id=self.fan.user_id, fact=fact),
+            ))) for name, fact in zip(names, facts, strict=True)
         ])
+        stored = "SELECT 1 FROM provider_facts WHERE owner_id = %s AND id = ANY(%s) HAVING count(*) = %s"
+        await asyncio.to_thread(in_rows, self.world.settings, stored, self.fan.user_id, names, len(set(names)))
 
         def read() -> list[tuple[str, int]]:
             with open_rows(self.world.settings, "test") as conn:
@@ -93,9 +95,8 @@ class Subscribed:
                     "SELECT kind, amount_minor FROM transactions WHERE owner_id = %s ORDER BY 1, 2", (self.fan.user_id,)
                 ).fetchall()
 
-        async with asyncio.timeout(30):
-            while not {"charge", "refund"} <= dict(found := await asyncio.to_thread(read)).keys():
-                await asyncio.sleep(0.05)
+        found = await asyncio.to_thread(read)
+        assert {"charge", "refund"} <= dict(found).keys()
         return found
 
 

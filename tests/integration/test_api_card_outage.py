@@ -28,8 +28,9 @@ class Away(NoRows):
 
 
 async def test_a_restoring_card_shard_is_503_and_then_right(
-    make_world: Callable[..., Awaitable[World]], shards: Shards
+    make_world: Callable[..., Awaitable[World]], shards: Shards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("actors.cards.client.NOTE_DEADLINE_S", 0.5)  # nobody is there to be waited for
     loader, appender, died = Away(), LogAppender(shards.settings, "cards-again"), []
     shard = CardShard(settings=shards.settings, slot=0, appender=appender, loader=loader, die=died.append)  # type: ignore[arg-type]
     host, usual = ShardHost("cards-0", {"cards": shard}), shards.hosts["cards-0"]

@@ -18,6 +18,7 @@ from configs.contracts import events, topics
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import SubscriptionState
+from configs.contracts.read_model import REVOKED
 from configs.contracts.selling import put_purchase
 from writers.connections import open_rows
 from writers.rebuild import clear, write_everything
@@ -79,9 +80,9 @@ async def test_nothing_is_published_before_its_media_are_approved(world: Content
     body: dict[str, Any] = {"contentType": "image", "mediaIds": [media], "access": {"visibility": "public"}}
     refused = await creator.ask("POST", "/content/posts", json=body | {"state": "published"})
     assert (refused.status_code, refused.json()["code"]) == (409, "media_not_ready")
-    soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+    soon = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
     post = await creator.ok("POST", "/content/posts", json=body | {"state": "scheduled", "scheduledAt": soon})
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(5.5)
     assert (await reader.ask("GET", f"/content/posts/{post['postId']}")).status_code == 404
     await world.media(creator, media)
     await world.until(lambda: _answers(reader, post["postId"]))
@@ -243,7 +244,8 @@ async def test_a_page_of_a_feed_costs_the_same_however_much_the_feed_holds(world
     read = world.dependencies.reads.read
 
     async def counted(*commands: Any) -> Any:
-        asked.append(sum(len(command) for command in commands))
+        if not any(REVOKED in command for command in commands):  # which the replica polls meanwhile
+            asked.append(sum(len(command) for command in commands))
         return await read(*commands)
 
     async def cost(creator: Person, posts: int, whole: int) -> int:

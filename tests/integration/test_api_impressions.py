@@ -11,12 +11,11 @@ import msgspec
 import pytest
 import pytest_asyncio
 from api_world import Person, World, forged
+from log_reading import records_of
 from test_api_matching import code, neighbours
 
-from cluster.connections.kafka import assign, consume, reader, watermarks
 from cluster.connections.redis import apply_async
-from configs.contracts.events import CardsSeen, CardsServed, Event, Payload, decode
-from configs.contracts.ids import partition_of
+from configs.contracts.events import CardsSeen, CardsServed, Event, Payload
 from configs.contracts.impressions import unsealed
 from configs.contracts.ranking import Arm, Experiment, RankingConfiguration, assigned
 from configs.contracts.read_model import RANKING, put_ranking
@@ -35,29 +34,9 @@ async def sampling_world(make_world: Callable[..., Awaitable[World]], servers: S
     await world.dependencies.redis.delete(RANKING)
 
 
-def logged(settings: Settings, viewer_id: str) -> list[Event]:
-    """The viewer's facts in the log, in order."""
-    partition = partition_of(viewer_id, settings.log.partitions)
-    consumer = reader(settings, "test-impressions")
-    found: list[Event] = []
-    try:
-        _, end = watermarks(consumer, MATCHING_CARDS_SERVED.name, partition)
-        assign(settings, consumer, {MATCHING_CARDS_SERVED.name: {partition: 0}})
-        reached = 0
-        while reached < end:
-            for message in consume(consumer, 1_000, 0.5, lambda error: None):
-                reached = (message.offset() or 0) + 1
-                event = decode(message.value())
-                if event.key == viewer_id:
-                    found.append(event)
-    finally:
-        consumer.close()
-    return found
-
-
 async def facts(world: World, viewer: Person, kind: type[Payload]) -> list[Event]:
     await world.dependencies.served.flush()
-    events = await asyncio.to_thread(logged, world.settings, viewer.user_id)
+    events = await asyncio.to_thread(records_of, world.settings, MATCHING_CARDS_SERVED.name, viewer.user_id)
     return [event for event in events if isinstance(event.payload, kind)]
 
 
@@ -152,10 +131,10 @@ async def test_a_page_in_progress_goes_on_in_its_deck_after_a_deploy(sampling_wo
 
 async def test_what_waits_is_bounded_and_what_is_dropped_is_counted(world: World) -> None:
     viewer, _ = await neighbours(world, 1)
-    await viewer.ok("GET", "/matching/cards")
     served = world.dependencies.served
-    (fact,) = served._waiting
     served._closing = True  # keeps the background from emptying it
+    await viewer.ok("GET", "/matching/cards")
+    (fact,) = served._waiting
     for _ in range(WAITING + 4):
         served.note(fact)
     assert (served.waiting, served.dropped) == (WAITING, 5)

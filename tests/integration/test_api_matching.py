@@ -353,9 +353,11 @@ async def test_running_out_of_people_offers_the_next_radius_within_the_person_s_
     latitude, longitude = somewhere()
     viewer = await world.register(at=(latitude, longitude))
     await viewer.ok("PUT", "/users/me/preferences", json={"maxDistanceKm": 60})
+    others = []
     for degrees in (0.0, 0.3, 0.8):  # some 0, 33 and 89 km to the north
-        other = await world.register("sugar_daddy", at=(latitude + degrees, longitude))
-        await other.ok("PUT", "/users/me/preferences", json={"maxDistanceKm": 500})
+        others.append(await world.register("sugar_daddy", at=(latitude + degrees, longitude)))
+        await others[-1].ok("PUT", "/users/me/preferences", json={"maxDistanceKm": 500})
+    await world.until_near(viewer, *others[:2])
     near = await viewer.ok("GET", "/matching/cards?maxDistanceKm=5")
     assert (len(near["cards"]), near["exhausted"], near["nextMaxDistanceKm"]) == (1, True, 50)
     wider = await viewer.ok("GET", "/matching/cards?maxDistanceKm=50")

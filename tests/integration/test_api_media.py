@@ -49,7 +49,7 @@ async def test_a_large_file_is_uploaded_in_parts(make_world: Callable[..., Await
     content = bytes(range(256)) * (6 << 12)  # 6 MiB
     granted = await person.ok("POST", "/media/uploads", json=upload_body(content))
     assert [request["bytes"] for request in granted["requests"]] == [5 << 20, 1 << 20]
-    async with httpx.AsyncClient() as store:
+    async with httpx.AsyncClient(timeout=60) as store:
         first = granted["requests"][0]
         await store.put(first["url"], content=content[: 5 << 20], headers=first["headers"])
         path = f"/media/uploads/{granted['mediaId']}/complete"

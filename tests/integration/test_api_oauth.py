@@ -38,7 +38,7 @@ def issuer() -> Iterator[Issuer]:
 
 @pytest_asyncio.fixture
 async def signing(world: World, make_world: Callable[..., Awaitable[World]], issuer: Issuer) -> World:
-    oidc = world.settings.oidc.model_copy(update={"google": issuer.provider, "apple": issuer.provider})
+    oidc = world.settings.oidc.model_copy(update={"google": issuer.provider, "apple": issuer.provider, "fetch_timeout_s": 30.0})
     return await make_world(oidc=oidc)
 
 

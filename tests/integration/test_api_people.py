@@ -80,12 +80,14 @@ async def test_both_failures_to_sign_in_take_the_same_steps(world: World) -> Non
 
 async def test_sign_in_attempts_on_one_address_are_limited(world: World) -> None:
     person = await world.register()
-    answers = [
-        await world.client.post("/api/v1/auth/login", json={"email": person.email, "password": "not the password"})
-        for _ in range(world.settings.limits.logins_per_account_a_minute + 1)
-    ]
-    assert code(answers[-1]) == (429, "too_many_requests")
-    assert int(answers[-1].headers["retry-after"]) >= 1
+    limit = world.settings.limits.logins_per_account_a_minute
+    answers = await asyncio.gather(*(
+        world.client.post("/api/v1/auth/login", json={"email": person.email, "password": "not the password"})
+        for _ in range(limit + 1)
+    ))
+    (refused,) = [answer for answer in answers if answer.status_code != 401]
+    assert code(refused) == (429, "too_many_requests")
+    assert int(refused.headers["retry-after"]) >= 1
 
 
 async def test_signing_in_works_with_the_right_password(world: World) -> None:

@@ -115,7 +115,11 @@ async def test_a_ban_reaches_every_read_path_and_token_and_an_appeal_undoes_it(s
     assert await seconds_until(invisible) < 5
     assert (await safety.here.client.get("/api/v1/users/profile/" + bad.user_id)).status_code == 401
 
-    case = await first.ok("GET", f"/moderation/cases/{bad.user_id}")
+    async def in_the_case() -> Any:
+        found = await first.ok("GET", f"/moderation/cases/{bad.user_id}")
+        return found if found["decisions"] and found["reports"][0]["status"] != "open" else None
+
+    case = await until(in_the_case)
     assert (case["number"], case["reports"][0]["status"], case["decisions"][0]["action"]) == (1, "decided", "ban")
 
     async def told() -> Any:
@@ -375,7 +379,7 @@ async def test_a_removed_picture_is_back_wherever_it_was_once_its_decision_is_re
         async def serves(status: int) -> bool:
             try:
                 return (await client.get(url)).status_code == status
-            except httpx.RemoteProtocolError:
+            except httpx.TransportError:
                 return False  # the file went while it was sent
 
         await until(lambda: serves(404))
