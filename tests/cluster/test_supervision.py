@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import httpx
 import psutil
 import psycopg
 import pytest
-from running import Platform, alive, eventually, sugar
+from running import STOP_TIMEOUT_S, Platform, alive, eventually, sugar
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -26,24 +25,27 @@ from cluster.launch.ray_head import members, session_root
 from cluster.launch.state import read_state
 from configs.contracts.frames import RESTARTING
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
 
 CREATE = "CREATE TABLE IF NOT EXISTS left_by_a_test (id int PRIMARY KEY)"
 
 
 def answers(platform: Platform) -> bool:
-    """Whether the API says that it and everything it needs is ready."""
-    try:
-        with urllib.request.urlopen(f"{platform.url}/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    """Whether the API says that it and everything it needs is ready; on a busy machine one question may take too long."""
+    def ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"{platform.url}/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    return bool(eventually(ready, 30))
 
 
 @contextmanager
 def opened_socket(platform: Platform) -> Iterator[ClientConnection]:
     """A realtime socket of a new person, open and ready."""
-    with httpx.Client(base_url=f"{platform.url}/api/v1", timeout=20) as http:
+    with platform.client() as http:
         person = http.post("/auth/register", json={
             "email": f"{uuid.uuid4().hex}@example.com", "password": "correct horse battery", "role": "sugar_baby",
             "displayName": "Ada", "birthDate": "1994-05-17",
@@ -125,9 +127,9 @@ def test_a_cluster_that_does_not_answer_is_told_at_once() -> None:
 def test_a_killed_part_comes_back_by_itself(platform: Platform, component: str) -> None:
     platform.wait_well()
     killed = platform.kill(component)
-    eventually(lambda: platform.pids()[component] not in ([], [killed]), 60)
+    eventually(lambda: platform.pids()[component] not in ([], [killed]), 120)
     platform.wait_well()
-    eventually(lambda: answers(platform), 30)
+    assert answers(platform)
 
 
 def test_an_actor_that_no_longer_answers_is_replaced(platform: Platform) -> None:
@@ -138,7 +140,7 @@ def test_an_actor_that_no_longer_answers_is_replaced(platform: Platform) -> None
         found = {actor["name"]: actor for actor in platform.status()["actors"]}["cards-0"]
         return bool(found["ready"] and found["pid"] != stopped)
 
-    eventually(replaced, 60)
+    eventually(replaced, 120)
     assert not alive(stopped)
     platform.wait_well()
 
@@ -168,7 +170,7 @@ def test_two_platforms_side_by_side_and_each_ends_without_a_trace(
                 socket.recv(timeout=30)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == RESTARTING.code, "a stop does not send sockets elsewhere"
-        eventually(lambda: not alive(supervisor), 90)
+        eventually(lambda: not alive(supervisor), STOP_TIMEOUT_S)
         assert not [process for process in everything if alive(process.pid)]
         assert not members(other.data_dir)
         assert not [name for name, port in theirs.items() if accepts(port)]
@@ -181,7 +183,7 @@ def test_two_platforms_side_by_side_and_each_ends_without_a_trace(
 
         everything = other.processes()
         os.kill(other.pids()["supervisor"][0], signal.SIGKILL)
-        eventually(lambda: not [process for process in everything if alive(process.pid)], 30)
+        eventually(lambda: not [process for process in everything if alive(process.pid)], 60)
         assert not [name for name, port in theirs.items() if accepts(port)]
 
         # Ray dies during the start, as it does by itself on a machine too busy for its patience.
@@ -191,7 +193,7 @@ def test_two_platforms_side_by_side_and_each_ends_without_a_trace(
 
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(other.up)
-            os.kill(eventually(launched, 60), signal.SIGKILL)
+            os.kill(eventually(launched, 120), signal.SIGKILL)
             coming.result()
         assert answers(other)
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 import redis
@@ -40,7 +39,7 @@ def projected(conn: psycopg.Connection[Any], client: redis.Redis) -> bool:
 def test_a_lost_key_and_a_missing_match_are_found_and_mended(platform: Platform) -> None:
     platform.wait_well()
     settings = platform.settings
-    with httpx.Client(base_url=platform.url + "/api/v1", timeout=15.0) as api:
+    with platform.client() as api:
         (ada, as_ada), (ben, as_ben), (eve, _) = (signed_up(api, role) for role in ("sugar_baby", "sugar_daddy", "sugar_baby"))
         with connect(settings, "test") as conn:
             stored = "SELECT count(*) FROM users WHERE id = ANY(%s) AND role IS NOT NULL"
