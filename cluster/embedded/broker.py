@@ -14,7 +14,7 @@ import psutil
 
 from cluster.embedded.process import LOOPBACK, ServerProcess, accepts, free_port, wheel
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0
 
 
 def binary() -> str:

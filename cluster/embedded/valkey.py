@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.embedded.process import LOOPBACK, ServerProcess, free_port, wheel
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0
 
 
 def binary() -> Path:

@@ -16,13 +16,13 @@ from configs.contracts.ids import match_id, partition_of
 from configs.contracts.read_model import record_key
 from writers.projections.thread import position_key
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
 
 LIKE = "INSERT INTO swipes VALUES (%s, %s, now(), 1, 1, %s, true, NULL)"
 
 
 def reconciled(platform: Platform, *arguments: str) -> tuple[bool, str]:
-    done = sugar("reconcile", *arguments, "--data-dir", str(platform.data_dir), timeout_s=120.0, check=False)
+    done = sugar("reconcile", *arguments, "--data-dir", str(platform.data_dir), timeout_s=200.0, check=False)
     return done.returncode == 0, done.stdout + done.stderr
 
 
@@ -58,7 +58,7 @@ def test_a_lost_key_and_a_missing_match_are_found_and_mended(platform: Platform)
 
         mended, shown = reconciled(platform, "--repair")
         assert mended, shown
-        eventually(lambda: reconciled(platform)[0], 120.0, every_s=1.0)
+        eventually(lambda: reconciled(platform)[0], 240.0, every_s=1.0)
         for who, other in ((as_ada, ben), (as_ben, ada)):
             def listed(who: dict[str, str] = who) -> list[dict[str, object]]:
                 return list(api.get("/matching/matches", headers=who).json()["matches"])
