@@ -20,7 +20,7 @@ from cluster.launch.monitoring import CONFIGURATION
 from configs.contracts.metrics import METRICS, exported
 
 pytestmark = [
-    pytest.mark.platform, pytest.mark.timeout(300),
+    pytest.mark.platform, pytest.mark.timeout(600),
     pytest.mark.skipif(
         shutil.which("prometheus") is None and not os.environ.get("CI"), reason="apt-get install prometheus; CI has it"
     ),

@@ -31,7 +31,7 @@ from recommender.learning import evaluate
 from recommender.logistic import Logistic
 from writers.export import export
 
-pytestmark = pytest.mark.platform
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 SEED, PEOPLE = 77, 160
 

@@ -17,7 +17,7 @@ from running import Platform, sugar
 
 from cluster.launch.walk import walk
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 
 class Terminal:

@@ -11,7 +11,7 @@ from running import Platform
 
 from cluster.launch.walk import creator_walk
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 
 def test_a_creator_earns_as_printed(platform: Platform) -> None:

@@ -15,7 +15,7 @@ from running import Platform, eventually
 
 from cluster.launch.state import settings_path
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 TEMPLATE = Path(__file__).parents[2] / "cluster" / "logging" / "index-template.json"
 LOGS = (".log", ".out", ".err", ".previous")

@@ -17,7 +17,7 @@ from cluster.connections.payments.stripe import StripeProvider
 from configs.contracts.ids import new_id
 from writers.connections import open_rows
 
-pytestmark = pytest.mark.platform
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 
 async def subscribed(platform: Platform) -> str:

@@ -7,7 +7,7 @@ import uuid
 import pytest
 from running import Platform, eventually, sugar
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 
 def test_a_forgotten_password_is_replaced_by_the_token_that_was_mailed(platform: Platform) -> None:

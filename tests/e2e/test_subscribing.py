@@ -10,7 +10,7 @@ from running import Platform, eventually
 
 from cluster.connections.postgres import connect
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 PASSWORD = "correct horse battery"
 MONTH_S = 32 * 86_400

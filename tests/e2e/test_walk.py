@@ -12,7 +12,7 @@ import httpx
 import pytest
 from running import Platform, eventually
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 PASSWORD = "correct horse battery"
 

@@ -18,6 +18,7 @@ NAMES = [
 ]
 
 ON_RAY = ("3_tune_exposure",)
+pytestmark = pytest.mark.timeout(600)
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -34,7 +35,7 @@ def execute(path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str) -> nb
         monkeypatch.setenv(name, value)
     book = read(path)
     NotebookClient(
-        book, timeout=270, startup_timeout=200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        book, timeout=400, startup_timeout=200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     ).execute()
     return book
 
