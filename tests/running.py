@@ -55,7 +55,7 @@ def start_servers(data_dir: Path) -> EmbeddedServers:
     return servers
 
 
-def sugar(*arguments: str, timeout_s: float = 60.0, check: bool = True) -> subprocess.CompletedProcess[str]:
+def sugar(*arguments: str, timeout_s: float = 120.0, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs the command line tool and returns its output."""
     done = subprocess.run(
         [sys.executable, "-m", "cluster.launch.cli", *arguments], capture_output=True, text=True, timeout=timeout_s,

@@ -114,8 +114,8 @@ def test_models_change_under_load_and_no_request_for_cards_fails(
     done = threading.Event()
 
     def look(index: int) -> None:
-        with httpx.Client(base_url=f"{platform.url}/api/v1", timeout=20) as http:
-            signed_in = http.post("/auth/login", json={"email": f"demo-{SEED}-{index}@example.com", "password": PASSWORD})
+        with platform.client() as patient, httpx.Client(base_url=f"{platform.url}/api/v1", timeout=20) as http:
+            signed_in = patient.post("/auth/login", json={"email": f"demo-{SEED}-{index}@example.com", "password": PASSWORD})
             headers = {"Authorization": f"Bearer {signed_in.json()['accessToken']}"}
             for low in itertools.cycle(range(18, 40)):  # another filter is another deck: each is ranked anew
                 if done.is_set():

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -86,20 +87,23 @@ def test_every_component_runs_and_status_says_so(platform: Platform) -> None:
     assert len(found["replicas"]) == plan.serve_replicas
     assert found["lag"]["rows"].keys() >= {"matching.swipe", "auth.accounts"}
     assert found["lag"]["derive"].keys() >= {"matching.matched"}
-    pids = platform.pids()
-    assert all(pids[component] for component in pids), pids
+    eventually(lambda: all(platform.pids().values()), 30)
     assert answers(platform)
 
 
 def test_the_table_names_every_actor(platform: Platform) -> None:
     platform.wait_well()
-    shown = sugar("status", "--data-dir", str(platform.data_dir)).stdout
+    # On a busy machine one of the runtime's questions may be answered too late: that status is told as well.
+    shown = sugar("status", "--data-dir", str(platform.data_dir), check=False).stdout
     assert "swipes-0" in shown
     assert "writer-1" in shown
     assert "matching.swipe" in shown
-    document = json.loads(sugar("status", "--json", "--data-dir", str(platform.data_dir)).stdout)
-    assert document["well"]
-    assert document["url"] == platform.url
+
+    def well() -> Any:
+        document = json.loads(sugar("status", "--json", "--data-dir", str(platform.data_dir), check=False).stdout)
+        return document["well"] and document
+
+    assert eventually(well, 60)["url"] == platform.url
 
 
 def test_nothing_listens_beyond_loopback_but_replicas_internal_grpc(platform: Platform) -> None:
@@ -119,9 +123,7 @@ def test_nothing_listens_beyond_loopback_but_replicas_internal_grpc(platform: Pl
 
 
 def test_a_second_up_on_the_same_directory_is_refused(platform: Platform) -> None:
-    refused = sugar(
-        "up", "--profile", "test", "--port", "0", "--data-dir", str(platform.data_dir), check=False, timeout_s=60
-    )
+    refused = sugar("up", "--profile", "test", "--port", "0", "--data-dir", str(platform.data_dir), check=False)
     assert refused.returncode == 1
     assert "already runs" in refused.stdout
     assert answers(platform)
@@ -135,7 +137,7 @@ def test_commands_without_a_platform_say_how_to_start_one(tmp_path: Path) -> Non
 
 
 def test_a_cluster_that_does_not_answer_is_told_at_once() -> None:
-    """Ray by itself tries for a quarter of an hour; ``sugar`` has a minute here."""
+    """Ray by itself tries for a quarter of an hour; ``sugar`` has two minutes here."""
     refused = sugar("cluster", "status", "--address", f"127.0.0.1:{free_port()}", check=False)
     assert refused.returncode == 1
     assert "no Ray cluster answers" in refused.stdout
