@@ -38,7 +38,7 @@ def wheel(package: str) -> Path:
 
 def free_port(preferred: int = 0) -> int:
     """``preferred`` when it can be bound on loopback now, else another that nobody else has. Others may take it first."""
-    for port in (preferred, *random.sample(PORTS, TRIES), 0):
+    for port in (*([preferred] if preferred else []), *random.sample(PORTS, TRIES), 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -6,11 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cluster.embedded import process
 from cluster.embedded.process import free_port
 from cluster.launch.ports import choose_ports, claim
 from configs.settings import load_settings
 
 OTHER = "import sys; from cluster.launch.ports import claim; print(claim(int(sys.argv[1])), flush=True); sys.stdin.read()"
+
+
+def test_a_port_that_nobody_wished_for_is_one_that_no_outgoing_connection_takes() -> None:
+    assert all(free_port() in process.PORTS for _ in range(20))
 
 
 def test_a_port_that_another_process_claimed_and_did_not_bind_yet_is_not_chosen(tmp_path: Path) -> None:
