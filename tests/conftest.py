@@ -12,6 +12,7 @@ import late_readers
 import pytest
 from running import MakeBroker, Platform, start_servers
 
+from cluster.embedded import process
 from cluster.embedded.broker import EmbeddedBroker
 from cluster.engines.kafka import KafkaCluster
 from cluster.launch.servers import EmbeddedServers
@@ -44,6 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ |= {"SUGAR_BROKER": "kafka", "SUGAR_REDIS": "cluster"}
     if config.getoption("--late"):
         late_readers.install()
+    workers = getattr(config, "workerinput", None)
+    if workers is not None:
+        # A port that was chosen is bound a moment later, and another worker would find it free until then.
+        process.PORTS = process.PORTS[int(workers["workerid"].removeprefix("gw"))::workers["workercount"]]
 
 
 @pytest.hookimpl(optionalhook=True)
