@@ -18,10 +18,14 @@ from cluster.launch.servers import EmbeddedServers
 from configs.settings import Settings
 
 WHOLE_PLATFORM = "whole platform"
-WHOLE_PLATFORM_TESTS = ("tests/chaos/", "tests/cluster/", "tests/e2e/", "tests/engines/")
+WHOLE_PLATFORM_TESTS = (
+    "tests/chaos/", "tests/cluster/", "tests/e2e/", "tests/engines/",
+    "tests/notebooks/test_notebooks.py::test_a_notebook_deploys_a_weight_to_a_running_platform",
+)
+"""How their ids begin."""
 
-# How long an example takes is the machine's business; what hangs is ended by pytest's own timeout.
-hypothesis.settings.register_profile("suite", deadline=None)
+# How long an example takes, or its making, is the machine's business; what hangs is ended by pytest's own timeout.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
 
 

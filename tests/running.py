@@ -7,17 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from cluster.embedded.broker import EmbeddedBroker
 from cluster.embedded.ports import free_port
 from cluster.engines.kafka import KafkaCluster
 from cluster.launch.ray_head import members
+from cluster.launch.report import read_report
 from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
 from cluster.launch.state import read_state, settings_path
@@ -27,6 +30,9 @@ from configs.settings import Payments, Settings, load_settings, read_settings
 MakeBroker = Callable[[Path], EmbeddedBroker | KafkaCluster]
 START_TIMEOUT_S = 330
 STOP_TIMEOUT_S = 150
+PATIENCE_S = 30.0
+FIGURES_S = 4.0
+"""So often the runtime looks at what it reports, some time for looking included."""
 TITLES = {
     "haproxy": "haproxy -db",
     "replica": "ray::ServeReplica",
@@ -49,7 +55,7 @@ def start_servers(data_dir: Path) -> EmbeddedServers:
     return servers
 
 
-def sugar(*arguments: str, timeout_s: float = 60.0, check: bool = True) -> subprocess.CompletedProcess[str]:
+def sugar(*arguments: str, timeout_s: float = 120.0, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs the command line tool and returns its output."""
     done = subprocess.run(
         [sys.executable, "-m", "cluster.launch.cli", *arguments], capture_output=True, text=True, timeout=timeout_s,
@@ -79,12 +85,29 @@ def eventually(what: Callable[[], Any], timeout_s: float, *, every_s: float = 0.
         time.sleep(every_s)
 
 
+class PatientTransport(httpx.HTTPTransport):
+    """Asks again after 503, when the answer says and under one Idempotency-Key, as every client does."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method != "GET":
+            request.headers.setdefault("Idempotency-Key", uuid.uuid4().hex)
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            answer = super().handle_request(request)
+            if answer.status_code != 503 or time.monotonic() > until:
+                return answer
+            answer.close()
+            time.sleep(float(answer.headers.get("Retry-After", "1")))
+
+
 @dataclass(slots=True)
 class Platform:
     """A running platform and what tests need to reach, look at and harm it."""
 
     data_dir: Path
     port: int
+    harmed_s: float = 0.0
+    """When a process of it was killed last (Unix seconds); 0: it was well since."""
 
     @classmethod
     def start(cls, data_dir: Path, *, port: int = 0, demo_users: int = 0) -> Platform:
@@ -108,6 +131,10 @@ class Platform:
         """Root of the HTTP API, without the trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
+    def client(self) -> httpx.Client:
+        """A client of the HTTP API, patient with what is only for a moment not there."""
+        return httpx.Client(base_url=self.url + "/api/v1", timeout=20.0, transport=PatientTransport())
+
     @property
     def settings(self) -> Settings:
         """The resolved settings, with secrets; new after a broker's death."""
@@ -120,10 +147,15 @@ class Platform:
     def wait_well(self, timeout_s: float = 120.0) -> dict[str, Any]:
         """The status once everything runs and answers again."""
         def well() -> dict[str, Any] | None:
+            report = read_report(self.data_dir)
+            # What was found out before the last process was killed says nothing of what is without it.
+            if report is None or (self.harmed_s and report.lag_at_s < self.harmed_s + FIGURES_S):
+                return None
             found = self.status()
             return found if found["well"] else None
 
         found: dict[str, Any] = eventually(well, timeout_s, every_s=0.5)
+        self.harmed_s = 0.0
         return found
 
     def pids(self) -> dict[str, list[int]]:
@@ -149,6 +181,7 @@ class Platform:
         """Sends a signal to one process of a component; returns its pid."""
         pid = self.pids()[component][0]
         os.kill(pid, number)
+        self.harmed_s = time.time()
         return pid
 
     def processes(self) -> list[psutil.Process]:

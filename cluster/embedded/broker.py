@@ -15,7 +15,7 @@ import psutil
 from cluster.embedded.ports import LOOPBACK, free_port
 from cluster.embedded.process import ServerProcess, accepts, wheel
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0
 
 
 def binary() -> str:

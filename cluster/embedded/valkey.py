@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.embedded.ports import LOOPBACK, free_port
 from cluster.embedded.process import ServerProcess, wheel
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0
 
 
 def binary() -> Path:

@@ -21,7 +21,7 @@ from configs.contracts.slots import SLOTS
 PRIMARIES: Final = 3
 NODE_TIMEOUT_MS: Final = 2_000
 """A primary that does not answer for so long is taken for dead by the others, and its replica is promoted."""
-START_TIMEOUT_S: Final = 10.0
+START_TIMEOUT_S: Final = 30.0
 FORMED_TIMEOUT_S: Final = 30.0
 FAILOVER_S: Final = 10.0
 """A killed primary is started again when its replica has been promoted, or after so long: before that it would come

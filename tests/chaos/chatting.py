@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from running import Platform
 from cluster.launch.chat.client import RealtimeClient
 from configs.contracts import frames
 from configs.contracts.ids import match_id
+
+PROJECTED_S = 30.0
+"""Longest wait for the read model to hold what the rows hold."""
 
 
 @dataclass(slots=True)
@@ -65,7 +69,7 @@ class Chatting:
             await asyncio.gather(*(one() for _ in range(self._pairs)))
         for talker in self.talkers:
             self._running.append(asyncio.create_task(talker.client.run()))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not all(talker.client.connections for talker in self.talkers):
                 await asyncio.sleep(0.1)
         return self
@@ -165,35 +169,55 @@ class Chatting:
             acknowledged = both[0].acknowledged | both[1].acknowledged
             for talker in both:
                 for since, before in talker.positions:
-                    told: dict[str, int] = {}
-                    more = True
-                    while more:
-                        answer = await self._answered(talker, since=since, limit=100)
-                        if answer is None:
-                            counts["lost positions"] += 1
-                            break
-                        since, more = answer["position"], answer["more"]
-                        told |= {message["clientMessageId"]: message["seq"] for message in answer["messages"]}
-                    else:
-                        later = {name: seq for name, seq in acknowledged.items() if name not in before}
-                        assert later.items() <= told.items(), "sync left something out, or tells another number"
-                        assert told.items() <= acknowledged.items(), "sync tells what nobody sent"
-                        assert len(set(told.values())) == len(told)
-                        counts["messages"] += len(later)
+                    later = {name: seq for name, seq in acknowledged.items() if name not in before}
+                    told = await self._missed(talker, since)
+                    deadline = time.monotonic() + PROJECTED_S
+                    while told is not None and not later.items() <= told.items() and time.monotonic() < deadline:
+                        await asyncio.sleep(RETRY_S)
+                        told = await self._missed(talker, since)
+                    if told is None:
+                        counts["lost positions"] += 1
+                        continue
+                    assert later.items() <= told.items(), "sync left something out, or tells another number"
+                    assert told.items() <= acknowledged.items(), "sync tells what nobody sent"
+                    assert len(set(told.values())) == len(told)
+                    counts["messages"] += len(later)
         return counts
 
-    async def finish(self, timeout_s: float = 90.0) -> None:
-        """Stops sending; returns once everything is acknowledged and everybody has heard everything."""
+    async def _missed(self, talker: Talker, since: str) -> dict[str, int] | None:
+        """Client id -> number of what ``sync`` tells from a position on; None: the lists are to be loaded."""
+        told: dict[str, int] = {}
+        more = True
+        while more:
+            answer = await self._answered(talker, since=since, limit=100)
+            if answer is None:
+                return None
+            since, more = answer["position"], answer["more"]
+            told |= {message["clientMessageId"]: message["seq"] for message in answer["messages"]}
+        return told
+
+    async def finish(self, timeout_s: float = 180.0) -> None:
+        """Stops sending; returns once everything is acknowledged, everybody has heard everything and the rows hold it."""
         self._stopping.set()
         async with asyncio.timeout(timeout_s):
             for talker in self.talkers:
                 await talker.client.acknowledged()
             while not all(self._complete(both) for both in self.conversations.values()):
                 await asyncio.sleep(0.1)
+            while not await asyncio.to_thread(self._stored):
+                await asyncio.sleep(0.5)
 
     def _complete(self, both: tuple[Talker, Talker]) -> bool:
         last = max((seq for talker in both for seq in talker.acknowledged.values()), default=0)
         return all(talker.heard and talker.heard[-1].seq >= last for talker in both)
+
+    def _stored(self) -> bool:
+        """Whether the rows hold as many messages as were acknowledged."""
+        with psycopg.connect(self._platform.settings.database_url.get_secret_value()) as rows:
+            (count,) = rows.execute(
+                "SELECT count(*) FROM messages WHERE conversation_id = ANY(%s::uuid[])", (list(self.conversations),)
+            ).fetchone() or (0,)
+        return bool(count >= sum(len(talker.acknowledged) for talker in self.talkers))
 
     def check(self) -> int:
         """Asserts that nothing acknowledged is lost, doubled or out of order, for any device, and in the rows; how many."""

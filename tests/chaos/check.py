@@ -14,7 +14,7 @@ from running import Platform
 from configs.contracts.ids import match_id
 from configs.contracts.loading import ACTION_CODES
 
-SETTLE_S = 60.0
+SETTLE_S = 120.0
 ACTION_OF_CODE = {code: action for action, code in ACTION_CODES.items()}
 LIKES = ("like", "super_like")
 

@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 from chaos.chatting import Chatting
-from running import Platform, eventually
+from running import Platform
 
-pytestmark = [pytest.mark.chaos, pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.chaos, pytest.mark.platform, pytest.mark.timeout(600)]
 
 PAIRS = 110
 BETWEEN_S = 3.0
@@ -32,13 +32,12 @@ async def test_killed_processes_lose_double_or_mix_up_no_message(platform: Platf
             await asyncio.sleep(BETWEEN_S)
             await asyncio.to_thread(platform.wait_well)
             if victim == "gateway":  # it had half of the sockets
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(120):
                     while chatting.connections - before < PAIRS // 2:
                         await asyncio.sleep(0.1)
             print(f"{victim} killed: {chatting.connections - before} sockets opened again")
         await chatting.finish()
         await talking
-        await asyncio.to_thread(eventually, lambda: not sum(platform.status()["lag"]["rows"].values()), 60)
         count = await asyncio.to_thread(chatting.check)
         synced = await chatting.check_sync()
         print(f"sync: {dict(synced)}")

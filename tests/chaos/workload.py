@@ -57,7 +57,7 @@ class Workload:
         self._random = random.Random(seed)
         self._stopping = asyncio.Event()
         self._client = httpx.AsyncClient(
-            base_url=url + "/api/v1", timeout=10.0, limits=httpx.Limits(max_connections=100, max_keepalive_connections=100)
+            base_url=url + "/api/v1", timeout=15.0, limits=httpx.Limits(max_connections=100, max_keepalive_connections=100)
         )
 
     async def __aenter__(self) -> Workload:

@@ -20,14 +20,14 @@ from cluster.launch.monitoring import CONFIGURATION
 from configs.contracts.metrics import METRICS, exported
 
 pytestmark = [
-    pytest.mark.platform, pytest.mark.timeout(300),
+    pytest.mark.platform, pytest.mark.timeout(600),
     pytest.mark.skipif(
         shutil.which("prometheus") is None and not os.environ.get("CI"), reason="apt-get install prometheus; CI has it"
     ),
 ]
 
 QUERIES = sorted({target["expr"] for _, made in documents() for panel in made["panels"] for target in panel["targets"]})
-DATA_TIMEOUT_S = 90.0
+DATA_TIMEOUT_S = 150.0
 """Ray hands values on every 10 s and a rate needs two scrapes; the rest is for a busy machine."""
 
 
@@ -72,7 +72,7 @@ def started(client: httpx.Client) -> bool:
 
 def live_a_little(platform: Platform) -> None:
     """Two people register, see each other and match: what rates and stages are made of."""
-    with httpx.Client(base_url=platform.url + "/api/v1", timeout=15.0) as api:
+    with platform.client() as api:
         people = []
         for role in ("sugar_baby", "sugar_daddy"):
             answer = api.post("/auth/register", json={
@@ -115,10 +115,14 @@ def test_every_query_of_every_dashboard_finds_data_and_every_metric_is_there(pla
         found = prometheus.get("/query", params={"query": "sum by (status) (ray_sugar_http_requests_total)"}).json()["data"]["result"]
         return {series["metric"]["status"]: int(series["value"][1]) for series in found}
 
-    before = counted()
-    told = json.loads(sugar("status", "--json", "--data-dir", str(platform.data_dir), check=False).stdout)["requests"]["by_status"]
-    assert before.keys() <= told.keys()
-    assert all(count <= told[status] for status, count in before.items()), "status reads what Prometheus reads"
+    def agree() -> bool:
+        before = counted()
+        found = json.loads(sugar("status", "--json", "--data-dir", str(platform.data_dir), check=False).stdout)["requests"]
+        # None: Ray's metrics took more than two seconds to answer. A process that ended takes its share along.
+        told = found["by_status"] if found is not None else {}
+        return bool(before) and all(count <= told.get(status, -1) for status, count in before.items())
+
+    eventually(agree, 60.0)  # status reads what Prometheus reads
     alarms = {alert["labels"]["alertname"] for alert in prometheus.get("/alerts").json()["data"]["alerts"] if alert["state"] == "firing"}
     assert not alarms & {"NoFigures", "TopicStopped"}, "a platform that is well raises no alarm"
 

@@ -12,39 +12,59 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-import httpx
 import psutil
 import psycopg
 import pytest
-from running import Platform, alive, eventually, sugar
+from running import STOP_TIMEOUT_S, Platform, alive, eventually, sugar
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from cluster.embedded.ports import free_port
-from cluster.embedded.process import accepts
 from cluster.launch.ray_head import members, session_root
 from cluster.launch.state import read_state
 from configs.contracts.frames import RESTARTING
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
 
 CREATE = "CREATE TABLE IF NOT EXISTS left_by_a_test (id int PRIMARY KEY)"
 
 
 def answers(platform: Platform) -> bool:
-    """Whether the API says that it and everything it needs is ready."""
-    try:
-        with urllib.request.urlopen(f"{platform.url}/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    """Whether the API says that it and everything it needs is ready; on a busy machine one question may take too long."""
+    def ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"{platform.url}/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    return bool(eventually(ready, 30))
+
+
+def left_listening(ports: dict[str, int]) -> list[str]:
+    """Names of the ports on which somebody listens; not a test beside this one, which may have been given a port that is free again."""
+    this = psutil.Process()
+    tests = this.parent() if "PYTEST_XDIST_WORKER" in os.environ else this
+    listening: dict[int, int | None] = {
+        place.laddr.port: place.pid for place in psutil.net_connections(kind="tcp")
+        if place.laddr and place.status == psutil.CONN_LISTEN
+    }
+
+    def by_tests(pid: int | None) -> bool:
+        try:
+            return pid is not None and tests in (found := psutil.Process(pid), *found.parents())
+        except psutil.NoSuchProcess:
+            return True  # it ends
+
+    return [name for name, port in ports.items() if port in listening and not by_tests(listening[port])]
 
 
 @contextmanager
 def opened_socket(platform: Platform) -> Iterator[ClientConnection]:
     """A realtime socket of a new person, open and ready."""
-    with httpx.Client(base_url=f"{platform.url}/api/v1", timeout=20) as http:
+    with platform.client() as http:
         person = http.post("/auth/register", json={
             "email": f"{uuid.uuid4().hex}@example.com", "password": "correct horse battery", "role": "sugar_baby",
             "displayName": "Ada", "birthDate": "1994-05-17",
@@ -67,20 +87,23 @@ def test_every_component_runs_and_status_says_so(platform: Platform) -> None:
     assert len(found["replicas"]) == plan.serve_replicas
     assert found["lag"]["rows"].keys() >= {"matching.swipe", "auth.accounts"}
     assert found["lag"]["derive"].keys() >= {"matching.matched"}
-    pids = platform.pids()
-    assert all(pids[component] for component in pids), pids
+    eventually(lambda: all(platform.pids().values()), 30)
     assert answers(platform)
 
 
 def test_the_table_names_every_actor(platform: Platform) -> None:
     platform.wait_well()
-    shown = sugar("status", "--data-dir", str(platform.data_dir)).stdout
+    # On a busy machine one of the runtime's questions may be answered too late: that status is told as well.
+    shown = sugar("status", "--data-dir", str(platform.data_dir), check=False).stdout
     assert "swipes-0" in shown
     assert "writer-1" in shown
     assert "matching.swipe" in shown
-    document = json.loads(sugar("status", "--json", "--data-dir", str(platform.data_dir)).stdout)
-    assert document["well"]
-    assert document["url"] == platform.url
+
+    def well() -> Any:
+        document = json.loads(sugar("status", "--json", "--data-dir", str(platform.data_dir), check=False).stdout)
+        return document["well"] and document
+
+    assert eventually(well, 60)["url"] == platform.url
 
 
 def test_nothing_listens_beyond_loopback_but_replicas_internal_grpc(platform: Platform) -> None:
@@ -100,9 +123,7 @@ def test_nothing_listens_beyond_loopback_but_replicas_internal_grpc(platform: Pl
 
 
 def test_a_second_up_on_the_same_directory_is_refused(platform: Platform) -> None:
-    refused = sugar(
-        "up", "--profile", "test", "--port", "0", "--data-dir", str(platform.data_dir), check=False, timeout_s=60
-    )
+    refused = sugar("up", "--profile", "test", "--port", "0", "--data-dir", str(platform.data_dir), check=False)
     assert refused.returncode == 1
     assert "already runs" in refused.stdout
     assert answers(platform)
@@ -116,7 +137,7 @@ def test_commands_without_a_platform_say_how_to_start_one(tmp_path: Path) -> Non
 
 
 def test_a_cluster_that_does_not_answer_is_told_at_once() -> None:
-    """Ray by itself tries for a quarter of an hour; ``sugar`` has a minute here."""
+    """Ray by itself tries for a quarter of an hour; ``sugar`` has two minutes here."""
     refused = sugar("cluster", "status", "--address", f"127.0.0.1:{free_port()}", check=False)
     assert refused.returncode == 1
     assert "no Ray cluster answers" in refused.stdout
@@ -126,9 +147,9 @@ def test_a_cluster_that_does_not_answer_is_told_at_once() -> None:
 def test_a_killed_part_comes_back_by_itself(platform: Platform, component: str) -> None:
     platform.wait_well()
     killed = platform.kill(component)
-    eventually(lambda: platform.pids()[component] not in ([], [killed]), 60)
+    eventually(lambda: platform.pids()[component] not in ([], [killed]), 120)
     platform.wait_well()
-    eventually(lambda: answers(platform), 30)
+    assert answers(platform)
 
 
 def test_an_actor_that_no_longer_answers_is_replaced(platform: Platform) -> None:
@@ -139,7 +160,7 @@ def test_an_actor_that_no_longer_answers_is_replaced(platform: Platform) -> None
         found = {actor["name"]: actor for actor in platform.status()["actors"]}["cards-0"]
         return bool(found["ready"] and found["pid"] != stopped)
 
-    eventually(replaced, 60)
+    eventually(replaced, 120)
     assert not alive(stopped)
     platform.wait_well()
 
@@ -169,10 +190,10 @@ def test_two_platforms_side_by_side_and_each_ends_without_a_trace(
                 socket.recv(timeout=30)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == RESTARTING.code, "a stop does not send sockets elsewhere"
-        eventually(lambda: not alive(supervisor), 90)
+        eventually(lambda: not alive(supervisor), STOP_TIMEOUT_S)
         assert not [process for process in everything if alive(process.pid)]
         assert not members(other.data_dir)
-        assert not [name for name, port in theirs.items() if accepts(port)]
+        assert not left_listening(theirs)
         assert answers(platform)
 
         other.up()
@@ -182,8 +203,8 @@ def test_two_platforms_side_by_side_and_each_ends_without_a_trace(
 
         everything = other.processes()
         os.kill(other.pids()["supervisor"][0], signal.SIGKILL)
-        eventually(lambda: not [process for process in everything if alive(process.pid)], 30)
-        assert not [name for name, port in theirs.items() if accepts(port)]
+        eventually(lambda: not [process for process in everything if alive(process.pid)], 60)
+        assert not left_listening(theirs)
 
         # Ray dies during the start, as it does by itself on a machine too busy for its patience.
         def launched() -> int:
@@ -192,7 +213,7 @@ def test_two_platforms_side_by_side_and_each_ends_without_a_trace(
 
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(other.up)
-            os.kill(eventually(launched, 60), signal.SIGKILL)
+            os.kill(eventually(launched, 120), signal.SIGKILL)
             coming.result()
         assert answers(other)
     finally:

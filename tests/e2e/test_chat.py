@@ -17,7 +17,7 @@ from running import Platform, sugar
 
 from cluster.launch.walk import walk
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 
 class Terminal:
@@ -43,7 +43,7 @@ class Terminal:
         self._process.stdin.write(text + "\n")
         self._process.stdin.flush()
 
-    def shows(self, text: str, within_s: float = 30.0) -> None:
+    def shows(self, text: str, within_s: float = 60.0) -> None:
         """Returns when the text has appeared."""
         deadline = time.monotonic() + within_s
         while not any(text in line for line in self.shown):
@@ -56,7 +56,7 @@ class Terminal:
         """Ctrl-D; the exit code."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        code = self._process.wait(20)
+        code = self._process.wait(60)
         self._reader.join(5)
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -85,7 +85,7 @@ def test_two_terminals_chat_as_printed(platform: Platform, tmp_path: Path) -> No
     picture_file = tmp_path / "a photo.jpg"
     picture_file.write_bytes(picture(seed=time.time_ns()))
     platform.wait_well()
-    walked = subprocess.run(["bash", "-c", walk(platform.url)], capture_output=True, text=True, timeout=60, check=True)
+    walked = subprocess.run(["bash", "-c", walk(platform.url)], capture_output=True, text=True, timeout=120, check=True)
     ada, ben = walked.stdout.strip().splitlines()[-2:]
     assert "--as Ada-" in ada, walked.stdout + walked.stderr
     with terminals(ada, ben) as (hers, his):
@@ -99,7 +99,7 @@ def test_two_terminals_chat_as_printed(platform: Platform, tmp_path: Path) -> No
         hers.shows("not sent: No such file")
         hers.type(f"/photo {picture_file}")
         his.shows("Ada: (1 attached)")
-        hers.shows("[photo 320x240 http", within_s=40)
+        hers.shows("[photo 320x240 http")
         his.shows("[not to be seen now")
         his.type("Hello Ada; how are you?")
         hers.shows("Ben: Hello Ada; how are you?")
@@ -109,7 +109,7 @@ def test_two_terminals_chat_as_printed(platform: Platform, tmp_path: Path) -> No
             again.shows("me: Hello Ben")
             platform.kill("gateway")
             again.type("still there?")
-            his.shows("Ada: still there?", within_s=60)
+            his.shows("Ada: still there?")
             assert again.leave() == 0
         assert his.leave() == 0
     platform.wait_well()

@@ -11,13 +11,13 @@ from running import Platform
 
 from cluster.launch.walk import creator_walk
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 
 def test_a_creator_earns_as_printed(platform: Platform) -> None:
     platform.wait_well()
     walked = subprocess.run(
-        ["bash", "-c", creator_walk(platform.settings)], capture_output=True, text=True, timeout=200, check=False,
+        ["bash", "-c", creator_walk(platform.settings)], capture_output=True, text=True, timeout=500, check=False,
         env=dict(os.environ) | {"COLUMNS": "200"},
     )
     assert walked.returncode == 0, walked.stdout + walked.stderr

@@ -17,7 +17,7 @@ from cluster.connections.payments.stripe import StripeProvider
 from configs.contracts.ids import new_id
 from writers.connections import open_rows
 
-pytestmark = pytest.mark.platform
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 
 async def subscribed(platform: Platform) -> str:
@@ -30,7 +30,7 @@ async def subscribed(platform: Platform) -> str:
     customer_id = await provider.create_customer(new_id(), payer_id)
     started = await provider.setup_payment_method(new_id(), customer_id)
     onboarding = await provider.onboard(new_id(), creator_id, "US", "http://app/return", "http://app/refresh")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=30.0) as client:
         saved = await client.post(
             f"{url}/v1/setup_intents/{started.object_id}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},
             data={"client_secret": started.client_secret, "payment_method": "pm_card_visa"},
@@ -49,7 +49,7 @@ def kinds(platform: Platform, owner_id: str) -> list[str]:
 
 
 def test_what_happens_at_the_sandbox_gets_into_rows_and_a_killed_sandbox_comes_back(platform: Platform) -> None:
-    status = platform.status()
+    status = platform.wait_well()
     assert status["payments_url"] == platform.settings.payments.stripe_url
     payer_id = asyncio.run(subscribed(platform))
     eventually(lambda: {"invoice_paid", "subscription_state"} <= set(kinds(platform, payer_id)), 60)
@@ -59,5 +59,5 @@ def test_what_happens_at_the_sandbox_gets_into_rows_and_a_killed_sandbox_comes_b
     os.kill(server["pid"], signal.SIGKILL)
     platform.wait_well()
     advance = ("payments", "advance", "--days", "32", "--data-dir", str(platform.data_dir))
-    eventually(lambda: sugar(*advance, check=False).returncode == 0, 30)
+    eventually(lambda: sugar(*advance, check=False).returncode == 0, 60)
     eventually(lambda: kinds(platform, payer_id).count("invoice_paid") == 2, 60)

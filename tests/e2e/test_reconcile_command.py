@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 import redis
@@ -17,13 +16,13 @@ from configs.contracts.ids import match_id, partition_of
 from configs.contracts.read_model import record_key
 from writers.projections.thread import position_key
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
 
 LIKE = "INSERT INTO swipes VALUES (%s, %s, now(), 1, 1, %s, true, NULL)"
 
 
 def reconciled(platform: Platform, *arguments: str) -> tuple[bool, str]:
-    done = sugar("reconcile", *arguments, "--data-dir", str(platform.data_dir), timeout_s=120.0, check=False)
+    done = sugar("reconcile", *arguments, "--data-dir", str(platform.data_dir), timeout_s=200.0, check=False)
     return done.returncode == 0, done.stdout + done.stderr
 
 
@@ -40,7 +39,7 @@ def projected(conn: psycopg.Connection[Any], client: redis.Redis) -> bool:
 def test_a_lost_key_and_a_missing_match_are_found_and_mended(platform: Platform) -> None:
     platform.wait_well()
     settings = platform.settings
-    with httpx.Client(base_url=platform.url + "/api/v1", timeout=15.0) as api:
+    with platform.client() as api:
         (ada, as_ada), (ben, as_ben), (eve, _) = (signed_up(api, role) for role in ("sugar_baby", "sugar_daddy", "sugar_baby"))
         with connect(settings, "test") as conn:
             stored = "SELECT count(*) FROM users WHERE id = ANY(%s) AND role IS NOT NULL"
@@ -59,7 +58,7 @@ def test_a_lost_key_and_a_missing_match_are_found_and_mended(platform: Platform)
 
         mended, shown = reconciled(platform, "--repair")
         assert mended, shown
-        eventually(lambda: reconciled(platform)[0], 120.0, every_s=1.0)
+        eventually(lambda: reconciled(platform)[0], 240.0, every_s=1.0)
         for who, other in ((as_ada, ben), (as_ben, ada)):
             def listed(who: dict[str, str] = who) -> list[dict[str, object]]:
                 return list(api.get("/matching/matches", headers=who).json()["matches"])

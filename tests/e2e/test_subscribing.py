@@ -10,7 +10,7 @@ from running import Platform, eventually
 
 from cluster.connections.postgres import connect
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
 
 PASSWORD = "correct horse battery"
 MONTH_S = 32 * 86_400
@@ -36,23 +36,24 @@ def test_a_subscription_is_paid_renewed_and_stopped_by_a_block(platform: Platfor
     platform.wait_well()
     settings = platform.settings
     sandbox = httpx.Client(
-        base_url=settings.payments.stripe_url, headers={"Authorization": f"Bearer {settings.payments.stripe_key.get_secret_value()}"}
+        base_url=settings.payments.stripe_url, headers={"Authorization": f"Bearer {settings.payments.stripe_key.get_secret_value()}"},
+        timeout=60.0,
     )
-    with httpx.Client(base_url=platform.url + "/api/v1", timeout=15.0) as client, sandbox:
+    with platform.client() as client, sandbox:
         creator, fan = Somebody(client, "sugar_baby", "shop-creator"), Somebody(client, "sugar_daddy", "shop-fan")
         check = creator.ok("POST", "/users/me/verification")
-        assert httpx.post(check["url"], data={"outcome": "verified"}).status_code < 400
+        assert httpx.post(check["url"], data={"outcome": "verified"}, timeout=30.0).status_code < 400
         eventually(lambda: creator.ok("GET", "/users/me/verification")["status"] == "verified", 30.0)
         back = f"http://localhost:{platform.port}/"
         link = creator.ok("POST", "/payments/connect/onboarding", json={"country": "US", "returnUrl": back, "refreshUrl": back})
-        assert httpx.post(link["url"]).status_code == 303
+        assert httpx.post(link["url"], timeout=30.0).status_code == 303
         assert creator.ok("GET", "/payments/connect/account")["chargesEnabled"] is True
         tier = creator.ok("POST", "/subscriptions/tiers", json={"rank": 1, "name": "Gold", "currency": "USD", "priceMonthly": "9.99"})
 
         setup = fan.ok("POST", "/payments/methods/setup")
         saved = httpx.post(
             f"{settings.payments.stripe_url}/v1/setup_intents/{setup['id']}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},
-            data={"client_secret": setup["clientSecret"], "payment_method": "pm_card_visa"},
+            data={"client_secret": setup["clientSecret"], "payment_method": "pm_card_visa"}, timeout=30.0,
         ).json()
         made = fan.ok("POST", "/subscriptions", key="one", json={
             "tierId": tier["tierId"], "interval": "month", "paymentMethodId": saved["payment_method"],
@@ -63,7 +64,7 @@ def test_a_subscription_is_paid_renewed_and_stopped_by_a_block(platform: Platfor
         eventually(lambda: [one["userId"] for one in creator.ok("GET", "/subscriptions/subscribers")["subscribers"]] == [fan.user_id], 30.0)
 
         # A month on the sandbox's clock: the renewal is its own doing, and webhooks alone tell of it.
-        assert sandbox.post("/sandbox/clock", json={"advance_s": MONTH_S}, timeout=60.0).status_code == 200
+        assert sandbox.post("/sandbox/clock", json={"advance_s": MONTH_S}).status_code == 200
         eventually(lambda: fan.ok("GET", own)["entitledUntil"] > first < fan.ok("GET", own)["currentPeriodEnd"], 60.0)
 
         creator.ok("POST", f"/users/{fan.user_id}/block")

@@ -110,13 +110,13 @@ class Cluster:
         # One by one: nodes that share a directory for their sockets take each other's names when they start at once.
         for number in range(1, 1 + WORKERS):
             self._node(number, [f"--address={self.address}", "--num-cpus=4", *common], as_kuberay=number == WORKERS)
-            eventually(lambda number=number: self._joined(number), 60)
+            eventually(lambda number=number: self._joined(number), 150)
 
     def start_head(self) -> None:
         """The first time, or again under its address, as KubeRay does: in a container that knows nothing of the one before."""
         (self._root / "ray_current_cluster").unlink(missing_ok=True)
         self._node(0, self._head, RAY_REDIS_ADDRESS=f"{LOOPBACK}:{self.head_state.port}")
-        eventually(lambda: self._joined(0), 60)
+        eventually(lambda: self._joined(0), 150)
 
     def _node(self, number: int, arguments: list[str], *, as_kuberay: bool = False, **more: str) -> None:
         """``as_kuberay``: the command is where KubeRay leaves its own."""
@@ -139,7 +139,7 @@ class Cluster:
         text = self.sugar("status", "--json", check=False)
         return json.loads(text) if text.startswith("{") else {"well": False}
 
-    def wait_well(self, timeout_s: float = 120.0) -> dict[str, Any]:
+    def wait_well(self, timeout_s: float = 180.0) -> dict[str, Any]:
         found: dict[str, Any] = {}
 
         def well() -> bool:

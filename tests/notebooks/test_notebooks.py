@@ -18,6 +18,7 @@ NAMES = [
 ]
 
 ON_RAY = ("3_tune_exposure",)
+pytestmark = pytest.mark.timeout(600)
 
 
 def read(path: Path) -> nbformat.NotebookNode:
@@ -33,7 +34,9 @@ def execute(path: Path, monkeypatch: pytest.MonkeyPatch, **variables: str) -> nb
     }.items():
         monkeypatch.setenv(name, value)
     book = read(path)
-    NotebookClient(book, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(
+        book, timeout=400, startup_timeout=200, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+    ).execute()
     return book
 
 
@@ -88,7 +91,7 @@ def test_training_without_real_data_says_so_and_judges_a_made_up_population(monk
 def test_a_notebook_deploys_a_weight_to_a_running_platform_whose_cards_change(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     """The notebook itself asserts that cards come in another order, and after the rollback as before."""
     platform.wait_well()
-    sugar("seed", "--users", "160", "--near", "Dublin", "--seed", "78", "--data-dir", str(platform.data_dir), timeout_s=120)
+    sugar("seed", "--users", "160", "--near", "Dublin", "--seed", "78", "--data-dir", str(platform.data_dir), timeout_s=180)
     path = ROOT / "notebooks" / "3_tune_exposure.ipynb"
     said = text(execute(path, monkeypatch, SUGAR_DATA_DIR=str(platform.data_dir), SUGAR_NOTEBOOK_RAY="no"))
     assert "serves: every shard has it" in said

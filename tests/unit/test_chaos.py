@@ -115,13 +115,13 @@ async def test_a_partition_holds_back_what_is_sent_and_lets_it_through_afterward
     proxy = Proxy(server.sockets[0].getsockname()[1], 1)
     reader, writer = await asyncio.open_connection("127.0.0.1", await proxy.start())
     writer.write(b"one")
-    assert await asyncio.wait_for(reader.read(100), 5) == b"one"
+    assert await asyncio.wait_for(reader.read(100), 30) == b"one"
     proxy.weather = "partition"
     writer.write(b"two")
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(reader.read(100), 0.2)
     proxy.weather = "pass"
-    assert await asyncio.wait_for(reader.read(100), 5) == b"two"
+    assert await asyncio.wait_for(reader.read(100), 30) == b"two"
     writer.close()
     await proxy.close()
     server.close()

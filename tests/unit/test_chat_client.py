@@ -67,7 +67,7 @@ async def mending(history: History, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 async def until(shown: list[str], texts: list[str]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while shown != texts:
             await asyncio.sleep(0.01)
 
@@ -82,7 +82,7 @@ async def test_a_message_that_is_in_no_list_yet_is_asked_for_until_it_is(monkeyp
     history = History()
     async with mending(history, monkeypatch) as (client, shown):
         client._take(presence(1))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while history.asked < 4:
                 await asyncio.sleep(0.01)
         assert shown == []

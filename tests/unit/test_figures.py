@@ -114,7 +114,7 @@ async def test_a_replica_hands_its_figures_on_until_it_is_closed_whatever_fails_
 
     exporting = Exporting(replica, publish, every_s=0.01)
     exporting.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(handed) < 3:
             await asyncio.sleep(0.01)
     await exporting.close()

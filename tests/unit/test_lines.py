@@ -77,7 +77,7 @@ async def process() -> AsyncIterator[Process]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.01)
 
@@ -103,16 +103,15 @@ async def test_who_does_not_know_the_token_is_shut_out_and_nothing_is_carried_ou
     writer.write(HEADER.pack(1 << 20, 0) + b"x" * 1_000)
     assert await reader.read() == b"", "a token is no longer than the token"
     writer.close()
-    await asyncio.sleep(0.05)
+    await until(lambda: not process.home.guests)
     assert process.carried == []
-    assert not process.home.guests
 
 
 async def test_who_says_nothing_is_shut_out(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "OPENING_S", 0.1)
     address = await process.home.address()
     reader, writer = await asyncio.open_connection(address.host, address.port)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await reader.read() == b""
     writer.close()
 

@@ -94,9 +94,9 @@ class Rows:
 
 
 class World:
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, *, append_deadline_ms: int = 30_000, **limits: int) -> None:
         self.settings = Settings(
-            profile="test", plan=Plan(), log=Log(partitions=PARTITIONS, append_deadline_ms=500),
+            profile="test", plan=Plan(), log=Log(partitions=PARTITIONS, append_deadline_ms=append_deadline_ms),
             limits=Limits(**{"messages_per_conversation_a_minute": 1_000} | limits),
         )
         self.log = SimulatedLog()
@@ -226,7 +226,7 @@ async def test_a_new_life_goes_on_with_the_next_number_and_knows_every_request(w
 
 async def test_a_life_that_sees_its_successor_ends(world: World) -> None:
     await world.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not world.died:
             await asyncio.sleep(0.01)
     assert set(world.died) == {"replaced by epoch 2"}
@@ -285,7 +285,8 @@ async def test_the_end_is_answered_after_every_message_that_was_decided_before_i
     await world.send()
     world.appender.mode = "late"
     sending = asyncio.create_task(world.send())
-    await asyncio.sleep(0.01)
+    while not world.appender.blocked:
+        await asyncio.sleep(0.01)
     ending = asyncio.create_task(world.service.end([EndConversation(CONVERSATION, 1, "unmatched", 1)]))
     await asyncio.sleep(0.01)
     assert not ending.done()
@@ -294,16 +295,21 @@ async def test_the_end_is_answered_after_every_message_that_was_decided_before_i
     assert await ending == [Ended()]
 
 
-async def test_an_end_is_refused_while_a_message_may_still_arrive(world: World) -> None:
+async def test_an_end_is_refused_while_a_message_may_still_arrive() -> None:
+    world = World(append_deadline_ms=500)
+    world.match()
+    await world.start()
     await world.send()
     world.appender.mode = "late"
     assert isinstance(await world.send(), LogUnavailable)
     [answer] = await world.service.end([EndConversation(CONVERSATION, 1, "unmatched", 1)])
     assert isinstance(answer, ShardUnavailable)
     world.appender.release()
-    await asyncio.sleep(0.01)
+    while world.service.describe()["unsettled"]:
+        await asyncio.sleep(0.01)
     assert await world.service.end([EndConversation(CONVERSATION, 1, "unmatched", 1)]) == [Ended()]
     assert await world.send() == NoConversation()
+    await world.close()
 
 
 async def test_a_hold_keeps_messages_out_until_it_is_released_or_over(world: World) -> None:

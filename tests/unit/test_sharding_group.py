@@ -104,9 +104,15 @@ async def no_rows(keys: Sequence[str]) -> Mapping[str, object]:
     return {}
 
 
-def group(log: HeldLog, load=no_rows, deaths: list[str] | None = None) -> ShardGroup[Claim, str]:
+SOON_S = 0.02
+"""Deadline of appends where they are to miss it."""
+LATE_S = 60.0
+"""Where they are not, however long a busy machine takes."""
+
+
+def group(log: HeldLog, load=no_rows, deaths: list[str] | None = None, deadline_s: float = LATE_S) -> ShardGroup[Claim, str]:
     return ShardGroup(
-        ClaimMemory(), log, load, partitions=PARTITIONS, append_deadline_s=0.02,
+        ClaimMemory(), log, load, partitions=PARTITIONS, append_deadline_s=deadline_s,
         die=(deaths if deaths is not None else []).append,
     )
 
@@ -200,7 +206,7 @@ async def test_nothing_is_visible_before_the_log_acknowledged() -> None:
 
 async def test_a_late_append_refuses_new_work_and_takes_effect_when_it_succeeds() -> None:
     log = HeldLog(held=True)
-    shard = group(log)
+    shard = group(log, deadline_s=SOON_S)
     late = (await shard.record([Claim("a")]))[0]
     assert isinstance(late, LogUnavailable)
     refused = (await shard.record([Claim("a")]))[0]
@@ -281,16 +287,16 @@ async def test_an_empty_batch_is_answered(batch: int) -> None:
     assert len(await group(HeldLog()).record([Claim("a")] * batch)) == batch
 
 
-def sole_group(log: HeldLog, hurried: list[int]) -> ShardGroup[Claim, str]:
+def sole_group(log: HeldLog, hurried: list[int], deadline_s: float) -> ShardGroup[Claim, str]:
     return ShardGroup(
-        ClaimMemory(), log, no_rows, partitions=PARTITIONS, append_deadline_s=0.02, die=lambda reason: None,
+        ClaimMemory(), log, no_rows, partitions=PARTITIONS, append_deadline_s=deadline_s, die=lambda reason: None,
         sole=(TOPIC.name,), hurry=lambda: hurried.append(1),
     )
 
 
 async def test_behind_a_record_that_it_does_not_know_nothing_is_acknowledged_before_the_tail_showed_it() -> None:
     log, hurried = HeldLog(), list[int]()
-    shard = sole_group(log, hurried)
+    shard = sole_group(log, hurried, SOON_S)
     partition = partition_of("a", PARTITIONS)
     shard.follow(TOPIC.name, partition, 0)
     barrier = encode(Event(new_id(), datetime.now(UTC), "x", Barrier(nonce="x")))
@@ -308,7 +314,7 @@ async def test_behind_a_record_that_it_does_not_know_nothing_is_acknowledged_bef
 
 async def test_a_tail_that_shows_it_in_time_delays_the_answer_only() -> None:
     log = HeldLog()
-    shard = sole_group(log, [])
+    shard = sole_group(log, [], LATE_S)
     partition = partition_of("a", PARTITIONS)
     shard.follow(TOPIC.name, partition, 0)
     barrier = encode(Event(new_id(), datetime.now(UTC), "x", Barrier(nonce="x")))
