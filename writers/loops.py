@@ -6,7 +6,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 import psycopg
@@ -47,41 +46,6 @@ class Handler(Protocol):
     def close(self) -> None:
         """Gives back what the handler holds; from the thread that used it."""
         ...
-
-
-class ReadingAhead:
-    """Batches of the log; after a full one, so when there is more, the next is read while that one is being stored.
-
-    ``read()`` returns at most ``limit`` messages and is called by one thread at a time; what it raises, ``take`` raises.
-    """
-
-    def __init__(self, read: Callable[[], Sequence[Message]], limit: int, name: str) -> None:
-        self._read, self._limit = read, limit
-        self._thread = ThreadPoolExecutor(1, name)
-        self._coming: Future[list[LogRecord]] | None = None
-
-    def __enter__(self) -> ReadingAhead:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.shutdown()
-
-    def take(self, *, last: bool = False) -> list[LogRecord]:
-        """The next batch, empty when nothing came. ``last``: read no further."""
-        coming, self._coming = self._coming, None
-        records = self._records() if coming is None else coming.result()
-        more = len(records) >= self._limit and not last
-        self._coming = self._thread.submit(self._records) if more else None
-        return records
-
-    def discard(self) -> None:
-        """Forgets what was read ahead; once this returns, nobody reads."""
-        if self._coming is not None:
-            wait([self._coming])
-            self._coming = None
-
-    def _records(self) -> list[LogRecord]:
-        return [as_record(message) for message in self._read()]
 
 
 class ConsumingThread:
@@ -184,33 +148,31 @@ class ConsumingThread:
         self._assign(consumer)
         self.state = "running"
         limit, pace = self._settings.writing.batch_rows, Pace(self._settings)
-        with ReadingAhead(lambda: pace.take(consumer, limit, self._transport_error), limit, f"{self._name}-ahead") as reading:
-            while not self._stopping.is_set():
-                records = reading.take()
-                if not records:
-                    continue
-                began = time.monotonic()
-                assert self._owned is not None
-                try:
-                    self._handler.handle(conn, self._owned, self.committed, records)
-                except DeadLetterLimit as error:
-                    log.error("topic_stopped", name=self._name, reason=str(error))  # noqa: TRY400  the reason says all
-                    self.stopped.add(error.details["topic"])
-                    reading.discard()
-                    self._assign(consumer)
-                    continue
-                except PartitionFenced:
-                    self._claim(conn)
-                    log.warning("database_went_back", name=self._name)
-                    reading.discard()
-                    self._assign(consumer)
-                    continue
-                self.committed.update(next_offsets(records))
-                self.commits += 1
-                self.rows += len(records)
-                seconds = time.monotonic() - began
-                self._durations.add(seconds)
-                self._report(records, seconds)
+        while not self._stopping.is_set():
+            messages = pace.take(consumer, limit, self._transport_error)
+            if not messages:
+                continue
+            records = [as_record(message) for message in messages]
+            began = time.monotonic()
+            assert self._owned is not None
+            try:
+                self._handler.handle(conn, self._owned, self.committed, records)
+            except DeadLetterLimit as error:
+                log.error("topic_stopped", name=self._name, reason=str(error))  # noqa: TRY400  the reason says all
+                self.stopped.add(error.details["topic"])
+                self._assign(consumer)
+                continue
+            except PartitionFenced:
+                self._claim(conn)
+                log.warning("database_went_back", name=self._name)
+                self._assign(consumer)
+                continue
+            self.committed.update(next_offsets(records))
+            self.commits += 1
+            self.rows += len(records)
+            seconds = time.monotonic() - began
+            self._durations.add(seconds)
+            self._report(records, seconds)
 
     def _report(self, records: Sequence[LogRecord], seconds: float) -> None:
         """One line a commit; at info when a sampled request is among the records, so that its trace ends here."""

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import LiteralString
 
 import msgspec
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from cluster.connections.kafka import LogAppender, Record, admin, consume, ensure_topics, reader
 from cluster.connections.postgres import translated
@@ -30,12 +30,11 @@ from configs.settings import Settings, load_settings
 from writers import columns
 from writers.commit import commit_batch
 from writers.connections import Connection, open_rows
-from writers.loops import ReadingAhead
+from writers.loops import as_record
 from writers.positions import claim
 from writers.sinks.swipes import UPSERT
 
 APPENDED_AT_ONCE = 5_000
-BATCHES_A_TURN = 5
 SILENCE_S = 20.0
 ACTIONS: tuple[SwipeAction, ...] = ("like", "pass")
 
@@ -49,7 +48,7 @@ FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Rows a second of each, measured in turns of ``BATCHES_A_TURN`` batches."""
+    """Rows a second of each, measured in turns of one batch."""
 
     rows: int
     batch_rows: int
@@ -121,41 +120,27 @@ async def _append(settings: Settings, topic: str, events: Sequence[Event]) -> No
 
 
 def _race(settings: Settings, conn: Connection, consumer: Consumer, topic: str, bare: Sequence[Sequence[Event]]) -> Throughput:
-    """In turns, so that all meet the same growing table: some batches of the writer, then as many bare rows, twice.
-
-    A writer reads a batch while it stores the one before; within its turns alone, so nothing of it is done in others'.
-    """
+    """Batch by batch, so that all meet the same growing table: the writer's batch, then as many bare rows, twice."""
     owned, position = claim(conn, "throughput", [(topic, 0)], {})
     consumer.assign([TopicPartition(topic, 0, 0)])
     batch_rows, rows = settings.writing.batch_rows, len(bare[0])
     writer_s = upsert_s = insert_s = cpu_s = 0.0
-    read = stored = 0
-
-    def next_messages() -> list[Message]:
-        nonlocal read
-        messages = consume(consumer, min(batch_rows, rows - read), SILENCE_S, lambda error: None) if read < rows else []
-        read += len(messages)
-        return messages
-
+    stored = 0
     while stored < rows:
-        began, cpu, before = time.perf_counter(), time.process_time(), stored
-        with ReadingAhead(next_messages, batch_rows, "ahead") as reading:
-            for turn in reversed(range(BATCHES_A_TURN)):
-                records = reading.take(last=not turn)
-                if not records:
-                    raise LogUnavailable("records did not come back", stored=stored, rows=rows)
-                committed = commit_batch(
-                    conn, owned, position, records, dead_letter_limit=0, copy_dead=lambda failures: None
-                )
-                position = dict(committed.positions)
-                stored += len(records)
-                if stored >= rows:
-                    break
+        began, cpu = time.perf_counter(), time.process_time()
+        messages = consume(consumer, min(batch_rows, rows - stored), SILENCE_S, lambda error: None)
+        if not messages:
+            raise LogUnavailable("records did not come back", stored=stored, rows=rows)
+        records = [as_record(message) for message in messages]
+        committed = commit_batch(
+            conn, owned, position, records, dead_letter_limit=0, copy_dead=lambda failures: None
+        )
         writer_s += time.perf_counter() - began
         cpu_s += time.process_time() - cpu
-        for first in range(before, stored, batch_rows):
-            upsert_s += _store_bare(conn, UPSERT, bare[0][first:min(first + batch_rows, stored)])
-            insert_s += _store_bare(conn, INSERT, bare[1][first:min(first + batch_rows, stored)])
+        position = dict(committed.positions)
+        upsert_s += _store_bare(conn, UPSERT, bare[0][stored:stored + len(records)])
+        insert_s += _store_bare(conn, INSERT, bare[1][stored:stored + len(records)])
+        stored += len(records)
     return Throughput(rows, batch_rows, rows / writer_s, rows / upsert_s, rows / insert_s, cpu_s / rows * 1_000)
 
 
