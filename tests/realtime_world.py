@@ -23,7 +23,7 @@ from configs.contracts.ids import new_id
 from configs.contracts.read_model import GENERATION
 from configs.settings import Settings
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 
 
 class RunningGateway:

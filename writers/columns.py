@@ -133,6 +133,11 @@ def _variable(kind: type[Column], values: Iterable[bytes | None]) -> Any:
     return kind(_header(kind, count, nulls=nulls) + b"".join(parts))
 
 
+def nulls(kind: type[Column], count: int) -> Any:
+    """``count`` NULLs."""
+    return kind(_header(kind, count, nulls=True) + _NULL * count)
+
+
 def uuid_bytes(texts: Sequence[str]) -> NDArray[np.void]:
     """(n,) 16-byte values of ids in canonical text (36 characters). Raises InvalidEvent."""
     joined = "".join(texts)
@@ -153,6 +158,8 @@ def uuid_bytes(texts: Sequence[str]) -> NDArray[np.void]:
 def uuids(texts: Sequence[str | None]) -> Uuids:
     """Ids in canonical text; None is NULL."""
     present = [text for text in texts if text is not None]
+    if not present and texts:
+        return nulls(Uuids, len(texts))
     raw = uuid_bytes(present)
     if len(present) == len(texts):
         return _fixed(Uuids, raw, "V16", 16)  # type: ignore[no-any-return]

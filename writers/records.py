@@ -49,15 +49,14 @@ def decode_all(
     records: Sequence[LogRecord], generations: Mapping[str, int]
 ) -> tuple[list[tuple[LogRecord, Fact]], list[Undecoded]]:
     """The facts of the records, in order, without barriers; and the records that could not be decoded."""
-    facts: list[tuple[LogRecord, Fact]] = []
-    failures: list[Undecoded] = []
-    bases = {topic: generations.get(topic, 1) << OFFSET_BITS for topic in {record.topic for record in records}}
+    events = decode_many([record[4] for record in records])
+    bases = {topic: generations.get(topic, 1) << OFFSET_BITS for topic in {record[0] for record in records}}
     make = Fact._make
-    for record, event in zip(records, decode_many([record[4] for record in records]), strict=True):
-        if isinstance(event, InvalidEvent):
-            failures.append(Undecoded(record, event))
-        elif not isinstance(event.payload, Barrier):
-            facts.append((record, make((event, bases[record[0]] | record[2], record[1]))))
+    facts = [
+        (record, make((event, bases[record[0]] | record[2], record[1])))
+        for record, event in zip(records, events, strict=True) if type(event) is Event and type(event.payload) is not Barrier
+    ]
+    failures = [Undecoded(record, event) for record, event in zip(records, events, strict=True) if isinstance(event, InvalidEvent)]
     return facts, failures
 
 

@@ -63,7 +63,7 @@ class Run:
 
     async def until(self, number: int) -> None:
         """Returns once every actor serves by the configuration."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not all(shard.cards.configuration >= number for shard in self.platform.shards):
                 await asyncio.sleep(0.02)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -44,13 +46,18 @@ class NoRows:
 Actors = list[MessageService]
 
 
-@pytest_asyncio.fixture
-async def actors(servers: Settings) -> AsyncIterator[Actors]:
-    """As many actors as the log has partitions, each with one shard and a connection to Redis of its own."""
-    settings = servers.model_copy(update={"limits": Limits(messages_per_user_a_minute=A_MINUTE)})
-    client = async_client(settings)
+@pytest_asyncio.fixture(autouse=True)
+async def complete(servers: Settings) -> None:
+    """Nobody is admitted before the read model is complete."""
+    client = async_client(servers)
     await client.set(GENERATION, "test", nx=True)
     await client.aclose(close_connection_pool=True)
+
+
+@pytest_asyncio.fixture
+async def actors(servers: Settings, complete: None) -> AsyncIterator[Actors]:
+    """As many actors as the log has partitions, each with one shard and a connection to Redis of its own."""
+    settings = servers.model_copy(update={"limits": Limits(messages_per_user_a_minute=A_MINUTE)})
     admissions = [Admission(settings) for _ in range(settings.log.partitions)]
     made: Actors = []
     for shard, admission in enumerate(admissions):
@@ -89,16 +96,19 @@ async def test_a_persons_rate_holds_over_all_shards_at_once_and_is_nobody_elses(
     assert len(actors) > 1
     ada, ben = new_id(), new_id()
     hers, his = await conversations_of(actors, ada), await conversations_of(actors, ben)
+    began = time.monotonic()
     batches = await asyncio.gather(*(
         actor.send([SendMessage(name, ada, f"{name} {number}", "hello") for number in range(3)])
         for name, actor in hers.items()
     ))
+    took_s = time.monotonic() - began
     answers = [answer for batch in batches for answer in batch]
     refused = [answer for answer in answers if isinstance(answer, TooManyMessages)]
     assert len(answers) == 3 * len(actors)
     assert sum(isinstance(answer, Sent) for answer in answers) == A_MINUTE
     assert len(refused) == len(answers) - A_MINUTE
-    assert {answer.retry_after_s for answer in refused} == {9}, "until the first of seven in a minute is forgotten"
+    told = {answer.retry_after_s for answer in refused}
+    assert math.ceil(60 / A_MINUTE - took_s) <= min(told) <= max(told) <= 9, "until the first of seven in a minute is forgotten"
     for name, actor in his.items():
         [answer] = await actor.send([SendMessage(name, ben, "his", "hello")])
         assert isinstance(answer, Sent)
@@ -132,7 +142,7 @@ async def test_while_redis_is_away_nobody_sends(servers: Settings) -> None:
 
 
 async def test_what_redis_cannot_tell_of_one_conversation_keeps_no_other(servers: Settings) -> None:
-    settings = servers.model_copy(update={"limits": Limits(messages_per_user_a_minute=100)})
+    settings = servers.model_copy(update={"limits": Limits(messages_per_user_a_minute=6)})
     admission, odd, even = Admission(settings), new_id(), new_id()
     client = async_client(settings)
     # As a node that does not answer for its slots: this person's rate cannot be read.
@@ -141,6 +151,6 @@ async def test_what_redis_cannot_tell_of_one_conversation_keeps_no_other(servers
     assert [isinstance(one, DependencyUnavailable) for one in told] == [True, False]
     await client.delete(limit_key("messages", odd))
     await client.aclose(close_connection_pool=True)
-    assert (await allowed(admission, odd, 100))[0] == 100, "what failed did not count"
-    assert (await allowed(admission, even, 100))[0] == 98
+    assert (await allowed(admission, odd, 6))[0] == 6, "what failed did not count"
+    assert (await allowed(admission, even, 6))[0] == 4
     await admission.close()

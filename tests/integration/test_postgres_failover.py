@@ -57,6 +57,7 @@ async def test_a_lagging_replica_is_promoted_under_load_and_nothing_acknowledged
     for replica in (heir, other):
         await asyncio.to_thread(replica.fall_behind)
     await asyncio.sleep(2)
+    await eventually(lambda: heir.behind_bytes() > 10_000)
     lost = await asyncio.to_thread(heir.behind_bytes)
     await asyncio.to_thread(world.servers.postgres.kill)
     await asyncio.to_thread(heir.promote)

@@ -26,7 +26,7 @@ from writers.loads.reader import RowReader, open_recent
 from writers.rebuild import rebuild, write_everything
 from writers.reconcile import reconcile
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,9 @@ def place(name: str) -> Callable[[Connection], tuple[bool, bool]]:
 
 
 def test_a_long_read_waits_for_the_replica(replicated: tuple[Settings, PostgresReplica]) -> None:
-    settings, _ = replicated
+    settings = replicated[0].model_copy(update={
+        "writing": replicated[0].writing.model_copy(update={"replica_wait_s": 60.0})
+    })
     for _ in range(5):
         name = add_tombstone(settings)
         with open_recent(settings, "test") as conn:
@@ -90,7 +92,7 @@ def test_a_long_read_takes_the_primary_past_its_bound(paused: Settings) -> None:
     began = time.monotonic()
     with open_recent(paused, "test") as conn:
         assert place(name)(conn) == (False, True)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 async def test_the_loader_never_reads_rows_older_than_the_positions_that_it_told(
@@ -100,7 +102,7 @@ async def test_the_loader_never_reads_rows_older_than_the_positions_that_it_told
     reader = RowReader(settings, "test")
     name = add_tombstone(settings)
     assert (await reader.fresh(place(name))) == (False, True)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while (await reader.rows(place(name))) != (True, True):
         assert time.monotonic() < deadline
     on_replica(replica, "SELECT pg_wal_replay_pause()")
@@ -112,7 +114,7 @@ async def test_the_loader_never_reads_rows_older_than_the_positions_that_it_told
     finally:
         on_replica(replica, "SELECT pg_wal_replay_resume()")
     while (await reader.rows(place(later))) != (True, True):
-        assert time.monotonic() < deadline + 10
+        assert time.monotonic() < deadline + 40
     await reader.close()
 
 
@@ -130,7 +132,7 @@ async def test_a_replica_that_stands_still_delays_a_read_and_fails_none(replicat
         began = time.monotonic()
         for _ in range(20):
             assert (await reader.rows(place(name))) == (False, True)
-        assert time.monotonic() - began < 6, "it is asked again for each read"
+        assert time.monotonic() - began < 20, "it is asked again for each read"
     finally:
         for process in family:
             process.send_signal(signal.SIGCONT)

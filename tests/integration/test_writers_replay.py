@@ -9,13 +9,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import TopicPartition
+from log_reading import records_of
 
-from cluster.connections.kafka import consume, reader
 from cluster.connections.redis import apply, sync_client
 from configs.contracts import events
-from configs.contracts.events import Event, decode, encode
-from configs.contracts.ids import derived_id, email_hash, new_id, partition_of
+from configs.contracts.events import Event, encode
+from configs.contracts.ids import derived_id, email_hash, new_id
 from configs.contracts.read_model import credential_key, read_record, record_key
 from configs.settings import Settings
 from writers.commit import commit_batch
@@ -72,21 +71,6 @@ def rows(conn: Connection, statement: str, *values: Any) -> list[Any]:
     return conn.execute(statement, values).fetchall()
 
 
-def read_back(settings: Settings, topic: str, key: str) -> list[Event]:
-    """Every event of a key in the log."""
-    consumer = reader(settings, "test", follows=False)
-    try:
-        consumer.assign([TopicPartition(topic, partition_of(key, settings.log.partitions), 0)])
-        found: list[Event] = []
-        for _ in range(20):
-            found += [decode(message.value()) for message in consume(consumer, 1_000, 0.2, lambda error: None)]
-            if any(event.key == key for event in found):
-                break
-        return [event for event in found if event.key == key]
-    finally:
-        consumer.close()
-
-
 def test_a_replayed_registration_has_all_its_consequences_once(
     servers: Settings, conn: Connection, store: Callable[..., LogRecord]
 ) -> None:
@@ -110,8 +94,8 @@ def test_a_replayed_registration_has_all_its_consequences_once(
     assert count_waiting(servers).get("auth.accounts", 0) == waiting - 1
     assert ident not in {each.id for each in list_letters(servers, limit=1_000)}
     assert rows(conn, "SELECT user_id::text FROM credentials WHERE email_hash = %s::uuid", address) == [(user,)]
-    assert {event.event_id for event in read_back(servers, "user.created", user)} == {derived_id(event_id, "user")}
-    assert {event.event_id for event in read_back(servers, "auth.sessions", family)} == {derived_id(event_id, "session")}
+    assert {event.event_id for event in records_of(servers, "user.created", user)} == {derived_id(event_id, "user")}
+    assert {event.event_id for event in records_of(servers, "auth.sessions", family)} == {derived_id(event_id, "session")}
     with sync_client(servers) as client:
         assert client.get(credential_key(address)) is not None
 

@@ -60,7 +60,7 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
             columns.smallints(codes),
             columns.smallints([fact[2] for fact in chosen]),
             columns.booleans([like or pair in liked for like, pair in zip(likes, newest, strict=True)] if liked else likes),
-            columns.texts([_joined(keys.get(pair)) for pair in newest] if keys else [None] * len(newest)),
+            columns.texts([_joined(keys.get(pair)) for pair in newest]) if keys else columns.nulls(columns.Texts, len(newest)),
             columns.uuids([None if impression is None else impression.response_id for impression in shown]),
             columns.smallints([-1 if impression is None else impression.position for impression in shown]),
         ),
