@@ -159,7 +159,7 @@ def uuids(texts: Sequence[str | None]) -> Uuids:
     """Ids in canonical text; None is NULL."""
     present = [text for text in texts if text is not None]
     if not present and texts:
-        return nulls(Uuids, len(texts))
+        return nulls(Uuids, len(texts))  # type: ignore[no-any-return]
     raw = uuid_bytes(present)
     if len(present) == len(texts):
         return _fixed(Uuids, raw, "V16", 16)  # type: ignore[no-any-return]
