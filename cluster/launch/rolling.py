@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from actors.sharding import shapes
 from cluster.launch import serving
-from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 from configs.settings import Settings
 
 POLL_S: Final = 0.5
@@ -35,6 +36,7 @@ def roll(settings: Settings, announce: Callable[[str], None], *, again: bool, ti
     A new replica is ready before an old one gets no more requests and ends what it has. Where new ones do not start, Serve
     stops trying and the old ones stay. Call it in a process that has joined the platform's Ray cluster.
     Raises DependencyUnavailable: Serve does not answer, new replicas do not start, or it took too long.
+    ConfigurationError: the shards that run would not understand the new replicas.
     """
     from ray.exceptions import RayError
     from ray.serve.exceptions import RayServeException
@@ -44,6 +46,11 @@ def roll(settings: Settings, announce: Callable[[str], None], *, again: bool, ti
         if wanted == present:
             announce("every replica runs this code")
             return 0
+        if serving.carried() != shapes.digest():
+            raise ConfigurationError(
+                "this code asks shards otherwise than the shards that run: start the platform anew (`sugar down` and `up`; "
+                "in a cluster `sugar cluster remove` and `deploy`)"
+            )
         before = {replica.replica for replica in serving.replicas()}
         serving.deploy(settings, wanted)
         _wait_replaced(before, announce, time.monotonic() + timeout_s)
@@ -77,7 +84,7 @@ def main() -> None:
     ray.init(address=settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
     try:
         roll(settings, print, again="again" in sys.argv[3:], timeout_s=float(sys.argv[2]))
-    except DependencyUnavailable as error:
+    except (DependencyUnavailable, ConfigurationError) as error:
         print(error.message, {name: fact for name, fact in error.details.items() if name != "tail"})
         print(error.details.get("tail", ""))
         sys.exit(1)

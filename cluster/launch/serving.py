@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from actors.sharding import shapes
 from cluster.embedded.ports import LOOPBACK
 from cluster.launch.report import ReplicaReport
 from configs.settings import Plan, Settings
@@ -14,6 +15,7 @@ APPLICATION = "api"
 DEPLOYMENT = "api"
 IMPORT_PATH = "serve_apps.application:build"
 RELEASE = "release"
+SHAPES = "shapes"
 PACKAGES = ("configs", "cluster", "recommender", "actors", "writers", "serve_apps")
 SURGE_PERCENT = 20
 """Replicas that a roll starts beside the others before it ends as many old ones; rounded up, so one where there are few."""
@@ -37,7 +39,7 @@ def deployment_config(settings: Settings, release: str) -> dict[str, Any]:
         },
         "logging_config": {"log_level": "WARNING", "encoding": "JSON", "enable_access_log": False},
         "applications": [{
-            "name": APPLICATION, "route_prefix": "/", "import_path": IMPORT_PATH, "args": {RELEASE: release},
+            "name": APPLICATION, "route_prefix": "/", "import_path": IMPORT_PATH, "args": {RELEASE: release, SHAPES: shapes.digest()},
             # Here as well as in the code that it overrides, so that another number of replicas builds nothing anew.
             "deployments": [{
                 "name": DEPLOYMENT, "ray_actor_options": {"num_cpus": settings.plan.serve_cpus},
@@ -85,10 +87,22 @@ def release() -> str:
 
     Raises RayServeException, RayError: the controller does not answer.
     """
+    return str(_told(RELEASE))
+
+
+def carried() -> str:
+    """``actors.sharding.shapes.digest`` of the code with which the running Serve was deployed; empty: of none.
+
+    Raises RayServeException, RayError: the controller does not answer.
+    """
+    return str(_told(SHAPES))
+
+
+def _told(argument: str) -> Any:
     from ray.serve.context import _get_global_client
 
     application = _get_global_client().get_serve_details()["applications"].get(APPLICATION) or {}
-    return str(((application.get("deployed_app_config") or {}).get("args") or {}).get(RELEASE, ""))
+    return ((application.get("deployed_app_config") or {}).get("args") or {}).get(argument, "")
 
 
 def api_url(settings: Settings) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from actors.sharding import shapes
+from cluster.launch import rolling, serving
 from cluster.launch.rolling import next_release
-from cluster.launch.serving import RELEASE, code_digest, deployment_config
+from cluster.launch.serving import RELEASE, SHAPES, code_digest, deployment_config
+from configs.contracts.errors import ConfigurationError
 from configs.settings import load_settings
 
 
@@ -26,7 +29,7 @@ def test_serve_takes_the_config_and_starts_a_new_replica_before_it_ends_an_old_o
         settings = load_settings("test")
         settings = settings.model_copy(update={"plan": settings.plan.model_copy(update=plan)})
         (found,) = ServeDeploySchema.model_validate(deployment_config(settings, release)).applications
-        assert found.args == {RELEASE: release}
+        assert found.args == {RELEASE: release, SHAPES: shapes.digest()}
         assert found.deployments[0].max_surge_percent > 0
         return get_app_code_version(found)
 
@@ -37,3 +40,19 @@ def test_serve_takes_the_config_and_starts_a_new_replica_before_it_ends_an_old_o
 def test_the_digest_is_that_of_the_code() -> None:
     assert code_digest() == code_digest()
     assert len(code_digest()) == 12
+
+
+def test_replicas_whose_calls_the_running_shards_would_not_understand_are_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed: list[str] = []
+    monkeypatch.setattr(serving, "release", lambda: "old")
+    monkeypatch.setattr(serving, "deploy", lambda settings, wanted: deployed.append(wanted))
+    monkeypatch.setattr(serving, "replicas", list)
+    monkeypatch.setattr(serving, "running", lambda: True)
+    for others in ("", "another"):
+        monkeypatch.setattr(serving, "carried", lambda others=others: others)
+        with pytest.raises(ConfigurationError, match="sugar down"):
+            rolling.roll(load_settings("test"), print, again=False, timeout_s=1)
+    assert deployed == []
+    monkeypatch.setattr(serving, "carried", shapes.digest)
+    rolling.roll(load_settings("test"), print, again=False, timeout_s=1)
+    assert deployed == [code_digest()]
