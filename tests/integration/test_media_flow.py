@@ -68,7 +68,7 @@ def writer(settings: Settings) -> Iterator[Writer]:
 
 async def shown(person: Person, media_id: str, **expected: str) -> dict[str, Any]:
     """The media once it is as expected, as a person sees it."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             answer = await person.ask("GET", f"/media/{media_id}")
             if answer.status_code == 200 and expected.items() <= answer.json().items():
@@ -78,7 +78,7 @@ async def shown(person: Person, media_id: str, **expected: str) -> dict[str, Any
 
 async def reviewed(world: World, owner: Person, media_id: str, verdict: Any) -> None:
     """What the moderation's decision does."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not isinstance(await world.dependencies.media.review(ReviewMedia(
             owner_id=owner.user_id, media_id=media_id, verdict=verdict, decision_id=new_id()
         )), Found):

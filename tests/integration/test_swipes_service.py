@@ -90,7 +90,7 @@ class Actors:
         appender = self._appenders[name] = LogAppender(self.settings, name)
         service = self.services[name] = swipe_service(
             self.settings, slot, appender=appender, loader=NothingCommitted(),  # type: ignore[arg-type]  # what swipes use
-            die=self.died.append, peers=RayPeers(resolve=self._handle),
+            die=self.died.append, peers=RayPeers(deadline_s=30.0, resolve=self._handle),
         )
         host = self.hosts[name] = ShardHost(name, {"swipes": service})
         while not (await host.ping())["ready"]:
