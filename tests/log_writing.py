@@ -42,7 +42,7 @@ _APPENDERS: dict[str, LogAppender] = {}
 
 async def eventually(holds: Callable[[], Any]) -> Any:
     """The first true value of ``holds()``."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not (found := await asyncio.to_thread(holds)):
             await asyncio.sleep(0.05)
         return found

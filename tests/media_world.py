@@ -71,7 +71,8 @@ def upload_body(content: bytes, kind: str = "image", content_type: str = "image/
 
 def send(request: SignedUpload, body: bytes, **headers: str) -> int:
     """The status of an upload as it was signed, with other headers where they are given."""
-    return httpx.request(request.method, request.url, content=body, headers={**request.headers, **headers}).status_code
+    answer = httpx.request(request.method, request.url, content=body, headers={**request.headers, **headers}, timeout=60)
+    return answer.status_code
 
 
 async def put(client: httpx.AsyncClient, upload: dict[str, Any], content: bytes) -> None:

@@ -46,12 +46,13 @@ class SandboxDriver:
 
     def provider(self, **changed: Any) -> StripeProvider:
         """The adapter, for the event loop that asks."""
-        return StripeProvider(**{"key": KEY, "webhook_secrets": [SECRET], "url": self.url, "retries": 0} | changed)
+        return StripeProvider(**{"key": KEY, "webhook_secrets": [SECRET], "url": self.url, "timeout_s": 60.0, "retries": 0} | changed)
 
     def settings(self, settings: Settings, **changed: Any) -> Settings:
         """The settings of a platform that takes its payments here."""
         return settings.model_copy(update={"payments": Payments(
-            stripe_key=SecretStr(KEY), stripe_webhook_secrets=(SecretStr(SECRET),), stripe_url=self.url, retries=0, **changed,
+            stripe_key=SecretStr(KEY), stripe_webhook_secrets=(SecretStr(SECRET),), stripe_url=self.url, timeout_s=60.0, retries=0,
+            **changed,
         )})
 
     async def command(self, name: str, **wanted: Any) -> Any:

@@ -67,7 +67,9 @@ class Device:
     async def open(cls, person: Person, url: str, *, ready: bool = True, **options: Any) -> Self:
         """Opens a socket with a fresh ticket in its URL."""
         ticket = (await person.ok("POST", "/messaging/ws-ticket"))["ticket"]
-        device = cls(await websockets.connect(f"{url}?ticket={ticket}", compression=None, **options), person)
+        device = cls(
+            await websockets.connect(f"{url}?ticket={ticket}", compression=None, open_timeout=WITHIN_S, **options), person
+        )
         device._reading = asyncio.create_task(device._read())
         if ready:
             await device.got("ready")

@@ -95,8 +95,8 @@ class ShardProcess:
         return self._process.pid
 
     async def ended(self) -> int | None:
-        """The exit code, once it has ended; None after 10 s."""
-        await asyncio.to_thread(self._process.join, 10)
+        """The exit code, once it has ended; None after a minute."""
+        await asyncio.to_thread(self._process.join, 60)
         return self._process.exitcode
 
     async def remote(self, request: bytes) -> bytes:

@@ -216,7 +216,7 @@ async def _listening(world: ContentWorld, readers: dict[str, Person]) -> AsyncIt
 async def _tiers(creator: Person) -> tuple[str, str]:
     """A tier of rank 1 and one of rank 5."""
     link = await creator.ok("POST", "/payments/connect/onboarding", json=RETURN)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         assert (await client.post(link["url"])).status_code == 303
     made = [await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"rank": rank, "name": f"T{rank}"}) for rank in (1, 5)]
     return made[0]["tierId"], made[1]["tierId"]

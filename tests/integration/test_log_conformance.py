@@ -170,7 +170,7 @@ async def test_partitions_that_rest_lose_and_repeat_nothing(broker: EmbeddedBrok
 
     def follow() -> None:
         nonlocal rests
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while any(len(offsets) < 2 * rounds for offsets in taken.values()) and time.monotonic() < deadline:
             for message in pace.take(consumer, 50, lambda error: pytest.fail(error.str())):
                 taken[message.partition()].append(message.offset())

@@ -68,7 +68,7 @@ def writer(settings: Settings) -> Iterator[Writer]:
 
 async def shown(person: Person, media_id: str, **expected: str) -> dict[str, Any]:
     """The media once it is as expected, as a person sees it."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             answer = await person.ask("GET", f"/media/{media_id}")
             if answer.status_code == 200 and expected.items() <= answer.json().items():
@@ -78,7 +78,7 @@ async def shown(person: Person, media_id: str, **expected: str) -> dict[str, Any
 
 async def reviewed(world: World, owner: Person, media_id: str, verdict: Any) -> None:
     """What the moderation's decision does."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not isinstance(await world.dependencies.media.review(ReviewMedia(
             owner_id=owner.user_id, media_id=media_id, verdict=verdict, decision_id=new_id()
         )), Found):
@@ -94,7 +94,7 @@ async def test_a_photo_is_shown_to_others_once_it_was_approved_and_gone_once_it_
     ready = await shown(owner, media, state="ready", review="pending")
     store = media_store(settings)
     await eventually(lambda: store.size(quarantine_key(media)) is None)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         for name in ("url", "thumbUrl", "previewUrl"):
             answer = await client.get(ready["view"][name])
             assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
@@ -165,7 +165,7 @@ async def test_what_a_decision_withholds_is_served_nowhere_and_goes_with_its_own
     for _ in range(2):  # again: nothing more happens
         await told(removal)
         await eventually(lambda: there(withheld) == [True] * 3 and there(served) == [False] * 3)
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         assert (await client.get(url)).status_code == 404
         assert (await client.get(url.replace("/media/", "/withheld/"))).status_code in (403, 404)
     assert store.size(preserved_key(media)), "evidence"
@@ -191,7 +191,7 @@ async def test_a_video_is_played_by_signed_playlists_and_segments(world: World, 
     lines = playlist.text.splitlines()
     segment = next(line for line in lines if not line.startswith("#"))
     size, start = next(line for line in lines if line.startswith("#EXT-X-BYTERANGE")).partition(":")[2].split("@")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         for url in (view["posterUrl"], view["thumbUrl"], view["previewUrl"]):
             assert (await client.get(url)).status_code == 200
         part = await client.get(segment, headers={"Range": f"bytes={start}-{int(start) + int(size) - 1}"})

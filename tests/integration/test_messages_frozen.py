@@ -52,7 +52,7 @@ class Replica:
 
     async def sent(self, conversation: str, sender: str, request: str) -> Sent:
         """As a client does: the same request until it is acknowledged."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     answer = await self.send(conversation, sender, request)
@@ -87,7 +87,7 @@ async def test_a_shard_that_wakes_beside_its_replacement_acknowledges_nothing_th
         os.kill(frozen.pid, signal.SIGSTOP)
         await asyncio.sleep(3.0)
         aware = Replica.of(servers, "aware", Handle(successor))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (await successor.ping())["ready"]:
                 await asyncio.sleep(0.02)
         assert isinstance(await aware.client.look(conversation, low), Member)

@@ -69,9 +69,9 @@ def test_who_waits_for_his_turn_is_in_nobodys_way(servers: Settings, table: str)
         try:
             time.sleep(0.3)
             assert second.is_alive()
-            first.execute("SET statement_timeout = '5s'")
+            first.execute("SET statement_timeout = '60s'")
             migrations._apply(first, "9003_index_concurrently", text, "sum")
         finally:
             first.execute("SELECT pg_advisory_unlock(%s)", (migrations.LOCK,))
-            second.join(20)
+            second.join(60)
     assert not second.is_alive()

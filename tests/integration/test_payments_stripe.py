@@ -376,7 +376,7 @@ class TestCreators:
         assert found.due
         with pytest.raises(ProviderRefused):
             await stripe_provider.pay(pair.pay(account_id=onboarding.account_id))
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(timeout=60) as client:
             assert (await client.post(onboarding.url)).status_code == 303
             assert (await client.post(onboarding.url)).status_code == 404, "a link works once"
         found = await stripe_provider.account(onboarding.account_id)
@@ -410,7 +410,7 @@ class TestCreators:
 
 class TestTheSandboxItself:
     async def raw(self, sandbox: SandboxDriver, method: str, path: str, *, key: str = KEY, **options: Any) -> httpx.Response:
-        async with httpx.AsyncClient(base_url=sandbox.url) as client:
+        async with httpx.AsyncClient(base_url=sandbox.url, timeout=60) as client:
             return await client.request(method, path, headers={"Authorization": f"Bearer {key}", **options.pop("headers", {})}, **options)
 
     @pytest.mark.parametrize(("path", "form", "code", "param"), [
@@ -470,7 +470,7 @@ class TestTheSandboxItself:
                 await provider.pay(pair.pay())
             driver.server.start()
             assert (await provider.pay(request)).object_id == paid.object_id
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=60) as client:
                 there = (await client.get(f"{driver.url}/sandbox")).json()
             assert there["livemode"] is False
             assert there["now"] > datetime.now(UTC).timestamp() + 2.9 * 86_400

@@ -191,7 +191,7 @@ async def test_whatever_the_order_and_repetition_the_same_is_true_in_the_end(
     await sandbox.command("webhooks", **({"duplicate": 0, "reorder": False, "delay_s": 0.0, "drop": False} | switches))
     pair, subscription_id, payment_id = await story(sandbox)
     await eventually(lambda: told(settings, pair))
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         while (await client.get(f"{sandbox.url}/sandbox")).json()["waiting"]:
             await asyncio.sleep(0.05)
     facts = facts_of(settings, pair.payer_id)
@@ -272,7 +272,7 @@ async def test_while_kafka_is_away_nothing_is_thanked_and_nothing_lost(
         answer = await world.client.post(PATH, content=body, headers=signed(body))
         assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
         servers.broker.send(signal.SIGCONT)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while (await world.client.post(PATH, content=body, headers=signed(body))).status_code != 200:
                 await asyncio.sleep(0.1)
         assert len({kept.event_id for kept in await kept_of(settings, topics.PAYMENT_WEBHOOKS.name, object_id)}) == 1

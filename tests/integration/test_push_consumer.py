@@ -71,7 +71,7 @@ def query(settings: Settings) -> Iterator[Callable[..., list[Any]]]:
 
 
 async def eventually(holds: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not (found := await asyncio.to_thread(holds)):
             await asyncio.sleep(0.05)
         return found
@@ -276,7 +276,7 @@ def killed_once_it_has_sent(*args):
 
 consumer.advance = killed_once_it_has_sent
 writer.start()
-time.sleep(60)
+time.sleep(150)
 """
 
 
@@ -291,7 +291,7 @@ async def test_a_writer_killed_between_sending_and_committing_sends_again_under_
     path = tmp_path / "settings.json"
     path.write_text(settings.dump())
     done = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", KILLED], env=os.environ | {SETTINGS_VARIABLE: str(path)}, timeout=60,
+        subprocess.run, [sys.executable, "-c", KILLED], env=os.environ | {SETTINGS_VARIABLE: str(path)}, timeout=180,
         check=False, capture_output=True,
     )
     assert done.returncode == 9, done.stderr.decode()[-2_000:]

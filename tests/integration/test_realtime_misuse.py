@@ -146,7 +146,7 @@ async def test_a_slow_consumer_is_closed_and_the_others_get_everything(
 async def test_requests_that_are_no_socket_and_other_paths_are_refused(gateways: Any) -> None:
     gateway, _ = gateways
     root = gateway.url.replace("ws://", "http://").replace("/api/v1/messaging/ws", "")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         assert (await client.get(f"{root}/health")).status_code == 200
         assert (await client.get(f"{root}/api/v1/messaging/ws")).status_code == 426
         assert (await client.post(f"{root}/", json={})).status_code == 426

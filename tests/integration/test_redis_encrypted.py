@@ -92,7 +92,7 @@ def told(servers: Settings, url: str) -> Settings:
 
 async def test_all_three_clients_speak_tls_with_a_server_they_trust(servers: Settings, front: Front) -> None:
     settings = told(servers, front.trusted)
-    lane = RedisLane(front.trusted)
+    lane = RedisLane(front.trusted, timeout_s=30.0)
     assert await lane.ask([("PING",)]) == [b"PONG"]
     await lane.close()
     client = async_client(settings)

@@ -19,7 +19,7 @@ from actors.swipes.commands import EndPair, Swipe, Undo, Undone
 from actors.swipes.peers import RayPeers
 from actors.swipes.service import TOPICS as READ_TOPICS
 from actors.swipes.service import SwipeService, swipe_service
-from cluster.connections.kafka import LogAppender, assign, consume, ensure_topics, reader
+from cluster.connections.kafka import LogAppender, assign, barrier, consume, ensure_topics, reader
 from cluster.launch.secrets import with_keys
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Barrier, Event, Matched, decode
@@ -28,6 +28,7 @@ from configs.contracts.loading import SwipeRows
 from configs.contracts.ranking import INITIAL, RankingConfiguration
 from configs.contracts.topics import MATCHING_MATCHED, TOPICS
 from configs.settings import Settings, load_settings
+from writers.appending import ThreadAppender
 
 pytestmark = pytest.mark.servers
 
@@ -90,7 +91,7 @@ class Actors:
         appender = self._appenders[name] = LogAppender(self.settings, name)
         service = self.services[name] = swipe_service(
             self.settings, slot, appender=appender, loader=NothingCommitted(),  # type: ignore[arg-type]  # what swipes use
-            die=self.died.append, peers=RayPeers(resolve=self._handle),
+            die=self.died.append, peers=RayPeers(deadline_s=30.0, resolve=self._handle),
         )
         host = self.hosts[name] = ShardHost(name, {"swipes": service})
         while not (await host.ping())["ready"]:
@@ -146,22 +147,24 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def matched_events(settings: Settings, match_ids: set[str]) -> list[Event]:
-    """Every ``matched`` of these pairs, from the log itself."""
-    consumer = reader(settings, "test-matches", follows=False)
+    """Every ``matched`` of these pairs that was acknowledged before the call, from the log itself."""
+    consumer, appender = reader(settings, "test-matches", follows=False), ThreadAppender(settings, "test-barrier")
     found: list[Event] = []
     try:
         partitions = range(settings.log.partitions)
+        ends = appender.append([barrier(MATCHING_MATCHED.name, partition) for partition in partitions])
+        left = dict(zip(partitions, ends, strict=True))
         assign(settings, consumer, {MATCHING_MATCHED.name: dict.fromkeys(partitions, 0)})
-        quiet = 0
-        while quiet < 3:
-            messages = consume(consumer, 5_000, 1.0, lambda error: None)
-            quiet = 0 if messages else quiet + 1
-            for message in messages:
+        while left:
+            for message in consume(consumer, 5_000, 0.2, lambda error: None):
                 event = decode(message.value())
                 if not isinstance(event.payload, Barrier) and event.payload.match_id in match_ids:
                     found.append(event)
+                if message.offset() == left.get(message.partition()):
+                    del left[message.partition()]
     finally:
         consumer.close()
+        appender.close()
     return [event for event in found if isinstance(event.payload, Matched)]
 
 

@@ -32,7 +32,7 @@ async def told(world: World, person: Person, *kinds: str) -> list[tuple[str, dic
         with open_rows(world.settings, "test") as conn:
             return conn.execute("SELECT kind, data FROM notifications WHERE user_id = %s ORDER BY kind", (person.user_id,)).fetchall()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         found = await asyncio.to_thread(read)
         while [kind for kind, _ in found] != sorted(kinds):
             await asyncio.sleep(0.05)
@@ -74,7 +74,7 @@ async def test_sales_and_posts_are_told_once_to_those_whom_they_concern(world: W
             both = "SELECT 1 FROM blocks, users WHERE user_id = %s AND id = %s AND preferences ->> 'pushPost' = 'false'"
             return conn.execute(both, (creator.user_id, silent.user_id)).fetchone() is not None
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not await asyncio.to_thread(ready):
             await asyncio.sleep(0.05)
     await publish(creator, recipientId=fan.user_id)  # for one person: the message tells it

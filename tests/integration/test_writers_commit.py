@@ -216,7 +216,7 @@ class Dying(psycopg.Cursor[Any]):
         if Dying.left is not None:
             if Dying.left == 0 and Dying.killer is not None:
                 Dying.left = None
-                Dying.killer.execute("SELECT pg_terminate_backend(%s, 5000)", (self.connection.info.backend_pid,))
+                Dying.killer.execute("SELECT pg_terminate_backend(%s, 60000)", (self.connection.info.backend_pid,))
             else:
                 Dying.left -= 1
         return super().execute(*args, **kwargs)

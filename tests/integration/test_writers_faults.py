@@ -29,7 +29,7 @@ from writers.worker import Writer
 pytestmark = pytest.mark.servers
 
 SLOTS = 2
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 async def eventually(holds: Callable[[], Any]) -> Any:

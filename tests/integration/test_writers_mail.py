@@ -52,7 +52,7 @@ class Answering:
 @pytest.fixture
 def server() -> Iterator[tuple[Answering, str]]:
     handler, port = Answering(), free_port()
-    controller = Controller(handler, hostname="127.0.0.1", port=port)
+    controller = Controller(handler, hostname="127.0.0.1", port=port, ready_timeout=60)
     controller.start()
     yield handler, f"smtp://127.0.0.1:{port}"
     controller.stop()
@@ -194,7 +194,7 @@ async def append(settings: Settings, *facts: tuple[Topic, str, Event]) -> None:
 
 
 async def eventually(holds: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not (found := await asyncio.to_thread(holds)):
             await asyncio.sleep(0.05)
         return found

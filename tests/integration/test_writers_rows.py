@@ -69,10 +69,10 @@ def writer(servers: Settings) -> Iterator[list[str]]:
     for thread in threads:
         thread.stop()
     for thread in threads:
-        thread.join(10.0)
+        thread.join(60.0)
 
 
-async def until(what: Any, timeout_s: float = 20.0) -> Any:
+async def until(what: Any, timeout_s: float = 120.0) -> Any:
     deadline = time.monotonic() + timeout_s
     while True:
         found = await asyncio.to_thread(what)
