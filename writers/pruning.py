@@ -1,4 +1,5 @@
-"""Forgetting what has served its time: request keys after a day, dead letters after 30, shown cards, revocations nobody can use."""
+"""Forgetting what has served its time: request keys after a day, dead letters after 30, shown cards, revocations nobody can use,
+files that nobody can get back."""
 
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ from writers.days import keep_days
 from writers.exporting import forget_due
 from writers.looks import keep_looking
 from writers.sinks.erasures import sweep
+from writers.withheld import end_withheld
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +79,7 @@ def prune(settings: Settings) -> dict[str, int]:
             "mails": _delete(conn, MAILS),
             "erased_late": _swept(conn),
             "exports": forget_due(settings, conn),
+            "withheld": end_withheld(settings, conn),
             "impressions": keep_days(conn, settings.ranking.impressions_days, datetime.now(UTC)),
         }
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from actors.media.commands import Found, RemoveMedia, ReviewMedia
 from cluster.connections.media.store import media_store
 from cluster.connections.redis import sync_client
 from configs.contracts import topics
-from configs.contracts.albums import media_key
+from configs.contracts.albums import MediaRow, media_key
 from configs.contracts.events import MediaRemoved, MediaRestored, Payload
 from configs.contracts.ids import new_id
 from configs.contracts.media import (
@@ -30,12 +31,14 @@ from configs.contracts.media import (
     quarantine_key,
     withheld_key,
 )
+from configs.contracts.moderation import APPEAL_WINDOW
 from configs.settings import Settings
 from writers.connections import open_rows
 from writers.differences import media_differences
 from writers.loads.media import albums, media_rows
 from writers.media.block_lists import CSAM, add, counts, matches
 from writers.pruning import prune
+from writers.withheld import end_withheld
 from writers.worker import Writer
 
 pytestmark = pytest.mark.servers
@@ -175,6 +178,45 @@ async def test_what_a_decision_withholds_is_served_nowhere_and_goes_with_its_own
     await eventually(lambda: there(withheld) == [True] * 3)
     await told(MediaRemoved(media_id=media, owner_id=owner.user_id, reason="account_deleted"))
     await eventually(lambda: there(withheld) == [False] * 3 and there(served) == [False] * 3)
+
+
+async def test_withheld_files_go_for_good_once_their_decision_is_final(world: World, writer: Writer, settings: Settings) -> None:
+    owner, now, store = await world.register(), datetime.now(UTC), media_store(settings)
+    late, waiting = now - APPEAL_WINDOW - timedelta(minutes=1), now - 2 * APPEAL_WINDOW
+    decided = {"lately": (now, False, None), "late": (late, False, None), "waits": (waiting, True, None), "refused": (now, True, "upheld")}
+    media: dict[str, str] = {}
+    for number, (name, (at, appealed, outcome)) in enumerate(decided.items()):
+        media[name], decision = await uploaded(owner, picture(41 + number)), new_id()
+        await shown(owner, media[name], state="ready")
+        await append(settings, record(settings, topics.MEDIA_UPLOADED, owner.user_id, MediaRemoved(
+            media_id=media[name], owner_id=owner.user_id, reason="moderation", decision_id=decision,
+        )))
+        with open_rows(settings, "test") as conn:
+            conn.execute(
+                "INSERT INTO decisions VALUES (%s, %s, 'media', %s, 'remove', 'other', '', 'somebody', %s, 1, 1)",
+                (media[name], decision, owner.user_id, at),
+            )
+            if appealed:
+                conn.execute(
+                    "INSERT INTO appeals VALUES (%s, %s, %s, %s, '', now(), now(), %s, NULL, NULL, NULL, 1)",
+                    (media[name], decision, new_id(), owner.user_id, outcome),
+                )
+
+    def kept() -> set[str]:
+        return {name for name, media_id in media.items() if store.size(withheld_key(media_id, preview_key(media_id))) is not None}
+
+    def look() -> tuple[int, Mapping[str, MediaRow]]:
+        with open_rows(settings, "test") as conn:
+            ended = end_withheld(settings, conn, now)
+            return ended, albums(conn, (owner.user_id,))[owner.user_id].withheld
+
+    await eventually(lambda: kept() == media.keys())
+    await eventually(lambda: look()[1].keys() == {media["lately"], media["waits"]})
+    await eventually(lambda: kept() == {"lately", "waits"})
+    assert look()[0] == 0, "the others may be reversed"
+    for name in ("late", "refused"):
+        assert store.size(preserved_key(media[name])), "evidence"
+        assert store.size(derivative_key(media[name], LARGE)) is None
 
 
 async def test_a_video_is_played_by_signed_playlists_and_segments(world: World, writer: Writer) -> None:

@@ -55,6 +55,7 @@ MIGRATIONS = (
     "0030_buyers_of_posts_concurrently",
     "0031_attachments",
     "0032_reversed_decisions",
+    "0033_withheld_media_concurrently",
 )
 EXTENSIONS = {"postgis_location": "postgis"}
 """Migration -> the server extension without which it is left out; a later run adds it."""
