@@ -23,7 +23,7 @@ from cluster.embedded.process import ServerProcess, accepts
 KEPT: Final = 10_000
 """Newest checks that are kept."""
 TRIES: Final = 6
-START_TIMEOUT_S: Final = 20.0
+START_TIMEOUT_S: Final = 60.0
 PAGE: Final = """<!doctype html><title>Age check</title><h1>Local age check</h1>
 <p>A stand-in: nothing is looked at. What should it have found?</p>
 <form method="post"><button name="outcome" value="verified">An adult</button>

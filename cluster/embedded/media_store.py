@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-START_TIMEOUT_S: Final = 20.0
-"""A guess: ten times an import on a busy machine with two cores."""
+START_TIMEOUT_S: Final = 60.0
+"""A guess: what an import takes on two cores at load 20, and as much again."""
 UNFINISHED_S: Final = 2 * 86_400
 """Uploads that nobody completed are deleted after this, when the server starts and then every hour."""
 SWEEP_EVERY_S: Final = 3_600.0

@@ -11,7 +11,7 @@ import msgspec
 from cluster.embedded.ports import LOOPBACK, free_port
 from cluster.embedded.process import ServerProcess, accepts
 
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 60.0
 """A guess: ten times its imports on a busy machine with two cores."""
 
 
