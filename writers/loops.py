@@ -220,7 +220,7 @@ class ConsumingThread:
 def as_record(message: Message) -> LogRecord:
     """The message as the writers hand it on."""
     headers = message.headers()
-    return LogRecord._make((
+    return tuple.__new__(LogRecord, (
         message.topic(), message.partition(), message.offset(), message.key(), message.value(), tuple(headers) if headers else ()
     ))
 

@@ -51,9 +51,10 @@ def decode_all(
     """The facts of the records, in order, without barriers; and the records that could not be decoded."""
     events = decode_many([record[4] for record in records])
     bases = {topic: generations.get(topic, 1) << OFFSET_BITS for topic in {record[0] for record in records}}
-    make = Fact._make
+    # A third less than the class's own constructor takes, and there are as many as records.
+    make = tuple.__new__
     facts = [
-        (record, make((event, bases[record[0]] | record[2], record[1])))
+        (record, make(Fact, (event, bases[record[0]] | record[2], record[1])))
         for record, event in zip(records, events, strict=True) if type(event) is Event and type(event.payload) is not Barrier
     ]
     failures = [Undecoded(record, event) for record, event in zip(records, events, strict=True) if isinstance(event, InvalidEvent)]

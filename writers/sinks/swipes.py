@@ -43,10 +43,12 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     told = [fact[0].payload for fact in facts]
     pairs = [(payload.swiper_id, payload.swiped_id) for payload in told]
     newest = dict(zip(pairs, facts, strict=True))
-    liked = frozenset[Pair]() if len(newest) == len(facts) else _folded(newest, pairs, facts)
+    chosen, payloads, liked = facts, told, frozenset[Pair]()
+    if len(newest) < len(facts):
+        liked = _folded(newest, pairs, facts)
+        chosen = list(newest.values())
+        payloads = [fact[0].payload for fact in chosen]
     keys = _keys(pairs, told)
-    chosen = list(newest.values())
-    payloads = [fact[0].payload for fact in chosen]
     codes = [_code(payload) for payload in payloads]
     likes = [code in _LIKES for code in codes]
     shown = [_shown(payload) for payload in payloads]
