@@ -6,7 +6,7 @@ average taste and appeal.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -68,26 +68,6 @@ class PeopleTable:
         """``places`` of one id given as a 128-bit integer."""
         high, low = np.array([number >> 64], np.uint64), np.array([number & (1 << 64) - 1], np.uint64)
         return int(self.places(high, low)[0])
-
-    def rows(self, places: Any) -> Rows:
-        """The columns of some people, (n,) places or one; read when asked for."""
-        return Rows(self.columns, places)
-
-
-class Rows(Mapping[str, NDArray[np.float32]]):
-    """Columns of chosen rows, gathered when they are read."""
-
-    def __init__(self, columns: Mapping[str, NDArray[np.float32]], places: Any) -> None:
-        self._columns, self._places = columns, places
-
-    def __getitem__(self, name: str) -> NDArray[np.float32]:
-        return np.asarray(self._columns[name][self._places])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
-
-    def __len__(self) -> int:
-        return len(self._columns)
 
 
 EMPTY: Final = PeopleTable(

@@ -19,6 +19,8 @@ PORTS: Final = range(10_000, 20_000)
 """Below the kernel's usual ephemeral ports (32768 and up): one of those is taken by the next outgoing connection, also
 between choosing it and binding it, and while its server is being started again."""
 TRIES: Final = 50
+CLOCK_S: Final = 2.0
+"""By so much a process's beginning may move, since it is counted from a boot time that follows the clock."""
 
 
 def free_port(preferred: int = 0) -> int:
@@ -55,10 +57,18 @@ def claim(port: int) -> bool:
     with (directory / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            pid = int(owner.read_text())
+            pid, _, began_s = owner.read_text().partition(" ")
+            if int(pid) != os.getpid() and _runs(int(pid), float(began_s)):
+                return False
         except (FileNotFoundError, ValueError):
-            pid = 0
-        if pid and pid != os.getpid() and psutil.pid_exists(pid):
-            return False
-        owner.write_text(str(os.getpid()))
+            pass  # nobody's
+        owner.write_text(f"{os.getpid()} {psutil.Process().create_time()}")
     return True
+
+
+def _runs(pid: int, began_s: float) -> bool:
+    """Whether that process still runs, and not another one that was given its number since."""
+    try:
+        return abs(psutil.Process(pid).create_time() - began_s) < CLOCK_S
+    except psutil.NoSuchProcess:
+        return False

@@ -107,7 +107,7 @@ def training_values(
         "age_min": rows.age_min[both].astype(np.float32), "age_max": rows.age_max[both].astype(np.float32),
         "reach_km": rows.max_distance_km[both], "role": rows.roles[both], "gender": rows.genders[both],
         "verified": rows.verified[both],
-    } | dict(table.rows(table.places(high, low)))
+    } | {name: column[table.places(high, low)] for name, column in table.columns.items()}
     columns["active_s"][0] = decided_s  # whoever asks is active
     distance = distances_km(
         float(rows.latitudes[viewer]), float(rows.longitudes[viewer]), rows.latitudes[both[1:]], rows.longitudes[both[1:]]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import psutil
+import pytest
 
 from cluster.embedded.ports import PORTS, claim, free_port
 from cluster.launch.ports import choose_ports
@@ -26,6 +30,17 @@ def test_a_port_that_another_process_chose_and_did_not_bind_yet_is_not_chosen(tm
     assert claim(theirs), "its process has ended"
     assert claim(theirs)
     assert choose_ports(settings, {"dashboard": theirs})["dashboard"] == theirs
+
+
+def test_what_a_process_claimed_is_not_kept_by_another_that_has_its_number_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert claim(12_345)
+    (claimed,) = tmp_path.glob("sugar-ports-*/12345")
+    parent = psutil.Process(os.getppid())
+    claimed.write_text(f"{parent.pid} {parent.create_time()}")
+    assert not claim(12_345)
+    claimed.write_text(f"{parent.pid} {parent.create_time() - 60}")
+    assert claim(12_345)
 
 
 def test_no_port_is_one_that_the_next_outgoing_connection_may_take() -> None:

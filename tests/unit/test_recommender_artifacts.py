@@ -108,7 +108,7 @@ def test_each_person_finds_their_own_row_and_strangers_the_neutral_one(tmp_path:
     assert read.priors.like_rate_sent == pytest.approx(0.2)
     order = np.random.default_rng(1).permutation(len(ids))
     places = read.places(ids[order, 0], ids[order, 1])
-    assert read.rows(places)["log_price"].tolist() == order.tolist()
+    assert read.columns["log_price"][places].tolist() == order.tolist()
     strangers = ids ^ np.uint64(1)
     assert not read.places(strangers[:, 0], strangers[:, 1]).any()
     assert read.rows(0)["likes_sent"] == 0
