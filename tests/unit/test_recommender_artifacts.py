@@ -111,8 +111,8 @@ def test_each_person_finds_their_own_row_and_strangers_the_neutral_one(tmp_path:
     assert read.columns["log_price"][places].tolist() == order.tolist()
     strangers = ids ^ np.uint64(1)
     assert not read.places(strangers[:, 0], strangers[:, 1]).any()
-    assert read.rows(0)["likes_sent"] == 0
-    assert np.allclose(read.rows(0)["appeal"], read.columns["appeal"][1:].mean(axis=0), atol=1e-5)
+    assert read.columns["likes_sent"][people_table.NOBODY] == 0
+    assert np.allclose(read.columns["appeal"][people_table.NOBODY], read.columns["appeal"][1:].mean(axis=0), atol=1e-5)
     assert read.place((int(ids[7, 0]) << 64) + int(ids[7, 1])) == places[order == 7]
 
 
@@ -120,10 +120,13 @@ def test_an_empty_table_and_one_person_work(tmp_path: Path) -> None:
     people_table.save(people_table.EMPTY, tmp_path / "none")
     empty = people_table.load(tmp_path / "none")
     assert empty.place(17) == people_table.NOBODY
-    rates = compute(("like_rate_sent", "log_price"), Pairs(empty.rows(0), empty.rows(np.zeros(3, int)), np.asarray(1.0), 0.0))
+    nobody, three = (
+        {name: column[places] for name, column in empty.columns.items()} for places in (people_table.NOBODY, np.zeros(3, int))
+    )
+    rates = compute(("like_rate_sent", "log_price"), Pairs(nobody, three, np.asarray(1.0), 0.0))
     assert rates["like_rate_sent"].tolist() == [pytest.approx(FEATURES["like_rate_sent"].neutral)] * 3
     one = people_table.build(np.array([[1, 2]], np.uint64), {"log_price": [3.0]}, version="one")
-    assert one.rows(one.place((1 << 64) + 2))["log_price"] == 3
+    assert one.columns["log_price"][one.place((1 << 64) + 2)] == 3
 
 
 def test_tables_that_cannot_be_are_refused(tmp_path: Path) -> None:
