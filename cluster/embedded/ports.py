@@ -19,8 +19,6 @@ PORTS: Final = range(10_000, 20_000)
 """Below the kernel's usual ephemeral ports (32768 and up): one of those is taken by the next outgoing connection, also
 between choosing it and binding it, and while its server is being started again."""
 TRIES: Final = 50
-CLOCK_S: Final = 2.0
-"""By so much a process's beginning may move, since it is counted from a boot time that follows the clock."""
 
 
 def free_port(preferred: int = 0) -> int:
@@ -57,18 +55,19 @@ def claim(port: int) -> bool:
     with (directory / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            pid, _, began_s = owner.read_text().partition(" ")
-            if int(pid) != os.getpid() and _runs(int(pid), float(began_s)):
+            pid, _, began = owner.read_text().partition(" ")
+            if int(pid) != os.getpid() and began and _began(int(pid)) == began:
                 return False
         except (FileNotFoundError, ValueError):
             pass  # nobody's
-        owner.write_text(f"{os.getpid()} {psutil.Process().create_time()}")
+        owner.write_text(f"{os.getpid()} {_began(os.getpid())}")
     return True
 
 
-def _runs(pid: int, began_s: float) -> bool:
-    """Whether that process still runs, and not another one that was given its number since."""
+def _began(pid: int) -> str:
+    """When a process began, which tells it from another that was given its number later; empty: it does not run."""
     try:
-        return abs(psutil.Process(pid).create_time() - began_s) < CLOCK_S
-    except psutil.NoSuchProcess:
-        return False
+        # Ticks since the boot. Seconds since 1970 would be counted from a boot time that moves when the clock is set.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "running" if not Path("/proc/self").exists() and psutil.pid_exists(pid) else ""

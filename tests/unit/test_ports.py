@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
-from cluster.embedded.ports import PORTS, claim, free_port
+from cluster.embedded.ports import PORTS, _began, claim, free_port
 from cluster.launch.ports import choose_ports
 from configs.settings import load_settings
 
@@ -36,10 +35,10 @@ def test_what_a_process_claimed_is_not_kept_by_another_that_has_its_number_now(t
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert claim(12_345)
     (claimed,) = tmp_path.glob("sugar-ports-*/12345")
-    parent = psutil.Process(os.getppid())
-    claimed.write_text(f"{parent.pid} {parent.create_time()}")
+    pid, began = os.getppid(), _began(os.getppid())
+    claimed.write_text(f"{pid} {began}")
     assert not claim(12_345)
-    claimed.write_text(f"{parent.pid} {parent.create_time() - 60}")
+    claimed.write_text(f"{pid} {began}0")
     assert claim(12_345)
 
 
