@@ -11,6 +11,8 @@ from cluster.launch.serving import RELEASE, SHAPES, code_digest, deployment_conf
 from configs.contracts.errors import ConfigurationError
 from configs.settings import load_settings
 
+pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")  # Serve's, at its first import
+
 
 @pytest.mark.parametrize(("present", "again", "expected"), [
     ("", False, "new"), ("old", False, "new"), ("old.3", True, "new"), ("new", False, "new"), ("new.2", False, "new.2"),
@@ -20,7 +22,6 @@ def test_other_code_is_another_release_and_the_same_code_only_by_wish(present: s
     assert next_release(present, "new", again=again) == expected
 
 
-@pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")
 def test_serve_takes_the_config_and_starts_a_new_replica_before_it_ends_an_old_one() -> None:
     from ray.serve._private.deploy_utils import get_app_code_version
     from ray.serve.schema import ServeDeploySchema
