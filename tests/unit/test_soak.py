@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.launch.bench.soak import Sample, lag_growth, restarted, slopes
+from cluster.launch.bench.soak import Sample, cores, lag_growth, restarted, slopes
 
 MIB = 2**20
 
@@ -55,3 +55,12 @@ def test_a_process_that_shares_most_of_its_memory_is_measured_against_all_of_it(
     shared = [replace(one, resident={"backend/1": 20 * MIB}) for one in run]
     assert slopes(run)[0].percent_an_hour == pytest.approx(5, rel=0.05)
     assert slopes(shared)[0].percent_an_hour == pytest.approx(0.5, rel=0.05)
+
+
+def test_what_costs_more_each_quarter_is_shown_by_component() -> None:
+    run = [replace(sample(minute), cpu={"broker/1": 0.01 * minute**2, "broker/2": 6.0 * minute, "replica/3": 30.0 * minute}) for minute in range(61)]
+    run[-1] = replace(run[-1], cpu={**run[-1].cpu, "writer/9": 100.0})
+    found = cores(run)
+    assert list(found) == ["replica", "broker"], "whoever was not there at a part's beginning is not in it"
+    assert found["replica"] == pytest.approx([0.5] * 4)
+    assert found["broker"] == pytest.approx([0.1 + 0.01 * (end**2 - (end - 15) ** 2) / 900 for end in (15, 30, 45, 60)])

@@ -46,6 +46,8 @@ JUDGED_MINUTES: Final = 30.0
 """A shorter run says little of an hour: a page of the allocator is a percent then."""
 NOT_JUDGED: Final = ("broker",)
 SHOWN: Final = 25
+PARTS: Final = 4
+"""Of a run, in which the cost of each component is told: what costs more each time will not hold for long."""
 LAG_NOISE: Final = 200.0
 """Records that may wait at any moment: a batch of each partition."""
 LIKES_A_DAY: Final = 100_000
@@ -54,7 +56,8 @@ MESSAGES_A_MINUTE: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was seen at one moment, by component/pid. ``memory``: bytes of its own; ``resident``: shared ones too; ``stored``: of what may grow."""
+    """What was seen at one moment, by component/pid. ``memory``: bytes of its own; ``resident``: shared ones too; ``stored``: of what may grow;
+    ``cpu``: seconds so far."""
 
     at_s: float
     memory: Mapping[str, int]
@@ -62,6 +65,7 @@ class Sample:
     stored: Mapping[str, int]
     entries: Mapping[str, int]
     lag: int
+    cpu: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,18 @@ def lag_growth(samples: Sequence[Sample]) -> float:
     return sum(sample.lag for sample in samples[-third:]) / third - sum(sample.lag for sample in samples[:third]) / third
 
 
+def cores(samples: Sequence[Sample]) -> dict[str, list[float]]:
+    """Cores taken by each component in each of PARTS of the run, the dearest first; whoever ended or began in a part is not in it."""
+    bounds = [round(part * (len(samples) - 1) / PARTS) for part in range(PARTS + 1)]
+    found: dict[str, list[float]] = {}
+    for part, (start, end) in enumerate(itertools.pairwise(bounds)):
+        first, last = samples[start], samples[end]
+        for process in first.cpu.keys() & last.cpu.keys():
+            spent = (last.cpu[process] - first.cpu[process]) / max(last.at_s - first.at_s, 1e-9)
+            found.setdefault(process.split("/")[0], [0.0] * PARTS)[part] += spent
+    return dict(sorted(found.items(), key=lambda item: -sum(item[1])))
+
+
 def _slope(times: Sequence[float], values: Sequence[float]) -> float:
     """Of the line of least squares, a second; 0 for fewer than two moments."""
     middle, mean = sum(times) / len(times), sum(values) / len(values)
@@ -227,15 +243,16 @@ def _sample(settings: Settings, data_dir: Path, at_s: float, swipes: int) -> Sam
     report = read_report(data_dir) or Report()
     memory: dict[str, int] = {}
     resident: dict[str, int] = {}
+    cpu: dict[str, float] = {}
     names: dict[int, str] = {actor.pid: actor.name for actor in report.actors}
     for component, process in processes(data_dir):
         try:
-            found = process.memory_full_info()
+            found, times = process.memory_full_info(), process.cpu_times()
         except psutil.Error:
             continue
         name = f"{names.get(process.pid, component)}/{process.pid}"
-        memory[name], resident[name] = found.uss, found.rss
-    return Sample(at_s, memory, resident, _stored(settings, report, memory, swipes), _entries(report), report.behind)
+        memory[name], resident[name], cpu[name] = found.uss, found.rss, times.user + times.system
+    return Sample(at_s, memory, resident, _stored(settings, report, memory, swipes), _entries(report), report.behind, cpu)
 
 
 def _stored(settings: Settings, report: Report, memory: Mapping[str, int], swipes: int) -> dict[str, int]:
@@ -271,13 +288,17 @@ def _tell(run: Soak) -> bool:
             f"{slope.percent_an_hour:+.2f}" if slope.judged else "not judged",
         )
     console.print(table)
+    spent = Table("component", *(f"{part + 1} of {PARTS}" for part in range(PARTS)), title="Cores taken over the run")
+    for component, taken in cores(run.samples).items():
+        spent.add_row(component, *(f"{share:.3f}" for share in taken))
+    console.print(spent)
     console.print(
         f"{run.offered} requests, {run.errors} without a good answer, p99 {max(run.p99_ms):.0f} ms at worst, longest {run.max_ms:.0f} ms; "
         f"lag {run.samples[0].lag} at first, {run.samples[-1].lag} at last, {growth:+.0f} on average; replaced: {', '.join(replaced) or 'none'}"
     )
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "soak.json"
-    told: dict[str, Any] = asdict(run) | {"slopes": [asdict(slope) for slope in found], "lag_growth": growth, "replaced": replaced}
+    told: dict[str, Any] = asdict(run) | {"slopes": [asdict(slope) for slope in found], "cores": cores(run.samples), "lag_growth": growth, "replaced": replaced}
     path.write_text(json.dumps(told, indent=1))
     console.print(f"written to {path}")
     if run.minutes < JUDGED_MINUTES:
