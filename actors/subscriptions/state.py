@@ -200,12 +200,12 @@ def _subscribe(command: Subscribe, held: Subscriber, now: datetime) -> Decision[
 def _change(command: Change, held: Subscriber, subscription: Subscription, now: datetime) -> Decision[SubscriptionAnswer]:
     current = subscription.current_terms
     wanted = command.terms
-    if (current.tier_id, current.interval) == (wanted.tier_id, wanted.interval):
+    if (current.tier_id, current.months) == (wanted.tier_id, wanted.months):
         return _answer(NotPossible("same_tier"))
     if subscription.status_at(now) == "past_due":
         return _answer(NotPossible("subscription_not_active"))
-    longer = (current.interval, wanted.interval) == ("month", "year")
-    if current.interval != wanted.interval and not (longer and wanted.rank >= current.rank):
+    longer = wanted.months > current.months
+    if current.months != wanted.months and not (longer and wanted.rank >= current.rank):
         # It would have to begin when the period ends, and processors begin another interval at once.
         return _answer(NotPossible("not_offered"))
     upgrade = wanted.rank > current.rank or longer

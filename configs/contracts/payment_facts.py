@@ -19,6 +19,7 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 """The provider's time, with its offset."""
 SubscriptionStatus = Literal["incomplete", "trialing", "active", "past_due", "expired"]
 Interval = Literal["month", "year"]
+MONTHS: Final[Mapping[Interval, int]] = {"month": 1, "year": 12}
 
 _STATUS_RANK: Final[Mapping[str, int]] = {"incomplete": 0, "trialing": 1, "active": 2, "past_due": 3, "expired": 4}
 
@@ -50,7 +51,8 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field=
 class SubscriptionState(Fact, frozen=True, kw_only=True, tag="subscription_state", gc=False):
     """The whole state of a subscription. ``object_id`` is the provider's subscription.
 
-    ``tier_id``, ``interval``, ``amount_minor`` say what is paid for now: an upgrade shows only once it is paid.
+    ``tier_id``, ``interval`` (so many at once as ``interval_count``), ``amount_minor`` say what is paid for now: an
+    upgrade shows only once it is paid.
     ``request_id`` is the durable request that began it.
     """
 
@@ -64,6 +66,7 @@ class SubscriptionState(Fact, frozen=True, kw_only=True, tag="subscription_state
     currency: str
     period_start: Moment
     period_end: Moment
+    interval_count: int = 1
     trial_end: Moment | None = None
     cancel_at_period_end: bool = False
     cancelled_at: Moment | None = None

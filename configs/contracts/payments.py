@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, Protocol
 
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.ids import derived_id
-from configs.contracts.payment_facts import AccountState, AnyFact, Interval
+from configs.contracts.payment_facts import MONTHS, AccountState, AnyFact, Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What a tier costs. A new price of a tier has a new ``revision``; subscriptions keep theirs."""
+    """What a tier costs for ``interval_count`` intervals. A new price of a tier has a new ``revision``; subscriptions keep theirs."""
 
     tier_id: str
     revision: int
@@ -48,6 +48,11 @@ class Price:
     interval: Interval
     amount_minor: int
     currency: str
+    interval_count: int = 1
+
+    @property
+    def months(self) -> int:
+        return MONTHS[self.interval] * self.interval_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

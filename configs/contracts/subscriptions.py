@@ -26,9 +26,9 @@ from configs.contracts.events import (
 )
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.payment_facts import (
+    MONTHS,
     DisputeClosed,
     DisputeOpened,
-    Interval,
     InvoicePaid,
     Refunded,
     SubscriptionFact,
@@ -149,13 +149,16 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     def current_terms(self) -> Terms:
         """Of the tier that is paid for now."""
         seen = self.observed
-        return self.terms if seen is None else self.terms_of(seen.tier_id, seen.interval) or self.terms_of(seen.tier_id) or self.terms
+        if seen is None:
+            return self.terms
+        months = MONTHS[seen.interval] * seen.interval_count
+        return self.terms_of(seen.tier_id, months) or self.terms_of(seen.tier_id) or self.terms
 
-    def terms_of(self, tier_id: str, interval: Interval | None = None) -> Terms | None:
-        """The newest that were agreed for a tier, of any interval unless one is named."""
+    def terms_of(self, tier_id: str, months: int | None = None) -> Terms | None:
+        """The newest that were agreed for a tier, for payments of so many months if they are named."""
         return next((
             terms for terms in (*reversed(self.changes), self.terms)
-            if terms.tier_id == tier_id and interval in (None, terms.interval)
+            if terms.tier_id == tier_id and months in (None, terms.months)
         ), None)
 
     def refund(self, refund_id: str) -> BillRefund | None:
@@ -374,6 +377,7 @@ class SubscriptionEntry(msgspec.Struct, frozen=True, rename="camel", omit_defaul
     interval: str
     amount_minor: int
     currency: str
+    interval_count: int = 1
     requested_at: datetime
     checkout_until: datetime
     period_start: datetime | None = None
@@ -399,7 +403,7 @@ def entry_of(item: Subscription) -> SubscriptionEntry:
     return SubscriptionEntry(
         subscription_id=item.subscription_id, subscriber_id=item.subscriber_id, creator_id=item.creator_id,
         tier_id=terms.tier_id, tier_name=terms.tier_name, rank=terms.rank, status=item.status, interval=terms.interval,
-        amount_minor=terms.amount_minor, currency=terms.currency, requested_at=item.requested_at,
+        amount_minor=terms.amount_minor, currency=terms.currency, interval_count=terms.interval_count, requested_at=item.requested_at,
         checkout_until=item.checkout_until, period_start=None if seen is None else seen.period_start,
         period_end=None if seen is None else seen.period_end, entitled_until=item.entitled_until,
         cancel_at_period_end=item.cancel_at_period_end, cancelled_at=None if seen is None else seen.cancelled_at,

@@ -9,7 +9,7 @@ import msgspec
 
 from configs.contracts.events import Event, OfferRedeemed, OfferReleased, PromoCodeChanged, TierChanged
 from configs.contracts.events.tiers import Bundle
-from configs.contracts.payment_facts import Interval
+from configs.contracts.payment_facts import MONTHS, Interval
 
 TIERS: Final = 50
 """A creator's tiers, archived ones among them."""
@@ -20,6 +20,11 @@ HELD: Final = 64
 BENEFITS: Final = 20
 BUNDLES: Final = 4
 TRIAL_DAYS: Final = 30
+
+
+def discounted(amount_minor: int, percent: int) -> int:
+    """What is left to pay, in the payee's favour to the minor unit."""
+    return amount_minor - amount_minor * percent // 100
 
 
 class Tier(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
@@ -41,9 +46,12 @@ class Tier(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_o
     created_at: datetime
     request_digest: str = ""
 
-    def price_minor(self, interval: Interval) -> int | None:
-        """None: it is not sold by this interval."""
-        return self.price_monthly_minor if interval == "month" else self.price_yearly_minor
+    def price_minor(self, interval: Interval, count: int = 1) -> int | None:
+        """What ``count`` intervals cost at once, more than one of them as a bundle; None: it is not sold so."""
+        if count == 1:
+            return self.price_monthly_minor if interval == "month" else self.price_yearly_minor
+        bundle = next((bundle for bundle in self.bundles if bundle.months == count * MONTHS[interval]), None)
+        return None if bundle is None else discounted(bundle.months * self.price_monthly_minor, bundle.percent)
 
     @property
     def for_sale(self) -> bool:

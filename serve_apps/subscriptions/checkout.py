@@ -123,17 +123,13 @@ async def _for_sale(
 
 def _terms(shop: Shop, tier: Tier, body: SubscribeBody, now: datetime) -> Terms:
     """What is agreed, from our own records. Raises Refused: something that was asked for is not offered."""
-    amount_minor = tier.price_minor(body.interval)
+    count = body.bundle_months or 1
+    amount_minor = tier.price_minor(body.interval, count)
     if amount_minor is None:
-        raise Refused("not_offered", offer="interval")
+        raise Refused("not_offered", offer="interval" if body.bundle_months is None else "bundle")
     if body.trial and not tier.trial_days:
         raise Refused("not_offered", offer="trial")
     percent, months, promo_id = 0, None, None
-    if body.bundle_months is not None:
-        bundle = next((bundle for bundle in tier.bundles if bundle.months == body.bundle_months), None)
-        if bundle is None:
-            raise Refused("not_offered", offer="bundle")
-        percent, months = bundle.percent, bundle.months
     if body.promo_code is not None:
         promo = shop.promo_of_code(body.promo_code)
         refused = "promo_code_invalid" if promo is None else promo.refusal(tier.tier_id, now)
@@ -142,7 +138,7 @@ def _terms(shop: Shop, tier: Tier, body: SubscribeBody, now: datetime) -> Terms:
         percent, months, promo_id = promo.percent, promo.months, promo.promo_id
     return Terms(
         tier_id=tier.tier_id, rank=tier.rank, tier_name=tier.name, revision=tier.revision, interval=body.interval,
-        amount_minor=amount_minor, currency=tier.currency, trial_days=tier.trial_days if body.trial else 0,
+        amount_minor=amount_minor, currency=tier.currency, interval_count=count, trial_days=tier.trial_days if body.trial else 0,
         percent_off=percent, months_off=months, promo_id=promo_id,
     )
 
@@ -172,7 +168,7 @@ def price_of(terms: Terms) -> Price:
     """What the processor is told that a tier costs; its discount is told apart."""
     return Price(
         tier_id=terms.tier_id, revision=terms.revision, name=terms.tier_name, interval=terms.interval,
-        amount_minor=terms.amount_minor, currency=terms.currency,
+        amount_minor=terms.amount_minor, currency=terms.currency, interval_count=terms.interval_count,
     )
 
 

@@ -46,7 +46,7 @@ Code = Annotated[StrictStr, Field(pattern=CODE_PATTERN, examples=["SPRING"])]
 
 
 class BundleBody(Body):
-    """``percent`` off each of the first ``months`` monthly payments."""
+    """``months`` that are paid for at once, ``percent`` off; renewed by the same number until it is cancelled."""
 
     months: Annotated[StrictInt, Field(ge=2, le=12)]
     percent: Percent
@@ -125,8 +125,8 @@ class PromoChangeBody(Body):
 class BundleView(Answer):
     months: int
     percent: int
-    price_monthly: str
-    """What each of those payments is."""
+    price: str
+    """Of all its months, paid at once."""
 
 
 class TierView(Answer):
@@ -191,15 +191,23 @@ class SubscribeBody(Body):
     @model_validator(mode="after")
     def _one_offer(self) -> Self:
         if self.bundle_months is not None and (self.promo_code is not None or self.interval != "month"):
-            raise ValueError("a bundle is paid by the month and takes no promo code")
+            raise ValueError("a bundle is of months and takes no promo code")
         return self
 
 
 class ChangeBody(Body):
-    """Without an interval it stays as it is; from month to year it may change, with the same tier or a higher one."""
+    """Without an interval or a bundle the time that is paid for at once stays as it is; it may become longer, with the
+    same tier or a higher one."""
 
     tier_id: UserIdText
     interval: Interval | None = None
+    bundle_months: Annotated[StrictInt, Field(ge=2, le=12)] | None = None
+
+    @model_validator(mode="after")
+    def _one_offer(self) -> Self:
+        if self.bundle_months is not None and self.interval == "year":
+            raise ValueError("a bundle is of months")
+        return self
 
 
 Status = Literal["incomplete", "trialing", "active", "past_due", "expired"]
@@ -221,6 +229,8 @@ class SubscriptionView(Answer):
     tier_name: str
     status: Status
     interval: Interval
+    interval_count: int
+    """So many intervals are paid for at once: a bundle's months, else 1."""
     amount: str
     currency: str
     current_period_start: Time | None

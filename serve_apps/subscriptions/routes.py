@@ -21,6 +21,7 @@ from actors.subscriptions.commands import (
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import derived_id
 from configs.contracts.money import format_amount
+from configs.contracts.payment_facts import MONTHS, Interval
 from configs.contracts.payments import ChangeSubscription, PaymentDeclined, PaymentProvider, Started
 from configs.contracts.read_model import MARKER, listing_keys, read_versioned, relation_key
 from configs.contracts.subscriptions import Subscription, SubscriptionEntry
@@ -94,7 +95,7 @@ def _view(entry: SubscriptionEntry) -> SubscriptionView:
     return SubscriptionView(
         subscription_id=entry.subscription_id, creator_id=entry.creator_id, tier_id=entry.tier_id, tier_name=entry.tier_name,
         status=entry.status_at(datetime.now(UTC)), interval=entry.interval,
-        amount=format_amount(entry.amount_minor, entry.currency), currency=entry.currency,
+        interval_count=entry.interval_count, amount=format_amount(entry.amount_minor, entry.currency), currency=entry.currency,
         current_period_start=entry.period_start, current_period_end=entry.period_end, entitled_until=entry.entitled_until,
         cancel_at_period_end=entry.cancel_at_period_end, next_tier_id=entry.next_tier_id, livemode=entry.livemode,
         created_at=entry.requested_at,
@@ -145,12 +146,12 @@ async def get_subscription(subscription_id: SubscriptionIdPath, person: Person, 
 async def change(
     subscription_id: SubscriptionIdPath, body: ChangeBody, person: Person, dependencies: Deps, idempotency_key: MoneyKey
 ) -> CheckoutView:
-    """Changes to another tier of the creator, or to yearly payment, at the present price.
+    """Changes to another tier of the creator, or to a longer time that is paid for at once, at the present price.
 
-    To a higher one, or to a year, now: the difference is charged, a trial ends, and access rises when that is paid. To a
+    To a higher one, or a longer time, now: the difference is charged, a trial ends, and access rises when that is paid. To a
     lower one from the next period on.
     """
-    digest = body_digest(dependencies.seals.key, subscription_id + body.tier_id + (body.interval or ""))
+    digest = body_digest(dependencies.seals.key, _change_digested(subscription_id, body))
     request_id = derived_id(person.user_id, f"change {idempotency_key}")
     found = await dependencies.subscriptions.ask(
         Find(subscriber_id=person.user_id, request_id=request_id, body_digest=digest)
@@ -164,18 +165,30 @@ async def change(
     entry = await get_subscription(subscription_id, person, dependencies)
     if sale is None or sale[0].creator_id != entry.creator_id or not sale[1].for_sale:
         raise Refused("not_found")
-    tier, interval = sale[1], body.interval or entry.interval
-    amount_minor = tier.price_minor(interval)
+    tier, (interval, count) = sale[1], _paid_at_once(body) or (entry.interval, entry.interval_count)
+    amount_minor = tier.price_minor(interval, count)
     if amount_minor is None:
-        raise Refused("not_offered", offer="interval")
+        raise Refused("not_offered", offer="interval" if count == 1 else "bundle")
     answer = await to_the_end(_asked(dependencies, Change(
         subscriber_id=person.user_id, request_id=request_id, body_digest=digest, subscription_id=subscription_id,
         terms=Terms(
             tier_id=tier.tier_id, rank=tier.rank, tier_name=tier.name, revision=tier.revision, interval=interval,
-            amount_minor=amount_minor, currency=tier.currency,
+            amount_minor=amount_minor, currency=tier.currency, interval_count=count,
         ),
     )))
     return _checkout(dependencies, *await to_the_end(_changed(dependencies, answer, request_id, body)))
+
+
+def _paid_at_once(body: ChangeBody) -> tuple[Interval, int] | None:
+    """(interval, how many of it); None: as it is now."""
+    if body.bundle_months is not None:
+        return "month", body.bundle_months
+    return None if body.interval is None else (body.interval, 1)
+
+
+def _change_digested(subscription_id: str, body: ChangeBody) -> str:
+    """What two requests under one key must have in common."""
+    return subscription_id + body.tier_id + (body.interval or "") + (f"{body.bundle_months}" if body.bundle_months else "")
 
 
 @router.put(
@@ -241,7 +254,9 @@ async def _changed(
     Raises Refused: the difference was not paid; the tier stays as it was.
     """
     subscription = answer.subscription
-    terms, name = subscription.terms_of(body.tier_id, body.interval), subscription.provider_id
+    wanted = _paid_at_once(body)
+    months = None if wanted is None else MONTHS[wanted[0]] * wanted[1]
+    terms, name = subscription.terms_of(body.tier_id, months), subscription.provider_id
     overtaken = not subscription.changes or subscription.changes[-1] != terms
     if answer.replayed and (overtaken or subscription.current_terms == terms):
         return subscription, None

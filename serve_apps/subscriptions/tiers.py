@@ -71,11 +71,6 @@ def _minor(text: str | None, currency: str, field: str) -> int | None:
     return minor
 
 
-def discounted(amount_minor: int, percent: int) -> int:
-    """What is left to pay, in the payee's favour to the minor unit."""
-    return amount_minor - amount_minor * percent // 100
-
-
 def tier_view(shop: Shop, tier: Tier) -> TierView:
     return TierView(
         tier_id=tier.tier_id, creator_id=shop.creator_id, rank=tier.rank, name=tier.name, description=tier.description,
@@ -85,7 +80,7 @@ def tier_view(shop: Shop, tier: Tier) -> TierView:
         bundles=[
             BundleView(
                 months=bundle.months, percent=bundle.percent,
-                price_monthly=format_amount(discounted(tier.price_monthly_minor, bundle.percent), tier.currency),
+                price=format_amount(tier.price_minor("month", bundle.months) or 0, tier.currency),
             )
             for bundle in tier.bundles
         ],

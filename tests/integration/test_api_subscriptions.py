@@ -200,10 +200,9 @@ async def test_a_declined_card_buys_nothing_and_another_one_may_follow_at_once(s
         assert code(answer) == (409, "promo_code_exhausted")
 
 
-async def test_a_trial_is_one_an_instrument_and_creator_and_a_bundle_costs_less(shop_world: World, sandbox: SandboxDriver) -> None:
+async def test_a_trial_is_one_an_instrument_and_creator(shop_world: World, sandbox: SandboxDriver) -> None:
     creator = await creator_of(shop_world)
-    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"trialDays": 7, "bundles": [{"months": 3, "percent": 20}]})
-    assert tier["bundles"] == [{"months": 3, "percent": 20, "priceMonthly": "8.00"}]
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"trialDays": 7})
     first, card = await payer_of(shop_world, sandbox)
     body = {"tierId": tier["tierId"], "interval": "month", "trial": True}
     made = await first.ok("POST", "/subscriptions", json=body | {"paymentMethodId": card}, key="t")
@@ -211,9 +210,53 @@ async def test_a_trial_is_one_an_instrument_and_creator_and_a_bundle_costs_less(
     assert await may_open(shop_world, first, creator, rank=1) == "open"
     second, same = await payer_of(shop_world, sandbox)
     assert code(await second.ask("POST", "/subscriptions", json=body | {"paymentMethodId": same}, key="t")) == (409, "trial_used")
-    paid = await second.ok("POST", "/subscriptions", json=body | {"paymentMethodId": same, "trial": False, "bundleMonths": 3}, key="p")
+    paid = await second.ok("POST", "/subscriptions", json=body | {"paymentMethodId": same, "trial": False}, key="p")
     assert paid["status"] == "active"
-    assert await billed(sandbox, second) == [800]
+
+
+async def test_a_bundle_is_paid_for_at_once_and_renewed_as_it_was_bought(shop_world: World, sandbox: SandboxDriver) -> None:
+    world = shop_world
+    creator = await creator_of(world)
+    bundles = [{"months": 3, "percent": 20}, {"months": 6, "percent": 33}]
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"bundles": bundles})
+    assert [bundle["price"] for bundle in tier["bundles"]] == ["23.98", "40.16"], "9.99 a month, in the creator's favour to the cent"
+    fan, card = await payer_of(world, sandbox)
+    bought = {"tierId": tier["tierId"], "interval": "month", "bundleMonths": 3, "paymentMethodId": card}
+    path = f"/subscriptions/{(await fan.ok('POST', '/subscriptions', json=bought, key='buy'))['id']}"
+
+    async def shown() -> tuple[str, int, str, int]:
+        found = await fan.ok("GET", path)
+        start, end = (datetime.fromisoformat(found[name]) for name in ("currentPeriodStart", "currentPeriodEnd"))
+        return found["interval"], found["intervalCount"], found["amount"], (end - start).days
+
+    assert await billed(sandbox, fan) == [2_398]
+    interval, count, amount, days = await shown()
+    assert (interval, count, amount) == ("month", 3, "23.98")
+    assert 89 <= days <= 92
+
+    # What the creator asks for later is for others.
+    await creator.ok("PUT", f"/subscriptions/tiers/{tier['tierId']}", json={"bundles": [{"months": 3, "percent": 10}, bundles[1]]})
+    (object_id,) = [item["id"] for item in await sandbox.objects("subscription") if item["metadata"].get("subscriberId") == fan.user_id]
+    await sandbox.advance(days + 0.1)
+    await reported(world, fan, object_id)
+    assert await billed(sandbox, fan) == [2_398, 2_398]
+    dearer, other_card = await payer_of(world, sandbox)
+    await dearer.ok("POST", "/subscriptions", json=bought | {"paymentMethodId": other_card}, key="buy")
+    assert await billed(sandbox, dearer) == [2_698]
+
+    for shorter in ({"interval": "month"}, {"bundleMonths": 2}):
+        assert code(await fan.ask("PUT", path, json={"tierId": tier["tierId"], **shorter}, key=new_id())) == (422, "not_offered")
+    assert code(await fan.ask("PUT", path, json={"tierId": tier["tierId"], "bundleMonths": 3}, key="same")) == (409, "same_tier")
+    longer = {"tierId": tier["tierId"], "bundleMonths": 6}
+    for _ in range(2):
+        await fan.ok("PUT", path, json=longer, key="longer")
+    interval, count, amount, days = await shown()
+    assert (interval, count, amount) == ("month", 6, "40.16")
+    assert 181 <= days <= 184
+    assert len(await billed(sandbox, fan)) == 3, "the rest of the old bundle is taken off the new one, once"
+    assert (await billed(sandbox, fan))[-1] < 4_016
+    assert code(await fan.ask("PUT", path, json=longer | {"bundleMonths": 3}, key="longer")) == (409, "idempotency_conflict")
+    assert code(await fan.ask("PUT", path, json=longer | {"interval": "year"}, key=new_id())) == (422, "invalid")
 
 
 async def test_strong_authentication_is_the_payers_and_access_waits_for_it(shop_world: World, sandbox: SandboxDriver) -> None:

@@ -146,6 +146,17 @@ class TestHostedForm:
         fields = dict(parse_qsl(urlsplit(form.url).query))
         assert (fields["price"], fields["periodDays"], fields["recurringPrice"], fields["recurringDays"]) == ("0.00", "7", "9.99", "30")
 
+    async def test_a_bundle_is_charged_for_all_its_months_each_time(self) -> None:
+        price = Price(tier_id=TIER, revision=1, name="Gold", interval="month", interval_count=3, amount_minor=2_398, currency="USD")
+        form = await FORM.hosted_form(Subscribe(
+            request_id=REQUEST, subscriber_id=PAYER, creator_id=PAYEE, customer_id="", payment_method_id="", account_id="", price=price,
+            fee_percent=20,
+        ), "https://app/return", NOW)
+        fields = dict(parse_qsl(urlsplit(form.url).query))
+        assert (fields["price"], fields["periodDays"], fields["recurringPrice"], fields["recurringDays"]) == ("23.98", "90", "23.98", "90")
+        [state] = [fact for fact in await facts(renewal(intervalCount="3", recurringPrice="23.98")) if isinstance(fact, SubscriptionState)]
+        assert (state.interval, state.interval_count, state.amount_minor) == ("month", 3, 2_398)
+
     async def test_a_sale_proves_a_payment(self) -> None:
         [paid] = await facts(postback())
         assert isinstance(paid, PaymentSucceeded)

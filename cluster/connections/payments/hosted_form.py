@@ -97,13 +97,14 @@ class HostedFormProvider:
             }
         else:
             price = request.price
+            days = DAYS[price.interval] * price.interval_count
             off = request.discount.percent if request.discount else 0
             first = 0 if request.trial_days else price.amount_minor * (100 - off) // 100
             fields |= {
                 "payerId": request.subscriber_id, "payeeId": request.creator_id, "currency": price.currency, "tierId": price.tier_id,
-                "interval": price.interval, "price": format_amount(first, price.currency),
-                "recurringPrice": format_amount(price.amount_minor, price.currency), "periodDays": str(request.trial_days or DAYS[price.interval]),
-                "recurringDays": str(DAYS[price.interval]), "feePercent": str(request.fee_percent),
+                "interval": price.interval, "intervalCount": str(price.interval_count), "price": format_amount(first, price.currency),
+                "recurringPrice": format_amount(price.amount_minor, price.currency), "periodDays": str(request.trial_days or days),
+                "recurringDays": str(days), "feePercent": str(request.fee_percent),
             }
         return HostedForm(url=f"{self._url}?{urlencode(fields | {'digest': signed(fields, self._form_key)})}", expires_at=expires_at)
 
@@ -275,7 +276,7 @@ def _subscription(base: Mapping[str, Any], fields: Mapping[str, str], price: int
     return SubscriptionState(
         **base, object_id=fields["saleId"], status=status, subscriber_id=fields["payerId"],  # type: ignore[arg-type]
         creator_id=fields["payeeId"], request_id=fields["requestId"], tier_id=fields["tierId"],
-        interval=interval,  # type: ignore[arg-type]
+        interval=interval, interval_count=int(fields.get("intervalCount", "1")),  # type: ignore[arg-type]
         amount_minor=price, currency=fields["currency"], period_start=_moment(fields["periodStart"]),
         period_end=_moment(fields["periodEnd"]), cancel_at_period_end=fields.get("cancelling") == "1",
     )

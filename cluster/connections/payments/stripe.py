@@ -15,7 +15,7 @@ from cluster.connections.payments.stripe_calls import Calls, Object, client, htt
 from cluster.connections.payments.stripe_looking import HELD, Looking, moment
 from cluster.connections.payments.stripe_reports import PAGE, Reports
 from configs.contracts.ids import derived_id
-from configs.contracts.payment_facts import AccountState, AnyFact
+from configs.contracts.payment_facts import MONTHS, AccountState, AnyFact
 from configs.contracts.payments import (
     Capabilities,
     CapabilityMissing,
@@ -138,7 +138,8 @@ class StripeProvider:
         if item["price"]["id"] == price_id:
             return await self._progress(found, settled=True)
         if not request.now:
-            if item["price"].get("recurring", {}).get("interval", request.price.interval) != request.price.interval:
+            recurring = item["price"].get("recurring")
+            if recurring and MONTHS[recurring["interval"]] * recurring["interval_count"] != request.price.months:
                 # Stripe would begin the new interval, and charge for it, at once.
                 raise CapabilityMissing("a later change keeps the interval", interval=request.price.interval)
             return await self._progress(await self._updated(request.subscription_id, {
@@ -203,6 +204,8 @@ class StripeProvider:
     async def _price_id(self, price: Price) -> str:
         """Stripe's price of a tier's revision, made when it is first needed; its lookup key finds it for ever."""
         key = f"{price.tier_id}:{price.revision}:{price.interval}"
+        if price.interval_count > 1:  # a bundle's percentage may change without a new revision
+            key += f":{price.interval_count}:{price.amount_minor}"
         listed = await self._ask(self._v1.prices.list_async({"lookup_keys": [key], "limit": 1}))
         if listed["data"]:
             found = listed["data"][0]
@@ -216,7 +219,7 @@ class StripeProvider:
             await self._ask(self._v1.products.create_async({"id": product_id, "name": price.name}, _once(product_id, "product")))
         made = await self._ask(self._v1.prices.create_async({
             "product": product_id, "currency": price.currency.lower(), "unit_amount": price.amount_minor, "lookup_key": key,
-            "recurring": {"interval": price.interval}, "metadata": {"tierId": price.tier_id, "revision": str(price.revision)},
+            "recurring": {"interval": price.interval, "interval_count": price.interval_count}, "metadata": {"tierId": price.tier_id, "revision": str(price.revision)},
         }, _once(key, "price")))
         return str(made["id"])
 

@@ -121,7 +121,7 @@ class Looking:
             **self._base(found), status=STATUSES.get(found["status"], "expired"), subscriber_id=metadata["subscriberId"],
             creator_id=metadata["creatorId"], request_id=metadata["requestId"],
             tier_id=metadata["heldTierId"] if held else price["metadata"].get("tierId", metadata["tierId"]),
-            interval=price["recurring"]["interval"], amount_minor=price["unit_amount"] or 0, currency=price["currency"].upper(),
+            interval=price["recurring"]["interval"], interval_count=price["recurring"]["interval_count"], amount_minor=price["unit_amount"] or 0, currency=price["currency"].upper(),
             period_start=moment(item["current_period_start"]), period_end=moment(item["current_period_end"]),
             trial_end=optional_moment(found["trial_end"]), cancel_at_period_end=found["cancel_at_period_end"],
             cancelled_at=optional_moment(found["canceled_at"]), ended_at=optional_moment(found["ended_at"]),

@@ -8,7 +8,7 @@ import msgspec
 
 from configs.contracts import topics
 from configs.contracts.events.base import Id, Instant, NestedId, Payload
-from configs.contracts.payment_facts import Interval
+from configs.contracts.payment_facts import MONTHS, Interval
 from configs.contracts.topics import Topic
 
 
@@ -22,12 +22,19 @@ class Terms(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defa
     interval: Interval
     amount_minor: int
     currency: str
+    """``amount_minor`` of it are paid for ``interval_count`` intervals at once: a bundle's several months, else one."""
+    interval_count: int = 1
     trial_days: int = 0
     percent_off: int = 0
     months_off: int | None = None
     """Payments with ``percent_off``; None: the first."""
     promo_id: NestedId | None = None
-    """The code that gave ``percent_off``; without one, a bundle did."""
+    """The code that gave ``percent_off``; without one, a bundle did, when bundles were paid by the month."""
+
+    @property
+    def months(self) -> int:
+        """For how many each payment is."""
+        return MONTHS[self.interval] * self.interval_count
 
 
 class SubscriptionRequested(Payload, frozen=True, kw_only=True):
