@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,7 +77,8 @@ def test_the_supervisor_and_an_actor_are_the_same_after_the_clock_was_set(
     sleeper: subprocess.Popen[bytes], request: pytest.FixtureRequest
 ) -> None:
     state, since = own_state(State()), began(sleeper.pid)
-    psutil.Process(sleeper.pid).suspend()
+    os.kill(sleeper.pid, signal.SIGSTOP)
+    os.waitpid(sleeper.pid, os.WUNTRACED)
     request.getfixturevalue("clock_was_set")
     assert state.running()
     assert _stopped(sleeper.pid, since)
