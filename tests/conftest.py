@@ -19,10 +19,16 @@ from configs.settings import Settings
 
 WHOLE_PLATFORM = "whole platform"
 WHOLE_PLATFORM_TESTS = (
-    "tests/chaos/", "tests/cluster/", "tests/e2e/", "tests/engines/",
+    "tests/chaos/", "tests/cluster/", "tests/e2e/",
     "tests/notebooks/test_notebooks.py::test_a_notebook_deploys_a_weight_to_a_running_platform",
+    "tests/engines/test_kafka.py", "tests/engines/test_redis_lost.py", "tests/engines/test_chatting_apart.py",
+    "tests/engines/test_resharding_on_kafka.py", "tests/engines/test_rolling.py",
 )
 """How their ids begin."""
+LONG_TESTS = ("tests/engines/test_ray_nodes.py", "tests/engines/test_chaos_on_kafka.py")
+"""What starts a platform of its own: before what is short, so that two workers end at about the same time."""
+LAST_ON_THE_PLATFORM = "tests/engines/test_rolling.py"
+"""It waits until nothing heavy runs beside it."""
 
 # How long an example takes, or its making, is the machine's business; what hangs is ended by pytest's own timeout.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -41,7 +47,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--engines"):
-        os.environ |= {"SUGAR_BROKER": "kafka", "SUGAR_REDIS": "cluster"}
+        os.environ |= {"SUGAR_BROKER": "kafka", "SUGAR_REDIS": "cluster", "SUGAR_PLAN__MESSAGE_ACTORS": "2"}
     if config.getoption("--late"):
         late_readers.install()
 
@@ -65,13 +71,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
     What a session keeps running costs every later test a part of the machine, also when it is idle. Beside other workers
     the whole platform comes first: its modules are the longest row that one of them has to run.
     """
-    late: dict[Path, int] = {}
+    late: dict[Path, float] = {}
     platform = -1 if hasattr(config, "workerinput") else 2
     for item in items:
         needs = 1 if "servers" in getattr(item, "fixturenames", ()) else 0
         late[item.path] = max(late.get(item.path, 0), needs)
         if item.nodeid.startswith(WHOLE_PLATFORM_TESTS):
-            late[item.path] = platform
+            late[item.path] = platform + (0.5 if item.nodeid.startswith(LAST_ON_THE_PLATFORM) else 0)
+        if item.nodeid.startswith(LONG_TESTS):
+            late[item.path] = -0.25
     items.sort(key=lambda item: late[item.path])
     # Where a test leaves less behind than it found, and says so, the module's own order counts.
     for module in {item.module for item in items if getattr(getattr(item, "module", None), "IN_ORDER", False)}:
@@ -88,15 +96,6 @@ def make_broker(request: pytest.FixtureRequest) -> MakeBroker:
         return KafkaCluster(directory / "kafka", directory) if request.config.getoption("--engines") else EmbeddedBroker(directory)
 
     return make
-
-
-@pytest.fixture
-def broker(make_broker: MakeBroker, tmp_path: Path) -> Iterator[EmbeddedBroker | KafkaCluster]:
-    """A running broker of one's own, without topics."""
-    made = make_broker(tmp_path)
-    made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,10 @@ class ClusterRedis(redis.Redis):
         """A client of one node."""
         return redis.Redis(connection_pool=self._pool(node))
 
+    def servers(self) -> list[redis.Redis]:
+        """A client of each node that the cluster's address names."""
+        return [self.node(node) for node in self._address.seeds]
+
     def topology(self, *, renewed: bool = False) -> Topology:
         """Who owns which slot. Raises redis.ConnectionError: no node answers."""
         if self._topology is not None and not (renewed and time.monotonic() - self._renewed_s >= RENEW_EVERY_S):

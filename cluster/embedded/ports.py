@@ -10,8 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-import psutil
-
+from cluster.embedded.pids import began, still_runs
 from configs.contracts.errors import DependencyUnavailable
 
 LOOPBACK: Final = "127.0.0.1"
@@ -55,19 +54,10 @@ def claim(port: int) -> bool:
     with (directory / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            pid, _, began = owner.read_text().partition(" ")
-            if int(pid) != os.getpid() and began and _began(int(pid)) == began:
+            pid, _, since = owner.read_text().partition(" ")
+            if int(pid) != os.getpid() and still_runs(int(pid), since):
                 return False
         except (FileNotFoundError, ValueError):
             pass  # nobody's
-        owner.write_text(f"{os.getpid()} {_began(os.getpid())}")
+        owner.write_text(f"{os.getpid()} {began(os.getpid())}")
     return True
-
-
-def _began(pid: int) -> str:
-    """When a process began, which tells it from another that was given its number later; empty: it does not run."""
-    try:
-        # Ticks since the boot. Seconds since 1970 would be counted from a boot time that moves when the clock is set.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return "running" if not Path("/proc/self").exists() and psutil.pid_exists(pid) else ""

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from cluster.embedded.credentials import die_with_parent
+from cluster.embedded.pids import began, still_runs
 from cluster.embedded.ports import LOOPBACK
 from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 
@@ -37,6 +38,12 @@ def accepts(port: int, timeout_s: float = 0.2) -> bool:
             return True
     except OSError:
         return False
+
+
+def end_predecessors(run_dir: Path) -> None:
+    """Kills whatever an earlier run recorded in this directory and left running."""
+    for path in run_dir.glob("*.pid"):
+        ServerProcess(path.stem, run_dir).end_predecessor()
 
 
 class ServerProcess:
@@ -64,8 +71,8 @@ class ServerProcess:
         """Kills what an earlier run recorded in the pid file, if that very process still lives."""
         try:
             recorded = json.loads(self.pid_path.read_text())
-            leftover = psutil.Process(recorded["pid"])
-            if abs(leftover.create_time() - recorded["created_s"]) < 1:
+            if still_runs(recorded["pid"], recorded.get("began") or recorded["created_s"]):
+                leftover = psutil.Process(recorded["pid"])
                 family = [*leftover.children(recursive=True), leftover]
                 for process in family:
                     process.kill()
@@ -97,8 +104,7 @@ class ServerProcess:
         if stdin is not None and self._process.stdin is not None:
             self._process.stdin.write(stdin)
             self._process.stdin.close()
-        created_s = psutil.Process(self._process.pid).create_time()
-        self.pid_path.write_text(json.dumps({"pid": self._process.pid, "created_s": created_s}))
+        self.pid_path.write_text(json.dumps({"pid": self._process.pid, "began": began(self._process.pid)}))
 
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
         """Returns once ``ready`` holds.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -35,19 +36,23 @@ def jars(directory: Path = CACHE) -> Path:
     missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
     if "java" in missing or (missing and not directory.exists()):
         raise ConfigurationError("Apache Kafka needs Java 17 and Maven (apt-get install openjdk-17-jre-headless maven)", missing=missing)
-    fetched = directory / "kafka.pom.xml"
-    if fetched.exists() and fetched.read_bytes() == POM.read_bytes():
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # Two platforms may start at once.
+    with directory.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fetched = directory / "kafka.pom.xml"
+        if fetched.exists() and fetched.read_bytes() == POM.read_bytes():
+            return directory
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        done = subprocess.run(
+            ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={directory}"],
+            capture_output=True, text=True, timeout=FETCH_TIMEOUT_S, check=False,
+        )
+        if done.returncode:
+            raise DependencyUnavailable("Maven could not fetch Apache Kafka", output=done.stdout[-2_000:])
+        shutil.copy(POM, fetched)
         return directory
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    done = subprocess.run(
-        ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={directory}"],
-        capture_output=True, text=True, timeout=FETCH_TIMEOUT_S, check=False,
-    )
-    if done.returncode:
-        raise DependencyUnavailable("Maven could not fetch Apache Kafka", output=done.stdout[-2_000:])
-    shutil.copy(POM, fetched)
-    return directory
 
 
 @dataclass(slots=True)
@@ -89,8 +94,12 @@ class KafkaCluster:
     @property
     def pid(self) -> int | None:
         """The first broker's pid while all of them run; None: one has ended, ``start`` starts it again."""
-        pids = [broker.process.pid for broker in self.brokers]
-        return pids[0] if None not in pids else None
+        return self.pids[0] if None not in self.pids else None
+
+    @property
+    def pids(self) -> list[int | None]:
+        """Each broker's; None: it has ended."""
+        return [broker.process.pid for broker in self.brokers]
 
     @property
     def port(self) -> int:

@@ -54,8 +54,12 @@ class ValkeyCluster:
     @property
     def pid(self) -> int | None:
         """The first node's pid while all of them run; None: one has ended, ``start`` starts it again."""
-        pids = [node.process.pid for node in self.nodes]
-        return pids[0] if None not in pids else None
+        return self.pids[0] if None not in self.pids else None
+
+    @property
+    def pids(self) -> list[int | None]:
+        """Each node's; None: it has ended."""
+        return [node.process.pid for node in self.nodes]
 
     @property
     def port(self) -> int:

@@ -108,11 +108,13 @@ def _up_detached(profile: str, port: int, data_dir: Path, demo_users: int, *, wa
 @app.command()
 def down(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
     """Drain and stop the platform; returns when nothing of it is left."""
+    from cluster.embedded.process import end_predecessors
     from cluster.launch.ray_head import end_leftovers
 
     state = read_state(data_dir)
     if not state.running():
         left = end_leftovers(data_dir)
+        end_predecessors(data_dir.resolve() / "run")
         console.print(f"no platform runs on {data_dir}" + (f"; ended {left} leftover processes" if left else ""))
         return
     os.kill(state.supervisor_pid, signal.SIGTERM)

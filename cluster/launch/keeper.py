@@ -14,6 +14,7 @@ import ray
 import structlog
 from ray.exceptions import RayError
 
+from cluster.embedded.pids import began, still_runs
 from cluster.launch.report import ActorReport
 from configs.contracts.loading import NAMESPACE
 from configs.process import process_space
@@ -49,7 +50,7 @@ class Watched:
         self.ever_answered = False
         self.answers = False
         self.pid = 0
-        self.process_created_s = 0.0
+        self.process_began = ""
         self.replaced = 0
         self.figures: dict[str, Any] = {}
 
@@ -57,7 +58,7 @@ class Watched:
         # Of an actor elsewhere the pid says nothing: here it is another process's.
         pid = int(figures.get("pid", 0)) if figures.get("space", process_space()) == process_space() else 0
         if pid != self.pid:
-            self.pid, self.process_created_s = pid, _created_s(pid)
+            self.pid, self.process_began = pid, began(pid) if pid else ""
         self.answered_s, self.answers, self.ever_answered = now_s, True, True
         self.figures = figures
 
@@ -68,7 +69,7 @@ class Watched:
             return False
         if not self.ever_answered:
             return silent_s > NEW_LIMIT_S
-        return silent_s > SILENT_LIMIT_S or _stopped(self.pid, self.process_created_s)
+        return silent_s > SILENT_LIMIT_S or _stopped(self.pid, self.process_began)
 
     def forgive(self, now_s: float) -> None:
         """Starts counting anew, as for an actor that has just been created."""
@@ -82,18 +83,10 @@ class Watched:
         )
 
 
-def _created_s(pid: int) -> float:
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return 0.0
-
-
-def _stopped(pid: int, created_s: float) -> bool:
+def _stopped(pid: int, since: str) -> bool:
     """Whether that very process lives on this machine and is stopped."""
     try:
-        process = psutil.Process(pid)
-        return bool(process.create_time() == created_s and process.status() == psutil.STATUS_STOPPED)
+        return still_runs(pid, since) and psutil.Process(pid).status() == psutil.STATUS_STOPPED
     except (psutil.Error, ValueError):
         return False
 
@@ -146,7 +139,7 @@ class Keeper:
 
         ``ray.kill`` asks the process itself, and one that does not answer does not obey.
         """
-        if not actor.pid or _created_s(actor.pid) != actor.process_created_s or not actor.process_created_s:
+        if not still_runs(actor.pid, actor.process_began):
             return False
         try:
             os.kill(actor.pid, signal.SIGKILL)

@@ -90,6 +90,14 @@ class EmbeddedServers:
     def ports(self) -> dict[str, int]:
         return {name: server.port for name, server in self}
 
+    def pids(self) -> dict[str, int]:
+        """Every server's pid; of one that consists of several also the others', as broker-2. 0: it does not run."""
+        found: dict[str, int] = {}
+        for name, server in self:
+            each = server.pids if isinstance(server, (KafkaCluster, ValkeyCluster)) else [server.pid]
+            found |= {f"{name}-{number}" if number > 1 else name: pid or 0 for number, pid in enumerate(each, 1)}
+        return found
+
     def start(self) -> None:
         """Starts each that does not run. Raises DependencyUnavailable: which one did not, and its log's end."""
         for _, server in self:

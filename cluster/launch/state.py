@@ -12,6 +12,7 @@ from typing import Literal
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
+from cluster.embedded.pids import began, still_runs
 from cluster.launch.secrets import write_private
 from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings, load_settings, read_settings
@@ -26,13 +27,14 @@ class State(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     supervisor_pid: int = Field(0, description="pid of `sugar up`")
-    created_s: float = Field(0.0, description="its start, Unix seconds, to tell it from a recycled pid")
+    began: str = Field("", description="when it began (``pids.began``), to tell it from another with its pid")
+    created_s: float = Field(0.0, description="the same in Unix seconds, as earlier releases told it")
     phase: Phase = "starting"
     step: str = Field("", description="what the start is doing now")
     started_s: float = Field(0.0, description="Unix seconds of the start")
     ready_s: float = Field(0.0, description="Unix seconds when it was last ready")
     ports: dict[str, int] = Field(default_factory=dict)
-    pids: dict[str, int] = Field(default_factory=dict, description="processes that the supervisor started")
+    pids: dict[str, int] = Field(default_factory=dict, description="processes that the supervisor started; of a server of several the others have a number: broker-2")
     restarts: dict[str, int] = Field(default_factory=dict, description="how often each was restarted")
     problem: str = Field("", description="why the last start failed")
 
@@ -40,9 +42,15 @@ class State(BaseModel):
         """Whether the recorded supervisor lives."""
         try:
             process = psutil.Process(self.supervisor_pid)
-            return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - self.created_s) < 1
+            return process.status() != psutil.STATUS_ZOMBIE and still_runs(self.supervisor_pid, self.began or self.created_s)
         except (psutil.Error, ValueError):
             return False
+
+
+def server_of(name: str) -> str:
+    """Which server a process in ``State.pids`` is of: broker-2 is the broker's."""
+    server, _, number = name.rpartition("-")
+    return server if number.isdecimal() else name
 
 
 class ServerStatus(BaseModel):
@@ -79,7 +87,7 @@ def write_state(data_dir: Path, state: State) -> None:
 def own_state(previous: State) -> State:
     """A fresh state of this process that keeps the previous one's ports."""
     return State(
-        supervisor_pid=os.getpid(), created_s=psutil.Process().create_time(), phase="starting", step="", ready_s=0.0,
+        supervisor_pid=os.getpid(), began=began(os.getpid()), phase="starting", step="", ready_s=0.0,
         started_s=time.time(), ports=previous.ports, problem="",
     )
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import IO
 
-from cluster.embedded.process import ServerProcess
+from cluster.embedded.process import ServerProcess, end_predecessors
 from cluster.launch.backoff import Backoff
 from cluster.launch.monitoring import write_monitoring
 from cluster.launch.ports import choose_ports, gateway_names
@@ -85,8 +85,7 @@ class Supervisor:
         self._step("ending what an earlier run left")
         end_leftovers(self._data)
         # Before choosing ports: what an earlier run left may hold them.
-        for name in ("postgres", "valkey", "broker", "mailbox", "media_store", "payments", "assurance", "runtime"):
-            ServerProcess(name, self._run).end_predecessor()
+        end_predecessors(self._run)
         configured = with_keys(self._configured)
         ports = choose_ports(configured, self._state.ports)
         self._record(ports=ports)
@@ -289,7 +288,7 @@ class Supervisor:
         self._record(step=step)
 
     def _record_pids(self) -> None:
-        pids = {name: server.pid or 0 for name, server in self._servers or ()}
+        pids = self._servers.pids() if self._servers else {}
         pids |= {"ray": (self._ray.pid if self._ray else 0) or 0, "runtime": self._runtime.pid or 0, "supervisor": os.getpid()}
         self._record(pids=pids)
 

@@ -9,7 +9,7 @@ from running import sugar
 
 from cluster.launch.chaos.history import read_history
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500), pytest.mark.usefixtures("heavy")]
 
 SEED = 3
 

@@ -5,41 +5,31 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from chaos.chatting import Chatting
 from running import Platform
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.chaos, pytest.mark.platform, pytest.mark.timeout(400)]
 
 PAIRS = 40
 KILLS = 2
 BETWEEN_S = 3.0
 
 
-@pytest.fixture
-def apart(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
-    """A platform whose plan gives conversations two actors, which no other service shares."""
-    monkeypatch.setenv("SUGAR_PLAN__MESSAGE_ACTORS", "2")
-    running = Platform.start(tmp_path_factory.mktemp("apart"))
-    yield running
-    running.stop()
-
-
-async def test_a_killed_conversation_shard_loses_doubles_and_mixes_up_no_message_and_ends_no_socket(apart: Platform) -> None:
-    assert apart.settings.plan.message_actors == len(apart.pids()["messages"]) == 2
-    await asyncio.to_thread(apart.wait_well)
-    async with Chatting(apart, pairs=PAIRS, seed=2) as chatting:
+async def test_a_killed_conversation_shard_loses_doubles_and_mixes_up_no_message_and_ends_no_socket(platform: Platform) -> None:
+    assert platform.settings.plan.message_actors == len(platform.pids()["messages"]) == 2
+    await asyncio.to_thread(platform.wait_well)
+    async with Chatting(platform, pairs=PAIRS, seed=2) as chatting:
         await chatting.note_positions()
         talking = asyncio.create_task(chatting.run(pause_s=0.5))
         connections = chatting.connections
         for _ in range(KILLS):
             await asyncio.sleep(BETWEEN_S)
-            killed = await asyncio.to_thread(apart.kill, "messages", signal.SIGKILL)
+            killed = await asyncio.to_thread(platform.kill, "messages", signal.SIGKILL)
             await asyncio.sleep(BETWEEN_S)
-            await asyncio.to_thread(apart.wait_well)
-            assert killed not in apart.pids()["messages"]
+            await asyncio.to_thread(platform.wait_well)
+            assert killed not in platform.pids()["messages"]
         assert chatting.connections == connections, "gateways and sessions live on"
         await chatting.finish()
         await talking

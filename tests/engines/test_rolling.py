@@ -9,7 +9,7 @@ from chaos.chatting import Chatting
 from chaos.under_load import under_load
 from running import Platform, sugar
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(900), pytest.mark.usefixtures("undisturbed")]
 
 
 def replicas(platform: Platform) -> dict[str, int]:

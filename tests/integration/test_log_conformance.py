@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from running import MakeBroker
 from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
 from swipe_world import SimulatedDelivered
 
@@ -18,42 +19,58 @@ from actors.sharding.tail import Feed, LogTail
 from actors.swipes.delivered import Delivered, GroupOffsets
 from cluster.connections.following import Pace
 from cluster.connections.kafka import LogAppender, Record, assign, ensure_topics, reader
-from cluster.embedded.broker import EmbeddedBroker
-from cluster.engines.kafka import KafkaCluster
 from configs.contracts.events import Barrier, Event, NotificationRead, decode, encode
 from configs.contracts.ids import new_id
-from configs.contracts.topics import MATCHING_MATCHED, MATCHING_SWIPE, TOPICS
-from configs.settings import load_settings
+from configs.contracts.topics import MATCHING_SWIPE, Topic
+from configs.settings import Settings, load_settings
 
 pytestmark = pytest.mark.servers
 
-SWIPES, MATCHES = MATCHING_SWIPE.name, MATCHING_MATCHED.name
 Taken = list[tuple[str, int, int, str]]
 
 
 @dataclass
 class Kit:
-    """One kind of log."""
+    """One kind of log, with topics that only this test writes to."""
 
+    swipes: str
+    matches: str
     appender: Appender
     tail: Callable[[Sequence[Feed]], Any]
     delivered: Callable[[], Delivered]
 
 
+@pytest.fixture(scope="module")
+def log(make_broker: MakeBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings that lead to a running broker."""
+    broker = make_broker(tmp_path_factory.mktemp("log"))
+    broker.start()
+    settings = load_settings("test").model_copy(update={"kafka_brokers": broker.url})
+    ensure_topics(settings, [MATCHING_SWIPE])  # delivery positions are of its partitions
+    yield settings
+    broker.kill()
+
+
+def made(settings: Settings, *names: str) -> list[str]:
+    """New topics; what they are called."""
+    topics = [Topic(f"{name}.{new_id()}", "none") for name in names]
+    ensure_topics(settings, topics)
+    return [topic.name for topic in topics]
+
+
 @pytest.fixture(params=["simulated", "real"])
 def kit(request: pytest.FixtureRequest) -> Any:
     if request.param == "simulated":
-        log, stored = SimulatedLog(), dict[int, int]()
+        simulated, stored = SimulatedLog(), dict[int, int]()
         yield Kit(
-            SimulatedAppender(log), lambda feeds: SimulatedTail(log, feeds, lambda: "label"),
+            "swipes", "matches", SimulatedAppender(simulated), lambda feeds: SimulatedTail(simulated, feeds, lambda: "label"),
             lambda: SimulatedDelivered(stored),
         )
         return
-    broker = request.getfixturevalue("broker")
-    settings = load_settings("test").model_copy(update={"kafka_brokers": broker.url})
-    ensure_topics(settings, TOPICS)
+    settings = request.getfixturevalue("log")
     appender = LogAppender(settings, "conformance")
     yield Kit(
+        *made(settings, "swipes", "matches"),
         appender,
         lambda feeds: LogTail(settings, "conformance", appender, feeds, die=pytest.fail, label=lambda: "label"),
         lambda: GroupOffsets(settings),
@@ -87,7 +104,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_offsets_follow_the_order_of_submission_in_each_partition(kit: Kit) -> None:
     batches = [
-        [record(SWIPES, number % 2, f"{batch}.{number}") for number in range(20)] for batch in range(5)
+        [record(kit.swipes, number % 2, f"{batch}.{number}") for number in range(20)] for batch in range(5)
     ]
     offsets = await asyncio.gather(*(kit.appender.submit(batch) for batch in batches))
     for partition in range(2):
@@ -96,38 +113,38 @@ async def test_offsets_follow_the_order_of_submission_in_each_partition(kit: Kit
 
 
 async def test_a_replay_hands_on_everything_acknowledged_before_it_in_order_and_follow_goes_on_after_it(kit: Kit) -> None:
-    await kit.appender.submit([record(SWIPES, 0, f"early {number}") for number in range(30)])
-    await kit.appender.submit([record(MATCHES, 3, "a match"), record(SWIPES, 1, "foreign")])
+    await kit.appender.submit([record(kit.swipes, 0, f"early {number}") for number in range(30)])
+    await kit.appender.submit([record(kit.matches, 3, "a match"), record(kit.swipes, 1, "foreign")])
     taken: Taken = []
     tail = kit.tail([
-        Feed(SWIPES, (0, 1), (0,), taking(taken)), Feed(MATCHES, (3,), (3,), taking(taken)),
+        Feed(kit.swipes, (0, 1), (0,), taking(taken)), Feed(kit.matches, (3,), (3,), taking(taken)),
     ])
-    positions: Mapping[str, Mapping[int, int]] = {SWIPES: {0: 10}}
+    positions: Mapping[str, Mapping[int, int]] = {kit.swipes: {0: 10}}
     count = await tail.replay(positions)
-    assert of(taken, SWIPES, 0) == [(offset, f"early {offset}") for offset in range(10, 30)] + [(30, "barrier label")]
-    assert of(taken, SWIPES, 1) == [(0, "foreign"), (1, "barrier label")]
-    assert of(taken, MATCHES, 3) == [(0, "a match"), (1, "barrier label")]
+    assert of(taken, kit.swipes, 0) == [(offset, f"early {offset}") for offset in range(10, 30)] + [(30, "barrier label")]
+    assert of(taken, kit.swipes, 1) == [(0, "foreign"), (1, "barrier label")]
+    assert of(taken, kit.matches, 3) == [(0, "a match"), (1, "barrier label")]
     assert count == len(taken)
-    assert tail.next_offsets == {SWIPES: {0: 31, 1: 2}, MATCHES: {3: 2}}
+    assert tail.next_offsets == {kit.swipes: {0: 31, 1: 2}, kit.matches: {3: 2}}
     try:
-        await kit.appender.submit([record(SWIPES, 0, "between"), record(SWIPES, 1, "not followed")])
+        await kit.appender.submit([record(kit.swipes, 0, "between"), record(kit.swipes, 1, "not followed")])
         tail.follow()
-        await kit.appender.submit([record(SWIPES, 0, "after"), record(MATCHES, 3, "another")])
-        await until(lambda: len(of(taken, SWIPES, 0)) >= 23 and len(of(taken, MATCHES, 3)) >= 3)
+        await kit.appender.submit([record(kit.swipes, 0, "after"), record(kit.matches, 3, "another")])
+        await until(lambda: len(of(taken, kit.swipes, 0)) >= 23 and len(of(taken, kit.matches, 3)) >= 3)
     finally:
         await asyncio.to_thread(tail.close)
-    assert of(taken, SWIPES, 0)[-2:] == [(31, "between"), (32, "after")]
-    assert of(taken, MATCHES, 3)[-1] == (2, "another")
-    assert of(taken, SWIPES, 1)[-1] == (1, "barrier label")
+    assert of(taken, kit.swipes, 0)[-2:] == [(31, "between"), (32, "after")]
+    assert of(taken, kit.matches, 3)[-1] == (2, "another")
+    assert of(taken, kit.swipes, 1)[-1] == (1, "barrier label")
 
 
 async def test_what_was_appended_while_a_replay_ran_is_replayed_or_followed_once(kit: Kit) -> None:
     taken: Taken = []
-    tail = kit.tail([Feed(SWIPES, (0,), (0,), taking(taken))])
+    tail = kit.tail([Feed(kit.swipes, (0,), (0,), taking(taken))])
 
     async def write() -> None:
         for number in range(100):
-            await kit.appender.submit([record(SWIPES, 0, str(number))])
+            await kit.appender.submit([record(kit.swipes, 0, str(number))])
 
     writing = asyncio.create_task(write())
     await tail.replay({})
@@ -137,12 +154,12 @@ async def test_what_was_appended_while_a_replay_ran_is_replayed_or_followed_once
         await until(lambda: len(taken) >= 101)
     finally:
         await asyncio.to_thread(tail.close)
-    assert [offset for offset, _ in of(taken, SWIPES, 0)] == list(range(101))
-    assert [text for _, text in of(taken, SWIPES, 0) if not text.startswith("barrier")] == [str(number) for number in range(100)]
+    assert [offset for offset, _ in of(taken, kit.swipes, 0)] == list(range(101))
+    assert [text for _, text in of(taken, kit.swipes, 0) if not text.startswith("barrier")] == [str(number) for number in range(100)]
 
 
 async def test_a_delivery_position_outlives_its_writer_and_a_missing_one_is_zero(kit: Kit) -> None:
-    await kit.appender.submit([record(SWIPES, partition, str(number)) for number in range(9) for partition in (0, 1)])
+    await kit.appender.submit([record(kit.swipes, partition, str(number)) for number in range(9) for partition in (0, 1)])
     first, second = kit.delivered(), kit.delivered()
     assert await first.load([0, 1, 2]) == {0: 0, 1: 0, 2: 0}
     await first.save({0: 5})
@@ -155,16 +172,12 @@ async def test_a_delivery_position_outlives_its_writer_and_a_missing_one_is_zero
     await third.close()
 
 
-async def test_partitions_that_rest_lose_and_repeat_nothing(broker: EmbeddedBroker | KafkaCluster) -> None:
-    plain = load_settings("test")
-    settings = plain.model_copy(update={
-        "kafka_brokers": broker.url,
-        "log": plain.log.model_copy(update={"read_interval_ms": 5, "busy_read_interval_ms": 40}),
-    })
-    ensure_topics(settings, [MATCHING_SWIPE])
+async def test_partitions_that_rest_lose_and_repeat_nothing(log: Settings) -> None:
+    settings = log.model_copy(update={"log": log.log.model_copy(update={"read_interval_ms": 5, "busy_read_interval_ms": 40})})
+    (topic,) = made(settings, "resting")
     appender, consumer = LogAppender(settings, "resting"), reader(settings, "resting", wait_ms=20)
     partitions, rounds = settings.log.partitions, 150
-    assign(settings, consumer, {SWIPES: dict.fromkeys(range(partitions), 0)})
+    assign(settings, consumer, {topic: dict.fromkeys(range(partitions), 0)})
     taken: dict[int, list[int]] = {partition: [] for partition in range(partitions)}
     pace, rests = Pace(settings), 0
 
@@ -178,7 +191,7 @@ async def test_partitions_that_rest_lose_and_repeat_nothing(broker: EmbeddedBrok
 
     following = asyncio.create_task(asyncio.to_thread(follow))
     for number in range(rounds):
-        await appender.append([record(SWIPES, partition, str(number)) for partition in range(partitions) for _ in range(2)])
+        await appender.append([record(topic, partition, str(number)) for partition in range(partitions) for _ in range(2)])
     await following
     consumer.close()
     assert appender.close() == 0

@@ -154,7 +154,7 @@ async def test_a_recycled_pid_is_never_killed(sleeper: subprocess.Popen[bytes]) 
     kept.ping.answer = {"pid": sleeper.pid, "ready": True}
     await kept.probe()
     watched = kept.keeper.watched["swipes-0"]
-    watched.process_created_s -= 100
+    watched.process_began += "0"
     assert not kept.keeper._end_process(watched)
     assert sleeper.poll() is None
 
@@ -263,7 +263,7 @@ def test_a_recycled_supervisor_pid_is_not_a_running_platform(tmp_path: Path) -> 
     state = own_state(State())
     write_state(tmp_path, state)
     assert read_state(tmp_path).running()
-    write_state(tmp_path, state.model_copy(update={"created_s": state.created_s - 100}))
+    write_state(tmp_path, state.model_copy(update={"began": state.began + "0"}))
     assert not read_state(tmp_path).running()
     with pytest.raises(ConfigurationError, match="sugar up"):
         running_settings(tmp_path)

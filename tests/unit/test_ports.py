@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.embedded.ports import PORTS, _began, claim, free_port
+from cluster.embedded.pids import began
+from cluster.embedded.ports import PORTS, claim, free_port
 from cluster.launch.ports import choose_ports
 from configs.settings import load_settings
 
@@ -35,10 +36,10 @@ def test_what_a_process_claimed_is_not_kept_by_another_that_has_its_number_now(t
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert claim(12_345)
     (claimed,) = tmp_path.glob("sugar-ports-*/12345")
-    pid, began = os.getppid(), _began(os.getppid())
-    claimed.write_text(f"{pid} {began}")
+    pid, since = os.getppid(), began(os.getppid())
+    claimed.write_text(f"{pid} {since}")
     assert not claim(12_345)
-    claimed.write_text(f"{pid} {began}0")
+    claimed.write_text(f"{pid} {since}0")
     assert claim(12_345)
 
 

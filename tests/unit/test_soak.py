@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.launch.bench.soak import Sample, cores, lag_growth, restarted, slopes
+from cluster.launch.bench.soak import Sample, cores, exempt, lag_growth, restarted, slopes
+from configs.settings import load_settings
 
 MIB = 2**20
 
@@ -34,9 +35,11 @@ def test_warming_up_and_noise_are_no_leak() -> None:
     assert abs(slope.percent_an_hour) < 0.2
 
 
-def test_the_embedded_brokers_log_is_not_judged() -> None:
+def test_the_embedded_brokers_log_is_not_judged_and_kafka_is() -> None:
     run = [sample(minute, broker=100 + minute, replica=100) for minute in range(61)]
-    assert [slope.process for slope in slopes(run) if slope.judged] == ["replica/1"]
+    for broker, judged in (("memory", ["replica/1"]), ("kafka", ["broker/1", "replica/1"])):
+        found = slopes(run, exempt(load_settings("test", broker=broker)))
+        assert [slope.process for slope in found if slope.judged] == judged
 
 
 def test_a_process_that_was_replaced_is_named_and_has_no_slope() -> None:

@@ -10,7 +10,7 @@ import psutil
 
 from cluster.launch.ray_head import members
 from cluster.launch.report import read_report
-from cluster.launch.state import read_state
+from cluster.launch.state import read_state, server_of
 
 TITLES = {
     "haproxy": "haproxy -db",
@@ -58,7 +58,7 @@ def processes(data_dir: Path) -> list[tuple[str, psutil.Process]]:
     for process in members(data_dir):
         found[process.pid] = (_ray_component(process, actors), process)
     for pid, name in servers.items():
-        component = name if name in ("valkey", "broker", "postgres") else "supervision"
+        component = server if (server := server_of(name)) in ("valkey", "broker", "postgres") else "supervision"
         try:
             process = psutil.Process(pid)
             family = [process, *process.children(recursive=True)] if component == "postgres" else [process]

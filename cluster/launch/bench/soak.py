@@ -23,6 +23,7 @@ from rich.table import Table
 
 from cluster.connections.postgres import connect
 from cluster.connections.redis import sync_client
+from cluster.connections.redis_cluster import ClusterRedis
 from cluster.launch.bench import measure, requests
 from cluster.launch.bench.accounting import processes
 from cluster.launch.report import Report, read_report
@@ -44,7 +45,6 @@ WARM: Final = 0.25
 MOST_PERCENT_AN_HOUR: Final = 1.0
 JUDGED_MINUTES: Final = 30.0
 """A shorter run says little of an hour: a page of the allocator is a percent then."""
-NOT_JUDGED: Final = ("broker",)
 SHOWN: Final = 25
 PARTS: Final = 4
 """Of a run, in which the cost of each component is told: what costs more each time will not hold for long."""
@@ -80,10 +80,7 @@ class Slope:
     """Of its resident memory."""
     stored_mib: float
     new_entries: int
-
-    @property
-    def judged(self) -> bool:
-        return not self.process.startswith(NOT_JUDGED)
+    judged: bool = True
 
 
 @dataclass(slots=True)
@@ -97,6 +94,13 @@ class Soak:
     max_ms: float = 0.0
     p99_ms: list[float] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
+    exempt: tuple[str, ...] = ()
+    """Components that are not judged."""
+
+
+def exempt(settings: Settings) -> tuple[str, ...]:
+    """The embedded broker, whose log is in memory and grows by design."""
+    return ("broker",) if settings.broker == "memory" else ()
 
 
 def soak(
@@ -112,7 +116,7 @@ def soak(
     if not rate:
         rate = measure.generate(settings.port, load.take(int(4_000 * PROBE_S)), rate=0, seconds=PROBE_S, connections=connections).rate / 2
     console.print(f"{rate:.0f} requests a second for {minutes:g} minutes")
-    run = Soak(rate, minutes)
+    run = Soak(rate, minutes, exempt=exempt(settings))
     began = time.monotonic()
     while (passed := time.monotonic() - began) < minutes * 60:
         run.samples.append(_sample(settings, data_dir, passed, load.swipes))
@@ -126,8 +130,11 @@ def soak(
         raise typer.Exit(1)
 
 
-def slopes(samples: Sequence[Sample]) -> list[Slope]:
-    """Of every process that lived through all of it, the steepest first; least squares over the samples after the warm-up."""
+def slopes(samples: Sequence[Sample], exempt: Sequence[str] = ()) -> list[Slope]:
+    """Of every process that lived through all of it, the steepest first; least squares over the samples after the warm-up.
+
+    ``exempt``: components that are not judged.
+    """
     late = [sample for sample in samples if sample.at_s >= WARM * samples[-1].at_s]
     found = []
     for process in set(late[0].memory).intersection(*(sample.memory for sample in late)):
@@ -137,7 +144,7 @@ def slopes(samples: Sequence[Sample]) -> list[Slope]:
         found.append(Slope(
             process, last.memory[process] / 2**20, an_hour / 2**20, 100 * an_hour / max(first.resident[process], 1),
             (last.stored.get(process, 0) - first.stored.get(process, 0)) / 2**20,
-            last.entries.get(process, 0) - first.entries.get(process, 0),
+            last.entries.get(process, 0) - first.entries.get(process, 0), process.split("/")[0] not in exempt,
         ))
     return sorted(found, key=lambda slope: -slope.percent_an_hour)
 
@@ -263,10 +270,17 @@ def _stored(settings: Settings, report: Report, memory: Mapping[str, int], swipe
         counted = actor.figures.get("services", {}).get("swipes", {})
         if facts := counted.get("sampled_facts", 0):
             found[f"{actor.name}/{actor.pid}"] = int(swipes / len(hosts) * counted["sampled_bytes"] / facts)
-    for process in memory:
-        if process.startswith("valkey/"):
-            with sync_client(settings) as client:
-                found[process] = int(client.info("memory")["used_memory"])
+    servers = _held(settings)
+    return found | {f"valkey/{pid}": held for pid, held in servers.items() if f"valkey/{pid}" in memory}
+
+
+def _held(settings: Settings) -> dict[int, int]:
+    """Bytes that each server of Redis holds, by its pid."""
+    found: dict[int, int] = {}
+    with sync_client(settings) as client:
+        for server in client.servers() if isinstance(client, ClusterRedis) else [client]:
+            told = server.info()
+            found[int(told["process_id"])] = int(told["used_memory"])
     return found
 
 
@@ -281,7 +295,7 @@ def _entries(report: Report) -> dict[str, int]:
 def _tell(run: Soak) -> bool:
     """Prints and writes the report; whether nothing grows, as far as so short a run can tell."""
     table = Table("process", "MiB", "stored MiB", "new entries", "MiB an hour", "% an hour", title="Memory of their own after the warm-up, what was stored subtracted; the steepest")
-    found, growth, replaced = slopes(run.samples), lag_growth(run.samples), restarted(run.samples)
+    found, growth, replaced = slopes(run.samples, run.exempt), lag_growth(run.samples), restarted(run.samples)
     for slope in found[:SHOWN]:
         table.add_row(
             slope.process, f"{slope.mib:.1f}", f"{slope.stored_mib:.1f}", str(slope.new_entries), f"{slope.mib_an_hour:+.2f}",
