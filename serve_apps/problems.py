@@ -15,7 +15,7 @@ from configs.contracts.errors import (
     ReadModelRebuilding,
     ReadModelUnknown,
 )
-from configs.contracts.payments import PaymentDeclined, PaymentMethodUnusable
+from configs.contracts.payments import CapabilityMissing, PaymentDeclined, PaymentMethodUnusable
 from configs.contracts.people import PositionInvalid
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -85,7 +85,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "subscription_not_active": Kind(409, "The subscription is not active."),
     "same_tier": Kind(409, "The subscription is to this tier already."),
     "creator_not_payable": Kind(409, "The creator cannot be paid at the moment."),
-    "payment_refused": Kind(409, "The payment processor does not do this."),
+    "payment_refused": Kind(409, "The payment processor does not do this; `payerPages`, if present, is where its payers do it."),
     "payments_off": Kind(409, "No payments are taken at the moment."),
     "promo_code_exhausted": Kind(409, "The promo code was redeemed as often as it may be."),
     "trial_used": Kind(409, "This payment method had its trial of this creator."),
@@ -127,6 +127,7 @@ _CODES: Final[tuple[tuple[type[PlatformError], str], ...]] = (
     (PositionInvalid, "position_invalid"),
     (PaymentMethodUnusable, "payment_method_invalid"),
     (PaymentDeclined, "payment_declined"),
+    (CapabilityMissing, "payment_refused"),
 )
 """Codes of errors raised below the routes; the first class that fits counts. Anything else is ``internal_error``."""
 

@@ -19,11 +19,14 @@ from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
 from configs.contracts.ids import new_id
 from configs.contracts.payments import Pay, Price, Subscribe
 from configs.contracts.read_model import put_record
-from configs.contracts.topics import TOPICS
-from configs.settings import Payments, Settings
+from configs.contracts.topics import PAYMENT_COMPLETED, PAYMENT_WEBHOOKS, SUBSCRIPTION_CREATED, TOPICS
+from configs.settings import Payments as PaymentSettings
+from configs.settings import Settings
 from writers.connections import open_rows
 from writers.consumers.derive import Derive
+from writers.consumers.payments import Payments
 from writers.loops import ConsumingThread
+from writers.projections.thread import ProjectionThread
 from writers.rows import Rows
 
 KEY = "sk_test_of_tests"
@@ -50,7 +53,7 @@ class SandboxDriver:
 
     def settings(self, settings: Settings, **changed: Any) -> Settings:
         """The settings of a platform that takes its payments here."""
-        return settings.model_copy(update={"payments": Payments(
+        return settings.model_copy(update={"payments": PaymentSettings(
             stripe_key=SecretStr(KEY), stripe_webhook_secrets=(SecretStr(SECRET),), stripe_url=self.url, timeout_s=60.0, retries=0,
             **changed,
         )})
@@ -151,7 +154,7 @@ async def creator_of(world: World, *, paid: bool = True) -> Person:
     return creator
 
 
-def paying(settings: Settings, sandbox: SandboxDriver) -> Payments:
+def paying(settings: Settings, sandbox: SandboxDriver) -> PaymentSettings:
     """The payments of a platform that asks this sandbox, without trying anything again."""
     return settings.payments.model_copy(update={
         "stripe_key": SecretStr(KEY), "stripe_url": sandbox.url, "retries": 0, "timeout_s": PATIENCE_S,
@@ -177,17 +180,28 @@ async def saved_card(payer: Person, sandbox: SandboxDriver, card: str = "pm_card
 
 
 @contextmanager
-def consumed(settings: Settings, *, derived_from: Sequence[str] = ()) -> Iterator[None]:
-    """A writer's rows, and what is derived from these topics, for as long as the block runs."""
+def consumed(settings: Settings, *, derived_from: Sequence[str] = (), reported: bool = False) -> Iterator[None]:
+    """A writer's rows, and what is derived from these topics, for as long as the block runs.
+
+    ``reported``: what webhooks prove as well, and what Redis shows of it.
+    """
     settings = settings.model_copy(update={"plan": settings.plan.model_copy(update={"writer_actors": 1})})
     fenced: list[str] = []
     places = [(topic.name, partition) for topic in TOPICS for partition in range(settings.log.partitions)]
-    threads = [ConsumingThread(settings, "test-rows", Rows(settings, "test"), places, fenced=fenced.append)]
+    rows = ConsumingThread(settings, "test-rows", Rows(settings, "test"), places, fenced=fenced.append)
+    threads: list[ConsumingThread | ProjectionThread] = [rows]
     if derived_from:
         threads.append(ConsumingThread(
             settings, "test-derive", Derive(settings, "test"), [place for place in places if place[0] in derived_from],
             fenced=fenced.append,
         ))
+    if reported:
+        webhooks = [place for place in places if place[0] == PAYMENT_WEBHOOKS.name]
+        shown = [place for place in places if place[0] in (SUBSCRIPTION_CREATED.name, PAYMENT_COMPLETED.name)]
+        threads += [
+            ConsumingThread(settings, "test-payments", Payments(settings, "test"), webhooks, fenced=fenced.append),
+            ProjectionThread(settings, "test-projection", shown, lambda: rows.committed, fatal=fenced.append),
+        ]
     for thread in threads:
         thread.start()
     try:

@@ -238,8 +238,8 @@ class PaymentProvider(Protocol):
 
     async def pay(self, request: Pay) -> Started: ...
 
-    async def hosted_form(self, request: Pay | Subscribe, return_url: str, now: datetime) -> HostedForm:
-        """Where the payer pays; raises CapabilityMissing where payments are made by call."""
+    async def hosted_form(self, request: Pay | Subscribe, return_url: str, until: datetime) -> HostedForm:
+        """Where the payer pays until then; raises CapabilityMissing where payments are made by call."""
         ...
 
     async def refund(self, request: Refund) -> Started: ...

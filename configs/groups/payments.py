@@ -16,7 +16,8 @@ class HostedForm(Group):
     account: str = Field("", description="our account there")
     form_key: SecretStr = Field(SecretStr(""), description="signs what the form is told")
     postback_keys: tuple[SecretStr, ...] = Field((), max_length=2, description="keys whose postbacks are believed, the present one first (JSON list)")
-    form_ttl_s: int = Field(1_800, ge=60, description="seconds for which a form's address counts")
+    return_url: str = Field("", description="where its page sends payers back to")
+    payer_pages_url: str = Field("", description="its pages where payers end what they subscribed to; shown to who wants to cancel here")
 
 
 class Payments(Group):
@@ -46,7 +47,10 @@ class Payments(Group):
         missing = []
         if self.processor == "hosted_form":
             form = self.hosted_form
-            if not (form.url and form.account and form.form_key.get_secret_value() and form.postback_keys):
+            if not (
+                form.url and form.account and form.form_key.get_secret_value() and form.postback_keys and form.return_url
+                and form.payer_pages_url
+            ):
                 missing.append("SUGAR_PAYMENTS__HOSTED_FORM")
         elif not self.stripe_key.get_secret_value():
             missing.append("SUGAR_PAYMENTS__STRIPE_KEY")

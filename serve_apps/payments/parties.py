@@ -15,14 +15,17 @@ from configs.contracts.ids import derived_id, new_id
 from configs.contracts.parties import Parties, party, read_parties
 from configs.contracts.payments import (
     CapabilityMissing,
+    HostedForm,
     ObjectUnknown,
     Onboarding,
+    Pay,
     PaymentMethod,
     PaymentProvider,
     ProviderRefused,
     RequestConflict,
+    Subscribe,
 )
-from configs.contracts.read_model import record_key
+from configs.contracts.read_model import UserRecord, record_key
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import Answer, Body, Success, Time
 from serve_apps.identity import Deps, Person, RecentSignIn
@@ -135,13 +138,51 @@ async def method_of(
     return customer, found
 
 
+async def payer_at(
+    dependencies: Dependencies, provider: PaymentProvider, user_id: str, method_id: str | None
+) -> tuple[str, PaymentMethod | None]:
+    """``method_of``; ("", None) where payers pay on the processor's own page, and nothing of theirs is saved.
+
+    Raises Refused: as ``method_of``, or a method is named where there are none.
+    """
+    if not provider.capabilities.hosted_form:
+        return await method_of(dependencies, provider, user_id, method_id)
+    if method_id is not None:
+        raise Refused("payment_method_invalid")
+    return "", None
+
+
+def same_kind(provider: PaymentProvider, method_id: str) -> None:
+    """Raises Refused: what was paid with this method, or on a page without any, began at a processor of the other kind."""
+    if provider.capabilities.hosted_form == bool(method_id):
+        raise Refused("payment_refused")
+
+
+async def form_of(
+    dependencies: Dependencies, provider: PaymentProvider, request: Pay | Subscribe, until: datetime
+) -> HostedForm:
+    """Where the payer pays at a processor of the hosted-form kind; the same request has the same address."""
+    return await provider.hosted_form(request, dependencies.settings.payments.hosted_form.return_url, until)
+
+
+async def payee_of(dependencies: Dependencies, provider: PaymentProvider, creator_id: str, creator: UserRecord) -> str:
+    """The creator's account at the processor; empty where it has none, and the platform owes creators their share.
+
+    Raises Refused: the creator cannot be paid.
+    """
+    account = (await parties_of(dependencies, creator_id)).account(provider.name) if provider.capabilities.connect else ""
+    if account is None or not may_be_paid(creator):
+        raise Refused("creator_not_payable")
+    return account
+
+
 def _expired(method: PaymentMethod) -> bool:
     now = datetime.now()  # noqa: DTZ005  a card is good until the end of its month, somewhere
     return (method.exp_year, method.exp_month) < (now.year, now.month)
 
 
 @router.post(
-    "/methods/setup", operation_id="setUpPaymentMethod", response_model=SetupView, responses=errors(*SIGNED_IN, "payments_off")
+    "/methods/setup", operation_id="setUpPaymentMethod", response_model=SetupView, responses=errors(*SIGNED_IN, "payments_off", "payment_refused")
 )
 async def set_up(person: Person, dependencies: Deps) -> SetupView:
     """Begins to save a card. Card numbers go from the client to the processor, never here."""

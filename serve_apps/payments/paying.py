@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Path
@@ -20,16 +20,16 @@ from actors.payments.commands import (
     RequestPayment,
     Unknown,
 )
-from configs.contracts.adults import AGE_UNVERIFIED, may_be_paid
+from configs.contracts.adults import AGE_UNVERIFIED
 from configs.contracts.ids import derived_id
 from configs.contracts.money import EXPONENTS, format_amount, parse_amount, share_of
-from configs.contracts.payments import Pay, PaymentDeclined, PaymentProvider, Started
+from configs.contracts.payments import HostedForm, Pay, PaymentDeclined, PaymentProvider, Started
 from configs.contracts.purchases import Payment, PaymentStatus, SingleFact
 from configs.contracts.selling import bought
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import UUID_PATTERN, Answer, Body, Text, Time, UserIdText, body_digest
 from serve_apps.identity import Deps, Person
-from serve_apps.payments.parties import method_of, parties_of, provider_of
+from serve_apps.payments.parties import form_of, payee_of, payer_at, provider_of, same_kind
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
 from serve_apps.subscriptions.checkout import CHECKOUT_S, FEE_PERCENT, WRONG, limited
@@ -47,7 +47,7 @@ PAYING: Final = (
 
 
 class TipBody(Body):
-    """A tip in the creator's currency. Without a payment method the chosen one is charged."""
+    """A tip in the creator's currency. Without a payment method the chosen one is charged, or the payer pays at ``paymentUrl``."""
 
     to_user_id: UserIdText
     amount: Amount
@@ -66,13 +66,15 @@ class PurchaseBody(Body):
 
 
 class PaymentView(Answer):
-    """How a payment went so far. With ``clientSecret`` the payer confirms, and the status follows."""
+    """How a payment went so far. With ``clientSecret`` the payer confirms, at ``paymentUrl`` they pay; the status follows."""
 
     id: str
     status: PaymentStatus
     amount: str
     currency: str
     client_secret: str | None = None
+    payment_url: str | None = None
+    payment_url_expires_at: Time | None = None
     livemode: bool
     created_at: Time
 
@@ -90,9 +92,7 @@ async def tip(body: TipBody, person: Person, dependencies: Deps, idempotency_key
         shop = await dependencies.shops.of(body.to_user_id)
         if shop is not None and shop.currency not in (None, body.currency):
             raise Refused("currency_mismatch", currency=shop.currency)
-        account = await _account(dependencies, provider, body.to_user_id)
-        if account is None or not may_be_paid(creator):
-            raise Refused("creator_not_payable")
+        account = await payee_of(dependencies, provider, body.to_user_id, creator)
         return _request(
             person.user_id, payment_id, digest, payee_id=body.to_user_id, purpose="tip", post_id=None, amount_minor=amount,
             currency=body.currency, account_id=account, method_id=body.payment_method_id or "", message=body.message,
@@ -126,9 +126,7 @@ async def purchase(
             raise Refused("already_bought")
         if not record.for_sale or record.currency is None:
             raise Refused("not_for_sale")
-        account = await _account(dependencies, provider, record.creator_id)
-        if account is None or not may_be_paid(seen.creator):
-            raise Refused("creator_not_payable")
+        account = await payee_of(dependencies, provider, record.creator_id, seen.creator)
         return _request(
             person.user_id, payment_id, digest, payee_id=record.creator_id, purpose="post", post_id=post_id,
             amount_minor=record.price_minor, currency=record.currency, account_id=account, method_id=body.payment_method_id or "",
@@ -161,10 +159,6 @@ def _amount(dependencies: Dependencies, body: TipBody) -> int:
     return amount
 
 
-async def _account(dependencies: Dependencies, provider: PaymentProvider, creator_id: str) -> str | None:
-    return (await parties_of(dependencies, creator_id)).account(provider.name)
-
-
 def _request(
     payer_id: str, payment_id: str, digest: str, *, payee_id: str, purpose: Literal["tip", "post"], post_id: str | None,
     amount_minor: int, currency: str, account_id: str, method_id: str, message: str | None,
@@ -188,8 +182,9 @@ async def _paid(
     if isinstance(found, Unknown):
         await limited(dependencies, payer_id)
         command = await terms(provider)
-        customer, method = await method_of(dependencies, provider, payer_id, command.payment_method_id or None)
-        answer = await dependencies.payments.request(replace(command, payment_method_id=method.payment_method_id))
+        customer, method = await payer_at(dependencies, provider, payer_id, command.payment_method_id or None)
+        method_id = "" if method is None else method.payment_method_id
+        answer = await dependencies.payments.request(replace(command, payment_method_id=method_id))
         if isinstance(answer, IdempotencyConflict):
             raise Refused("idempotency_conflict")
         if isinstance(answer, AlreadyBought):
@@ -201,7 +196,8 @@ async def _paid(
             if payment.abandoned is not None:
                 raise Refused("payment_declined" if payment.abandoned == "declined" else "payment_refused")
             return _view(dependencies, payment, None)
-        customer, _ = await method_of(dependencies, provider, payer_id, payment.asked.payment_method_id)
+        same_kind(provider, payment.asked.payment_method_id)
+        customer, _ = await payer_at(dependencies, provider, payer_id, payment.asked.payment_method_id or None)
     return await _called(dependencies, provider, payment, customer)
 
 
@@ -209,12 +205,16 @@ async def _called(
     dependencies: Dependencies, provider: PaymentProvider, payment: Payment, customer: str
 ) -> PaymentView:
     asked = payment.asked
+    request = Pay(
+        request_id=asked.payment_id, payer_id=asked.payer_id, payee_id=asked.payee_id, customer_id=customer,
+        payment_method_id=asked.payment_method_id, account_id=asked.account_id, amount_minor=asked.amount_minor,
+        currency=asked.currency, fee_minor=asked.fee_minor, purpose=asked.purpose,
+    )
+    if provider.capabilities.hosted_form:
+        open_still = datetime.now(UTC) < asked.checkout_until
+        return _view(dependencies, payment, await form_of(dependencies, provider, request, asked.checkout_until) if open_still else None)
     try:
-        started = await provider.pay(Pay(
-            request_id=asked.payment_id, payer_id=asked.payer_id, payee_id=asked.payee_id, customer_id=customer,
-            payment_method_id=asked.payment_method_id, account_id=asked.account_id, amount_minor=asked.amount_minor,
-            currency=asked.currency, fee_minor=asked.fee_minor, purpose=asked.purpose,
-        ))
+        started = await provider.pay(request)
     except PaymentDeclined as error:
         await dependencies.payments.tell(Abandon(payer_id=asked.payer_id, payment_id=asked.payment_id, reason="declined"))
         raise Refused("payment_declined") from error
@@ -237,11 +237,14 @@ async def _called(
     return _view(dependencies, payment, started)
 
 
-def _view(dependencies: Dependencies, payment: Payment, started: Started | None) -> PaymentView:
+def _view(dependencies: Dependencies, payment: Payment, started: Started | HostedForm | None) -> PaymentView:
+    """``started``: how the call to the processor went, or where the payer pays."""
     asked, paid = payment.asked, payment.succeeded
+    form = started if isinstance(started, HostedForm) else None
     return PaymentView(
         id=asked.payment_id, status=payment.status, amount=format_amount(asked.amount_minor, asked.currency),
-        currency=asked.currency, client_secret=None if started is None else started.client_secret,
+        currency=asked.currency, client_secret=started.client_secret if isinstance(started, Started) else None,
+        payment_url=None if form is None else form.url, payment_url_expires_at=None if form is None else form.expires_at.astimezone(UTC),
         livemode=not dependencies.settings.payments.in_test_mode if paid is None else paid.livemode,
         created_at=payment.requested_at.astimezone(UTC),
     )

@@ -101,8 +101,10 @@ async def _recorded(
         raise Refused("amount_invalid", field="amount")
     if not may_be_paid(await dependencies.people.own_record(creator_id)):
         raise Refused(AGE_UNVERIFIED)
+    if not provider.capabilities.payouts:
+        raise Refused("payment_refused")
     account = (await parties_of(dependencies, creator_id)).account(provider.name)
-    if account is None or not provider.capabilities.payouts:
+    if account is None:
         raise Refused("no_payout_account")
     await dependencies.limits.take((Rate("payouts", limits.payouts_per_user_a_day, DAY_S), creator_id))
     answer = await dependencies.payments.request_payout(RequestPayout(

@@ -16,13 +16,13 @@ from actors.subscriptions.commands import (
     SubscriptionStands,
 )
 from actors.tiers.commands import Redeem, Refusal, Release
-from configs.contracts.adults import may_be_paid
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import derived_id
 from configs.contracts.payment_facts import SubscriptionFact, SubscriptionState
 from configs.contracts.payments import (
     CapabilityMissing,
     Discount,
+    HostedForm,
     ObjectUnknown,
     PaymentDeclined,
     PaymentMethod,
@@ -39,7 +39,14 @@ from configs.contracts.subscriptions import Subscriber, Subscription
 from configs.contracts.tiers import Shop, Tier
 from serve_apps.dependencies import Dependencies
 from serve_apps.limits import Rate
-from serve_apps.payments.parties import HOUR_S, method_of, parties_of, provider_of
+from serve_apps.payments.parties import (
+    HOUR_S,
+    form_of,
+    payee_of,
+    payer_at,
+    provider_of,
+    same_kind,
+)
 from serve_apps.problems import Refused
 from serve_apps.subscriptions.models import SubscribeBody
 
@@ -51,8 +58,12 @@ WRONG: Final = (ProviderRefused, RequestConflict, CapabilityMissing, ObjectUnkno
 """The processor will not do it, however often it is asked."""
 
 
-async def begin(dependencies: Dependencies, user_id: str, body: SubscribeBody, key: str, digest: str) -> tuple[Subscription, Started | None]:
-    """The subscription after the request, and how its call to the processor went; None: there was nothing left to call.
+async def begin(
+    dependencies: Dependencies, user_id: str, body: SubscribeBody, key: str, digest: str
+) -> tuple[Subscription, Started | HostedForm | None]:
+    """The subscription after the request, and how its call to the processor went, or where the payer pays.
+
+    None: there was nothing left to call.
 
     Raises Refused; ProviderUnavailable: durable, the same request goes on where this one stopped.
     """
@@ -67,16 +78,21 @@ async def begin(dependencies: Dependencies, user_id: str, body: SubscribeBody, k
         if found.subscription.status_at(datetime.now(UTC)) != "incomplete":
             _as_before(found.subscription)
             return found.subscription, None
-        customer, method = await method_of(dependencies, provider, user_id, body.payment_method_id)
+        same_kind(provider, found.subscription.payment_method_id)
+        customer, method = await payer_at(dependencies, provider, user_id, body.payment_method_id)
         subscription = found.subscription
     else:
         await limited(dependencies, user_id)
         shop, tier, account_id = await _for_sale(dependencies, provider, user_id, body.tier_id)
+        if body.trial and not provider.capabilities.saved_payment_methods:
+            # One trial an instrument cannot be kept where the instrument is never known.
+            raise Refused("not_offered", offer="trial")
         terms = _terms(shop, tier, body, datetime.now(UTC))
-        customer, method = await method_of(dependencies, provider, user_id, body.payment_method_id)
+        customer, method = await payer_at(dependencies, provider, user_id, body.payment_method_id)
         answer = await dependencies.subscriptions.subscribe(Subscribe(
             subscriber_id=user_id, request_id=request_id, body_digest=digest, creator_id=shop.creator_id,
-            account_id=account_id, payment_method_id=method.payment_method_id, terms=terms, checkout_s=CHECKOUT_S,
+            account_id=account_id, payment_method_id="" if method is None else method.payment_method_id, terms=terms,
+            checkout_s=CHECKOUT_S,
         ))
         if isinstance(answer, IdempotencyConflict):
             raise Refused("idempotency_conflict")
@@ -115,10 +131,7 @@ async def _for_sale(
     creator = await dependencies.people.visible(user_id, shop.creator_id)
     if creator is None or not tier.for_sale:
         raise Refused("not_found")
-    account = (await parties_of(dependencies, shop.creator_id)).account(provider.name)
-    if account is None or not may_be_paid(creator):
-        raise Refused("creator_not_payable")
-    return shop, tier, account
+    return shop, tier, await payee_of(dependencies, provider, shop.creator_id, creator)
 
 
 def _terms(shop: Shop, tier: Tier, body: SubscribeBody, now: datetime) -> Terms:
@@ -143,7 +156,7 @@ def _terms(shop: Shop, tier: Tier, body: SubscribeBody, now: datetime) -> Terms:
     )
 
 
-async def _take_offers(dependencies: Dependencies, subscription: Subscription, method: PaymentMethod) -> None:
+async def _take_offers(dependencies: Dependencies, subscription: Subscription, method: PaymentMethod | None) -> None:
     """Takes a redemption and the instrument's trial in the creator's shard. Raises Refused: there is none left."""
     terms = subscription.terms
     if terms.promo_id is None and not terms.trial_days:
@@ -151,7 +164,7 @@ async def _take_offers(dependencies: Dependencies, subscription: Subscription, m
     answer = await dependencies.tiers.redeem(Redeem(
         creator_id=subscription.creator_id, subscription_id=subscription.subscription_id,
         subscriber_id=subscription.subscriber_id, tier_id=terms.tier_id, promo_id=terms.promo_id,
-        instrument=_instrument(method.fingerprint) if terms.trial_days else None,
+        instrument=_instrument(method.fingerprint) if method is not None and terms.trial_days else None,
     ))
     if isinstance(answer, Refusal):
         await _abandon(dependencies, subscription, "offer_refused")
@@ -174,18 +187,20 @@ def price_of(terms: Terms) -> Price:
 
 async def _call(
     dependencies: Dependencies, provider: PaymentProvider, subscription: Subscription, customer: str
-) -> tuple[Subscription, Started]:
+) -> tuple[Subscription, Started | HostedForm]:
     terms, discount = subscription.terms, None
     if terms.percent_off:
         bundle = derived_id(terms.tier_id, f"bundle {terms.months_off} {terms.percent_off}")
         discount = Discount(promo_id=terms.promo_id or bundle, percent=terms.percent_off, months=terms.months_off)
+    request = ProviderSubscribe(
+        request_id=subscription.subscription_id, subscriber_id=subscription.subscriber_id, creator_id=subscription.creator_id,
+        customer_id=customer, payment_method_id=subscription.payment_method_id, account_id=subscription.account_id,
+        price=price_of(terms), fee_percent=FEE_PERCENT, trial_days=terms.trial_days, discount=discount,
+    )
+    if provider.capabilities.hosted_form:
+        return subscription, await form_of(dependencies, provider, request, subscription.checkout_until)
     try:
-        started = await provider.subscribe(ProviderSubscribe(
-            request_id=subscription.subscription_id, subscriber_id=subscription.subscriber_id,
-            creator_id=subscription.creator_id, customer_id=customer, payment_method_id=subscription.payment_method_id,
-            account_id=subscription.account_id, price=price_of(terms), fee_percent=FEE_PERCENT, trial_days=terms.trial_days,
-            discount=discount,
-        ))
+        started = await provider.subscribe(request)
     except PaymentDeclined as error:
         await _give_up(dependencies, subscription, "declined")
         raise Refused("payment_declined") from error
@@ -218,14 +233,24 @@ async def observed(dependencies: Dependencies, subscription: Subscription, start
 
 async def _bill(dependencies: Dependencies, facts: tuple[SubscriptionFact, ...]) -> tuple[SubscriptionFact, ...]:
     """What the processor says of the newest bill, so that what is paid opens at once; without answer a webhook tells it."""
-    bill = next((fact.latest_invoice_id for fact in facts if isinstance(fact, SubscriptionState)), None)
-    if bill is None:
+    state = next((fact for fact in facts if isinstance(fact, SubscriptionState)), None)
+    if state is None or state.latest_invoice_id is None:
         return ()
     try:
-        found = await (await provider_of(dependencies)).observe(bill)
+        found = await (await dependencies.providers.named(state.provider)).observe(state.latest_invoice_id)
     except (ProviderUnavailable, *WRONG):
         return ()
     return tuple(fact for fact in found if isinstance(fact, SubscriptionFact))
+
+
+async def processor_of(dependencies: Dependencies, subscription: Subscription) -> PaymentProvider:
+    """The processor that has the subscription, whoever takes new payments. Raises Refused: it is off here, or none has it."""
+    seen = subscription.observed
+    if seen is None:
+        raise Refused("subscription_not_active")
+    if seen.provider not in dependencies.providers.names:
+        raise Refused("payments_off")
+    return await dependencies.providers.named(seen.provider)
 
 
 async def _give_up(

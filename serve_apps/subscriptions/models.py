@@ -214,11 +214,13 @@ Status = Literal["incomplete", "trialing", "active", "past_due", "expired"]
 
 
 class CheckoutView(Answer):
-    """How a request went so far. With ``clientSecret`` the payer confirms, and the status follows."""
+    """How a request went so far. With ``clientSecret`` the payer confirms, at ``paymentUrl`` they pay; the status follows."""
 
     id: str
     status: Status
     client_secret: str | None = None
+    payment_url: str | None = None
+    payment_url_expires_at: Time | None = None
     livemode: bool
 
 

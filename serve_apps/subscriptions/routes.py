@@ -22,17 +22,17 @@ from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import derived_id
 from configs.contracts.money import format_amount
 from configs.contracts.payment_facts import MONTHS, Interval
-from configs.contracts.payments import ChangeSubscription, PaymentDeclined, PaymentProvider, Started
+from configs.contracts.payments import ChangeSubscription, HostedForm, PaymentDeclined, PaymentProvider, Started
 from configs.contracts.read_model import MARKER, listing_keys, read_versioned, relation_key
 from configs.contracts.subscriptions import Subscription, SubscriptionEntry
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import body_digest
 from serve_apps.identity import Deps, Person
 from serve_apps.pages import Cursor, Limit
-from serve_apps.payments.parties import method_of, provider_of
+from serve_apps.payments.parties import method_of
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
-from serve_apps.subscriptions.checkout import WRONG, begin, limited, observed, price_of, shown
+from serve_apps.subscriptions.checkout import WRONG, begin, limited, observed, price_of, processor_of, shown
 from serve_apps.subscriptions.models import (
     ChangeBody,
     CheckoutView,
@@ -65,7 +65,7 @@ Requested = Change | Cancel | Resume
 async def subscribe(body: SubscribeBody, person: Person, dependencies: Deps, idempotency_key: MoneyKey) -> CheckoutView:
     """Subscribes to a creator's tier. Access begins when the processor says that it is paid, or the trial runs.
 
-    With a `clientSecret` the payer confirms first. The same request again goes on where the first one stopped.
+    With a `clientSecret` the payer confirms first, at a `paymentUrl` they pay. The same request again goes on where the first one stopped.
     """
     subscription, started = await to_the_end(begin(
         dependencies, person.user_id, body, idempotency_key, body_digest(dependencies.seals.key, body)
@@ -73,11 +73,13 @@ async def subscribe(body: SubscribeBody, person: Person, dependencies: Deps, ide
     return _checkout(dependencies, subscription, started)
 
 
-def _checkout(dependencies: Dependencies, subscription: Subscription, started: Started | None) -> CheckoutView:
+def _checkout(dependencies: Dependencies, subscription: Subscription, started: Started | HostedForm | None) -> CheckoutView:
     livemode = subscription.livemode
+    form = started if isinstance(started, HostedForm) else None
     return CheckoutView(
         id=subscription.subscription_id, status=subscription.status_at(datetime.now(UTC)),
-        client_secret=None if started is None else started.client_secret,
+        client_secret=started.client_secret if isinstance(started, Started) else None,
+        payment_url=None if form is None else form.url, payment_url_expires_at=None if form is None else form.expires_at.astimezone(UTC),
         livemode=not dependencies.settings.payments.in_test_mode if livemode is None else livemode,
     )
 
@@ -161,6 +163,7 @@ async def change(
     if isinstance(found, IdempotencyConflict):
         raise Refused("idempotency_conflict")
     await limited(dependencies, person.user_id)
+    await _by_call(dependencies, person.user_id, subscription_id)
     sale = await dependencies.shops.tier(body.tier_id)
     entry = await get_subscription(subscription_id, person, dependencies)
     if sale is None or sale[0].creator_id != entry.creator_id or not sale[1].for_sale:
@@ -204,16 +207,13 @@ async def change_method(
     would have been.
     """
     await limited(dependencies, person.user_id)
-    held = (await dependencies.subscriptions.observe(Observe(subscriber_id=person.user_id, facts=()))).subscriber
-    subscription = None if held is None else held.subscriptions.get(subscription_id)
+    subscription = await _by_call(dependencies, person.user_id, subscription_id)
     if subscription is None:
         raise Refused("not_found")
     seen = subscription.observed
     if seen is None or subscription.status_at(datetime.now(UTC)) not in ("trialing", "active", "past_due"):
         raise Refused("subscription_not_active")
-    if seen.provider not in dependencies.providers.names:
-        raise Refused("payments_off")
-    provider = await dependencies.providers.named(seen.provider)
+    provider = await processor_of(dependencies, subscription)
     _, method = await method_of(dependencies, provider, person.user_id, body.payment_method_id)
     request_id = derived_id(subscription_id, f"method {method.payment_method_id} {idempotency_key}")
     return _checkout(dependencies, *await to_the_end(
@@ -231,6 +231,21 @@ async def _paid_with(
     except WRONG as error:
         raise Refused("payment_refused") from error
     return await observed(dependencies, subscription, started), started
+
+
+async def _by_call(dependencies: Dependencies, subscriber_id: str, subscription_id: str) -> Subscription | None:
+    """One's own subscription, before anything is recorded; None: there is none.
+
+    Raises Refused: its processor changes nothing by call, and the payer does so on its pages.
+    """
+    held = (await dependencies.subscriptions.observe(Observe(subscriber_id=subscriber_id, facts=()))).subscriber
+    subscription = None if held is None else held.subscriptions.get(subscription_id)
+    if subscription is not None and subscription.observed is not None:
+        provider = await processor_of(dependencies, subscription)
+        if not provider.capabilities.change_subscription:
+            pages = dependencies.settings.payments.hosted_form.payer_pages_url
+            raise Refused("payment_refused", **({"payerPages": pages} if pages else {}))
+    return subscription
 
 
 async def _asked(dependencies: Dependencies, command: Requested) -> SubscriptionStands:
@@ -262,7 +277,7 @@ async def _changed(
         return subscription, None
     if terms is None or name is None:
         raise Refused("subscription_not_active")
-    provider = await provider_of(dependencies)
+    provider = await processor_of(dependencies, subscription)
     try:
         started = await provider.change(ChangeSubscription(
             request_id=request_id, subscription_id=name, price=price_of(terms), now=answer.now
@@ -307,11 +322,12 @@ async def resume(
 
 
 async def _renewal(dependencies: Dependencies, command: Cancel | Resume) -> CheckoutView:
-    answer = await _asked(dependencies, command)
-    subscription, provider = answer.subscription, await provider_of(dependencies)
+    await _by_call(dependencies, command.subscriber_id, command.subscription_id)
+    subscription = (await _asked(dependencies, command)).subscription
     name = subscription.provider_id
     if name is None:
         raise Refused("subscription_not_active")
+    provider = await processor_of(dependencies, subscription)
     newest = subscription.wish is None or subscription.wish.cancel == isinstance(command, Cancel)
     if not newest:
         # A repetition of a request that another one has taken back since.

@@ -25,6 +25,7 @@ from configs.contracts.payment_facts import (
 )
 from configs.contracts.payments import (
     CapabilityMissing,
+    Discount,
     Pay,
     Price,
     Refund,
@@ -135,6 +136,7 @@ class TestHostedForm:
         assert (fields["price"], fields["currency"], fields["payerId"], fields["requestId"]) == ("9.99", "USD", PAYER, REQUEST)
         assert fields["digest"] == signed(fields, "form")
         assert fields["digest"] != signed(fields | {"price": "0.01"}, "form")
+        assert (fields["expires"], form.expires_at) == (str(int(NOW.timestamp())), NOW)
         assert form.url == (await FORM.hosted_form(pay, "https://app/return", NOW)).url
 
     async def test_a_trial_costs_nothing_at_first(self) -> None:
@@ -156,6 +158,18 @@ class TestHostedForm:
         assert (fields["price"], fields["periodDays"], fields["recurringPrice"], fields["recurringDays"]) == ("23.98", "90", "23.98", "90")
         [state] = [fact for fact in await facts(renewal(intervalCount="3", recurringPrice="23.98")) if isinstance(fact, SubscriptionState)]
         assert (state.interval, state.interval_count, state.amount_minor) == ("month", 3, 2_398)
+
+    @pytest.mark.parametrize(("months", "signed_months"), [(None, "1"), (3, "3")])
+    async def test_a_discount_is_signed_with_the_time_for_which_it_counts(self, months: int | None, signed_months: str) -> None:
+        price = Price(tier_id=TIER, revision=1, name="Gold", interval="month", amount_minor=999, currency="USD")
+        form = await FORM.hosted_form(Subscribe(
+            request_id=REQUEST, subscriber_id=PAYER, creator_id=PAYEE, customer_id="", payment_method_id="", account_id="", price=price,
+            fee_percent=20, discount=Discount(promo_id=new_id(), percent=50, months=months),
+        ), "https://app/return", NOW)
+        fields = dict(parse_qsl(urlsplit(form.url).query))
+        assert (fields["price"], fields["recurringPrice"]) == ("4.99", "9.99")
+        assert (fields["discountPercent"], fields["discountMonths"]) == ("50", signed_months)
+        assert fields["digest"] != signed(fields | {"discountMonths": "12"}, "form")
 
     async def test_a_sale_proves_a_payment(self) -> None:
         [paid] = await facts(postback())

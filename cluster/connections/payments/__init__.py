@@ -36,8 +36,7 @@ def providers_of(settings: Settings) -> dict[str, Callable[[], PaymentProvider]]
             form = payments.hosted_form
             return HostedFormProvider(
                 url=form.url, account=form.account, form_key=form.form_key.get_secret_value(),
-                postback_keys=[key.get_secret_value() for key in form.postback_keys], ttl_s=form.form_ttl_s,
-                tolerance_s=payments.webhook_tolerance_s,
+                postback_keys=[key.get_secret_value() for key in form.postback_keys], tolerance_s=payments.webhook_tolerance_s,
             )
 
         made["hosted_form"] = hosted_form

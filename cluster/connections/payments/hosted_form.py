@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, NoReturn
 from urllib.parse import parse_qsl, urlencode
 
@@ -74,21 +74,19 @@ class HostedFormProvider:
     )
 
     def __init__(
-        self, *, url: str, account: str, form_key: str, postback_keys: Sequence[str], ttl_s: int = 1_800, tolerance_s: int = 300
+        self, *, url: str, account: str, form_key: str, postback_keys: Sequence[str], tolerance_s: int = 300
     ) -> None:
         self._url = url
         self._account = account
         self._form_key = form_key
         self._postback_keys = tuple(postback_keys)
-        self._ttl_s = ttl_s
         self._tolerance_s = tolerance_s
 
-    async def hosted_form(self, request: Pay | Subscribe, return_url: str, now: datetime) -> HostedForm:
-        """The same request and moment have the same address."""
-        expires_at = now + timedelta(seconds=self._ttl_s)
+    async def hosted_form(self, request: Pay | Subscribe, return_url: str, until: datetime) -> HostedForm:
+        """The same request has the same address."""
         fields = {
             "account": self._account, "requestId": request.request_id, "orderId": derived_id(request.request_id, "hosted_form"),
-            "returnUrl": return_url, "expires": str(int(expires_at.timestamp())),
+            "returnUrl": return_url, "expires": str(int(until.timestamp())),
         }
         if isinstance(request, Pay):
             fields |= {
@@ -106,7 +104,10 @@ class HostedFormProvider:
                 "recurringPrice": format_amount(price.amount_minor, price.currency), "periodDays": str(request.trial_days or days),
                 "recurringDays": str(days), "feePercent": str(request.fee_percent),
             }
-        return HostedForm(url=f"{self._url}?{urlencode(fields | {'digest': signed(fields, self._form_key)})}", expires_at=expires_at)
+            if request.discount:
+                # Off each payment that begins so soon; a discount of one payment lasts as long as that one buys.
+                fields |= {"discountPercent": str(off), "discountMonths": str(request.discount.months or price.months)}
+        return HostedForm(url=f"{self._url}?{urlencode(fields | {'digest': signed(fields, self._form_key)})}", expires_at=until)
 
     # -- postbacks
 

@@ -264,7 +264,7 @@ class StripeProvider:
             return Started(object_id=made["id"], status="failed", code=_code(made))
         return Started(object_id=made["id"], status="pending")
 
-    async def hosted_form(self, request: Pay | Subscribe, return_url: str, now: datetime) -> HostedForm:
+    async def hosted_form(self, request: Pay | Subscribe, return_url: str, until: datetime) -> HostedForm:
         raise CapabilityMissing("payments are made by call")
 
     async def refund(self, request: Refund) -> Started:

@@ -1,0 +1,276 @@
+"""Paying through the API on a hosted form: an address that is signed, and signed postbacks that alone say what was paid."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import httpx
+import pytest
+import pytest_asyncio
+from api_world import Person, World
+from log_reading import records_of
+from payments_world import RETURN, TIER, assured, code, consumed, creator_of
+
+from cluster.connections.payments.hosted_form import signed
+from configs.contracts.ids import new_id
+from configs.groups.payments import HostedForm
+from configs.settings import Settings
+from writers.connections import open_rows
+
+pytestmark = pytest.mark.servers
+
+FORM_KEY, POSTBACK_KEY = "key of the form", "key of postbacks"
+MONTH = timedelta(days=30)
+PAGES = "https://form.example/support"
+
+
+@pytest_asyncio.fixture
+async def world(make_world: Callable[..., Awaitable[World]], servers: Settings) -> AsyncIterator[World]:
+    payments = servers.payments.model_copy(update={"processor": "hosted_form", "hosted_form": HostedForm(
+        url="https://form.example/pay", account="a-1", form_key=FORM_KEY, postback_keys=(POSTBACK_KEY,),
+        return_url="https://app.example/back", payer_pages_url=PAGES,
+    )})
+    made = await make_world(payments=payments)
+    with consumed(made.settings, reported=True):
+        yield made
+
+
+class Form:
+    """The processor's side of one form: what it was told, and what it tells."""
+
+    def __init__(self, world: World, url: str) -> None:
+        self.world, self.url = world, url
+        self.fields = dict(parse_qsl(urlsplit(url).query))
+        self.sale_id = f"sale-{new_id()}"
+        self.sequence = 0
+
+    def postback(self, event: str, *, key: str = POSTBACK_KEY, age_s: int = 0, **told: str) -> bytes:
+        self.sequence += 1
+        at = str(int(datetime.now(UTC).timestamp()) - age_s)
+        fields = {name: self.fields[name] for name in (
+            "payerId", "payeeId", "requestId", "currency", "fee", "tierId", "interval", "intervalCount", "recurringPrice", "feePercent",
+        ) if name in self.fields} | {
+            "event": event, "eventId": f"event-{new_id()}", "saleId": self.sale_id, "transactionId": f"{self.sale_id}-{self.sequence}",
+            "timestamp": at, "sequence": str(self.sequence), "amount": self.fields["price"],
+        } | told
+        return urlencode(fields | {"digest": signed(fields, key)}).encode()
+
+    async def send(self, body: bytes) -> httpx.Response:
+        return await self.world.client.post(
+            "/api/v1/payments/webhooks/hosted_form", content=body, headers={"Content-Type": "application/x-www-form-urlencoded"}
+        )
+
+    async def tell(self, event: str, **told: Any) -> None:
+        body = self.postback(event, **told)
+        for _ in range(2):  # postbacks may come twice
+            answer = await self.send(body)
+            assert answer.status_code == 200, answer.text
+
+
+def period(number: int, status: str = "active") -> dict[str, str]:
+    """What a postback says of a subscription's month by its number."""
+    start = datetime.now(UTC) + number * MONTH
+    return {"status": status, "periodStart": str(int(start.timestamp())), "periodEnd": str(int((start + MONTH).timestamp()))}
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(60):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+async def booked(world: World, payer: Person, expected: list[tuple[str, int]]) -> None:
+    """Returns once the ledger holds these (kind, amount) of a payer, and nothing else."""
+    def read() -> list[tuple[str, int]]:
+        with open_rows(world.settings, "test") as conn:
+            rows = conn.execute("SELECT kind, amount_minor FROM transactions WHERE owner_id = %s ORDER BY 1, 2", (payer.user_id,)).fetchall()
+        return [(kind, amount) for kind, amount in rows]
+
+    async def holds() -> bool:
+        return await asyncio.to_thread(read) == expected
+
+    await until(holds)
+
+
+async def tip_of(world: World, creator: Person, payer: Person, key: str = "tip", **fields: Any) -> tuple[Any, Form]:
+    tip = {"toUserId": creator.user_id, "amount": "12.34", "currency": "USD"} | fields
+    made = await payer.ok("POST", "/payments/tips", json=tip, key=key)
+    return made, Form(world, made["paymentUrl"])
+
+
+async def test_a_tip_is_paid_on_the_form_and_stands_when_the_postback_says_so(world: World) -> None:
+    creator, payer = await creator_of(world, paid=False), await world.register("sugar_daddy")
+    made, form = await tip_of(world, creator, payer)
+    assert made["status"] == "pending"
+    assert made["clientSecret"] is None
+    assert datetime.fromisoformat(made["paymentUrlExpiresAt"]) - datetime.fromisoformat(made["createdAt"]) == timedelta(minutes=30)
+    assert (await tip_of(world, creator, payer))[0] == made, "the same request has the same address"
+    told = form.fields
+    assert told["digest"] == signed(told, FORM_KEY)
+    assert (told["price"], told["fee"], told["currency"], told["requestId"]) == ("12.34", "2.46", "USD", made["id"])
+    assert (told["payerId"], told["payeeId"], told["returnUrl"]) == (payer.user_id, creator.user_id, "https://app.example/back")
+    assert told["expires"] == str(int(datetime.fromisoformat(made["paymentUrlExpiresAt"]).timestamp()))
+    other = {"toUserId": creator.user_id, "amount": "1", "currency": "USD"}
+    assert code(await payer.ask("POST", "/payments/tips", json=other, key="tip")) == (409, "idempotency_conflict")
+
+    path = f"/payments/requests/{made['id']}"
+    for body in (
+        form.postback("sale", key="another key"), form.postback("sale").replace(b"12.34", b"00.01"), form.postback("sale", age_s=301),
+        form.postback("sale", amount="-1"),
+    ):
+        assert code(await form.send(body)) == (400, "webhook_refused")
+    assert await asyncio.to_thread(records_of, world.settings, "payment.webhooks", form.sale_id) == []
+    assert (await payer.ok("GET", path))["status"] == "pending"
+
+    await form.tell("sale")
+
+    async def completed() -> bool:
+        return bool((await payer.ok("GET", path))["status"] == "completed")
+
+    await until(completed)
+    again = (await payer.ok("POST", "/payments/tips", json={"toUserId": creator.user_id, "amount": "12.34", "currency": "USD"}, key="tip"))
+    assert (again["status"], again["paymentUrl"]) == ("completed", None)
+    await booked(world, payer, [("charge", 1_234)])
+
+
+async def test_a_declined_sale_fails_and_the_payer_may_try_anew(world: World) -> None:
+    creator, payer = await creator_of(world, paid=False), await world.register("sugar_daddy")
+    made, form = await tip_of(world, creator, payer)
+    await form.tell("sale_failed", reason="do_not_honor")
+
+    async def failed() -> bool:
+        return bool((await payer.ok("GET", f"/payments/requests/{made['id']}"))["status"] == "failed")
+
+    await until(failed)
+    anew, other = await tip_of(world, creator, payer, key="another")
+    assert (anew["status"], other.fields["requestId"]) == ("pending", anew["id"])
+
+
+async def test_a_post_opens_once_the_postback_says_that_it_is_paid(world: World) -> None:
+    creator, payer = await creator_of(world, paid=False), await assured(world, await world.register("sugar_daddy"))
+    post_id = (await creator.ok("POST", "/content/posts", json={
+        "contentType": "text", "caption": "what is sold", "state": "published",
+        "access": {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}},
+    }))["postId"]
+    path = f"/payments/posts/{post_id}/purchase"
+    made = await payer.ok("POST", path, json={}, key="buy")
+    assert code(await payer.ask("POST", path, json={}, key="twice")) == (409, "already_bought")
+    assert (await payer.ok("GET", f"/content/posts/{post_id}"))["access"] == "purchase", "nothing is paid yet"
+    await Form(world, made["paymentUrl"]).tell("sale")
+
+    async def is_open() -> bool:
+        return bool((await payer.ok("GET", f"/content/posts/{post_id}"))["access"] == "open")
+
+    await until(is_open)
+    assert (await payer.ok("POST", path, json={}, key="buy"))["status"] == "completed"
+
+
+async def test_a_subscription_is_opened_renewed_and_ended_by_postbacks(world: World) -> None:
+    creator, fan = await creator_of(world, paid=False), await assured(world, await world.register("sugar_daddy"))
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"trialDays": 7})
+    other = await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"rank": 2, "name": "Top"})
+    await creator.ok("POST", "/subscriptions/promo-codes", json={"code": "HALF", "percent": 50, "months": 3})
+    post_id = (await creator.ok("POST", "/content/posts", json={
+        "contentType": "text", "caption": "for some", "state": "published", "access": {"visibility": "subscribers"},
+    }))["postId"]
+    body = {"tierId": tier["tierId"], "interval": "month", "promoCode": "HALF"}
+    trial = await fan.ask("POST", "/subscriptions", json=body | {"trial": True}, key="trial")
+    assert code(trial) == (422, "not_offered"), "whose instrument it is cannot be known"
+    made = await fan.ok("POST", "/subscriptions", json=body, key="s")
+    assert made["status"] == "incomplete"
+    assert await fan.ok("POST", "/subscriptions", json=body, key="s") == made
+    form = Form(world, made["paymentUrl"])
+    told = form.fields
+    assert told["digest"] == signed(told, FORM_KEY)
+    assert (told["price"], told["recurringPrice"], told["discountPercent"], told["discountMonths"]) == ("4.99", "9.99", "50", "3")
+    assert (told["tierId"], told["interval"], told["feePercent"]) == (tier["tierId"], "month", "20")
+    assert code(await form.send(form.postback("sale", key="another key", **period(0)))) == (400, "webhook_refused")
+    own = f"/subscriptions/{made['id']}"
+
+    async def access() -> str:
+        return str((await fan.ok("GET", f"/content/posts/{post_id}"))["access"])
+
+    assert await access() == "subscribe"
+    await form.tell("sale", **period(0))
+
+    async def is_open() -> bool:
+        return await access() == "open"
+
+    await until(is_open)
+    assert (await fan.ok("POST", "/subscriptions", json=body, key="s"))["status"] == "active"
+    first = await fan.ok("GET", own)
+    assert (first["status"], first["amount"]) == ("active", "9.99")
+    await form.tell("renewal", **period(1))
+
+    async def renewed() -> bool:
+        return bool((await fan.ok("GET", own))["entitledUntil"] > first["entitledUntil"])
+
+    await until(renewed)
+    for method, path, fields in (
+        ("DELETE", own, {}), ("POST", f"{own}/resume", {}), ("PUT", own, {"json": {"tierId": other["tierId"]}}),
+        ("PUT", f"{own}/payment-method", {"json": {"paymentMethodId": "pm_1"}}),
+    ):
+        answer = await fan.ask(method, path, key=new_id(), **fields)
+        assert (code(answer), answer.json()["payerPages"]) == ((409, "payment_refused"), PAGES), path
+    assert (await fan.ok("GET", own))["cancelAtPeriodEnd"] is False, "who is charged on is not told otherwise"
+    await form.tell("cancellation", cancelling="1", **period(1))
+
+    async def cancelled() -> bool:
+        return bool((await fan.ok("GET", own))["cancelAtPeriodEnd"])
+
+    await until(cancelled)
+    await form.tell("expiration", **period(1, "expired"))
+
+    async def ended() -> bool:
+        return await access() == "subscribe"
+
+    await until(ended)
+    await booked(world, fan, [("charge", 499), ("charge", 499)])
+
+
+async def test_what_only_a_processor_with_accounts_and_cards_does_is_refused_clearly(world: World) -> None:
+    creator, payer = await creator_of(world, paid=False), await world.register("sugar_daddy")
+    stranger = await world.register("sugar_baby")
+    tip = {"amount": "5", "currency": "USD"}
+    assert code(await payer.ask("POST", "/payments/tips", json=tip | {"toUserId": stranger.user_id}, key="a")) == (409, "creator_not_payable")
+    named = tip | {"toUserId": creator.user_id, "paymentMethodId": "pm_1"}
+    assert code(await payer.ask("POST", "/payments/tips", json=named, key="b")) == (422, "payment_method_invalid")
+    assert code(await payer.ask("POST", "/payments/methods/setup")) == (409, "payment_refused")
+    assert (await payer.ok("GET", "/payments/methods"))["paymentMethods"] == []
+    assert code(await payer.ask("PUT", "/payments/methods/pm_1/default")) == (422, "payment_method_invalid")
+    assert code(await payer.ask("DELETE", "/payments/methods/pm_1")) == (404, "not_found")
+    assert code(await creator.ask("POST", "/payments/connect/onboarding", json=RETURN)) == (409, "payment_refused")
+    assert (await creator.ok("GET", "/payments/connect/account"))["exists"] is False
+    answer = await creator.ask("POST", "/payments/payouts", json={"amount": "50.00", "currency": "USD"}, key="c")
+    assert code(answer) == (409, "payment_refused")
+
+
+async def test_a_refund_is_recorded_and_refused_for_the_console_to_make(world: World) -> None:
+    creator, payer = await creator_of(world, paid=False), await world.register("sugar_daddy")
+    made, form = await tip_of(world, creator, payer)
+    await form.tell("sale")
+
+    async def status() -> str:
+        return str((await payer.ok("GET", f"/payments/requests/{made['id']}"))["status"])
+
+    async def completed() -> bool:
+        return await status() == "completed"
+
+    await until(completed)
+    token = world.dependencies.tokens.issue_service("test", 600)
+    answer = await world.client.post(
+        "/api/v1/payments/refunds", json={"payerId": payer.user_id, "paymentId": made["id"], "reason": "why"},
+        headers={"Authorization": f"Bearer {token}", "Idempotency-Key": "r"},
+    )
+    assert code(answer) == (409, "payment_refused")
+    assert await status() == "completed"
+    await form.tell("refund", refundedTotal="12.34", transactionId=f"{form.sale_id}-1")
+
+    async def refunded() -> bool:
+        return await status() == "refunded"
+
+    await until(refunded)
