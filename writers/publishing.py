@@ -1,4 +1,5 @@
-"""Publishing what was scheduled, once it is due, its media passed the moderation and its creator may publish."""
+"""Publishing what was scheduled, once it is due, its media passed the moderation, its creator may publish and everybody
+depicted still agrees."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 import structlog
 
@@ -25,9 +27,9 @@ EVERY_S: Final = 1.0
 AT_ONCE: Final = 500
 
 DUE: Final = """
-SELECT creator_id::text, posts.id::text, schedule_id::text
+SELECT creator_id::text, posts.id::text, schedule_id::text, scheduled_at, depicted::text[]
 FROM posts JOIN users ON users.id = creator_id
-WHERE state = 'scheduled' AND scheduled_at <= now()
+WHERE state = 'scheduled' AND scheduled_at <= now() AND (scheduled_at, posts.id) > (%s, %s)
   AND users.status = 'active' AND users.verification_status = 'verified'
   AND NOT EXISTS (
       SELECT FROM unnest(media_ids) AS wanted (id)
@@ -35,9 +37,16 @@ WHERE state = 'scheduled' AND scheduled_at <= now()
            AND media.review = 'approved'
       WHERE media.id IS NULL
   )
-ORDER BY scheduled_at LIMIT %s
+ORDER BY scheduled_at, posts.id LIMIT %s
 """
 """Whatever is not known to be in order waits."""
+CONSENTS: Final = """
+SELECT consents.creator_id::text, person_id::text FROM consents JOIN unnest(%s::uuid[], %s::uuid[]) AS asked (creator, person)
+     ON person_id = person AND consents.creator_id = creator
+WHERE given
+"""
+"""A statement of its own: consents lie with those who give them, posts with their creators."""
+FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC), UUID(int=0)
 
 
 class Publishing:
@@ -52,7 +61,7 @@ class Publishing:
     def publish(self, conn: Connection, now: datetime) -> int:
         """How many were appended. Raises DependencyUnavailable: a server does not answer, or not acknowledged; call again."""
         with translated():
-            due = conn.execute(DUE, (AT_ONCE,)).fetchall()
+            due = _due(conn)
         fresh = [item for item in due if item[2] not in self._done]
         self._appending.append([self._record(creator, post, schedule, now) for creator, post, schedule in fresh])
         # Rows follow in a moment; until then these are seen again.
@@ -67,6 +76,22 @@ class Publishing:
 
     def close(self) -> None:
         self._appending.close()
+
+
+def _due(conn: Connection) -> list[tuple[str, str, str]]:
+    """(creator, post, schedule) of the first posts that may be published, past any number of those that wait for a consent."""
+    after: tuple[object, object] = FIRST
+    while True:
+        page = conn.execute(DUE, (*after, AT_ONCE)).fetchall()
+        asked = [(creator, person) for creator, _, _, _, depicted in page for person in depicted if person != creator]
+        given = set(conn.execute(CONSENTS, ([one for one, _ in asked], [other for _, other in asked])).fetchall()) if asked else set()
+        due = [
+            (creator, post, schedule) for creator, post, schedule, _, depicted in page
+            if all(person == creator or (creator, person) in given for person in depicted)
+        ]
+        if due or len(page) < AT_ONCE:
+            return due
+        after = page[-1][3], page[-1][1]
 
 
 def keep_publishing(settings: Settings, stopping: threading.Event, *, fatal: Callable[[str], None]) -> None:

@@ -27,6 +27,9 @@ from writers.reconcile import reconcile
 pytestmark = pytest.mark.servers
 
 
+TEXT: dict[str, Any] = {"contentType": "text", "caption": "words", "access": {"visibility": "public"}, "state": "published"}
+
+
 @pytest_asyncio.fixture(scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ContentWorld]:
     async with content_world(tmp_path_factory.mktemp("content")) as made:
@@ -92,6 +95,44 @@ async def test_nothing_is_published_before_its_media_are_approved(world: Content
     await world.media(creator, media, state="removed")
     await world.dependencies.redis.delete(f"media:{{{media}}}")
     assert (await shown(reader, post["postId"]))["media"] == []
+
+
+async def test_a_scheduled_post_waits_for_a_consent_that_was_withdrawn_meanwhile(
+    world: ContentWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("writers.publishing.AT_ONCE", 1)  # what waits holds back nothing that is due later
+    creator, depicted, reader = await world.creator(), await world.creator(), await world.adult(await world.register("sugar_daddy"))
+    consent, later = f"/users/me/consents/{creator.user_id}", (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    with open_rows(world.settings, "test") as conn:
+
+        def stands(given: bool) -> bool:
+            return conn.execute(
+                "SELECT given FROM consents WHERE person_id = %s AND creator_id = %s", (depicted.user_id, creator.user_id)
+            ).fetchall() == [(given,)]
+
+        async def scheduled(*people: Person) -> str | None:
+            body = TEXT | {"state": "scheduled", "scheduledAt": later, "depicted": [person.user_id for person in people]}
+            made = await creator.ask("POST", "/content/posts", json=body)
+            return str(made.json()["postId"]) if made.status_code == 201 else None
+
+        async def due(post_id: str, seconds_ago: int) -> None:
+            await world.until(lambda: conn.execute(
+                "UPDATE posts SET scheduled_at = now() - make_interval(secs => %s) WHERE creator_id = %s AND id = %s",
+                (seconds_ago, creator.user_id, post_id),
+            ).rowcount)
+
+        await depicted.ok("PUT", consent)
+        waits = await world.until(lambda: scheduled(depicted, creator))  # as soon as routes know the consent
+        alone = await world.until(lambda: scheduled(creator))
+        await world.until(lambda: stands(True))
+        await depicted.ok("DELETE", consent)
+        await world.until(lambda: stands(False))
+        await due(waits, 60)
+        await due(alone, 30)
+        await world.until(lambda: _answers(reader, alone))
+        assert not await _answers(reader, waits), "it was due before the other"
+        await depicted.ok("PUT", consent)
+        await world.until(lambda: _answers(reader, waits))
 
 
 async def _answers(person: Person, post_id: str) -> bool:

@@ -149,21 +149,36 @@ async def test_a_ban_reaches_every_read_path_and_token_and_an_appeal_undoes_it(s
     await audited(safety, bad.user_id, ["ban", "account banned", "appeal", "appeal reversed", "account active"])
 
 
-async def test_a_ban_closes_the_sockets_of_the_banned_and_of_nobody_else(safety: SafetyWorld) -> None:
+@pytest.mark.parametrize("action", ["suspend", "ban"])
+async def test_a_suspension_or_ban_ends_the_sockets_and_tokens_of_that_person_and_of_nobody_else(
+    safety: SafetyWorld, action: str
+) -> None:
     one, bad, _ = await pair(safety)
     died: list[str] = []
-    gateway = await RunningGateway(safety.settings, "gateway-safety", safety.here.dependencies.pool, died).start()
+    gateway = await RunningGateway(safety.settings, f"gateway-{action}", safety.here.dependencies.pool, died).start()
+
     async def announced() -> bool:
         return (await one.ask("POST", "/messaging/ws-ticket")).status_code == 200
+
+    async def refused() -> bool:
+        header = {"Authorization": f"Bearer {bad.access_token}"}
+        answers = [await world.client.get("/api/v1/users/me", headers=header) for world in (safety.here, safety.elsewhere)]
+        return all(answer.status_code == 401 for answer in answers)
 
     try:
         await until(announced)
         kept, lost = await Device.open(one, gateway.url), await Device.open(bad, gateway.url)
-        assert (await safety.decide(await safety.moderator(), bad.user_id, "ban")).status_code == 201
+        assert (await safety.decide(await safety.moderator(), bad.user_id, action)).status_code == 201
         began = time.monotonic()
         assert await lost.closed() == UNAUTHENTICATED.code
+        await until(refused)
         assert time.monotonic() - began < 5
         assert (await bad.ask("POST", "/messaging/ws-ticket")).status_code == 401
+        refresh = {"refreshToken": bad.refresh_token}
+        assert (await safety.here.client.post("/api/v1/auth/refresh", json=refresh)).status_code == 401
+        login = {"email": bad.email, "password": bad.password}
+        assert (await safety.here.client.post("/api/v1/auth/login", json=login)).status_code == 401
+        assert (await one.ask("GET", "/users/me")).status_code == 200
         await kept.settled()
         await kept.close()
     finally:

@@ -118,8 +118,8 @@ def apple(user: str, token: str) -> tuple[Topic, str, events.Payload]:
     return topics.NOTIFICATION_DEVICES, name, events.DeviceRegistered(device_id=name, user_id=user, platform="apns", token=token)
 
 
-def note(user: str, kind: str = "system", notification: str | None = None) -> tuple[Topic, str, events.Payload]:
-    payload = events.NotificationSent(notification_id=notification or new_id(), user_id=user, kind=kind, title="t")
+def note(user: str, kind: str = "system", notification: str | None = None, **data: str) -> tuple[Topic, str, events.Payload]:
+    payload = events.NotificationSent(notification_id=notification or new_id(), user_id=user, kind=kind, title="t", data=data)
     return topics.NOTIFICATION_SEND, user, payload
 
 
@@ -212,6 +212,25 @@ async def test_a_device_that_its_provider_forgot_is_removed_by_an_event(
     await eventually(lambda: query("SELECT 1 FROM device_tokens WHERE user_id = %s AND removed_at IS NOT NULL AND token = ''", gone))
     await eventually(lambda: to(provider, again))
     assert query("SELECT removed_at FROM device_tokens WHERE user_id = %s", kept) == [(None,)], "it registered again since"
+
+
+@pytest.mark.parametrize("blocks_first", [True, False])
+async def test_nothing_of_somebody_blocked_meanwhile_is_pushed(
+    settings: Settings, writer: Writer, provider: PushServer, query: Query, blocks_first: bool
+) -> None:
+    """Messages, matches and sales that waited for the provider when one of the two blocked the other."""
+    user, other, stranger = new_id(), new_id(), new_id()
+    (token,) = await with_device(settings, query, user)
+    one, blocked = (user, other) if blocks_first else (other, user)
+    await append(settings, (topics.USER_UPDATED, one, events.UserBlocked(user_id=one, blocked_id=blocked)))
+    await eventually(lambda: query("SELECT 1 FROM blocks WHERE user_id = %s AND active", one))
+    await append(
+        settings, text(other, user, new_id(), 1), note(user, "match", userId=other), note(user, "tip", userId=other),
+        note(user, "like", userId="nobody's id"), note(user, "super_like", userId=stranger),
+    )
+    await eventually(lambda: len(to(provider, token)) == 2)
+    await eventually(lambda: writer.describe()["push_apns"]["skipped"].get("blocked", 0) >= 3)
+    assert sorted(map(title, to(provider, token))) == ["Someone likes you", "Someone super liked you"]
 
 
 async def test_what_is_old_is_never_pushed(settings: Settings, writer: Writer, provider: PushServer, query: Query) -> None:

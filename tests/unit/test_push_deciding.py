@@ -42,7 +42,7 @@ def of(event: Event) -> Occasion:
 def facts(wish: Preferences | None = DEFAULTS, **changes: Any) -> Facts:
     known: dict[str, Any] = {
         "wishes": {ME: wish}, "names": {OTHER: "Alice"}, "read": frozenset(), "read_up_to": {}, "delivered_up_to": {},
-        "standing": frozenset(derived_id(str(seq), "message") for seq in range(10)), "acknowledged": frozenset(),
+        "standing": frozenset(derived_id(str(seq), "message") for seq in range(10)), "acknowledged": frozenset(), "blocked": frozenset(),
     }
     return Facts(**known | changes)
 
@@ -82,6 +82,10 @@ PLACE = (CONVERSATION, ME)
         (sent("match", in_list=False), facts(read=frozenset({NOTE})), None),
         (sent("match"), facts(None), "gone"),
         (sent("match"), facts(wishes={}), None),
+        (written(2), facts(blocked=frozenset({(ME, OTHER)})), "blocked"),
+        (written(2), facts(blocked=frozenset({(OTHER, ME)})), None),
+        (sent("tip", userId=OTHER), facts(blocked=frozenset({(ME, OTHER)})), "blocked"),
+        (sent("system", userId="not an id"), facts(blocked=frozenset({(ME, "not an id")})), None),
         (sent("match"), facts(Preferences(quiet_hours="11:00-13:00")), "quiet"),
         (sent("match"), facts(Preferences(quiet_hours="11:00-13:00", time_zone="Asia/Tokyo")), None),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ WORTH: Final = timedelta(hours=1)
 RUN: Final = timedelta(seconds=30)
 """Messages of one conversation within so long are one push."""
 PREVIEW_CHARACTERS: Final = 200
+_ID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 SAFE: Final[Mapping[Kind, str]] = {
     "match": "You have a new match", "message": "You have a new message", "like": "Someone likes you",
@@ -26,7 +28,7 @@ SAFE: Final[Mapping[Kind, str]] = {
 }
 """What stands on a lock screen unless the person allowed more: no names, no texts, and not that somebody sells or buys."""
 
-Skipped = Literal["too_old", "gone", "unwanted", "quiet", "acknowledged", "read", "withdrawn"]
+Skipped = Literal["too_old", "gone", "blocked", "unwanted", "quiet", "acknowledged", "read", "withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +48,19 @@ class Occasion:
     seq: int = 0
     message_id: str | None = None
     other_id: str | None = None
-    """Whose name may be shown to those who allowed it."""
+    """Whom it is about: their name may be shown to those who allowed it."""
 
 
 def occasion(event: Event) -> Occasion | None:
     """What a person might be pushed because of an event; None: nothing."""
     payload = event.payload
     if isinstance(payload, NotificationSent) and not payload.renews:
-        kind = kind_of(payload.kind)
+        kind, other = kind_of(payload.kind), payload.data.get("userId", "")
         return Occasion(
             payload.notification_id, payload.notification_id, payload.user_id, kind, event.occurred_at,
             {"kind": payload.kind, "notificationId": payload.notification_id, **payload.data}, payload.title, payload.body,
             notification_id=payload.notification_id if payload.in_list else None,
-            other_id=payload.data.get("userId") if kind == "match" else None,
+            other_id=other if _ID.fullmatch(other) else None,
         )
     if isinstance(payload, MessageSent):
         run = int(event.occurred_at.timestamp() // RUN.total_seconds())
@@ -83,6 +85,8 @@ class Facts:
 
     wishes: Mapping[str, Preferences | None]
     names: Mapping[str, str]
+    blocked: frozenset[tuple[str, str]]
+    """(person, whom the occasion is about) where one of them blocks the other."""
     read: frozenset[str]
     """Ids of notifications that were read."""
     standing: frozenset[str]
@@ -102,6 +106,8 @@ def skipped(one: Occasion, facts: Facts, now: datetime) -> Skipped | None:
     wish = facts.wishes.get(one.user_id, DEFAULTS)
     if wish is None:
         return "gone"
+    if one.other_id is not None and (one.user_id, one.other_id) in facts.blocked:
+        return "blocked"
     if not wish.wants(one.kind, "push"):
         return "unwanted"
     if one.conversation_id is not None:

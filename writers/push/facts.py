@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, Final
 
 import redis
@@ -20,6 +20,11 @@ from writers.push.provider import Target
 log = structlog.get_logger(__name__)
 
 NAMES: Final = "SELECT id::text, display_name FROM users WHERE id = ANY(%s::uuid[]) AND display_name IS NOT NULL"
+BLOCKED: Final = """
+SELECT user_id::text, blocked_id::text FROM blocks JOIN unnest(%s::uuid[], %s::uuid[]) AS pair (one, other)
+     ON user_id = one AND blocked_id = other
+WHERE active
+"""
 READ: Final = """
 SELECT id::text FROM notifications JOIN unnest(%s::uuid[], %s::uuid[]) AS told (owner, name)
      ON user_id = owner AND id = name
@@ -45,10 +50,12 @@ def facts_of(conn: Connection, client: redis.Redis, occasions: Sequence[Occasion
     """Everything that decides about the occasions."""
     told = [(one.user_id, one.notification_id) for one in occasions if one.notification_id is not None]
     sent = [one for one in occasions if one.conversation_id is not None]
+    about = {(one.user_id, one.other_id) for one in occasions if one.other_id is not None}
     delivered, acknowledged = _heard(client, told, sent)
     return Facts(
         wishes=wishes_of(conn, {one.user_id for one in occasions}),
-        names=dict(conn.execute(NAMES, ([one.other_id for one in occasions if one.other_id is not None],)).fetchall()),
+        names=dict(conn.execute(NAMES, ([other for _, other in about],)).fetchall()),
+        blocked=_blocked(conn, about),
         read=frozenset(
             name for (name,) in conn.execute(READ, ([user for user, _ in told], [name for _, name in told]))
         ) if told else frozenset(),
@@ -63,6 +70,15 @@ def facts_of(conn: Connection, client: redis.Redis, occasions: Sequence[Occasion
         delivered_up_to=delivered,
         acknowledged=acknowledged,
     )
+
+
+def _blocked(conn: Connection, about: Set[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    """Those of the (person, other) of whom one blocks the other."""
+    if not about:
+        return frozenset()
+    ways = [*about, *((other, one) for one, other in about)]
+    rows = conn.execute(BLOCKED, ([one for one, _ in ways], [other for _, other in ways])).fetchall()
+    return frozenset(rows) | {(blocked, one) for one, blocked in rows}
 
 
 def _heard(
