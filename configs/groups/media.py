@@ -18,7 +18,7 @@ class Media(Group):
     local_url: str = Field("", description="URL under which clients reach the embedded store; set by launch")
     url_key: SecretStr = Field(SecretStr(""), description="key of playlist URLs and of the embedded store's, 32 bytes hex; empty: made by launch")
     url_ttl_s: int = Field(600, ge=60, le=600, description="seconds a signed URL lives at most; at least half of it")
-    watermark: bool = Field(False, description="draw the viewer's id into pictures of posts and messages; each is then made by the API for each viewer")
+    watermark: bool = Field(False, description="draw the viewer's id into pictures of posts and messages, their thumbs and videos' posters; each is then made by the API for each viewer")
     upload_ttl_s: int = Field(3_600, ge=60, le=86_400, description="seconds in which an upload must be complete")
     multipart_bytes: int = Field(16 << 20, ge=5 << 20, description="bytes of an upload past which it is made in parts of this size")
     image_bytes: int = Field(30 << 20, ge=1, description="bytes of an uploaded image")

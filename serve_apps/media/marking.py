@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from cluster.connections.media.store import MediaStore
 from configs.contracts.errors import DependencyUnavailable
-from configs.contracts.media import LARGE, derivative_key
+from configs.contracts.media import derivative_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,16 +36,16 @@ class Marking:
 
     def __init__(self, store: MediaStore) -> None:
         self._store = store
-        self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, str], bytes] = OrderedDict()
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
 
-    async def picture(self, media_id: str, viewer_id: str) -> bytes:
-        """The large picture in WebP with the viewer's id on it.
+    async def picture(self, media_id: str, derivative: str, viewer_id: str) -> bytes:
+        """A derivative of a media, which is a picture in WebP, with the viewer's id on it.
 
         Raises ObjectMissing: there is no such picture. DependencyUnavailable: too many wait, or the store does not answer.
         """
-        name = (media_id, viewer_id)
+        name = (media_id, derivative, viewer_id)
         if (known := self._kept.get(name)) is not None:
             self._kept.move_to_end(name)
             return known
@@ -54,7 +54,7 @@ class Marking:
         self._waiting += 1
         try:
             async with asyncio.timeout(DEADLINE_S), self._slots:
-                made = await asyncio.to_thread(self._make, media_id, viewer_id)
+                made = await asyncio.to_thread(self._make, *name)
         except TimeoutError as error:
             raise DependencyUnavailable("the picture was not made in time") from error
         finally:
@@ -64,12 +64,12 @@ class Marking:
             self._kept.popitem(last=False)
         return made
 
-    def _make(self, media_id: str, viewer_id: str) -> bytes:
+    def _make(self, media_id: str, derivative: str, viewer_id: str) -> bytes:
         import pyvips
 
         with TemporaryDirectory() as directory:
-            path = Path(directory) / LARGE
-            self._store.fetch(derivative_key(media_id, LARGE), path, MOST_BYTES)
+            path = Path(directory) / derivative
+            self._store.fetch(derivative_key(media_id, derivative), path, MOST_BYTES)
             pixels = pyvips.Image.webpload(str(path)).numpy()
         made: bytes = pyvips.Image.new_from_array(marked(pixels, viewer_id)).webpsave_buffer(Q=80, effort=2, keep="none")
         return made

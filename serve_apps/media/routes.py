@@ -36,7 +36,7 @@ from serve_apps.limits import Rate
 from serve_apps.media import playlists
 from serve_apps.media.access import opens
 from serve_apps.media.models import OwnMedia, Photos, PhotosBody, Upload, UploadBody, UploadRequest
-from serve_apps.media.urls import PLAYLIST
+from serve_apps.media.urls import PICTURES, PLAYLIST, PictureName
 from serve_apps.problems import EVERYWHERE, SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
 
@@ -44,6 +44,8 @@ router = APIRouter(tags=["media"])
 
 STORE_DEADLINE_S: Final = 25.0
 MARKED_A_MINUTE: Final = Rate("marked", 120, 60)
+MARKED_THUMBS_A_MINUTE: Final = Rate("marked_thumb", 600, 60)
+"""A page of the feed shows up to 200; one has a seventeenth of a large picture's pixels."""
 MediaIdPath = Annotated[str, Path(alias="mediaId", pattern=UUID_PATTERN, description="a media's id")]
 T = TypeVar("T")
 
@@ -242,16 +244,17 @@ async def get_marked(
     media_id: MediaIdPath, person: Person, dependencies: Deps,
     expires: Annotated[int, Query(ge=0, description="from the signed URL")],
     signature: Annotated[str, Query(pattern="^[0-9a-f]{64}$", description="from the signed URL")],
+    name: Annotated[PictureName, Query(description="which picture of the media; of a video its poster or thumb")] = "large",
 ) -> Response:
     """A picture with the id of whoever asks drawn into it, under the signed URL of its media."""
-    await dependencies.limits.take((MARKED_A_MINUTE, person.user_id))
+    await dependencies.limits.take((MARKED_THUMBS_A_MINUTE if name == "thumb" else MARKED_A_MINUTE, person.user_id))
     if not dependencies.media_urls.opens(media_id, expires, signature):
         raise Refused("not_found")
     record = (await dependencies.media_records.of((media_id,))).get(media_id)
-    if record is None or record.state != "ready" or record.kind != "image" or record.review == "rejected":
+    if record is None or record.state != "ready" or record.review == "rejected" or PICTURES[name] not in record.derivatives:
         raise Refused("not_found")
     try:
-        content = await dependencies.marking.picture(media_id, person.user_id)
+        content = await dependencies.marking.picture(media_id, PICTURES[name], person.user_id)
     except ObjectMissing as error:
         raise Refused("not_found") from error
     return Response(content, media_type="image/webp", headers={"Cache-Control": CACHE_CONTROL})

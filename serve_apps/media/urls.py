@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import time
 from typing import Final, Literal
@@ -16,6 +16,9 @@ from serve_apps.fields import Answer, Time
 
 PLAYLIST: Final = "/api/v1/media/{media_id}/playlist.m3u8"
 MARKED: Final = "/api/v1/media/{media_id}/marked.webp"
+PictureName = Literal["large", "poster", "thumb"]
+PICTURES: Final[Mapping[PictureName, str]] = {"large": LARGE, "poster": POSTER, "thumb": THUMB}
+"""The derivatives that are pictures, and so can be marked."""
 
 
 class MediaView(Answer):
@@ -31,7 +34,7 @@ class MediaView(Answer):
     height: int
     duration_ms: int | None
     url: str | None
-    """An image, or a video's HLS playlist. A path of this API when it begins with a slash; an image there needs the token."""
+    """An image, or a video's HLS playlist. A path of this API when it begins with a slash; a picture there needs the token."""
     poster_url: str | None
     thumb_url: str | None
     preview_url: str
@@ -59,20 +62,20 @@ class MediaUrls:
         """Everything of a media, for its owner and for who is entitled. The media is ready."""
         now_s = self._clock()
         expires_s = self._signer.expires_s(now_s)
-        sign = self._signer.get
-        sealed = f"?expires={expires_s}&signature={self._seal(record.media_id, expires_s)}"
-        poster = None if record.kind == "image" else sign(derivative_key(record.media_id, POSTER), now_s)
-        if record.kind == "video":
-            url = PLAYLIST.format(media_id=record.media_id) + sealed
-        elif self._marks:
-            url = MARKED.format(media_id=record.media_id) + sealed
-        else:
-            url = sign(derivative_key(record.media_id, LARGE), now_s)
+        sealed = f"expires={expires_s}&signature={self._seal(record.media_id, expires_s)}"
+
+        def picture(name: PictureName) -> str:
+            if self._marks:
+                return f"{MARKED.format(media_id=record.media_id)}?name={name}&{sealed}"
+            return self._signer.get(derivative_key(record.media_id, PICTURES[name]), now_s)
+
+        video = record.kind == "video"
         return MediaView(
             media_id=record.media_id, kind=record.kind, access="full", width=record.width, height=record.height,
-            duration_ms=record.duration_ms or None, url=url, poster_url=poster,
-            thumb_url=sign(derivative_key(record.media_id, THUMB), now_s),
-            preview_url=sign(preview_key(record.media_id), now_s), expires_at=datetime.fromtimestamp(expires_s, UTC),
+            duration_ms=record.duration_ms or None,
+            url=f"{PLAYLIST.format(media_id=record.media_id)}?{sealed}" if video else picture("large"),
+            poster_url=picture("poster") if video else None, thumb_url=picture("thumb"),
+            preview_url=self._signer.get(preview_key(record.media_id), now_s), expires_at=datetime.fromtimestamp(expires_s, UTC),
         )
 
     def preview(self, record: MediaRecord) -> MediaView:

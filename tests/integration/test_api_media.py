@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import msgspec
 import pytest
 from api_world import World, forged
 from media_world import picture, put, sha256, upload_body, uploaded
+from PIL import Image
 
 from cluster.connections.redis import apply_async
 from configs.contracts.albums import put_media
 from configs.contracts.ids import new_id
-from configs.contracts.media import LARGE, THUMB, MediaRecord, derivative_key
+from configs.contracts.media import LARGE, POSTER, THUMB, MediaRecord, derivative_key
 
 pytestmark = pytest.mark.servers
 
@@ -111,6 +113,31 @@ async def test_a_picture_is_delivered_with_its_viewers_id_where_that_is_wanted(
         assert code(await other.ask("GET", wrong)) == (404, "not_found")
     await apply_async(marking.dependencies.redis, [put_media(msgspec.structs.replace(record, state="removed"), 2)])
     assert code(await other.ask("GET", url)) == (404, "not_found")
+
+
+async def test_thumbs_and_posters_are_marked_too(
+    make_world: Callable[..., Awaitable[World]], world: World, tmp_path: Path
+) -> None:
+    """Each is the derivative that was asked for, no other name of the store is reached, and none that the media does not have."""
+    marking = await make_world(media=world.settings.media.model_copy(update={"watermark": True}))
+    owner, path = await marking.register(), tmp_path / "picture"
+    for kind, names in (("image", (LARGE, THUMB)), ("video", (POSTER, THUMB))):
+        media = new_id()
+        for width, name in enumerate((*names, "480p.mp4"), 3):
+            path.write_bytes(picture(8, width=width * 100, form="WEBP"))
+            marking.dependencies.media_store.put(derivative_key(media, name), path, "image/webp")
+        record = MediaRecord(media, owner.user_id, kind, state="ready", derivatives=(*names, "480p.mp4"))
+        await apply_async(marking.dependencies.redis, [put_media(record, 1)])
+        view = (await owner.ok("GET", f"/media/{media}"))["view"]
+        urls = [view["url"] if kind == "image" else view["posterUrl"], view["thumbUrl"]]
+        for width, url in zip((300, 400), urls, strict=True):
+            answer = await owner.ask("GET", url.removeprefix("/api/v1"))
+            assert Image.open(io.BytesIO(answer.content)).width == width
+        thumb = urls[1].removeprefix("/api/v1")
+        absent = "poster" if kind == "image" else "large"
+        assert code(await owner.ask("GET", thumb.replace("thumb", absent))) == (404, "not_found")
+        for wrong in ("480p.mp4", "thumb.webp", "../preview", ""):
+            assert code(await owner.ask("GET", thumb.replace("name=thumb", f"name={wrong}"))) == (422, "invalid")
 
 
 async def test_what_one_person_may_have_is_limited(make_world: Callable[..., Awaitable[World]], world: World) -> None:

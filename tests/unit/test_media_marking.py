@@ -49,11 +49,11 @@ def likeness(changed: Any, viewer_id: str) -> float:
     return float(changed[mask].mean() - changed[~mask].mean())
 
 
-@pytest.mark.parametrize(("width", "height"), [(2_048, 1_365), (640, 800), (240, 240)])
+@pytest.mark.parametrize(("width", "height"), [(2_048, 1_365), (640, 800), (400, 400), (240, 240)])
 async def test_whose_picture_it_was_is_read_from_a_copy_of_a_copy(store: LocalStore, tmp_path: Path, width: int, height: int) -> None:
     media_id, original = stored(store, tmp_path, width, height)
     viewers = [new_id() for _ in range(20)]
-    made = await Marking(store).picture(media_id, viewers[7])
+    made = await Marking(store).picture(media_id, LARGE, viewers[7])
     copy = io.BytesIO()
     Image.open(io.BytesIO(made)).save(copy, "JPEG", quality=60)
     for content in (made, copy.getvalue()):
@@ -68,15 +68,15 @@ async def test_each_viewer_gets_a_picture_of_their_own_that_is_made_once(
 ) -> None:
     media_id, _ = stored(store, tmp_path, 320, 240)
     made = Marking(store)
-    one, other = [await made.picture(media_id, viewer) for viewer in ("0" * 32, "f" * 32)]
+    one, other = [await made.picture(media_id, LARGE, viewer) for viewer in ("0" * 32, "f" * 32)]
     assert one != other
     store.delete([derivative_key(media_id, LARGE)])
-    assert await made.picture(media_id, "0" * 32) == one
+    assert await made.picture(media_id, LARGE, "0" * 32) == one
     with pytest.raises(ObjectMissing):
-        await made.picture(media_id, "1" * 32)
+        await made.picture(media_id, LARGE, "1" * 32)
     monkeypatch.setattr(marking, "KEPT_BYTES", len(one) + len(other) - 1)
     media_id, _ = stored(store, tmp_path, 320, 240)
-    await made.picture(media_id, "0" * 32)
+    await made.picture(media_id, LARGE, "0" * 32)
     assert sum(map(len, made._kept.values())) < len(one) + len(other)
 
 
@@ -88,9 +88,9 @@ async def test_more_requests_than_may_wait_are_refused_and_the_others_answered(
     monkeypatch.setattr(marking, "WAITING", 3)
     really = made._make
     monkeypatch.setattr(made, "_make", lambda *names: go.wait(10) and really(*names))
-    asked = [asyncio.create_task(made.picture(media_id, str(number) * 32)) for number in range(3)]
+    asked = [asyncio.create_task(made.picture(media_id, LARGE, str(number) * 32)) for number in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(DependencyUnavailable):
-        await made.picture(media_id, "9" * 32)
+        await made.picture(media_id, LARGE, "9" * 32)
     go.set()
     assert len({await task for task in asked}) == 3

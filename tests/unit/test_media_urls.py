@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 from pydantic import SecretStr
 
@@ -13,6 +14,7 @@ from cluster.connections.media.signing import S3Signer, url_signer
 from configs.contracts.ids import new_id
 from configs.contracts.media import (
     LARGE,
+    POSTER,
     THUMB,
     MediaRecord,
     derivative_key,
@@ -86,10 +88,17 @@ def test_with_watermarks_the_picture_itself_is_under_no_url() -> None:
     urls = MediaUrls(settings(watermark=True), clock=Clock())
     view = urls.full(RECORD)
     assert view.url is not None
-    assert view.url.startswith(f"/api/v1/media/{RECORD.media_id}/marked.webp?")
-    assert derivative_key(RECORD.media_id, LARGE) not in view.model_dump_json()
-    query = {name: values[0] for name, values in parse_qs(urlsplit(view.url).query).items()}
-    assert urls.opens(RECORD.media_id, int(query["expires"]), query["signature"])
+    video = urls.full(msgspec.structs.replace(RECORD, kind="video", derivatives=(POSTER, THUMB)))
+    assert video.url is not None
+    assert "/playlist.m3u8?" in video.url
+    for url, picture in ((view.url, "large"), (view.thumb_url, "thumb"), (video.poster_url, "poster"), (video.thumb_url, "thumb")):
+        assert url is not None
+        assert url.startswith(f"/api/v1/media/{RECORD.media_id}/marked.webp?")
+        query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+        assert query["name"] == picture
+        assert urls.opens(RECORD.media_id, int(query["expires"]), query["signature"])
+    for name in (LARGE, POSTER, THUMB):
+        assert derivative_key(RECORD.media_id, name) not in view.model_dump_json() + video.model_dump_json()
 
 
 def test_a_playlist_opens_for_its_own_video_until_it_ends() -> None:
