@@ -178,6 +178,9 @@ def distribute(
 def migrate(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     profile: Annotated[str, typer.Option(help="Profile whose DATABASE_URL is migrated when no platform runs.")] = "local",
+    rewrite: Annotated[bool, typer.Option(
+        "--rewrite", help="Also what rewrites a large table under a lock (PostGIS's column): while nobody uses the platform.",
+    )] = False,
 ) -> None:
     """Bring the database's schema up to date (also done by every `up`)."""
     from writers.migrations import migrate as run
@@ -186,7 +189,7 @@ def migrate(
     if not settings.database_url.get_secret_value():
         console.print("no platform runs here and DATABASE_URL is not set: there is no database to migrate")
         raise typer.Exit(1)
-    applied = run(settings)
+    applied = run(settings, rewrite=rewrite)
     console.print("applied: " + ", ".join(applied) if applied else "nothing to apply: the schema is up to date")
 
 

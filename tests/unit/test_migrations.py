@@ -37,9 +37,9 @@ def statements(text: str) -> list[str]:
     return [" ".join(part.split()).lower() for part in text.split(";") if part.strip()]
 
 
-def offences(text: str) -> list[str]:
-    """What in the file would rewrite a table, or lock one that exists for as long as it is large."""
-    found, made = [], set()
+def offences(text: str, small: str = "") -> list[str]:
+    """What in the file would rewrite a table, or lock one that exists for as long as it is large; but for ``small``."""
+    found, made = [], {small}
     for statement in statements(text):
         if created := re.match(rf"create\s+(?:unlogged\s+)?table\s+{NAME}", statement):
             made.add(created.group(1))
@@ -59,6 +59,13 @@ def test_every_file_is_listed_once_and_numbers_go_up_by_one() -> None:
 @pytest.mark.parametrize("name", [name for name in MIGRATIONS if name > BEFORE_THE_FIRST_RELEASE] or [MIGRATIONS[-1]])
 def test_no_later_migration_stops_a_running_platform(name: str) -> None:
     assert name <= BEFORE_THE_FIRST_RELEASE or not offences((DIRECTORY / f"{name}.sql").read_text())
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_what_needs_an_extension_rewrites_only_the_table_whose_size_is_looked_at_first(name: str) -> None:
+    text = (DIRECTORY / f"{name}.sql").read_text()
+    assert not offences(text, small=EXTENSIONS[name].rewrites)
+    assert offences(text), "nothing is rewritten: a name too many"
 
 
 def test_what_runs_outside_a_transaction_may_run_again() -> None:
