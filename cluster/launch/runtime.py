@@ -59,6 +59,8 @@ class Runtime:
         self._serving = False
         self._serve_answered_s = time.monotonic()
         self._metrics = RayMetrics()
+        # Kept: a client reads the certificates of the whole world when it is made, which takes more than the request.
+        self._client = httpx.Client(timeout=READY_DEADLINE_S, limits=httpx.Limits(max_keepalive_connections=0))
 
     async def run(self) -> None:
         """Returns after ``stop``, drained. Raises RayError: the cluster is gone."""
@@ -134,7 +136,7 @@ class Runtime:
                 raise
             return
         self._serve_answered_s = time.monotonic()
-        self._report.api = await asyncio.to_thread(_ask_api, self._settings) if up else "not every replica runs"
+        self._report.api = await asyncio.to_thread(_ask_api, self._client, self._settings) if up else "not every replica runs"
         if self._keeper.ready and self._report.api == READY:
             self._report.ready = True
 
@@ -165,10 +167,10 @@ class Runtime:
         self._say("drained" if complete else "not drained in time")
 
 
-def _ask_api(settings: Settings) -> str:
+def _ask_api(client: httpx.Client, settings: Settings) -> str:
     """``ready``, or why the API says that it is not."""
     try:
-        answer = httpx.get(f"{serving.api_url(settings)}/ready", timeout=READY_DEADLINE_S)
+        answer = client.get(f"{serving.api_url(settings)}/ready")
         checks = answer.json().get("checks", {}) if answer.status_code != 200 else {}
     except (httpx.HTTPError, ValueError) as error:
         return type(error).__name__

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Set as AbstractSet
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -109,20 +110,31 @@ def running_settings(data_dir: Path) -> Settings:
 
 
 def servers_of(state: State) -> list[ServerStatus]:
-    """The processes that the supervisor started, as they are now."""
+    """The processes that the supervisor started, as they are now; the memory of each is that of its children too, but for
+    those that are servers themselves."""
     own = set(state.pids.values())
-    return [_server(name, pid, state.restarts.get(name, 0), own) for name, pid in sorted(state.pids.items())]
+    children: dict[int, list[psutil.Process]] = defaultdict(list)
+    for process in psutil.process_iter(["ppid"]):  # once for all: every look at one's children reads all of /proc
+        if process.pid not in own:
+            children[process.info["ppid"]].append(process)
+    return [_server(name, pid, state.restarts.get(name, 0), children[pid]) for name, pid in sorted(state.pids.items())]
 
 
-def _server(name: str, pid: int, restarts: int, servers: AbstractSet[int]) -> ServerStatus:
-    """One of the ``servers``; its memory is that of its children too, but for those that are servers themselves."""
+def _server(name: str, pid: int, restarts: int, children: Sequence[psutil.Process]) -> ServerStatus:
     memory = 0
     runs = False
     try:
         process = psutil.Process(pid)
         runs = pid > 0 and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED)
-        children = [child for child in process.children(recursive=False) if child.pid not in servers]
-        memory = sum(member.memory_info().rss for member in [process, *children]) >> 20
+        memory = sum(map(_resident_bytes, [process, *children])) >> 20
     except (psutil.Error, ValueError):
         pass
     return ServerStatus(name=name, pid=pid, runs=runs, restarts=restarts, memory_mib=memory)
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    """0: it has ended."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
