@@ -143,7 +143,11 @@ def _request(signed: SignedUpload, size: int) -> UploadRequest:
     responses=errors(*SIGNED_IN, "not_found", "upload_incomplete", "upload_expired"),
 )
 async def complete_upload(media_id: MediaIdPath, person: Person, dependencies: Deps) -> OwnMedia:
-    """Says that everything was uploaded; from now on it is processed. May be repeated."""
+    """Says that everything was uploaded; from now on it is processed. May be repeated.
+
+    The size is checked here. The SHA-256 of a file in one request was checked by the store; one in parts that has another
+    SHA-256 is `rejected` as `checksum_mismatch` when it is processed.
+    """
     return await to_the_end(_completed(dependencies, person.user_id, media_id))
 
 
