@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from payments_world import Pair, SandboxDriver, price, subscription_state
 
+from cluster.connections.payments.hosted_form import HostedFormProvider
 from cluster.connections.payments.stripe import StripeProvider
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import (
@@ -24,6 +25,7 @@ from configs.contracts.payment_facts import (
     Refunded,
 )
 from configs.contracts.payments import (
+    Capabilities,
     ObjectUnknown,
     PaymentMethodUnusable,
     PaymentProvider,
@@ -211,7 +213,11 @@ class TestCreators:
         assert started.object_id in {report.object_id async for report in stripe_provider.list_since(BEGINNING)}
 
 
-def test_the_adapter_has_everything_that_the_protocol_asks_for() -> None:
-    for name, method in inspect.getmembers(PaymentProvider, inspect.isfunction):
-        if not name.startswith("_"):
-            assert inspect.signature(getattr(StripeProvider, name)).parameters.keys() == inspect.signature(method).parameters.keys()
+@pytest.mark.parametrize("provider", [StripeProvider, HostedFormProvider])
+def test_the_adapter_has_everything_that_the_protocol_asks_for(provider: type[StripeProvider | HostedFormProvider]) -> None:
+    asked = {name: method for name, method in inspect.getmembers(PaymentProvider, inspect.isfunction) if not name.startswith("_")}
+    assert asked
+    for name, method in asked.items():
+        assert inspect.signature(getattr(provider, name)).parameters.keys() == inspect.signature(method).parameters.keys(), name
+    assert isinstance(provider.capabilities, Capabilities)
+    assert provider.name
