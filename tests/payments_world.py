@@ -17,6 +17,7 @@ from cluster.connections.payments.stripe import StripeProvider
 from cluster.connections.redis import apply_async
 from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
 from configs.contracts.ids import new_id
+from configs.contracts.payment_facts import SubscriptionState
 from configs.contracts.payments import Pay, Price, Subscribe
 from configs.contracts.read_model import put_record
 from configs.contracts.topics import PAYMENT_COMPLETED, PAYMENT_WEBHOOKS, SUBSCRIPTION_CREATED, TOPICS
@@ -100,6 +101,12 @@ class SandboxDriver:
         async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             assert (await client.post(onboarding.url)).status_code == 303
         return Pair(payer_id, creator_id, customer_id, method_id, onboarding.account_id)
+
+
+async def subscription_state(provider: StripeProvider, subscription_id: str) -> SubscriptionState:
+    [found] = await provider.observe(subscription_id)
+    assert isinstance(found, SubscriptionState)
+    return found
 
 
 def price(amount_minor: int, *, interval: Any = "month", currency: str = "USD", tier_id: str | None = None, revision: int = 1) -> Price:

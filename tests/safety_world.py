@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from api_world import Person, Shards, World, unhurried
 
+from cluster.connections.postgres import connect
 from cluster.connections.redis import sync_client
 from cluster.launch.prepare import prepare
 from cluster.launch.servers import EmbeddedServers
@@ -140,3 +141,26 @@ async def send(person: Person, conversation: str, text: str = "hello") -> Any:
     return await person.ask("POST", "/messaging/send", json={
         "conversationId": conversation, "content": text, "clientMessageId": new_id(),
     })
+
+
+async def appeal_token(safety: SafetyWorld, person: Person, decision_id: str) -> str:
+    """As the notification of the decision holds it in the rows; the banned person reads it in a mail."""
+    def found() -> Any:
+        with connect(safety.settings, "test") as conn:
+            row = conn.execute(
+                "SELECT data->>'appealToken' FROM notifications WHERE user_id = %s AND data->>'decisionId' = %s",
+                (person.user_id, decision_id),
+            ).fetchone()
+            return row and row[0]
+
+    return str(await until(found))
+
+
+async def reverse(safety: SafetyWorld, by: Person, subject: Person, target_id: str, decision_id: str) -> None:
+    """The subject appeals, and another moderator takes the decision back."""
+    token = await appeal_token(safety, subject, decision_id)
+    appeal = await safety.here.client.post("/api/v1/moderation/appeals", json={"token": token, "text": "It is harmless."})
+    assert appeal.status_code == 201, appeal.text
+    outcome = {"outcome": "reversed", "statement": "It is."}
+    answer = await by.ask("POST", f"/moderation/cases/{target_id}/appeals/{decision_id}", json=outcome)
+    assert answer.status_code == 201, answer.text

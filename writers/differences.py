@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import redis
 
 from configs.contracts.albums import MediaRow, media_key
-from configs.contracts.content import comments_keys, counts_key, post_key
+from configs.contracts.content import comments_keys, counts_key, media_posts_key, post_key
 from configs.contracts.conversations import head_key
 from configs.contracts.loading import SwipeRows
 from configs.contracts.read_model import (
@@ -223,12 +223,14 @@ def post_keys(post_id: str) -> list[str]:
 def post_differences(client: redis.Redis, posts: Mapping[str, Post]) -> list[Difference]:
     """What Redis lacks of the posts, their counts and newest comments, or has and the rows do not."""
     pipeline: Any = client.pipeline(transaction=False)
-    for post_id in posts:
+    for post_id, post in posts.items():
         order, entries = comments_keys(post_id)
         pipeline.get(post_key(post_id))
         pipeline.hgetall(counts_key(post_id))
         pipeline.zrange(order, 0, -1)
         pipeline.hgetall(entries)
+        for media_id in _media_of(post):
+            pipeline.hget(media_posts_key(media_id), post_id)
     replies = iter(pipeline.execute() if posts else ())
     found: list[Difference] = []
     for post_id, post in posts.items():
@@ -240,7 +242,14 @@ def post_differences(client: redis.Redis, posts: Mapping[str, Post]) -> list[Dif
         written = {name: (version, _plain(entry)) for name, (entry, version) in post.comments.items()}
         shown = {name.decode(): _versioned(entries[name]) for name in order if name in entries}
         found += _compare_facts("comment", post_id, written, shown)
+        for media_id in _media_of(post):
+            named = next(replies)
+            found += [Difference("media_post", post_id, media_id, 0, None)] if named is None else []
     return found
+
+
+def _media_of(post: Post) -> Sequence[str]:
+    return () if post.record is None else tuple(dict.fromkeys(post.record.media_ids))
 
 
 def media_differences(client: redis.Redis, rows: Mapping[str, MediaRow]) -> list[Difference]:

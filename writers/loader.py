@@ -175,7 +175,11 @@ class Loader:
         return await self._warm(*await self._reader.rows(lambda conn: money.money_operations(conn, pages)))
 
     async def warm_media(self, media_ids: Sequence[str]) -> Sequence[str]:
-        return await self._warm(*await self._reader.rows(lambda conn: media.media_operations(conn, media_ids)))
+        def rows(conn: Connection) -> tuple[list[str], list[Operation]]:
+            found, records = media.media_operations(conn, media_ids)
+            return found, [*content.posts_of_media(conn, found), *records]
+
+        return await self._warm(*await self._reader.rows(rows))
 
     async def warm_conversations(self, conversation_ids: Sequence[str]) -> Sequence[str]:
         return await self._warm(

@@ -1,7 +1,7 @@
 """Posts: the record that the read model holds of each, and its keys.
 
 All keys of a post share the hash tag ``{post id}``: ``post:{p}`` the record · ``post:n:{p}`` how many likes and comments ·
-``post:c:z|h:{p}`` its newest comments. A creator's posts are the listing ``post`` of the creator, what
+``post:c:z|h:{p}`` its newest comments. ``media:p:{m}`` names the posts of a media. A creator's posts are the listing ``post`` of the creator, what
 others do not see the listing ``draft``.
 """
 
@@ -108,6 +108,22 @@ def post_key(post_id: str) -> str:
 def put_post(record: PostRecord) -> Operation:
     """Puts a post into the read model unless a newer state of it is there."""
     return Operation("string", (post_key(record.post_id),), (version_text(record.version), msgspec.json.encode(record)))
+
+
+def media_posts_key(media_id: str) -> str:
+    """Hash whose fields are the posts that show a media, or did before they were changed: a post's record is what counts.
+
+    It lies in the slot of the media's record, which is there before any post names the media: with it the set is known.
+    """
+    return f"media:p:{{{media_id}}}"
+
+
+def put_media_posts(record: PostRecord) -> tuple[Operation, ...]:
+    """Names a post under each of its media."""
+    return tuple(
+        Operation("field", (media_posts_key(media_id),), (record.post_id, version_text(record.version), ""))
+        for media_id in dict.fromkeys(record.media_ids)
+    )
 
 
 _RECORDS: Final = msgspec.json.Decoder(PostRecord)
@@ -247,7 +263,7 @@ def listed(record: PostRecord) -> tuple[Operation, ...]:
 
 def changed(record: PostRecord) -> tuple[Operation, ...]:
     """Everything that the read model holds of a post's own state."""
-    return (put_post(record), *listed(record))
+    return (put_post(record), *put_media_posts(record), *listed(record))
 
 
 def milliseconds(text: str) -> int:

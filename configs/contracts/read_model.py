@@ -7,7 +7,7 @@ All keys of one person share the hash tag ``{user id}``, so that each operation 
 keys: ``rec:{u}`` JSON ``UserRecord`` · ``fld:{u}`` its fields with versions · ``rel:{u}`` blocks in both directions ·
 ``match|conv|note|like|post|draft|follow|heart|sub|fan:h:{u}`` entries by id and ``…:z:{u}`` their order · ``note:u:{u}`` unread notifications · ``cred:{address hash}`` ·
 ``conv:head|msg|page:{c}``, ``feed:{u}`` (``conversations``) · ``post:{p}`` … (``content``) · ``home:{u}``, ``large`` (``home``) ·
-``media:{m}`` (``albums``) · ``com:{u}`` shop and what subscriptions are worth (``selling``) ·
+``media:{m}`` (``albums``), ``media:p:{m}`` (``content``) · ``com:{u}`` shop and what subscriptions are worth (``selling``) ·
 ``revoked`` recently revoked token families and ends of all of a person's · ``sess:{u}`` (cache) where they are signed in ·
 ``deck:{u}:filters`` (cache, 300 s) · ``generation`` (present: complete).
 """

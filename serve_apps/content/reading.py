@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 from cluster.connections.reading import Command, Reads, Warming
 from configs.contracts.adults import may_see_explicit
 from configs.contracts.albums import media_key
-from configs.contracts.content import PostRecord, counts_key, post_key, read_count, read_post
+from configs.contracts.content import PostRecord, counts_key, media_posts_key, post_key, read_count, read_post
 from configs.contracts.entitlements import Access, Content, Viewer, access
 from configs.contracts.errors import ReadModelUnknown
 from configs.contracts.read_model import (
@@ -27,6 +27,8 @@ from serve_apps.problems import Refused
 
 DECODED: Final = 8_192
 """Posts and people that one replica keeps decoded, some 1 KB each."""
+POSTS_OF_A_MEDIA: Final = 50
+"""That are looked at to find one that opens it."""
 LIKED: Final = b'"liked":true'
 Shown = Literal["open", "subscribe", "upgrade", "purchase", "verify_age"]
 
@@ -109,6 +111,16 @@ class Contents:
         if seen.access != "open":
             raise Refused("payment_needed", access=seen.access)
         return seen.record
+
+    async def opens(self, viewer_id: str, media_id: str, creator_id: str) -> bool:
+        """Whether a post that shows the creator's media is open to the viewer: one of those that were changed last.
+
+        Raises ReadModelUnknown.
+        """
+        (named,) = await self._reads.read(("HGETALL", media_posts_key(media_id)))
+        newest = sorted(zip(named[1::2], named[::2], strict=True), reverse=True)[:POSTS_OF_A_MEDIA]
+        found = await self.page(viewer_id, [(post_id.decode(), creator_id) for _, post_id in newest])
+        return any(seen.access == "open" and media_id in seen.record.media_ids for seen in found)
 
     async def page(self, viewer_id: str, names: Sequence[tuple[str, str]]) -> list[Seen]:
         """Those of the (post, creator) that the viewer may know of, in order.

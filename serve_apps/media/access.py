@@ -18,7 +18,12 @@ async def profile_photo(dependencies: Dependencies, viewer_id: str, record: Medi
     return owner is not None and record.media_id in owner.photos
 
 
-OPENS: Final[tuple[Opens, ...]] = (profile_photo,)
+async def open_post(dependencies: Dependencies, viewer_id: str, record: MediaRecord) -> bool:
+    """Whoever a post is open to gets its media, of a post in a message too."""
+    return await dependencies.contents.opens(viewer_id, record.media_id, record.owner_id)
+
+
+OPENS: Final[tuple[Opens, ...]] = (profile_photo, open_post)
 """Any of them is enough."""
 
 

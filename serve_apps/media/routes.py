@@ -143,7 +143,11 @@ def _request(signed: SignedUpload, size: int) -> UploadRequest:
     responses=errors(*SIGNED_IN, "not_found", "upload_incomplete", "upload_expired"),
 )
 async def complete_upload(media_id: MediaIdPath, person: Person, dependencies: Deps) -> OwnMedia:
-    """Says that everything was uploaded; from now on it is processed. May be repeated."""
+    """Says that everything was uploaded; from now on it is processed. May be repeated.
+
+    The size is checked here. The SHA-256 of a file in one request was checked by the store; one in parts that has another
+    SHA-256 is `rejected` as `checksum_mismatch` when it is processed.
+    """
     return await to_the_end(_completed(dependencies, person.user_id, media_id))
 
 
@@ -179,9 +183,11 @@ def _whole(store: MediaStore, found: Found, part_bytes: int) -> int | None:
 
 @router.get("/media/{mediaId}", operation_id="getMedia", response_model=OwnMedia, responses=errors(*SIGNED_IN, "not_found"))
 async def get_media(media_id: MediaIdPath, person: Person, dependencies: Deps, response: Response) -> OwnMedia:
-    """One's own media in whatever state, or another's that one may see whole, with signed URLs.
+    """One's own media in whatever state, or another's that one may see whole, with signed URLs: photos of profiles, and media
+    of posts that are open to whoever asks.
 
-    What is locked is not found here: where it is shown, its post has the preview.
+    What is locked is not found here: where it is shown, its post has the preview. Nor are attachments of messages, whose URLs
+    come with the messages.
     """
     record = (await dependencies.media_records.of((media_id,))).get(media_id)
     if record is None or record.state == "removed":

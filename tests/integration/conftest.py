@@ -14,6 +14,7 @@ from realtime_world import Device, RunningGateway, announced, match
 from safety_world import SafetyWorld
 
 from actors.sharding.client import ActorPool
+from cluster.connections.payments.stripe import StripeProvider
 from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
 from configs.contracts.ids import new_id
@@ -57,6 +58,13 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]
     driver = SandboxDriver(tmp_path_factory.mktemp("sandbox"))
     yield driver
     driver.stop()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def stripe_provider(sandbox: SandboxDriver) -> AsyncIterator[StripeProvider]:
+    provider = sandbox.provider()
+    yield provider
+    await provider.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

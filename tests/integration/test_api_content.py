@@ -391,7 +391,7 @@ async def test_rows_and_read_model_agree_and_a_lost_read_model_comes_back(world:
     await world.until(lambda: _counts(reader, post["postId"], (1, 1)))
     await world.until(lambda: _is_feed(reader, [post["postId"]]))
     mine = {creator.user_id, reader.user_id, post["postId"]}
-    ours = {"post", "draft", "follow", "heart", "post_count", "comment"}
+    ours = {"post", "draft", "follow", "heart", "post_count", "comment", "media_post"}
     report = await asyncio.to_thread(reconcile, world.settings)
     assert [item for item in report.differences if item.kind in ours and item.user_id in mine] == []
     before = await shown(reader, post["postId"])

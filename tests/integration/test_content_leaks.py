@@ -35,7 +35,7 @@ HERE = (48.2, 16.37)
 BODIES = {"createComment": {"text": "let me see"}, "updatePost": {"caption": "mine now"}}
 UNANSWERED = {
     "getPlaylist", "getPayout", "getPayment", "getSubscription", "exportMe", "explainCard", "getModerationCase", "listAudit",
-    "listModerationQueue", "getMedia", "getMarkedPicture", "getWebPushKey",
+    "listModerationQueue", "getMarkedPicture", "getWebPushKey",
 }
 """Reading routes that no reader of the walk gets anything from."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from api_world import Person, World
 from log_writing import append, eventually, record
-from media_world import picture, sha256, upload_body, uploaded, video
+from media_world import picture, put, sha256, upload_body, uploaded, video
 
 from actors.media.commands import Found, RemoveMedia, ReviewMedia
 from cluster.connections.media.store import media_store
@@ -217,6 +217,27 @@ async def test_withheld_files_go_for_good_once_their_decision_is_final(world: Wo
     for name in ("late", "refused"):
         assert store.size(preserved_key(media[name])), "evidence"
         assert store.size(derivative_key(media[name], LARGE)) is None
+
+
+async def test_parts_that_are_not_what_was_announced_are_rejected_once_they_are_read(
+    make_world: Callable[..., Awaitable[World]], world: World, writer: Writer, settings: Settings
+) -> None:
+    """No store tells the SHA-256 of an upload in parts, so `complete` takes it for uploaded."""
+    parts = world.settings.media.model_copy(update={"multipart_bytes": 5 << 20})
+    owner = await (await make_world(media=parts)).register()
+    content = picture(35).ljust(6 << 20, b"x")
+    body = upload_body(content) | {"sha256": sha256(content[::-1])}
+    granted = await owner.ok("POST", "/media/uploads", json=body)
+    assert len(granted["requests"]) == 2
+    async with httpx.AsyncClient(timeout=60) as client:
+        await put(client, granted, content)
+    media = granted["mediaId"]
+    assert (await owner.ok("POST", f"/media/uploads/{media}/complete"))["state"] == "uploaded"
+    rejected = await shown(owner, media, state="rejected")
+    assert (rejected["reason"], rejected["view"]) == ("checksum_mismatch", None)
+    store = media_store(settings)
+    await eventually(lambda: store.size(quarantine_key(media)) is None)
+    assert store.size(derivative_key(media, LARGE)) is None
 
 
 async def test_a_video_is_played_by_signed_playlists_and_segments(world: World, writer: Writer) -> None:

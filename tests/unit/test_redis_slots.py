@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from cluster.connections.redis_topology import cluster_address, read_topology
-from configs.contracts.content import comments_keys, counts_key, post_key
+from configs.contracts.albums import media_key
+from configs.contracts.content import comments_keys, counts_key, media_posts_key, post_key
 from configs.contracts.conversations import head_key, window_key
 from configs.contracts.errors import ConfigurationError
 from configs.contracts.read_model import (
@@ -40,7 +41,7 @@ def test_slots_are_those_of_the_servers(key: bytes) -> None:
     put_record("u", {"bio": ""}, 1).keys, open_person("u").keys, forget_person("u").keys,
     put_notification("u", NotificationEntry("n", "match", "", None, {}, ""), version=1, at_ms=1).keys,
     listing_keys("match", "u"), (devices_key("u"), seen_key("u"), frames_channel("u")), (head_key("c"), window_key("c")),
-    (post_key("p"), counts_key("p"), *comments_keys("p")), (GENERATION, TOKENS),
+    (post_key("p"), counts_key("p"), *comments_keys("p")), (media_key("m"), media_posts_key("m")), (GENERATION, TOKENS),
 ])
 def test_the_keys_of_one_script_are_one_slot(keys: tuple[str, ...]) -> None:
     assert len(set(map(slot_of, keys))) == 1

@@ -15,6 +15,7 @@ from configs.contracts.content import (
     PostRecord,
     put_comment,
     put_count,
+    put_media_posts,
     put_post,
 )
 from configs.contracts.read_model import Operation
@@ -37,6 +38,10 @@ SELECT post.id::text, newest.id::text, author_id::text, text, commented_at, vers
 FROM unnest(%s::uuid[]) AS post (id), LATERAL (
     SELECT * FROM comments WHERE post_id = post.id AND deleted_at IS NULL ORDER BY commented_at DESC, id DESC LIMIT %s
 ) AS newest
+"""
+_SHOWING: Final = """
+SELECT posts.id::text FROM media JOIN posts ON posts.creator_id = media.owner_id AND media.id = ANY(posts.media_ids)
+WHERE media.id = ANY(%s::uuid[])
 """
 _PAGE: Final = "SELECT id FROM posts WHERE id > %s ORDER BY id LIMIT %s"
 FIRST_ID: Final = UUID(int=0)
@@ -109,6 +114,7 @@ def operations(post_id: str, post: Post) -> Iterator[Operation]:
     for entry, version in post.comments.values():
         yield put_comment(post_id, entry, version=version, deleted=False)
     if post.record is not None:
+        yield from put_media_posts(post.record)
         yield put_post(post.record)
 
 
@@ -116,6 +122,13 @@ def post_operations(conn: Connection, post_ids: Sequence[str]) -> tuple[list[str
     """(the ids of posts that exist, their operations)."""
     found = {post_id: post for post_id, post in load_posts(conn, post_ids).items() if post.record is not None}
     return list(found), [step for post_id, post in found.items() for step in operations(post_id, post)]
+
+
+def posts_of_media(conn: Connection, media_ids: Sequence[str]) -> list[Operation]:
+    """The operations that name the posts of these media."""
+    posts = [row[0] for row in conn.execute(_SHOWING, (list(media_ids),)).fetchall()]
+    records = map(record_of, conn.execute(_BY_ID, (posts,)).fetchall()) if posts else ()
+    return [step for record in records for step in put_media_posts(record)]
 
 
 def pages_of_posts(conn: Connection, size: int) -> Iterator[list[str]]:
