@@ -1,9 +1,10 @@
 # Media, models and backups: private, encrypted, versions kept where a deletion must be undone.
 locals {
   buckets = {
-    media   = { versions = false }
-    models  = { versions = true }
-    backups = { versions = true }
+    # What was uploaded and never processed or finished goes by itself (cluster/connections/media/s3.py).
+    media   = { versions = false, unfinished_days = 1, expires_days = { "quarantine/" = 2 } }
+    models  = { versions = true, unfinished_days = 2, expires_days = {} }
+    backups = { versions = true, unfinished_days = 2, expires_days = {} }
   }
 }
 
@@ -47,10 +48,23 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     status = "Enabled"
     filter {}
     abort_incomplete_multipart_upload {
-      days_after_initiation = 2
+      days_after_initiation = each.value.unfinished_days
     }
     noncurrent_version_expiration {
       noncurrent_days = 30
+    }
+  }
+  dynamic "rule" {
+    for_each = each.value.expires_days
+    content {
+      id     = "expires-${trimsuffix(rule.key, "/")}"
+      status = "Enabled"
+      filter {
+        prefix = rule.key
+      }
+      expiration {
+        days = rule.value
+      }
     }
   }
 }

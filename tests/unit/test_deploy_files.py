@@ -21,10 +21,12 @@ import yaml
 from test_configs_settings import key_of
 
 from cluster.launch.node import node_environment
+from configs.contracts.media import quarantine_key
 from configs.settings import Settings, load_settings, secret_variables
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "cluster" / "k8s"
+TERRAFORM = ROOT / "cluster" / "terraform"
 COMPOSE = ROOT / "cluster" / "deploy" / "docker-compose.yml"
 DOCKERFILE = ROOT / "cluster" / "deploy" / "Dockerfile"
 VERSION = "1.33"
@@ -186,19 +188,19 @@ def test_pods_fit_their_schema_and_run_without_privileges(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name, document in RENDERED.items() if document["apiVersion"] not in CORE], ids="/".join)
 def test_resources_of_operators_use_known_fields(name: tuple[str, str]) -> None:
     document = RENDERED[name]
+    known_only(document["spec"], FIELDS[kind_of(document)], "spec", kind_of(document))
 
-    def check(value: Any, known: Any, path: str) -> None:
-        if known == ANY:
-            return
-        if isinstance(value, list):
-            for inner in value:
-                check(inner, known, path)
-        elif isinstance(value, dict):
-            for key, inner in value.items():
-                assert key in known, f"{path}.{key} is not a field of {kind_of(document)}"
-                check(inner, known[key], f"{path}.{key}")
 
-    check(document["spec"], FIELDS[kind_of(document)], "spec")
+def known_only(value: Any, known: Any, path: str, kind: str) -> None:
+    if known == ANY:
+        return
+    if isinstance(value, list):
+        for inner in value:
+            known_only(inner, known, path, kind)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            assert key in known, f"{path}.{key} is not a field of {kind}"
+            known_only(inner, known[key], f"{path}.{key}", kind)
 
 
 def environment_of(template: dict[str, Any]) -> dict[str, str]:
@@ -287,18 +289,88 @@ def test_the_small_server_starts_with_settings_that_production_takes(monkeypatch
     assert all(port.startswith("127.0.0.1:") for port in platform["ports"]), "only an edge that ends TLS reaches it"
 
 
+COMPOSE_FIELDS: dict[str, Any] = {
+    "name": {}, "networks": ANY, "volumes": ANY, "secrets": ANY,
+    "services": {
+        "image": {}, "build": {"context": {}, "dockerfile": {}}, "command": {}, "restart": {}, "init": {}, "stop_grace_period": {},
+        "shm_size": {}, "ulimits": {"nofile": {}}, "networks": {}, "ports": {}, "env_file": {}, "environment": ANY, "secrets": {},
+        "depends_on": ANY, "healthcheck": {"test": {}, "interval": {}, "timeout": {}, "retries": {}, "start_period": {}},
+        "volumes": {"type": {}, "source": {}, "target": {}, "read_only": {}, "bind": {"create_host_path": {}}},
+    },
+}
+"""Those of the Compose specification, as far as the file needs them; under services, of each."""
+
+
+def test_compose_uses_known_fields() -> None:
+    compose = yaml.safe_load(COMPOSE.read_text())
+    of_services = compose.pop("services")
+    known = COMPOSE_FIELDS | {"services": {}}
+    assert compose.keys() <= known.keys()
+    for name, service in of_services.items():
+        known_only(service, COMPOSE_FIELDS["services"], f"services.{name}", "a compose file")
+        for other, needed in service.get("depends_on", {}).items():
+            assert needed == {"condition": "service_healthy"}
+            assert "healthcheck" in of_services[other]
+        for duration in ("interval", "timeout", "start_period"):
+            assert re.fullmatch(r"\d+[sm]", service["healthcheck"].get(duration, "1s"))
+
+
 def test_compose_names_only_what_it_declares() -> None:
     compose = yaml.safe_load(COMPOSE.read_text())
     assert compose["networks"]["engines"] == {"internal": True}
     for name, service in compose["services"].items():
         assert set(service.get("secrets", ())) <= set(compose["secrets"]), name
         assert set(service["networks"]) <= set(compose["networks"])
-        assert {volume.split(":")[0] for volume in service.get("volumes", ())} <= set(compose["volumes"])
+        volumes = service.get("volumes", ())
+        assert {volume.split(":")[0] for volume in volumes if isinstance(volume, str)} <= set(compose["volumes"])
+        for bound in (volume for volume in volumes if not isinstance(volume, str)):
+            assert bound["bind"] == {"create_host_path": False}, "a directory that nobody made belongs to root"
         assert ":" in service["image"]
         assert "healthcheck" in service
         if name != "platform":
             assert "ports" not in service, "engines are reached by the platform only"
             assert service["networks"] == ["engines"]
+
+
+def test_the_engines_are_of_one_version_wherever_they_run() -> None:
+    compose = yaml.safe_load(COMPOSE.read_text())["services"]
+    kafka = re.search(r"<version>(\d+\.\d+\.\d+)</version>", (ROOT / "cluster" / "engines" / "kafka.pom.xml").read_text())
+    assert kafka
+    assert compose["kafka"]["image"] == f"apache/kafka:{kafka.group(1)}"
+    assert RENDERED[("Kafka", "sugar-log")]["spec"]["kafka"]["version"] == kafka.group(1)
+    database = RENDERED[("Cluster", "sugar-db")]["spec"]["imageName"]
+    postgres = re.fullmatch(r"example\.com/[\w./-]+:(\d+\.\d+)-[\w-]+", database)
+    assert postgres, "pinned to the minor version, in a registry of one's own"
+    assert compose["postgres"]["image"].startswith(f"postgres:{postgres.group(1)}-")
+    redis = {container["image"] for template in PODS.values() for container in template["spec"]["containers"] if "valkey" in container["image"]}
+    assert redis == {compose["valkey"]["image"]}
+
+
+def test_the_media_bucket_forgets_what_was_never_processed() -> None:
+    text = (TERRAFORM / "buckets.tf").read_text()
+    prefix = quarantine_key("").removesuffix("/") + "/"
+    media = re.search(r"^\s*media\s*=\s*\{(.*)\}$", text, re.MULTILINE)
+    assert media
+    assert "unfinished_days = 1," in media.group(1)
+    assert f'expires_days = {{ "{prefix}" = 2 }}' in media.group(1)
+    assert "days_after_initiation = each.value.unfinished_days" in text
+    assert "for_each = each.value.expires_days" in text
+
+
+def test_the_driver_of_volumes_may_make_them() -> None:
+    text = (TERRAFORM / "cluster.tf").read_text()
+    driver = re.search(r'resource "aws_eks_addon" "volumes" \{.*?\n\}', text, re.DOTALL)
+    assert driver
+    assert '"aws-ebs-csi-driver"' in driver.group()
+    assert "role_arn        = aws_iam_role.volumes.arn" in driver.group()
+    assert "service-role/AmazonEBSCSIDriverPolicy" in text
+    assert '"eks-pod-identity-agent"' in text, "hands pods their roles"
+
+
+@pytest.mark.skipif(shutil.which("terraform") is None, reason="needs terraform; elsewhere `terraform fmt -check -recursive` by hand")
+def test_terraform_reads_the_files_and_finds_them_in_its_own_form() -> None:
+    done = subprocess.run(["terraform", "fmt", "-check", "-diff", "-recursive", str(TERRAFORM)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_variable_in_these_files_is_a_setting() -> None:

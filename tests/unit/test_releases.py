@@ -38,6 +38,24 @@ def test_serve_takes_the_config_and_starts_a_new_replica_before_it_ends_an_old_o
     assert application("one", serve_replicas=2) == application("one", serve_replicas=5), "more replicas restart none"
 
 
+@pytest.mark.parametrize(("most", "bounds"), [(0, None), (2, None), (20, (2, 20))])
+def test_serve_adds_replicas_under_load_only_where_the_plan_says_up_to_how_many(most: int, bounds: tuple[int, int] | None) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    settings = load_settings("test", plan={"serve_replicas": 2, "serve_replicas_max": most})
+    ((api,),) = (found.deployments for found in ServeDeploySchema.model_validate(deployment_config(settings, "one")).applications)
+    if bounds is None:
+        assert api.num_replicas == 2
+        assert "autoscaling_config" not in api.model_dump(exclude_unset=True), "their number is fixed"
+        return
+    from ray.serve.config import AutoscalingConfig
+
+    scaled = AutoscalingConfig.model_validate(api.autoscaling_config)
+    assert (scaled.min_replicas, scaled.max_replicas) == bounds
+    assert scaled.target_ongoing_requests == settings.plan.serve_target_ongoing_requests
+    assert scaled.downscale_delay_s > scaled.upscale_delay_s, "quick to help, slow to go"
+
+
 def test_the_digest_is_that_of_the_code() -> None:
     assert code_digest() == code_digest()
     assert len(code_digest()) == 12

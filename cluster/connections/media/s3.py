@@ -1,7 +1,7 @@
 """Objects in a bucket of S3, R2 or their like, by boto3.
 
 The bucket is private and needs two lifecycle rules of its operator: objects under ``quarantine/`` expire after 2 days,
-unfinished multipart uploads after 1 day.
+unfinished multipart uploads after 1 day (cluster/terraform/buckets.tf sets them).
 """
 
 from __future__ import annotations
