@@ -31,10 +31,10 @@ def wheel(package: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def accepts(port: int, timeout_s: float = 0.2) -> bool:
-    """Whether something listens on a loopback port."""
+def accepts(port: int, timeout_s: float = 0.2, *, host: str = LOOPBACK) -> bool:
+    """Whether something listens on a port."""
     try:
-        with socket.create_connection((LOOPBACK, port), timeout_s):
+        with socket.create_connection((host, port), timeout_s):
             return True
     except OSError:
         return False

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -55,6 +55,14 @@ def jars(directory: Path = CACHE) -> Path:
         return directory
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a broker runs: the address that it has there, and what goes before its command."""
+
+    host: str = LOOPBACK
+    command: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class Broker:
     """One node: broker and controller."""
@@ -64,6 +72,7 @@ class Broker:
     port: int
     controller_port: int
     process: ServerProcess = field(repr=False)
+    place: Place = field(default_factory=Place)
 
     @property
     def properties(self) -> Path:
@@ -73,22 +82,23 @@ class Broker:
 class KafkaCluster:
     """KRaft brokers on loopback that keep their logs on disk: what they acknowledged is there after a restart.
 
-    ``protocol`` and ``listener``: of the listener that clients use, and more properties of it.
+    ``protocol`` and ``listener``: of the listener that clients use, and more properties of it. ``places``: of the
+    brokers, in order of their numbers, where they do not run on loopback.
     """
 
     keeps_log: Final = True
 
     def __init__(
         self, directory: Path, run_dir: Path, *, brokers: int = BROKERS, protocol: str = "PLAINTEXT",
-        listener: Mapping[str, str] | None = None,
+        listener: Mapping[str, str] | None = None, places: Sequence[Place] = (),
     ) -> None:
         self.directory = directory.resolve()
         self._protocol = protocol
         self._listener = dict(listener or {})
         self._cluster_id = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
         self.brokers = [
-            Broker(number, self.directory / str(number), *_ports(self.directory / str(number)), ServerProcess(f"broker-{number}", run_dir))
-            for number in range(1, brokers + 1)
+            Broker(number, self.directory / str(number), *_ports(self.directory / str(number)), ServerProcess(f"broker-{number}", run_dir), place)
+            for number, place in enumerate(places or [Place()] * brokers, 1)
         ]
 
     @property
@@ -109,7 +119,7 @@ class KafkaCluster:
     @property
     def url(self) -> str:
         """Clients' ``bootstrap.servers``."""
-        return ",".join(f"{LOOPBACK}:{broker.port}" for broker in self.brokers)
+        return ",".join(f"{broker.place.host}:{broker.port}" for broker in self.brokers)
 
     def start(self) -> str:
         """Starts every broker that does not run; returns ``url`` once all accept connections.
@@ -123,14 +133,14 @@ class KafkaCluster:
         for broker in self.brokers:
             self._launch(broker, classpath)
         for broker in self.brokers:
-            broker.process.wait_ready(lambda port=broker.port: accepts(port), START_TIMEOUT_S)  # type: ignore[misc]  # a default in a lambda
+            broker.process.wait_ready(lambda broker=broker: accepts(broker.port, host=broker.place.host), START_TIMEOUT_S)  # type: ignore[misc]  # a default in a lambda
         return self.url
 
     def restart(self, number: int) -> None:
         """Starts one broker again and returns once it accepts connections."""
         broker = self.brokers[number - 1]
         self._launch(broker, f"{jars()}/*")
-        broker.process.wait_ready(lambda: accepts(broker.port), START_TIMEOUT_S)
+        broker.process.wait_ready(lambda: accepts(broker.port, host=broker.place.host), START_TIMEOUT_S)
 
     def send(self, number: int) -> None:
         """Sends a signal to all brokers."""
@@ -157,21 +167,22 @@ class KafkaCluster:
     def _launch(self, broker: Broker, classpath: str) -> None:
         if broker.process.pid is None:
             broker.process.launch(
-                ["java", *JVM, "-cp", classpath, "kafka.Kafka", str(broker.properties)], cwd=broker.directory,
+                [*broker.place.command, "java", *JVM, "-cp", classpath, "kafka.Kafka", str(broker.properties)], cwd=broker.directory,
                 env={name: value for name, value in os.environ.items() if name != "CLASSPATH"},
             )
 
     def _format(self, broker: Broker, classpath: str) -> None:
         broker.directory.mkdir(parents=True)
-        voters = ",".join(f"{each.number}@{LOOPBACK}:{each.controller_port}" for each in self.brokers)
+        voters = ",".join(f"{each.number}@{each.place.host}:{each.controller_port}" for each in self.brokers)
+        host = broker.place.host
         replicas = min(3, len(self.brokers))
         properties = {
             "process.roles": "broker,controller",
             "node.id": str(broker.number),
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"CLIENTS://{LOOPBACK}:{broker.port},CONTROLLER://{LOOPBACK}:{broker.controller_port}",
-            "advertised.listeners": f"CLIENTS://{LOOPBACK}:{broker.port}",
+            "listeners": f"CLIENTS://{host}:{broker.port},CONTROLLER://{host}:{broker.controller_port}",
+            "advertised.listeners": f"CLIENTS://{host}:{broker.port}",
             "listener.security.protocol.map": f"CLIENTS:{self._protocol},CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "CLIENTS",
             "log.dirs": str(broker.directory / "log"),

@@ -9,7 +9,7 @@ import base64
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -156,6 +156,8 @@ class Route:
     path: str
     ids: frozenset[str]
     in_query: frozenset[str]
+    schemes: frozenset[str]
+    """Who is let in: person, service; both: staff; empty: everybody."""
 
 
 def routes(api: Mapping[str, Any]) -> Iterator[tuple[str, Route]]:
@@ -168,7 +170,8 @@ def routes(api: Mapping[str, Any]) -> Iterator[tuple[str, Route]]:
             ids = {name for name, _ in named if _is_id(name, {})} | {name for name, schema in body.items() if _is_id(name, schema)}
             if ids := ids - NO_OBJECTS:
                 in_query = frozenset(name for name, place in named if place == "query")
-                yield operation["operationId"], Route(method.upper(), path, frozenset(ids), in_query)
+                schemes = frozenset(name for wanted in operation.get("security", ()) for name in wanted)
+                yield operation["operationId"], Route(method.upper(), path, frozenset(ids), in_query, schemes)
 
 
 def _is_id(name: str, schema: Mapping[str, Any]) -> bool:
@@ -207,6 +210,51 @@ async def test_ones_own_objects_answer_and_those_of_others_as_the_table_says(wor
             if not answer.startswith(expected):
                 wrong.append(f"{rule.operation} {dict(rule.names)} {whose}: {answer}, not {expected}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("role", ["moderator", "admin"])
+async def test_staff_may_no_more_with_objects_of_others_than_anybody_else_but_on_their_own_routes(
+    world: ContentWorld, sandbox: SandboxDriver, role: str
+) -> None:
+    known = dict(routes(document(world.app)))
+    mine, staff = await side(world, sandbox, 1), await side(world, sandbox, 2)
+    for person in (staff.creator, staff.fan):
+        await _promote(world, person, role)
+    wrong = []
+    for rule in RULES:
+        if "service" not in known[rule.operation].schemes:
+            answer = await _ask(rule, known[rule.operation], staff, mine.ids)
+            if not answer.startswith(rule.others):
+                wrong.append(f"{rule.operation} {dict(rule.names)} by {role}: {answer}, not {rule.others}")
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_a_service_is_nobody_where_people_are_asked_for(world: ContentWorld, sandbox: SandboxDriver) -> None:
+    known = dict(routes(document(world.app)))
+    mine = await side(world, sandbox, 1)
+    token = world.dependencies.tokens.issue_service("test", 600)
+    service = replace(mine, creator=replace(mine.creator, access_token=token), fan=replace(mine.fan, access_token=token))
+    wrong = []
+    for rule in RULES:
+        if "service" not in (schemes := known[rule.operation].schemes):
+            answer = await _ask(rule, known[rule.operation], service, mine.ids)
+            expected = SERVICES if "person" in schemes else rule.others
+            if not answer.startswith(expected):
+                wrong.append(f"{rule.operation} {dict(rule.names)}: {answer}, not {expected}")
+    assert not wrong, "\n".join(wrong)
+
+
+async def _promote(world: ContentWorld, person: Person, role: str) -> None:
+    """Gives a role, and takes a token that tells it."""
+    granted = await world.client.put(
+        "/api/v1/moderation/roles", json={"email": person.email, "role": role},
+        headers={"Authorization": f"Bearer {world.dependencies.tokens.issue_service('test', 600)}", "Idempotency-Key": new_id()},
+    )
+    assert granted.is_success, granted.text
+    again = await world.client.post("/api/v1/auth/login", json={"email": person.email, "password": person.password})
+    assert again.is_success, again.text
+    person.access_token, person.refresh_token = again.json()["accessToken"], again.json()["refreshToken"]
+    assert (await person.ok("GET", "/auth/me"))["permissionRole"] == role
 
 
 async def _ask(rule: Rule, route: Route, caller: Side, ids: Mapping[str, str]) -> str:
