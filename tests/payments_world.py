@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from pydantic import SecretStr
 from cluster.connections.payments.stripe import StripeProvider
 from cluster.connections.redis import apply_async
 from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
+from configs.contracts.entitlements import Content, Viewer, access
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import SubscriptionState
 from configs.contracts.payments import Pay, Price, Subscribe
 from configs.contracts.read_model import put_record
+from configs.contracts.selling import holdings_command, read_holdings
 from configs.contracts.topics import PAYMENT_COMPLETED, PAYMENT_WEBHOOKS, SUBSCRIPTION_CREATED, TOPICS
 from configs.settings import Payments as PaymentSettings
 from configs.settings import Settings
@@ -28,6 +31,7 @@ from writers.consumers.derive import Derive
 from writers.consumers.payments import Payments
 from writers.loops import ConsumingThread
 from writers.projections.thread import ProjectionThread
+from writers.records import Place
 from writers.rows import Rows
 
 KEY = "sk_test_of_tests"
@@ -186,11 +190,21 @@ async def saved_card(payer: Person, sandbox: SandboxDriver, card: str = "pm_card
     return str(answer.json()["payment_method"])
 
 
+async def may_open(world: World, viewer: Person, creator: Person, rank: int = 0) -> str:
+    """What a content route would answer: access to what is for subscribers, or for a tier of that rank and above."""
+    (held,) = (await world.dependencies.reads.read(holdings_command(viewer.user_id, [creator.user_id])))[0]
+    what = Content(new_id(), creator.user_id, "tier_specific" if rank else "subscribers", rank)
+    return access(what, Viewer(viewer.user_id, holdings=read_holdings(held)), datetime.now(UTC))
+
+
 @contextmanager
-def consumed(settings: Settings, *, derived_from: Sequence[str] = (), reported: bool = False) -> Iterator[None]:
+def consumed(
+    settings: Settings, *, derived_from: Sequence[str] = (), reported: bool = False
+) -> Iterator[Callable[[], Mapping[Place, int]]]:
     """A writer's rows, and what is derived from these topics, for as long as the block runs.
 
-    ``reported``: what webhooks prove as well, and what Redis shows of it.
+    ``reported``: what webhooks prove as well, and what Redis shows of it. Yields what tells how far the rows are:
+    the next offset of each partition.
     """
     settings = settings.model_copy(update={"plan": settings.plan.model_copy(update={"writer_actors": 1})})
     fenced: list[str] = []
@@ -212,7 +226,7 @@ def consumed(settings: Settings, *, derived_from: Sequence[str] = (), reported: 
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield lambda: rows.committed
     finally:
         for thread in threads:
             thread.stop()

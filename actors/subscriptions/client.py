@@ -12,6 +12,7 @@ from actors.subscriptions.commands import (
     AnswerBillRefund,
     Cancel,
     Change,
+    ChangeMethod,
     Find,
     IdempotencyConflict,
     NotPossible,
@@ -36,7 +37,7 @@ class SubscriptionsClient:
         return cast(SubscriptionStands | AlreadySubscribed | IdempotencyConflict, await self._ask(command))
 
     async def ask(
-        self, command: Find | Change | Cancel | Resume | Abandon
+        self, command: Find | Change | ChangeMethod | Cancel | Resume | Abandon
     ) -> SubscriptionStands | Unknown | NotPossible | IdempotencyConflict:
         return cast(SubscriptionStands | Unknown | NotPossible | IdempotencyConflict, await self._ask(command))
 

@@ -11,8 +11,8 @@ from configs.contracts.payment_facts import SubscriptionFact
 from configs.contracts.subscriptions import Subscriber, Subscription
 
 __all__ = [
-    "SERVICE", "Abandon", "AlreadySubscribed", "AnswerBillRefund", "Cancel", "Change", "Find", "IdempotencyConflict", "NotPossible",
-    "NotRefundable", "Observe", "Observed", "RefundBill", "Resume", "Subscribe", "SubscriptionStands", "Unknown",
+    "SERVICE", "Abandon", "AlreadySubscribed", "AnswerBillRefund", "Cancel", "Change", "ChangeMethod", "Find",
+    "IdempotencyConflict", "NotPossible", "NotRefundable", "Observe", "Observed", "RefundBill", "Resume", "Subscribe", "SubscriptionStands", "Unknown",
 ]
 
 SERVICE = "subscriptions"
@@ -80,6 +80,17 @@ class Resume:
     request_id: str
     body_digest: str
     subscription_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeMethod:
+    """Take the next payments from another payment method."""
+
+    subscriber_id: str
+    request_id: str
+    body_digest: str
+    subscription_id: str
+    payment_method_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from actors.subscriptions.commands import (
     AnswerBillRefund,
     Cancel,
     Change,
+    ChangeMethod,
     Find,
     IdempotencyConflict,
     NotPossible,
@@ -34,6 +35,7 @@ from configs.contracts.events import (
     SubscriptionAbandoned,
     SubscriptionCancelled,
     SubscriptionChangeRequested,
+    SubscriptionMethodRequested,
     SubscriptionObserved,
     SubscriptionRequested,
     SubscriptionResumed,
@@ -52,9 +54,11 @@ from configs.contracts.subscriptions import (
 )
 from configs.contracts.topics import SUBSCRIPTION_CREATED
 
-SubscriptionCommand = Subscribe | Find | Abandon | Change | Cancel | Resume | Observe | RefundBill | AnswerBillRefund
+SubscriptionCommand = Subscribe | Find | Abandon | Change | ChangeMethod | Cancel | Resume | Observe | RefundBill | AnswerBillRefund
 SubscriptionAnswer = SubscriptionStands | Observed | AlreadySubscribed | NotPossible | NotRefundable | Unknown | IdempotencyConflict
-Requesting = SubscriptionRequested | SubscriptionChangeRequested | SubscriptionCancelled | SubscriptionResumed
+Requesting = (
+    SubscriptionRequested | SubscriptionChangeRequested | SubscriptionMethodRequested | SubscriptionCancelled | SubscriptionResumed
+)
 
 
 def _subscriber() -> Folded[Subscriber]:
@@ -144,6 +148,11 @@ class SubscriptionMemory:
                 request_id=command.request_id, subscription_id=command.subscription_id,
                 subscriber_id=command.subscriber_id, reason=command.reason, body_digest=command.body_digest,
             )
+        elif isinstance(command, ChangeMethod):
+            payload = SubscriptionMethodRequested(
+                request_id=command.request_id, subscription_id=command.subscription_id, subscriber_id=command.subscriber_id,
+                payment_method_id=command.payment_method_id, body_digest=command.body_digest,
+            )
         else:
             payload = SubscriptionResumed(
                 request_id=command.request_id, subscription_id=command.subscription_id,
@@ -177,7 +186,7 @@ class SubscriptionMemory:
 
 
 def _repeated(
-    command: Subscribe | Find | Change | Cancel | Resume, held: Subscriber, row: SubscriptionRequestRow
+    command: Subscribe | Find | Change | ChangeMethod | Cancel | Resume, held: Subscriber, row: SubscriptionRequestRow
 ) -> SubscriptionAnswer:
     subscription = held.subscriptions.get(row.subscription_id)
     if row.body_digest != command.body_digest or subscription is None:

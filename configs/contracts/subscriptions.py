@@ -20,6 +20,7 @@ from configs.contracts.events import (
     SubscriptionAbandoned,
     SubscriptionCancelled,
     SubscriptionChangeRequested,
+    SubscriptionMethodRequested,
     SubscriptionObserved,
     SubscriptionRequested,
     SubscriptionResumed,
@@ -73,6 +74,7 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     creator_id: str
     account_id: str
     payment_method_id: str
+    """The one that was asked for last; empty where its payer pays on the provider's own page."""
     terms: Terms
     """Of the checkout."""
     changes: tuple[Terms, ...] = ()
@@ -260,6 +262,8 @@ def subscription_after(before: Subscription | None, event: Event, version: int) 
         return replace(before, abandoned=payload.reason, version=version)
     if isinstance(payload, SubscriptionChangeRequested):
         return replace(before, changes=(*before.changes, payload.terms)[-CHANGES:], version=version)
+    if isinstance(payload, SubscriptionMethodRequested):
+        return replace(before, payment_method_id=payload.payment_method_id, version=version)
     if isinstance(payload, SubscriptionCancelled):
         return replace(before, wish=Wish(True, event.occurred_at, payload.reason), version=version)
     if isinstance(payload, SubscriptionResumed):

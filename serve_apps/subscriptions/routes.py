@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from actors.subscriptions.commands import (
     Cancel,
     Change,
+    ChangeMethod,
     Find,
     IdempotencyConflict,
     NotPossible,
@@ -22,7 +23,7 @@ from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import derived_id
 from configs.contracts.money import format_amount
 from configs.contracts.payment_facts import MONTHS, Interval
-from configs.contracts.payments import ChangeSubscription, HostedForm, PaymentDeclined, PaymentProvider, Started
+from configs.contracts.payments import ChangeSubscription, HostedForm, PaymentDeclined, Started
 from configs.contracts.read_model import MARKER, listing_keys, read_versioned, relation_key
 from configs.contracts.subscriptions import Subscription, SubscriptionEntry
 from serve_apps.dependencies import Dependencies
@@ -52,7 +53,7 @@ _ENTRIES: Final = msgspec.json.Decoder(SubscriptionEntry)
 PAYING: Final = (
     *SIGNED_IN, "idempotency_conflict", "not_found", "payments_off", "payment_declined", "payment_refused",
 )
-Requested = Change | Cancel | Resume
+Requested = Change | ChangeMethod | Cancel | Resume
 
 
 @router.post(
@@ -204,28 +205,41 @@ async def change_method(
     """Takes the next payments of a running subscription from another of one's payment methods.
 
     What is past due is tried with it at once. Declined (402): the method is changed, and is tried again as the old one
-    would have been.
+    would have been. The same request again goes on where the first one stopped.
     """
+    digest = body_digest(dependencies.seals.key, subscription_id + body.payment_method_id)
+    request_id = derived_id(person.user_id, f"method {idempotency_key}")
+    found = await dependencies.subscriptions.ask(
+        Find(subscriber_id=person.user_id, request_id=request_id, body_digest=digest)
+    )
+    if isinstance(found, SubscriptionStands):
+        return _checkout(dependencies, *await to_the_end(_paid_with(dependencies, found, request_id, body.payment_method_id)))
+    if isinstance(found, IdempotencyConflict):
+        raise Refused("idempotency_conflict")
     await limited(dependencies, person.user_id)
     subscription = await _by_call(dependencies, person.user_id, subscription_id)
     if subscription is None:
         raise Refused("not_found")
-    seen = subscription.observed
-    if seen is None or subscription.status_at(datetime.now(UTC)) not in ("trialing", "active", "past_due"):
+    if subscription.observed is None or subscription.status_at(datetime.now(UTC)) not in ("trialing", "active", "past_due"):
         raise Refused("subscription_not_active")
-    provider = await processor_of(dependencies, subscription)
-    _, method = await method_of(dependencies, provider, person.user_id, body.payment_method_id)
-    request_id = derived_id(subscription_id, f"method {method.payment_method_id} {idempotency_key}")
-    return _checkout(dependencies, *await to_the_end(
-        _paid_with(dependencies, provider, subscription, seen.object_id, request_id, method.payment_method_id)
-    ))
+    await method_of(dependencies, await processor_of(dependencies, subscription), person.user_id, body.payment_method_id)
+    answer = await to_the_end(_asked(dependencies, ChangeMethod(
+        subscriber_id=person.user_id, request_id=request_id, body_digest=digest, subscription_id=subscription_id,
+        payment_method_id=body.payment_method_id,
+    )))
+    return _checkout(dependencies, *await to_the_end(_paid_with(dependencies, answer, request_id, body.payment_method_id)))
 
 
 async def _paid_with(
-    dependencies: Dependencies, provider: PaymentProvider, subscription: Subscription, object_id: str, request_id: str, method_id: str
-) -> tuple[Subscription, Started]:
+    dependencies: Dependencies, answer: SubscriptionStands, request_id: str, method_id: str
+) -> tuple[Subscription, Started | None]:
+    """Tells the processor what was recorded, unless a later wish has overtaken it."""
+    subscription = answer.subscription
+    if subscription.payment_method_id != method_id:
+        return subscription, None
+    provider = await processor_of(dependencies, subscription)
     try:
-        started = await provider.pay_with(request_id, object_id, method_id)
+        started = await provider.pay_with(request_id, subscription.provider_id or "", method_id)
     except PaymentDeclined as error:
         raise Refused("payment_declined") from error
     except WRONG as error:

@@ -20,16 +20,16 @@ from payments_world import (
     consumed,
     creator_of,
     in_rows,
+    may_open,
     payer_of,
     paying,
 )
 
 from actors.subscriptions.commands import Observe
 from cluster.connections.redis import apply_async
-from configs.contracts.entitlements import Content, Viewer, access
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import SubscriptionFact
-from configs.contracts.selling import holdings_command, put_shop, read_holdings
+from configs.contracts.selling import put_shop
 from configs.contracts.tiers import Shop
 from configs.settings import Settings
 from writers.connections import open_rows
@@ -46,13 +46,6 @@ async def shop_world(
     make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
 ) -> AsyncIterator[World]:
     yield await make_world(payments=paying(servers, sandbox))
-
-
-async def may_open(world: World, viewer: Person, creator: Person, rank: int = 0) -> str:
-    """As a content route asks."""
-    (held,) = (await world.dependencies.reads.read(holdings_command(viewer.user_id, [creator.user_id])))[0]
-    what = Content(new_id(), creator.user_id, "tier_specific" if rank else "subscribers", rank)
-    return access(what, Viewer(viewer.user_id, holdings=read_holdings(held)), datetime.now(UTC))
 
 
 async def billed(sandbox: SandboxDriver, payer: Person) -> list[int]:

@@ -22,7 +22,8 @@ from configs.contracts.events import (
 )
 from configs.contracts.events.base import Payload
 from configs.contracts.ids import new_id
-from configs.contracts.payment_facts import SubscriptionFact
+from configs.contracts.ledger import Transaction, subject_of, transactions_of
+from configs.contracts.payment_facts import PaymentFact, SubscriptionFact, SubscriptionState
 from configs.contracts.subscriptions import Subscription, subscription_after
 
 STEPS = st.lists(
@@ -232,6 +233,15 @@ def folded(history: History, facts: list[SubscriptionFact]) -> Subscription:
     return msgspec.structs.replace(state, version=0)
 
 
+def booked(facts: list[SubscriptionFact]) -> list[Transaction]:
+    """The ledger's transactions after these facts, payment by payment, as a writer makes them."""
+    of_payments: dict[str, list[PaymentFact]] = {}
+    for fact in facts:
+        if not isinstance(fact, SubscriptionState) and (subject := subject_of(fact)) is not None:
+            of_payments.setdefault(subject, []).append(fact)
+    return [item for name in sorted(of_payments) for item in transactions_of(of_payments[name])]
+
+
 def played(trial_days: int, steps: list[str], off_percent: int = 0) -> History:
     history = History(trial_days, off_percent)
     for name in steps:
@@ -256,10 +266,15 @@ def test_access_is_what_was_paid_for_and_is_still_paid_for(trial_days: int, off_
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from([0, 7]), STEPS, st.data())
 def test_reports_may_come_in_any_order_and_more_than_once(trial_days: int, steps: list[str], data: Any) -> None:
+    """They end in the same access and in the same ledger."""
     history = played(trial_days, steps)
     repeated = history.facts + data.draw(st.lists(st.sampled_from(history.facts), max_size=6))
     shuffled = data.draw(st.permutations(repeated))
     assert folded(history, shuffled) == folded(history, history.facts)
+    made = booked(history.facts)
+    assert booked(shuffled) == made
+    assert {item.payment_id for item in made if item.kind == "charge"} == {item.payment for item in history.bought}
+    assert all(sum(entry.amount_minor for entry in item.entries) == 0 for item in made)
 
 
 @settings(max_examples=25, deadline=None)

@@ -18,6 +18,7 @@ from actors.subscriptions.commands import (
     AnswerBillRefund,
     Cancel,
     Change,
+    ChangeMethod,
     IdempotencyConflict,
     NotPossible,
     NotRefundable,
@@ -32,6 +33,7 @@ from actors.subscriptions.state import SubscriptionMemory
 from configs.contracts.events import (
     SubscriptionCancelled,
     SubscriptionChangeRequested,
+    SubscriptionMethodRequested,
     SubscriptionRequested,
     SubscriptionResumed,
 )
@@ -60,7 +62,7 @@ def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> Any:
         payload = event.payload
         if isinstance(payload, SubscriptionRequested) and f"{FAN}/{payload.subscription_id}" == key:
             return SubscriptionRequestRow(payload.subscription_id, payload.body_digest, False, version)
-        if isinstance(payload, SubscriptionChangeRequested | SubscriptionCancelled | SubscriptionResumed) and (
+        if isinstance(payload, SubscriptionChangeRequested | SubscriptionMethodRequested | SubscriptionCancelled | SubscriptionResumed) and (
             f"{FAN}/{payload.request_id}" == key
         ):
             now_ = isinstance(payload, SubscriptionChangeRequested) and payload.now
@@ -127,6 +129,16 @@ class Subscriptions(RuleBasedStateMachine):
             subscriber_id=FAN, request_id=request(f"{kind.__name__} {number}"), body_digest=key, subscription_id=request(key),
         ), crash)
         assert answer is None or isinstance(answer, SubscriptionStands | Unknown | NotPossible | IdempotencyConflict)
+
+    @rule(key=KEYS, number=KEYS, method=st.sampled_from(["pm_1", "pm_2"]), crash=st.booleans())
+    def change_method(self, key: str, number: str, method: str, crash: bool) -> None:
+        known = request(f"method {number}") in self.requests
+        answer = self.ask(ChangeMethod(
+            subscriber_id=FAN, request_id=request(f"method {number}"), body_digest=f"{key}{method}", subscription_id=request(key),
+            payment_method_id=method,
+        ), crash)
+        if not known and isinstance(answer, SubscriptionStands):
+            assert answer.subscription.payment_method_id == method
 
     @rule(key=KEYS)
     def decline(self, key: str) -> None:

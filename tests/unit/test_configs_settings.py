@@ -160,6 +160,19 @@ def test_production_uses_no_key_twice(production: pytest.MonkeyPatch) -> None:
         load_settings("production")
 
 
+def test_production_takes_no_payments_on_a_form_that_leads_payers_nowhere(production: pytest.MonkeyPatch) -> None:
+    form = {
+        "URL": "https://form.example/pay", "ACCOUNT": "a-1", "FORM_KEY": "key", "POSTBACK_KEYS": '["key"]',
+        "RETURN_URL": "https://app.example/back", "PAYER_PAGES_URL": "https://form.example/support",
+    }
+    production.setenv("SUGAR_PAYMENTS__PROCESSOR", "hosted_form")
+    for name, value in form.items():
+        with pytest.raises(ConfigurationError, match="SUGAR_PAYMENTS__HOSTED_FORM"):
+            load_settings("production")
+        production.setenv(f"SUGAR_PAYMENTS__HOSTED_FORM__{name}", value)
+    assert load_settings("production").payments.hosted_form.account == "a-1"
+
+
 def test_a_secret_may_come_from_a_file(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, text in (("DATABASE_URL", "postgresql://u:p@db/sugar?sslmode=verify-full\n"), ("SUGAR_KAFKA__PASSWORD", "from a file"),
                        ("SUGAR_PAYMENTS__STRIPE_WEBHOOK_SECRETS", '["whsec_1", "whsec_0"]')):

@@ -12,6 +12,7 @@ from configs.contracts.events import (
     SubscriptionAbandoned,
     SubscriptionCancelled,
     SubscriptionChangeRequested,
+    SubscriptionMethodRequested,
     SubscriptionObserved,
     SubscriptionRequested,
     SubscriptionResumed,
@@ -112,7 +113,7 @@ def _remember(cur: Cursor, facts: Sequence[Fact]) -> None:
         payload = event.payload
         if isinstance(payload, SubscriptionRequested):
             request_id, upgrade = payload.subscription_id, False
-        elif isinstance(payload, SubscriptionChangeRequested | SubscriptionCancelled | SubscriptionResumed):
+        elif isinstance(payload, SubscriptionChangeRequested | SubscriptionMethodRequested | SubscriptionCancelled | SubscriptionResumed):
             request_id, upgrade = payload.request_id, isinstance(payload, SubscriptionChangeRequested) and payload.now
         else:
             continue
@@ -134,7 +135,7 @@ SINK = Sink(
     "subscriptions",
     (
         SubscriptionRequested, SubscriptionAbandoned, SubscriptionChangeRequested, SubscriptionCancelled,
-        SubscriptionResumed, SubscriptionObserved, BillRefundRequested, BillRefundAnswered,
+        SubscriptionResumed, SubscriptionMethodRequested, SubscriptionObserved, BillRefundRequested, BillRefundAnswered,
     ),
     write,
 )

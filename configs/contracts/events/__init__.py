@@ -152,6 +152,7 @@ from configs.contracts.events.subscriptions import (
     SubscriptionAbandoned,
     SubscriptionCancelled,
     SubscriptionChangeRequested,
+    SubscriptionMethodRequested,
     SubscriptionRequested,
     SubscriptionResumed,
 )
@@ -262,6 +263,7 @@ __all__ = [
     "SubscriptionAbandoned",
     "SubscriptionCancelled",
     "SubscriptionChangeRequested",
+    "SubscriptionMethodRequested",
     "SubscriptionObserved",
     "SubscriptionRequested",
     "SubscriptionResumed",

@@ -93,6 +93,17 @@ class SubscriptionResumed(Payload, frozen=True, kw_only=True):
     body_digest: str
 
 
+class SubscriptionMethodRequested(Payload, frozen=True, kw_only=True):
+    """The next payments are to be taken from another payment method, and what is past due at once."""
+
+    TYPE: ClassVar[str] = "subscription_method_requested"
+    request_id: Id
+    subscription_id: Id
+    subscriber_id: Id
+    payment_method_id: str
+    body_digest: str
+
+
 class BillRefundRequested(Payload, frozen=True, kw_only=True):
     """Staff wants some or all of a paid bill given back. ``refund_id`` comes from the request's Idempotency-Key.
 
@@ -127,6 +138,7 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.SUBSCRIPTION_CREATED, SubscriptionChangeRequested),
     (topics.SUBSCRIPTION_CREATED, SubscriptionCancelled),
     (topics.SUBSCRIPTION_CREATED, SubscriptionResumed),
+    (topics.SUBSCRIPTION_CREATED, SubscriptionMethodRequested),
     (topics.SUBSCRIPTION_CREATED, BillRefundRequested),
     (topics.SUBSCRIPTION_CREATED, BillRefundAnswered),
 )
