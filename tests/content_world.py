@@ -7,19 +7,25 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from api_world import Person, Shards, World, patient, unhurried
+from log_writing import append, record
 
+from actors.payments.commands import Observe, RequestPayment
 from cluster.connections.redis import apply_async, sync_client
 from cluster.launch.prepare import prepare
 from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
+from configs.contracts import events, topics
 from configs.contracts.albums import MediaRow, put_media
+from configs.contracts.events.subscriptions import Terms
+from configs.contracts.ids import new_id
 from configs.contracts.media import LARGE, THUMB, MediaRecord
+from configs.contracts.payment_facts import PaymentSucceeded, Refunded, SubscriptionState, SubscriptionStatus
 from configs.contracts.read_model import GENERATION, put_record
 from configs.settings import Settings, load_settings
 from writers.connections import open_rows
@@ -77,6 +83,53 @@ class ContentWorld(World):
         }
         return await creator.ok("POST", "/content/posts", json=body)
 
+    async def subscribed(
+        self, reader: Person, creator: Person, tier_id: str, *, days_left: float, status: SubscriptionStatus = "trialing"
+    ) -> str:
+        """The id of a subscription that is as its provider reports it; returns once the reader follows the creator by it."""
+        name, now = new_id(), datetime.now(UTC)
+        ends_at = now + timedelta(days=days_left)
+        terms = Terms(tier_id=tier_id, rank=1, tier_name="T", revision=1, interval="month", amount_minor=999, currency="USD", trial_days=30)
+        requested = events.SubscriptionRequested(
+            subscription_id=name, subscriber_id=reader.user_id, creator_id=creator.user_id, account_id="a", payment_method_id="p",
+            terms=terms, checkout_until=now + timedelta(minutes=30), body_digest="",
+        )
+        observed = events.SubscriptionObserved(owner_id=reader.user_id, fact=SubscriptionState(
+            provider="p", livemode=False, event_id="e", object_id=name, as_of=now, status=status, subscriber_id=reader.user_id,
+            creator_id=creator.user_id, request_id=name, tier_id=tier_id, interval="month", amount_minor=999, currency="USD",
+            period_start=ends_at - timedelta(days=30), period_end=ends_at, trial_end=ends_at,
+        ))
+        await append(self.settings, *(
+            record(self.settings, topics.SUBSCRIPTION_CREATED, reader.user_id, payload) for payload in (requested, observed)
+        ))
+
+        async def follows() -> bool:
+            found = (await reader.ok("GET", "/content/following"))["creators"]
+            return creator.user_id in {one["userId"] for one in found}
+
+        await self.until(follows)
+        return name
+
+    async def paid(self, payer: Person, payee: Person, *, post_id: str | None = None) -> str:
+        """The id of a tip, or of a purchase, of 5 dollars that the payer's shard has recorded and the processor charged."""
+        payment_id = new_id()
+        await self.dependencies.payments.request(RequestPayment(
+            payer_id=payer.user_id, payment_id=payment_id, body_digest="", payee_id=payee.user_id,
+            purpose="tip" if post_id is None else "post", post_id=post_id, amount_minor=500, currency="USD", fee_minor=100,
+            account_id="acct_1", payment_method_id="pm_1", message=None, checkout_s=1_800,
+        ))
+        await self._observed(PaymentSucceeded(object_id=f"pi_{payment_id}", fee_minor=100, **_money(payer, payee, payment_id)))
+        return payment_id
+
+    async def refunded(self, payer: Person, payee: Person, payment_id: str) -> None:
+        """All of such a payment goes back, as the processor reports it."""
+        await self._observed(Refunded(
+            object_id=f"ch_{payment_id}", refunded_minor=500, fee_refunded_minor=100, **_money(payer, payee, payment_id)
+        ))
+
+    async def _observed(self, fact: PaymentSucceeded | Refunded) -> None:
+        await self.dependencies.payments.tell(Observe(payer_id=fact.payer_id, payment_id=fact.request_id, facts=(fact,)))
+
     @staticmethod
     async def until(check: Any, timeout_s: float = 30.0) -> Any:
         """The first true value of ``check()``, which may be awaitable."""
@@ -89,6 +142,13 @@ class ContentWorld(World):
                 return found
             assert time.monotonic() < deadline, "not in time"
             await asyncio.sleep(0.05)
+
+
+def _money(payer: Person, payee: Person, payment_id: str) -> dict[str, Any]:
+    return {
+        "provider": "stripe", "livemode": False, "event_id": new_id(), "as_of": datetime.now(UTC), "payment_id": f"pi_{payment_id}",
+        "payer_id": payer.user_id, "payee_id": payee.user_id, "request_id": payment_id, "currency": "USD", "amount_minor": 500,
+    }
 
 
 @asynccontextmanager

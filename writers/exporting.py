@@ -64,7 +64,8 @@ SECTIONS: Final[Mapping[str, str]] = {
     "consentsGiven": "SELECT creator_id, given, changed_at FROM consents WHERE person_id = %(user)s",
     "media": "SELECT id, kind, state, review, created_at FROM media WHERE owner_id = %(user)s",
     "posts": (
-        "SELECT id, content_type, caption, visibility, recipient_id, state, created_at, published_at FROM posts "
+        "SELECT id, content_type, caption, media_ids::text[], depicted::text[], visibility, recipient_id, state, created_at, "
+        "published_at FROM posts "
         "WHERE creator_id = %(user)s"
     ),
     "comments": "SELECT post_id, text, commented_at, deleted_at FROM comments WHERE author_id = %(user)s",
@@ -100,7 +101,8 @@ SECTIONS: Final[Mapping[str, str]] = {
         "AND account = 'creator') AS balance_change FROM transactions WHERE owner_id = %(user)s OR payee_id = %(user)s"
     ),
 }
-"""Section -> what rows say of the person; of other people only ids. No hashes, tokens or keys."""
+"""Section -> what rows say of the person; of other people only ids. No hashes, tokens or keys. Of media their ids, by which
+``GET /media/{id}`` gives its owner the files for as long as the account stands: links to them would end before the file does."""
 
 
 def archive(conn: Connection, user_id: str) -> Iterator[str]:

@@ -138,9 +138,14 @@ async def withdraw_consent(
 
 @router.get("/me/consents", operation_id="listConsents", response_model=GivenConsents, responses=errors(*SIGNED_IN))
 async def list_consents(person: Person, dependencies: Deps, limit: Limit = 100) -> GivenConsents:
-    """Whom one lets publish pictures of oneself; there are at most 1,000, of which the first are shown."""
+    """Whom one lets publish pictures of oneself; there are at most 1,000, of which the first are shown.
+
+    Those who block one, are blocked or are not active are left out; a consent to them can be withdrawn all the same.
+    """
     found = sorted(await given(dependencies, person.user_id))
-    return GivenConsents(consents=[GivenConsent(creator_id=creator_id) for creator_id in found[:limit]])
+    seen = await dependencies.people.unblocked(person.user_id, found)
+    shown = [creator_id for creator_id in found if creator_id in seen]
+    return GivenConsents(consents=[GivenConsent(creator_id=creator_id) for creator_id in shown[:limit]])
 
 
 async def _consented(dependencies: Dependencies, user_id: str, creator_id: str, key: str | None, *, given: bool) -> None:

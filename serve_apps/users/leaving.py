@@ -45,7 +45,8 @@ _PENDING: Final[dict[int | str, dict[str, Any]]] = {202: {
 async def export_me(person: RecentSignIn, dependencies: Deps) -> ExportLink | Response:
     """Everything that is held of the person, as a file: 202 while it is made, then a link to it.
 
-    A file is made at most once a day; of other people it holds only ids.
+    A file is made at most once a day; of other people it holds only ids. Pictures and videos are in it by their ids: `getMedia`
+    gives their files, as they are kept, to their owner.
     """
     ready = await dependencies.loader.warm_exports((person.user_id,))
     (value,) = await dependencies.reads.read(("GET", export_key(person.user_id)))

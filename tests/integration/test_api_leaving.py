@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from api_world import Person, forged
+from media_world import picture, uploaded
 from safety_world import HERE, SafetyWorld, code, pair, send, until
 
 from actors.payments.commands import Observe, RequestPayment
@@ -280,9 +281,19 @@ async def test_after_an_erasure_nothing_of_what_a_creator_wrote_about_their_tier
     assert kept == [(1, 999, True)], "who pays for it pays what was agreed, and who has paid keeps the rank"
 
 
+async def pictured(safety: SafetyWorld, person: Person) -> tuple[str, str]:
+    """A picture of the person's, and their draft that shows it."""
+    media_id = await uploaded(person, picture(98))
+    draft = await person.ok("POST", "/content/posts", json={
+        "contentType": "image", "mediaIds": [media_id], "depicted": [person.user_id], "access": {"visibility": "public"}, "state": "draft",
+    })
+    return media_id, draft["postId"]
+
+
 async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids(safety: SafetyWorld) -> None:
     one, other, conversation = await pair(safety)
     await one.ok("PUT", "/users/profile", json={"bio": f"{CANARY} of mine"})
+    picture_id, post_id = await pictured(safety, one)
     await other.ok("PUT", "/users/profile", json={"bio": "somebody else's"})
     assert (await send(one, conversation, f"{CANARY} said")).status_code == 200
     assert (await send(other, conversation, "an answer of the other")).status_code == 200
@@ -294,6 +305,7 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
     )
     await until(lambda: len(rows_with(safety, (f"{one.user_id}.*,charge,",))) == 3)
     await until(lambda: "matches" in {table for table, _ in rows_with(safety, (conversation,))})
+    await until(lambda: {"media", "posts"} <= {table for table, _ in rows_with(safety, (picture_id,))})
     old = safety.here.dependencies.tokens.issue(one.user_id, new_id(), signed_in_at=1.0)
     late = await safety.here.client.get("/api/v1/users/me/export", headers={"Authorization": f"Bearer {old}"})
     assert code(late) == (401, "sign_in_again")
@@ -313,6 +325,8 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
     assert data["profile"][0]["bio"] == f"{CANARY} of mine"
     assert [message["content"] for message in data["messagesSent"]] == [f"{CANARY} said"]
     assert [match["other_id"] for match in data["matches"]] == [other.user_id]
+    assert [(post["id"], post["media_ids"], post["depicted"]) for post in data["posts"]] == [(post_id, [picture_id], [one.user_id])]
+    assert [media["id"] for media in data["media"]] == [picture_id], "by which the owner gets the files"
     (tip,) = data["tipsGiven"]
     assert (tip["id"], tip["message"], tip["amount_minor"], tip["to_user_id"]) == (given, f"{CANARY} given", 500, other.user_id)
     assert [(tip["id"], tip["from_user_id"]) for tip in data["tipsReceived"]] == [(received, other.user_id)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -15,15 +17,11 @@ import pytest
 import pytest_asyncio
 from api_world import Person
 from content_world import ContentWorld, content_world
-from log_writing import append, record
 from payments_world import RETURN, TIER
 from realtime_world import Device, RunningGateway
 
 from actors.sharding.client import ActorPool
-from configs.contracts import events, topics
-from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import new_id
-from configs.contracts.payment_facts import SubscriptionState
 from configs.contracts.realtime import GATEWAYS
 from writers.push.outbox import KEY, Entry
 
@@ -70,18 +68,28 @@ async def test_no_route_shows_locked_content_to_who_has_not_paid(world: ContentW
         "lapsed": await world.adult(await world.register("sugar_daddy", at=HERE)),
         "blocks": await world.adult(await world.register("sugar_daddy", at=HERE)),
         "blocked": await world.adult(await world.register("sugar_daddy", at=HERE)),
+        "past due": await world.adult(await world.register("sugar_daddy", at=HERE)),
+        "buyer of another": await world.adult(await world.register("sugar_daddy", at=HERE)),
+        "refunded": await world.adult(await world.register("sugar_daddy", at=HERE)),
     }
+    banned = await world.adult(await world.register("sugar_daddy", at=HERE))
     for name in ("follower", "blocks", "blocked"):
         await readers[name].ok("POST", f"/content/creators/{creator.user_id}/follow")
     await readers["blocks"].ok("POST", f"/users/{creator.user_id}/block")
     await creator.ok("POST", f"/users/{readers['blocked'].user_id}/block")
     low, high = await _tiers(creator)
-    await _subscribe(world, readers["lower tier"], creator, low, days_left=20)
-    await _subscribe(world, readers["lapsed"], creator, high, days_left=-20)
+    await world.subscribed(readers["lower tier"], creator, low, days_left=20)
+    await world.subscribed(readers["lapsed"], creator, high, days_left=-20)
+    await world.subscribed(readers["past due"], creator, high, days_left=-3.5, status="past_due")
+    await world.subscribed(banned, creator, high, days_left=20)
     async with _listening(world, readers) as devices:
         since = {name: (await reader.ok("GET", "/messaging/sync"))["position"] for name, reader in readers.items()}
         locked, conversation = await _published(world, creator, readers, high)
-        await _walk(world, creator, readers, locked, conversation)
+        await _bought(world, creator, readers, locked)
+        await _banned(world, banned, locked[0])
+        await _name(world, readers | {"banned": banned}, locked, conversation)
+        await _walk(world, creator, readers | {"banned": banned}, locked, conversation)
+        await _exported(world, readers["refunded"], "refunded", locked)
         synced = {
             name: str(await reader.ok("GET", "/messaging/sync", params={"since": since[name]})) for name, reader in readers.items()
         }
@@ -135,6 +143,82 @@ async def _published(
     assert (opened["access"], opened["caption"]) == ("open", f"{locked[0].canary} words")
     await world.until(lambda: _in_feed(readers["lower tier"], *(post.post_id for post in locked[:3])))
     return locked, conversation
+
+
+async def _bought(world: ContentWorld, creator: Person, readers: dict[str, Person], locked: list[Locked]) -> None:
+    """Two have bought a post: one another than those that are locked, the other got the money back."""
+    other = (await world.post(creator, caption="another post", access=PPV))["postId"]
+
+    def is_shown(reader: str, post_id: str, access: str) -> Any:
+        async def holds() -> bool:
+            return bool((await readers[reader].ok("GET", f"/content/posts/{post_id}"))["access"] == access)
+
+        return world.until(holds)
+
+    await world.paid(readers["buyer of another"], creator, post_id=other)
+    await is_shown("buyer of another", other, "open")
+    payment = await world.paid(readers["refunded"], creator, post_id=locked[1].post_id)
+    await is_shown("refunded", locked[1].post_id, "open")
+    await world.refunded(readers["refunded"], creator, payment)
+    await is_shown("refunded", locked[1].post_id, "purchase")
+
+
+async def _banned(world: ContentWorld, person: Person, opened: Locked) -> None:
+    """Bans somebody who has paid for what is locked to others."""
+    assert opened.canary in (await person.ask("GET", f"/content/posts/{opened.post_id}")).text
+    headers = {"Authorization": f"Bearer {world.dependencies.tokens.issue_service('test', 600)}"}
+    body = {"targetType": "user", "action": "ban", "category": "spam", "statement": "Spam.", "seen": 0}
+    path = f"/api/v1/moderation/cases/{person.user_id}/decisions"
+
+    async def decided() -> bool:
+        return (await world.client.post(path, json=body, headers=headers)).status_code == 201
+
+    async def refused() -> bool:
+        return (await person.ask("GET", "/users/me")).status_code == 401
+
+    await world.until(decided)
+    await world.until(refused)
+
+
+async def _name(world: ContentWorld, readers: dict[str, Person], locked: list[Locked], conversation: str) -> None:
+    """Names what is locked in bodies of requests: nobody gets it into a message, a post or a profile of theirs by that."""
+    for post in (*locked[:3], locked[-1]):
+        message = {"conversationId": conversation, "content": "see", "clientMessageId": new_id()}
+        image = {"contentType": "image", "mediaIds": [post.media_id], "access": {"visibility": "public"}}
+        reported = {"targetType": "post", "targetId": post.post_id, "category": "other"}
+        for method, path, body, taken in (
+            ("POST", "/messaging/send", message | {"postId": post.post_id}, False),
+            ("POST", "/messaging/send", message | {"attachments": [post.media_id]}, False),
+            ("POST", "/content/posts", image | {"state": "published"}, False),
+            ("POST", "/content/posts", image | {"state": "draft"}, False),
+            ("PUT", "/users/me/photos", {"mediaIds": [post.media_id]}, False),
+            ("POST", "/reports", reported, True),
+            ("POST", "/reports", reported | {"targetType": "media", "targetId": post.media_id}, True),
+        ):
+            for who, reader in readers.items():
+                answer = await reader.ask(method, path, json=body)
+                # What is refused may repeat the ids that were sent, never what they name.
+                assert post.canary not in answer.text or post.secrets(who) == (), (path, who, answer.text)
+                assert 400 <= answer.status_code < 500 or (taken and answer.status_code == 201), (path, who, body, answer.text)
+            await _forget_limits(world)
+
+
+async def _exported(world: ContentWorld, reader: Person, name: str, locked: list[Locked]) -> None:
+    """What a reader takes along of their own data holds nothing that is locked to them."""
+    login = await world.client.post("/api/v1/auth/login", json={"email": reader.email, "password": reader.password})
+    headers = {"Authorization": f"Bearer {login.json()['accessToken']}"}
+
+    async def ready() -> Any:
+        answer = await world.client.get("/api/v1/users/me/export", headers=headers)
+        return answer.json()["url"] if answer.status_code == 200 else None
+
+    async with httpx.AsyncClient(timeout=60) as browser:
+        file = await browser.get(await world.until(ready))
+    data = json.loads(gzip.decompress(file.content))
+    assert CANARY not in str(data)
+    assert locked[1].post_id in str(data["postsBought"])
+    assert data.pop("reportsMade"), "which repeat the ids that were reported"
+    assert not _found(str(data), name, locked)
 
 
 async def _walk(
@@ -220,31 +304,6 @@ async def _tiers(creator: Person) -> tuple[str, str]:
         assert (await client.post(link["url"])).status_code == 303
     made = [await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"rank": rank, "name": f"T{rank}"}) for rank in (1, 5)]
     return made[0]["tierId"], made[1]["tierId"]
-
-
-async def _subscribe(world: ContentWorld, reader: Person, creator: Person, tier_id: str, *, days_left: int) -> None:
-    """A subscription as the provider reports it; returns once it is followed by its creator's posts."""
-    name, now = new_id(), datetime.now(UTC)
-    terms = Terms(tier_id=tier_id, rank=1, tier_name="T", revision=1, interval="month", amount_minor=999, currency="USD", trial_days=30)
-    requested = events.SubscriptionRequested(
-        subscription_id=name, subscriber_id=reader.user_id, creator_id=creator.user_id, account_id="a", payment_method_id="p",
-        terms=terms, checkout_until=now + timedelta(minutes=30), body_digest="",
-    )
-    observed = events.SubscriptionObserved(owner_id=reader.user_id, fact=SubscriptionState(
-        provider="p", livemode=False, event_id="e", object_id=name, as_of=now, status="trialing", subscriber_id=reader.user_id,
-        creator_id=creator.user_id, request_id=name, tier_id=tier_id, interval="month", amount_minor=999, currency="USD",
-        period_start=now - timedelta(days=30 - days_left), period_end=now + timedelta(days=days_left),
-        trial_end=now + timedelta(days=days_left),
-    ))
-    await append(world.settings, *(
-        record(world.settings, topics.SUBSCRIPTION_CREATED, reader.user_id, payload) for payload in (requested, observed)
-    ))
-    await world.until(lambda: _follows(reader, creator))
-
-
-async def _follows(reader: Person, creator: Person) -> bool:
-    found = (await reader.ok("GET", "/content/following"))["creators"]
-    return creator.user_id in {one["userId"] for one in found}
 
 
 def _found(text: str, reader: str, locked: Iterable[Locked]) -> list[str]:
