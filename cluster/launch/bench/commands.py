@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.connections.postgres import connect
-from cluster.connections.redis import sync_client
-from cluster.launch.bench import feeds, measure, requests
+from cluster.launch.bench import feeds, measure, publishing, requests
 from cluster.launch.bench.accounting import APART, SERVING, usage
 from cluster.launch.bench.everything import everything
 from cluster.launch.bench.geo import geo
@@ -283,34 +282,47 @@ def feed(
 def publish(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     followers: Annotated[int, typer.Option(help="Followers, all of whom have a feed.", min=1, max=100_000)] = 100_000,
+    seconds: Annotated[float, typer.Option(help="Length of each run of swipes.", min=2, max=600)] = 20,
+    rate: Annotated[float, typer.Option(help="Swipes a second.", min=1, max=10_000)] = 200,
 ) -> None:
-    """Publishing: how long until a post is in the feeds of all followers of its creator, and what that costs."""
+    """Publishing: how long until a post is in the feeds of all followers of its creator, and what that costs; then swipes at
+    a steady rate, first alone and then while one post after another is published: what publishing does to other writes.
+    """
     setting = _prepare(data_dir)
-    creator = setting.people[0].user_id
-    names = sorted(feeds.follow_in_rows(setting.settings, creator, followers))
+    settings, creator, offset = setting.settings, setting.people[0].user_id, int(time.time())
+    names = sorted(feeds.follow_in_rows(settings, creator, followers))
+
+    def swipes(title: str, number: int, meanwhile: Callable[[], object] | None = None) -> publishing.Swiped:
+        asked = requests.swipes(setting.people, int(rate * seconds * 1.02) + publishing.CONNECTIONS, seed=offset + number)
+        done = publishing.swiped(settings, asked, rate=rate, seconds=seconds, meanwhile=meanwhile)
+        out = done.outcome
+        console.print(
+            f"swipes {title}: {out.rate:.0f}/s, p50 {out.p50_ms} ms, p99 {out.p99_ms} ms, max {out.max_ms} ms, errors "
+            f"{out.errors:.3%}; at most {done.behind} not in rows yet"
+        )
+        return done
+
     try:
         before = usage(data_dir)
-        member, began = feeds.publish(setting.settings, creator)
-        took = float("inf")
-        with sync_client(setting.settings) as client:
-            while time.monotonic() - began < LAG_LIMIT_S:
-                if feeds.arrived(client, names[-1:], member):
-                    took = time.monotonic() - began
-                    break
-                time.sleep(0.02)
-            count = feeds.arrived(client, names, member)
+        took, count = publishing.publish(settings, creator, names)
         spent = usage(data_dir).since(before)
         console.print(
             f"in {count} of {len(names)} feeds after {took:.2f} s; CPU-s: writers {spent['writer']:.2f}, "
             f"valkey {spent['valkey']:.2f}, postgres {spent['postgres']:.2f}"
         )
+        alone = swipes("alone", 0)
+        beside: list[float] = []
+        publishing_too = swipes("while posts are published", 1, lambda: beside.append(publishing.publish(settings, creator, names)[0]))
+        console.print(f"{len(beside)} posts published meanwhile, each in the last feed after {min(beside):.2f} to {max(beside):.2f} s")
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "publish.json").write_text(json.dumps(
             {"followers": len(names), "arrived": count, "seconds": round(took, 3)}
-            | {f"cpu_s_{name}": round(spent[name], 3) for name in ("writer", "valkey", "postgres")}, indent=1,
+            | {f"cpu_s_{name}": round(spent[name], 3) for name in ("writer", "valkey", "postgres")}
+            | {"swipes_alone": alone.as_json(), "swipes_while_publishing": publishing_too.as_json()}
+            | {"seconds_beside_swipes": [round(each, 3) for each in beside]}, indent=1,
         ))
     finally:
-        feeds.forget_followers(setting.settings, creator, names)
+        feeds.forget_followers(settings, creator, names)
 
 
 @app.command()
