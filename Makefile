@@ -8,7 +8,7 @@ DATA_DIR ?= .sugar
 DEMO_USERS ?= 2000
 WORKERS ?= 2
 
-.PHONY: run down status install test test-engines lint format notebooks notebook-pages clean
+.PHONY: run down status install test test-engines lint audit format notebooks notebook-pages clean
 
 run: $(STAMP) ## start everything, load a demo population once, print addresses and a walk; Ctrl-C stops
 	@exec $(BIN)/sugar up --port $(PORT) --data-dir $(DATA_DIR) --demo-users $(DEMO_USERS)
@@ -48,6 +48,11 @@ lint: $(STAMP) ## style, types, dependency direction, security
 	$(BIN)/lint-imports
 	@# Left out is what ruff's rules S104, S113, S301 and S608 find too; their reasons stand beside each place.
 	$(BIN)/bandit --quiet --recursive --severity-level medium --skip B104,B113,B301,B608 configs cluster recommender actors writers serve_apps
+
+audit: ## known vulnerabilities in what production installs; needs pip-audit, in an environment of its own, and its database
+	@command -v pip-audit >/dev/null || { echo "pip-audit is not installed: pipx install pip-audit"; exit 1; }
+	@# Strict: a package that the database cannot be asked about would be left out, and nothing be found.
+	pip-audit --strict --disable-pip --require-hashes --requirement requirements.production.lock
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
