@@ -33,7 +33,7 @@ from writers.differences import (
 from writers.loader import apply_all
 from writers.loads.content import load_posts, pages_of_posts, post_operations
 from writers.loads.media import media_operations, media_rows, pages_of_media
-from writers.loads.messages import conversation_operations, load_heads, pages_of_conversations
+from writers.loads.messages import active_members, conversation_operations, load_heads, pages_of_conversations
 from writers.loads.people import load_people
 from writers.loads.read_model import operations, pages_of_people
 from writers.loads.reader import open_recent, written
@@ -54,6 +54,9 @@ KEPT: Final = 1_000
 
 ShardFacts = Callable[[Sequence[str]], Mapping[str, bytes]]
 """For some people, what the swipe shards have as ``seen_set``; people whose shard does not answer are missing."""
+NewestSeqs = Callable[[Mapping[str, str]], Mapping[str, int]]
+"""For some conversations, each with a member: the number of the newest message as the conversation's shard knows it. Those
+whose shard does not answer, or says that the conversation has ended, are missing."""
 F = TypeVar("F", bound=Hashable)
 
 
@@ -77,8 +80,8 @@ class Report:
 
 
 def reconcile(
-    settings: Settings, *, repair: bool = False, facts: ShardFacts | None = None, progress: Progress | None = None,
-    pause_s: float = PAUSE_S,
+    settings: Settings, *, repair: bool = False, facts: ShardFacts | None = None, newest: NewestSeqs | None = None,
+    progress: Progress | None = None, pause_s: float = PAUSE_S,
 ) -> Report:
     """Compares every person, a page at a time, and what the tables say about each other.
 
@@ -101,6 +104,8 @@ def reconcile(
                     progress("people", report.people, max(total, report.people))
             for page in pages_of_conversations(conn, CONVERSATIONS_A_PAGE):
                 _compare_conversations(rows, client, page, report, pause_s)
+                if newest is not None:
+                    _list(report, lasting(_narrowing(page, rows, lambda conn, ids: _seq_differences(conn, ids, newest)), pause_s))
             for page in pages_of_posts(conn, POSTS_A_PAGE):
                 _compare_posts(rows, client, page, report, pause_s)
             for page in pages_of_media(conn, CONVERSATIONS_A_PAGE):
@@ -218,6 +223,16 @@ def _shard_differences(conn: Connection, user_ids: Sequence[str], facts: ShardFa
     seen = facts(user_ids)
     rows = swipes(conn, [user_id for user_id in user_ids if user_id in seen], datetime.now(UTC))
     return [item for user_id, row in rows.items() for item in compare_shard(user_id, row, seen[user_id])]
+
+
+def _seq_differences(conn: Connection, conversation_ids: Sequence[str], newest: NewestSeqs) -> list[Difference]:
+    """Conversations whose shard and rows end with another message, noted under the conversation's id."""
+    known = newest(active_members(conn, conversation_ids))
+    heads = load_heads(conn, list(known))
+    stored = {name: head.last.entry.seq if head.last is not None else 0 for name, head in heads.items()}
+    return [
+        Difference("shard_seq", name, "newest message", stored[name], seq) for name, seq in known.items() if seq != stored.get(name, seq)
+    ]
 
 
 def _mend(conn: Connection, client: redis.Redis, user_ids: Sequence[str]) -> None:

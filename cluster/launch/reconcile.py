@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from actors.messages.client import ConversationsClient
+from actors.messages.commands import Member
 from actors.sharding.client import ActorPool
 from actors.swipes.client import SwipesClient
 from actors.swipes.commands import Swipe
@@ -33,13 +35,14 @@ SHOWN = 20
 
 
 class Shards:
-    """The swipe shards of the running platform, asked from an event loop of their own."""
+    """The shards of the running platform, asked from an event loop of their own."""
 
     def __init__(self, settings: Settings) -> None:
         ray.init(address=settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="shards", daemon=True).start()
-        self._client = SwipesClient(ActorPool(settings))
+        pool = ActorPool(settings)
+        self._client, self._conversations = SwipesClient(pool), ConversationsClient(pool)
 
     def facts(self, user_ids: Sequence[str]) -> Mapping[str, bytes]:
         """Whom each person has seen, as their shard knows it; people whose shard does not answer are missing."""
@@ -48,6 +51,14 @@ class Shards:
     async def _facts(self, user_ids: Sequence[str]) -> Mapping[str, bytes]:
         answers = await asyncio.gather(*(self._client.seen_set(user) for user in user_ids), return_exceptions=True)
         return {user: answer for user, answer in zip(user_ids, answers, strict=True) if isinstance(answer, bytes)}
+
+    def newest(self, members: Mapping[str, str]) -> Mapping[str, int]:
+        """Conversation -> number of its newest message; those that have ended or whose shard does not answer are missing."""
+        return asyncio.run_coroutine_threadsafe(self._newest(members), self._loop).result()
+
+    async def _newest(self, members: Mapping[str, str]) -> Mapping[str, int]:
+        answers = await asyncio.gather(*(self._conversations.look(*item) for item in members.items()), return_exceptions=True)
+        return {name: answer.last_seq for name, answer in zip(members, answers, strict=True) if isinstance(answer, Member)}
 
     def match(self, low: str, high: str) -> bool:
         """Says a like again that stands already: nothing is recorded twice, but the pair's authority judges again."""
@@ -72,7 +83,7 @@ def reconcile(data_dir: Path, *, repair: bool, as_json: bool) -> bool:
         with Progress(*columns, console=console, disable=as_json) as progress:
             task = progress.add_task("people compared", total=None)
             report = compare(
-                settings, repair=repair, facts=shards.facts,
+                settings, repair=repair, facts=shards.facts, newest=shards.newest,
                 progress=lambda _, done, of: progress.update(task, completed=done, total=of),
             )
         matched = [pair for pair in report.missing_matches if shards.match(*pair)] if repair else []

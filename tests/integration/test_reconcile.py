@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -206,6 +206,24 @@ def test_shards_are_compared_with_what_their_people_swiped(own: Settings, couple
     assert {(item.kind, item.user_id, item.name, item.rows_version is None) for item in report.differences} == {
         ("shard", couple.other, f"{key64(couple.one):016x}", False), ("shard", couple.other, f"{key64(couple.third):016x}", True)
     }
+
+
+def test_shards_end_conversations_with_the_message_that_the_rows_end_them_with(own: Settings, couple: Couple, rows: Connection) -> None:
+    asked: list[dict[str, str]] = []
+
+    def newest(members: Mapping[str, str]) -> dict[str, int]:
+        asked.append(dict(members))
+        return dict.fromkeys(members, 2)
+
+    found = [(item.kind, item.user_id, item.rows_version, item.other_version) for item in look(own, newest=newest).differences]
+    assert found == [("shard_seq", couple.match, 0, 2)]
+    assert asked[0] == {couple.match: couple.one}
+    assert look(own, newest=lambda members: dict.fromkeys(members, 0)).agrees
+    assert look(own, newest=lambda members: {}).agrees, "a shard that does not answer says nothing"
+    rows.execute("UPDATE conversations SET status = 'ended'")
+    asked.clear()
+    look(own, newest=newest)
+    assert asked == [{}], "an ended one has no newest message"
 
 
 async def test_lag_is_what_was_appended_and_not_taken_in(own: Settings, rows: Connection) -> None:

@@ -165,6 +165,12 @@ def load_heads(conn: Connection, conversation_ids: Sequence[str]) -> dict[str, H
     return heads
 
 
+def active_members(conn: Connection, conversation_ids: Sequence[str]) -> dict[str, str]:
+    """Of the conversations that have not ended, each with one of its members."""
+    rows = conn.execute(CONVERSATIONS, (_uuids(conversation_ids),)).fetchall()
+    return {name: low for name, low, _, status, _ in rows if status == "active"}
+
+
 def head_operations(conversation_id: str, head: Head) -> Iterator[Operation]:
     """Everything of one head; last the mark that says so."""
     if head.last is not None:
