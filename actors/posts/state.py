@@ -112,7 +112,10 @@ class PostMemory:
     def apply(self, event: Event, version: int) -> None:
         payload = event.payload
         if isinstance(payload, ContentUpdated | ContentPublished | ContentRemoved | ContentRestored):
-            self._posts.use(name_of(payload.creator_id, payload.post_id)).take(event, version)
+            post = self._posts.use(name_of(payload.creator_id, payload.post_id))
+            post.take(event, version)
+            if post.loaded and isinstance(payload, ContentRemoved) and payload.reason == "account_deleted":
+                post.forget_history()
 
     def entries(self) -> int:
         return len(self._posts)

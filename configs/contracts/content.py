@@ -144,7 +144,8 @@ def post_after(row: PostRecord | None, event: Event, version: int) -> PostRecord
         return msgspec.structs.replace(
             row, state=state, review=reviewed, removed_by=None, removed_from=None, scheduled_at=None, version=version
         )
-    if row is not None and row.state == "removed":
+    erased = isinstance(payload, ContentRemoved) and payload.reason == "account_deleted"
+    if row is not None and row.state == "removed" and not erased:
         return row
     if isinstance(payload, ContentRemoved):
         if row is None:
@@ -154,6 +155,7 @@ def post_after(row: PostRecord | None, event: Event, version: int) -> PostRecord
         before: PostState = "draft" if row.state == "scheduled" else row.state
         return msgspec.structs.replace(
             row, state="removed", review=review, schedule_id=None, version=version, removed_by=payload.decision_id,
+            caption="" if erased else row.caption,
             removed_from=None if payload.decision_id is None else (before, row.review),
         )
     if not isinstance(payload, ContentUpdated | ContentPublished):

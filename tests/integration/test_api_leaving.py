@@ -20,11 +20,12 @@ from safety_world import HERE, SafetyWorld, code, pair, send, until
 
 from actors.payments.commands import Observe, RequestPayment
 from cluster.connections.assurance import HttpAssurance, signature
+from cluster.connections.media.local import media_dir
 from cluster.connections.postgres import connect
 from cluster.connections.redis import sync_client
 from cluster.embedded.ports import free_port
 from configs.contracts.events import AgeAssessed
-from configs.contracts.ids import new_id
+from configs.contracts.ids import derived_id, new_id
 from configs.contracts.payment_facts import PaymentSucceeded
 from configs.contracts.read_model import commerce_key
 from configs.contracts.selling import purchase_field
@@ -36,6 +37,8 @@ from writers.sinks.erasures import sweep
 
 pytestmark = pytest.mark.servers
 CANARY = "kanarienvogel"
+PROCESSED_S = 120.0
+"""A picture's processing imports its libraries first."""
 
 
 @pytest_asyncio.fixture
@@ -194,9 +197,72 @@ async def gives(safety: SafetyWorld, payer: Person, payee: Person, *, message: s
     return payment_id
 
 
+async def adult(safety: SafetyWorld, person: Person) -> None:
+    payload = AgeAssessed(user_id=person.user_id, assessment_id=new_id(), status="verified", provider="test")
+    await recorded(safety.here.dependencies, person.user_id, payload, scope="test", idempotency_key=None)
+
+
+async def shows(safety: SafetyWorld, one: Person, gone: Person) -> tuple[str, str]:
+    """Gives ``gone`` a photo that ``one`` sees, a post, a comment and a device: the photo's id, and the post's."""
+    creator = await safety.here.register()
+    for person in (gone, creator):
+        await safety.in_rows(person)
+        await adult(safety, person)
+    media_id = await uploaded(gone, picture(97))
+
+    async def processed() -> bool:
+        answer = await gone.ask("GET", f"/media/{media_id}")
+        return answer.status_code == 200 and answer.json()["state"] == "ready"
+
+    await until(processed, PROCESSED_S)
+    await gone.ok("PUT", "/users/me/photos", json={"mediaIds": [media_id]})
+    assert (await safety.decide(await safety.moderator(), media_id, "dismiss", targetType="media")).status_code == 201
+
+    async def avatar() -> Any:
+        return (await one.ok("GET", f"/users/profile/{gone.user_id}"))["avatarUrl"]
+
+    await until(avatar)
+
+    body = {"contentType": "text", "access": {"visibility": "public"}, "state": "published"}
+    mine, theirs = [
+        (await by.ok("POST", "/content/posts", json=body | {"caption": caption}))["postId"]
+        for by, caption in ((gone, f"{CANARY} post"), (creator, "somebody else's"))
+    ]
+    comments = f"/content/posts/{theirs}/comments"
+
+    async def commented() -> bool:
+        return (await gone.ask("POST", comments, json={"text": f"{CANARY} comment"}, key="once")).status_code == 201
+
+    await until(commented)
+    await gone.ok("POST", "/notifications/devices", json={"platform": "fcm", "token": f"{CANARY}-token"})
+    assert f"{CANARY} comment" in str(await one.ok("GET", comments))
+    return media_id, mine
+
+
+def files_of(safety: SafetyWorld, media_id: str) -> list[str]:
+    """What the media store's directory holds of a media, its preview and unfinished uploads included."""
+    root = media_dir(safety.settings.data_dir)
+    names = (media_id, derived_id(media_id, "preview"))
+    return [str(path) for path in root.rglob("*") if path.is_file() and any(name in str(path) for name in names)]
+
+
+async def customers_of(safety: SafetyWorld, user_id: str) -> list[str]:
+    """The names under which the payment processor knows a payer."""
+    payments = safety.settings.payments
+    async with httpx.AsyncClient(timeout=60) as client:
+        answer = await client.get(
+            f"{payments.stripe_url}/sandbox/objects/customer",
+            headers={"Authorization": f"Bearer {payments.stripe_key.get_secret_value()}"},
+        )
+    return [found["id"] for found in answer.json()["data"] if user_id in json.dumps(found)]
+
+
 async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: SafetyWorld) -> None:
-    one, gone, conversation = await pair(safety)
-    canaries = (CANARY, gone.email.lower())
+    gone, one, conversation = await pair(safety)
+    photo, post = await shows(safety, one, gone)
+    await gone.ok("POST", "/payments/methods/setup")
+    (customer,) = await customers_of(safety, gone.user_id)
+    canaries = (CANARY, gone.email.lower(), customer.lower())
     await gone.ok("PUT", "/users/profile", json={"displayName": f"{CANARY} name", "bio": f"{CANARY} bio"})
     await gone.ok("PUT", "/users/me/preferences", json={"ageMin": 21})
     assert (await send(gone, conversation, f"{CANARY} message")).status_code == 200
@@ -209,8 +275,12 @@ async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: Safet
     post_id = new_id()
     await gives(safety, gone, one, post_id=post_id)
     await until(
-        lambda: {"users", "messages", "sessions", "credentials", "tips"} <= {table for table, _ in rows_with(safety, canaries)}
+        lambda: {
+            "users", "messages", "sessions", "credentials", "tips", "posts", "comments", "device_tokens",
+        } <= {table for table, _ in rows_with(safety, canaries)}
     )
+    await until(lambda: rows_with(safety, (customer.lower(),)))
+    assert files_of(safety, photo)
     await until(lambda: len(rows_with(safety, (f"{gone.user_id}.*,charge,",))) == 2)
     await until(lambda: keys_with(safety, (purchase_field(post_id),)) == [commerce_key(gone.user_id)])
     assert keys_with(safety, canaries)
@@ -229,6 +299,13 @@ async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: Safet
     await until(lambda: not keys_with(safety, canaries))
     await until(lambda: memories_with(safety, canaries) == [])
     await until(lambda: not keys_with(safety, (purchase_field(post_id),)))
+    await until(lambda: not files_of(safety, photo))
+    with connect(safety.settings, "test") as conn:
+        forgotten = "SELECT 1 FROM erasures WHERE user_id = %s AND payer_forgotten_at IS NOT NULL"
+        await until(lambda: conn.execute(forgotten, (gone.user_id,)).fetchone())
+    assert await customers_of(safety, gone.user_id) == []
+    for path in (f"/media/{photo}", f"/content/posts/{post}"):
+        assert code(await one.ask("GET", path)) == (404, "not_found")
     assert gone.user_id not in str(await one.ok("GET", "/matching/matches"))
 
     async def ended() -> bool:
@@ -261,8 +338,7 @@ async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: Safet
 
 async def test_after_an_erasure_nothing_of_what_a_creator_wrote_about_their_tiers_is_left(safety: SafetyWorld) -> None:
     gone, _, _ = await pair(safety)
-    adult = AgeAssessed(user_id=gone.user_id, assessment_id=new_id(), status="verified", provider="test")
-    await recorded(safety.here.dependencies, gone.user_id, adult, scope="test", idempotency_key=None)
+    await adult(safety, gone)
     canaries = (f"{CANARY} gold", f"{CANARY} words", f"{CANARY} benefit", f"{CANARY}10")
     tier = await gone.ok("POST", "/subscriptions/tiers", json={
         "rank": 1, "name": f"{CANARY} gold", "description": f"{CANARY} words", "currency": "USD", "priceMonthly": "9.99",

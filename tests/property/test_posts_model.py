@@ -120,6 +120,20 @@ class Posts(RuleBasedStateMachine):
         self.elsewhere(post, ContentRemoved(post_id=post, creator_id=CREATOR, reason="moderation", decision_id=new_id()))
         self.removed.add(post)
 
+    @rule(post=POST)
+    def its_creators_account_is_erased(self, post: str) -> None:
+        """Nothing brings it back then, and the memory has none of its words, not even those of its history."""
+        if self.row(post) is None:
+            return
+        loaded = self.shard.memory.known(f"{CREATOR}/{post}")
+        self.elsewhere(post, ContentRemoved(post_id=post, creator_id=CREATOR, reason="account_deleted"))
+        row = self.row(post)
+        assert row is not None
+        assert (row.state, row.caption, row.removed_by, row.removed_from) == ("removed", "", None, None)
+        held = self.shard.memory._posts.get(f"{CREATOR}/{post}")
+        assert not loaded or (held is not None and held.events == [] and held.base == row)
+        self.removed.add(post)
+
     @rule(post=POST, another=st.booleans())
     def the_decision_that_removed_it_is_reversed(self, post: str, another: bool) -> None:
         """It is as it was; the reversal of any other decision, or of what its creator removed, says nothing."""

@@ -17,7 +17,8 @@ MEDIA = """
 SELECT owner_id::text, id::text FROM media
 WHERE owner_id = ANY(%s::uuid[]) AND (state <> 'removed' OR facts ->> 'removedBy' IS NOT NULL)
 """
-POSTS = "SELECT creator_id::text, id::text FROM posts WHERE creator_id = ANY(%s::uuid[]) AND state <> 'removed'"
+POSTS = "SELECT creator_id::text, id::text FROM posts WHERE creator_id = ANY(%s::uuid[])"
+"""Removed ones too: their words go, and no decision that is reversed brings them back."""
 COMMENTS = """
 SELECT author_id::text, id::text, post_id::text, creator_id::text FROM comments
 WHERE author_id = ANY(%s::uuid[]) AND deleted_at IS NULL

@@ -191,7 +191,7 @@ def load_people(conn: Connection, user_ids: Sequence[str]) -> dict[str, Person]:
     for user_id, name, active, version in conn.execute(RELATIONS, {"ids": ids}).fetchall():
         people[user_id].relations[name] = (active, version)
     for user_id, (shown, version) in photos(conn, ids).items():
-        if people[user_id].known:
+        if people[user_id].known and not people[user_id].erased:
             people[user_id].fields["photos"] = (shown, version)
     _load_matches(conn, ids, people)
     _load_notifications(conn, ids, people)

@@ -45,7 +45,7 @@ from configs.contracts.read_model import (
 from configs.contracts.selling import bought, put_shop, subscribed
 from configs.contracts.subscriptions import subscription_of
 from configs.contracts.telling import is_news, match_ended, match_told, notification_told
-from writers.loads.content import comments_of, counts_of, follows_of, likes_of
+from writers.loads.content import comments_of, counts_of, follows_of, likes_of, post_operations
 from writers.loads.content import posts as posts_of
 from writers.loads.media import media_operations, photos
 from writers.loads.messages import conversation_operations, stored_messages
@@ -81,7 +81,8 @@ POSTS_OF = """
 SELECT id::text FROM posts WHERE creator_id = ANY(%(people)s::uuid[])
 UNION SELECT post_id::text FROM comments WHERE author_id = ANY(%(people)s::uuid[])
 """
-"""Posts that a person made or wrote below; they are warmed anew from rows, which hold neither text any more."""
+"""Posts that a person made or wrote below; they are written anew from rows, which hold neither text any more."""
+ERASED = "SELECT user_id::text FROM erasures WHERE user_id = ANY(%s::uuid[])"
 HEARD = "SELECT conversation_id::text, max(sent_at) FROM messages WHERE conversation_id = ANY(%s::uuid[]) GROUP BY 1"
 LAST_NUMBERS = "SELECT conversation_id::text, max(seq) FROM messages WHERE conversation_id = ANY(%s::uuid[]) GROUP BY 1"
 READ_AT_ONCE = """
@@ -144,8 +145,9 @@ def updated(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
     erased = [record.event.payload.user_id for record in records if isinstance(record.event.payload, UserErased)]
     if erased:
         into.operations += _conversations_without(conn, erased)
-        for (name,) in conn.execute(POSTS_OF, {"people": erased}).fetchall():
-            into.operations.append(Operation("forget", (content.post_key(name), *content.comments_keys(name)), ()))
+        names = [name for (name,) in conn.execute(POSTS_OF, {"people": erased}).fetchall()]
+        into.operations += (Operation("forget", (content.post_key(name), *content.comments_keys(name)), ()) for name in names)
+        into.operations += post_operations(conn, names)[1]
 
 
 def _conversations_without(conn: psycopg.Connection[Any], people: Sequence[str]) -> Sequence[Operation]:
@@ -247,9 +249,11 @@ def notifications(conn: psycopg.Connection[Any], records: Sequence[Fact], into: 
 
 
 def tiers(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
-    """Shops, from the rows, which count each redemption once."""
+    """Shops, from the rows, which count each redemption once; of an erased creator nothing, as in a rebuilt read model."""
     creators = sorted({record.event.payload.creator_id for record in records})
-    into.operations += (step for shop in shops(conn, creators).values() for step in put_shop(shop))
+    gone = {name for (name,) in conn.execute(ERASED, (creators,)).fetchall()}
+    found = shops(conn, [name for name in creators if name not in gone])
+    into.operations += (step for shop in found.values() for step in put_shop(shop))
 
 
 def subscriptions(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Changes) -> None:
