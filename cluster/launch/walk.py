@@ -68,6 +68,8 @@ POST=$(send POST content/posts "$EVA_TOKEN" "{\"contentType\": \"image\", \"capt
   \"mediaIds\": [\"$MEDIA\"], \"access\": {\"visibility\": \"subscribers\"}, \"state\": \"published\"}" | field "['postId']")
 
 send GET "content/posts/$POST" "$FINN_TOKEN"                  # locked: a blurred preview, no text
+send POST "content/creators/$EVA_ID/follow" "$FINN_TOKEN"     # free: Eva's posts stand in his feed, still locked
+until send GET content/feed "$FINN_TOKEN" | grep -q "$POST"; do sleep 1; done
 SECRET=$(send POST payments/methods/setup "$FINN_TOKEN" '{}' | field "['clientSecret']")
 CARD=$(curl -s "$SANDBOX/v1/setup_intents/${SECRET%%_secret_*}/confirm" -H 'Authorization: Bearer pk_test_sandbox' \
   -d client_secret="$SECRET" -d payment_method=pm_card_visa | field "['payment_method']")

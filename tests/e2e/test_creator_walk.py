@@ -1,4 +1,4 @@
-"""The second walk that `make run` prints, as printed: a creator publishes a locked photo and a subscriber pays for it."""
+"""The second walk that `make run` prints, as printed: a creator publishes a locked photo, a follower subscribes and sees it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def test_a_creator_earns_as_printed(platform: Platform) -> None:
     )
     assert walked.returncode == 0, walked.stdout + walked.stderr
     answers = [json.loads(line) for line in walked.stdout.splitlines() if line.startswith("{")]
+    assert answers.count({"success": True}) == 1, "who subscribes follows first"
     posts = [answer for answer in answers if "postId" in answer]
     assert [post["access"] for post in posts] == ["subscribe", "open"], walked.stdout + walked.stderr
     locked, opened = posts
