@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from log_reading import topic_configs
 from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
 from swipe_world import SimulatedDelivered
 
@@ -22,7 +23,7 @@ from cluster.embedded.broker import EmbeddedBroker
 from cluster.engines.kafka import KafkaCluster
 from configs.contracts.events import Barrier, Event, NotificationRead, decode, encode
 from configs.contracts.ids import new_id
-from configs.contracts.topics import MATCHING_MATCHED, MATCHING_SWIPE, TOPICS
+from configs.contracts.topics import DEAD_LETTER_RETENTION_MS, MATCHING_MATCHED, MATCHING_SWIPE, TOPICS
 from configs.settings import load_settings
 
 pytestmark = pytest.mark.servers
@@ -153,6 +154,15 @@ async def test_a_delivery_position_outlives_its_writer_and_a_missing_one_is_zero
     third = kit.delivered()
     assert await third.load([0, 1, 2]) == {0: 6, 1: 7, 2: 0}
     await third.close()
+
+
+def test_topics_are_kept_as_their_contract_says(broker: EmbeddedBroker | KafkaCluster) -> None:
+    settings = load_settings("test").model_copy(update={"kafka_brokers": broker.url})
+    ensure_topics(settings, [MATCHING_SWIPE])
+    found = topic_configs(settings, [SWIPES, MATCHING_SWIPE.dead_letters])
+    assert {name: (kept["cleanup.policy"], kept["retention.ms"]) for name, kept in found.items()} == {
+        SWIPES: ("delete", str(7 * 86_400_000)), MATCHING_SWIPE.dead_letters: ("delete", str(DEAD_LETTER_RETENTION_MS)),
+    }
 
 
 async def test_partitions_that_rest_lose_and_repeat_nothing(broker: EmbeddedBroker | KafkaCluster) -> None:
