@@ -1,10 +1,13 @@
-"""What stands in the log under one key."""
+"""What stands in the log under one key, and how the broker keeps topics."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
-from cluster.connections.kafka import assign, barrier, consume, reader
+from confluent_kafka.admin import ConfigResource, ResourceType
+
+from cluster.connections.kafka import admin, assign, barrier, consume, reader
 from configs.contracts.events import Barrier, Event, decode
 from configs.contracts.ids import partition_of
 from configs.settings import Settings
@@ -32,3 +35,10 @@ def records_of(settings: Settings, topic: str, key: str) -> list[Event]:
     finally:
         consumer.close()
         appender.close()
+
+
+def topic_configs(settings: Settings, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Topic -> its properties as the broker has them."""
+    client = admin(settings)
+    found = client.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names], request_timeout=30)
+    return {resource.name: {name: entry.value for name, entry in future.result(30).items()} for resource, future in found.items()}

@@ -246,11 +246,13 @@ def topic_id_text(topic_id: object) -> str:
 def ensure_topics(settings: Settings, topics: Sequence[Topic], *, timeout_s: float = 30.0) -> dict[str, str]:
     """Creates what is missing, checks partition counts; returns topic name -> topic id.
 
-    Raises PartitionCountMismatch: an existing topic has another count. LogUnavailable: the broker does not answer.
+    Raises PartitionCountMismatch: an existing topic has another count. LogUnavailable: the broker does not answer, or
+    refuses this client or is not whom it trusts (``reason``).
     """
-    client = admin(settings)
-    wanted = {topic.name: (settings.log.partitions, topic.retention_ms) for topic in topics} | {
-        topic.dead_letters: (DEAD_LETTER_PARTITIONS, DEAD_LETTER_RETENTION_MS) for topic in topics
+    told: list[KafkaError] = []
+    client = AdminClient(_client(settings, "sugar-admin") | {"error_cb": told.append})
+    wanted = {topic.name: (settings.log.partitions, topic.retention_ms, topic.cleanup) for topic in topics} | {
+        topic.dead_letters: (DEAD_LETTER_PARTITIONS, DEAD_LETTER_RETENTION_MS, "delete") for topic in topics
     }
     try:
         existing = client.list_topics(timeout=timeout_s).topics
@@ -260,11 +262,12 @@ def ensure_topics(settings: Settings, topics: Sequence[Topic], *, timeout_s: flo
                 num_partitions=partitions,
                 replication_factor=settings.log.replication_factor,
                 config={
+                    "cleanup.policy": cleanup,
                     "retention.ms": str(retention_ms),
                     "min.insync.replicas": str(settings.log.min_insync_replicas),
                 },
             )
-            for name, (partitions, retention_ms) in wanted.items()
+            for name, (partitions, retention_ms, cleanup) in wanted.items()
             if name not in existing
         ]
         if missing:
@@ -276,7 +279,7 @@ def ensure_topics(settings: Settings, topics: Sequence[Topic], *, timeout_s: flo
                         raise
         ids: dict[str, str] = {}
         for name, found in _described(client, list(wanted), timeout_s).items():
-            partitions, _ = wanted[name]
+            partitions = wanted[name][0]
             if len(found.partitions) != partitions:
                 raise PartitionCountMismatch(
                     "partition counts are changed by an explicit command only",
@@ -285,6 +288,10 @@ def ensure_topics(settings: Settings, topics: Sequence[Topic], *, timeout_s: flo
             ids[name] = topic_id_text(found.topic_id)
         return ids
     except KafkaException as error:
+        client.poll(0)
+        for each in told:
+            if each.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
+                raise LogUnavailable("broker and client do not accept each other", brokers=settings.kafka_brokers, reason=each.str()) from error
         raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error
 
 

@@ -82,19 +82,20 @@ class Broker:
 class KafkaCluster:
     """KRaft brokers on loopback that keep their logs on disk: what they acknowledged is there after a restart.
 
-    ``protocol`` and ``listener``: of the listener that clients use, and more properties of it. ``places``: of the
-    brokers, in order of their numbers, where they do not run on loopback.
+    ``protocol`` and ``listener``: of the listener that clients use, and more properties of it. ``users``: name -> password of
+    those who sign in by SCRAM-SHA-512. ``places``: of the brokers, in order of their numbers, where they do not run on loopback.
     """
 
     keeps_log: Final = True
 
     def __init__(
         self, directory: Path, run_dir: Path, *, brokers: int = BROKERS, protocol: str = "PLAINTEXT",
-        listener: Mapping[str, str] | None = None, places: Sequence[Place] = (),
+        listener: Mapping[str, str] | None = None, users: Mapping[str, str] | None = None, places: Sequence[Place] = (),
     ) -> None:
         self.directory = directory.resolve()
         self._protocol = protocol
         self._listener = dict(listener or {})
+        self._users = dict(users or {})
         self._cluster_id = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
         self.brokers = [
             Broker(number, self.directory / str(number), *_ports(self.directory / str(number)), ServerProcess(f"broker-{number}", run_dir), place)
@@ -204,7 +205,8 @@ class KafkaCluster:
         }
         broker.properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         done = subprocess.run(
-            ["java", *JVM, "-cp", classpath, "kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}", "-c", str(broker.properties)],
+            ["java", *JVM, "-cp", classpath, "kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}", "-c", str(broker.properties),
+             *(part for user, password in self._users.items() for part in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"))],
             capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False,
         )
         if done.returncode:

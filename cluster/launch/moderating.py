@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from cluster.launch.state import read_state, running_settings
+from cluster.launch.state import api_root, running_settings
 from configs.contracts.access_tokens import AccessTokens
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 
@@ -42,7 +42,7 @@ def ask(data_dir: Path, tool: str, method: str, path: str, **options: Any) -> di
     token = AccessTokens(settings.auth).issue_service(tool, TOKEN_S)
     try:
         answer = httpx.request(
-            method, f"http://127.0.0.1:{read_state(data_dir).ports['api']}/api/v1/moderation{path}", timeout=TIMEOUT_S,
+            method, f"{api_root(data_dir, settings)}/api/v1/moderation{path}", timeout=TIMEOUT_S,
             headers={"Authorization": f"Bearer {token}"}, **options,
         )
     except httpx.HTTPError as error:

@@ -109,6 +109,11 @@ def running_settings(data_dir: Path) -> Settings:
     return read_settings(settings_path(data_dir))
 
 
+def api_root(data_dir: Path, settings: Settings) -> str:
+    """Where an operator's tool reaches the API on this machine; on a node of a cluster, that node's proxy (the head has one)."""
+    return f"http://127.0.0.1:{read_state(data_dir).ports.get('api', settings.port)}"
+
+
 def servers_of(state: State) -> list[ServerStatus]:
     """The processes that the supervisor started, as they are now; the memory of each is that of its children too, but for
     those that are servers themselves."""

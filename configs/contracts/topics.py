@@ -1,8 +1,9 @@
-"""Every topic, its key and its retention. The partition of a key is ``ids.partition_of``."""
+"""Every topic, its key, its retention and whether it is compacted. The partition of a key is ``ids.partition_of``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 DAY_MS = 86_400_000
 DEAD_LETTER_SUFFIX = ".dead"
@@ -12,11 +13,16 @@ DEAD_LETTER_PARTITIONS = 1
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic. ``restricted`` payloads (password hashes, addresses) are never logged or listed."""
+    """One topic. ``restricted`` payloads (password hashes, addresses) are never logged or listed.
+
+    ``cleanup``: "delete" drops what is older than ``retention_ms``. None is compacted ("compact"): records are events, of
+    which a later one says nothing about what an earlier one of its key said.
+    """
 
     name: str
     key: str
     retention_ms: int = 7 * DAY_MS
+    cleanup: Literal["delete", "compact"] = "delete"
     restricted: bool = False
 
     @property

@@ -9,9 +9,11 @@ import signal
 
 import pytest
 from chaos.under_load import under_load
+from log_reading import topic_configs
 from running import Platform, eventually
 
 from cluster.connections.kafka import admin
+from configs.contracts.topics import DEAD_LETTER_RETENTION_MS, TOPICS
 from configs.settings import Settings
 
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(400)]
@@ -38,6 +40,14 @@ def test_every_partition_has_three_replicas(platform: Platform) -> None:
     eventually(lambda: not out_of_sync(platform.settings), 60)
     topics = admin(platform.settings).list_topics(timeout=10).topics
     assert {len(partition.replicas) for name in ("matching.swipe", "auth.accounts") for partition in topics[name].partitions.values()} == {3}
+
+
+def test_the_brokers_keep_each_topic_as_its_contract_says(platform: Platform) -> None:
+    wanted = {topic.name: (topic.cleanup, topic.retention_ms) for topic in TOPICS}
+    wanted |= {topic.dead_letters: ("delete", DEAD_LETTER_RETENTION_MS) for topic in TOPICS}
+    found = topic_configs(platform.settings, list(wanted))
+    assert {name: (kept["cleanup.policy"], int(kept["retention.ms"])) for name, kept in found.items()} == wanted
+    assert {kept["min.insync.replicas"] for kept in found.values()} == {"2"}
 
 
 async def test_a_killed_broker_loses_nothing_and_comes_back(platform: Platform) -> None:

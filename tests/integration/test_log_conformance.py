@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from log_reading import topic_configs
 from running import MakeBroker
 from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
 from swipe_world import SimulatedDelivered
@@ -21,7 +22,7 @@ from cluster.connections.following import Pace
 from cluster.connections.kafka import LogAppender, Record, assign, ensure_topics, reader
 from configs.contracts.events import Barrier, Event, NotificationRead, decode, encode
 from configs.contracts.ids import new_id
-from configs.contracts.topics import MATCHING_SWIPE, Topic
+from configs.contracts.topics import DEAD_LETTER_RETENTION_MS, MATCHING_SWIPE, Topic
 from configs.settings import Settings, load_settings
 
 pytestmark = pytest.mark.servers
@@ -170,6 +171,13 @@ async def test_a_delivery_position_outlives_its_writer_and_a_missing_one_is_zero
     third = kit.delivered()
     assert await third.load([0, 1, 2]) == {0: 6, 1: 7, 2: 0}
     await third.close()
+
+
+def test_topics_are_kept_as_their_contract_says(log: Settings) -> None:
+    found = topic_configs(log, [MATCHING_SWIPE.name, MATCHING_SWIPE.dead_letters])
+    assert {name: (kept["cleanup.policy"], kept["retention.ms"]) for name, kept in found.items()} == {
+        MATCHING_SWIPE.name: ("delete", str(7 * 86_400_000)), MATCHING_SWIPE.dead_letters: ("delete", str(DEAD_LETTER_RETENTION_MS)),
+    }
 
 
 async def test_partitions_that_rest_lose_and_repeat_nothing(log: Settings) -> None:

@@ -21,7 +21,7 @@ from cluster.launch.node import node_environment, release_of, run_node, worker_e
 from cluster.launch.ports import choose_ports
 from cluster.launch.ray_head import environment, session_root
 from cluster.launch.secrets import with_keys, write_private
-from cluster.launch.state import State, own_state, read_state, running_settings, write_state
+from cluster.launch.state import State, api_root, own_state, read_state, running_settings, write_state
 from configs.contracts.errors import ConfigurationError
 from configs.settings import SETTINGS_VARIABLE, load_settings
 
@@ -265,6 +265,13 @@ def test_a_recycled_supervisor_pid_is_not_a_running_platform(tmp_path: Path) -> 
     assert read_state(tmp_path).running()
     write_state(tmp_path, state.model_copy(update={"began": state.began + "0"}))
     assert not read_state(tmp_path).running()
+
+
+def test_an_operators_tool_finds_the_api_where_a_platform_runs_and_on_a_node_of_a_cluster(tmp_path: Path) -> None:
+    settings = load_settings("test", port=8123)
+    assert api_root(tmp_path, settings) == "http://127.0.0.1:8123", "a node records nothing; its proxy has the settings' port"
+    write_state(tmp_path, State.model_validate({"ports": {"api": 9001}}))
+    assert api_root(tmp_path, settings) == "http://127.0.0.1:9001"
     with pytest.raises(ConfigurationError, match="sugar up"):
         running_settings(tmp_path)
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cluster.launch.state import read_state, running_settings
+from cluster.launch.state import api_root, read_state, running_settings
 from configs.contracts.errors import ConfigurationError
 from configs.contracts.ranking import (
     SPLITS,
@@ -288,7 +288,7 @@ def explain(
     from cluster.launch.ranking import asking, showing
 
     settings = running_settings(data_dir)
-    found = asking.explain(settings, f"http://127.0.0.1:{read_state(data_dir).ports['api']}", viewer, candidate, version)
+    found = asking.explain(settings, api_root(data_dir, settings), viewer, candidate, version)
     if as_json:
         typer.echo(json.dumps(found))
     else:
