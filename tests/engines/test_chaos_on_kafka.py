@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,16 +10,23 @@ from running import sugar
 
 from cluster.launch.chaos.history import read_history
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(500), pytest.mark.usefixtures("heavy")]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(700), pytest.mark.usefixtures("heavy")]
 
 SEED = 3
+MINUTES = "1"
 
 
 def test_a_short_run_of_faults_contradicts_nothing(tmp_path: Path) -> None:
-    done = sugar("chaos", "--minutes", "0.3", "--seed", str(SEED), "--data-dir", str(tmp_path), timeout_s=480, check=False)
+    done = sugar("chaos", "--minutes", MINUTES, "--seed", str(SEED), "--data-dir", str(tmp_path), timeout_s=660, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"every invariant holds: seed {SEED}" in " ".join(done.stdout.split())
     told = [one.kind for one in read_history(tmp_path / f"history-{SEED}.jsonl") if one.outcome == "ok"]
     assert told.count("swipe") > 50
     assert told.count("send") > 20
+    assert told.count("tip") > 5
+    assert told.count("buy") > 2
+    notes = [json.loads(line) for line in (tmp_path / f"history-{SEED}.jsonl").read_text().splitlines() if '"payments"' in line]
+    paid = next(note["payments"] for note in notes if "payments" in note)
+    assert paid["rows"] >= told.count("tip") + told.count("buy")
+    assert min(paid["ledger"], paid["processor"]) > 7, "and each was charged and booked"

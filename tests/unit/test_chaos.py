@@ -15,8 +15,10 @@ import pytest
 from cluster.launch.chaos.checker import Held, contradictions
 from cluster.launch.chaos.clock import Clocks
 from cluster.launch.chaos.history import History, Operation, read_history
+from cluster.launch.chaos.platform import ChaosPlatform
 from cluster.launch.chaos.proxy import Proxy
-from cluster.launch.chaos.schedule import NEMESES, schedule
+from cluster.launch.chaos.schedule import NEMESES, ON_KAFKA, schedule
+from cluster.launch.state import State, write_state
 from configs.contracts.ids import match_id
 
 ANN, BOB, CAT = (f"0192d4e0-0000-7000-8000-00000000000{number}" for number in (1, 2, 3))
@@ -56,6 +58,23 @@ def test_a_swipe_that_was_never_answered_may_have_taken_effect_or_not() -> None:
     for action in ("like", "pass"):
         late = [*OPERATIONS, Operation(ANN, "swipe", 9, 99, "unknown", {"target": BOB, "action": "pass"})]
         assert contradictions(late, replace(HELD, swipes={**HELD.swipes, (ANN, BOB): action})) == []
+
+
+def test_of_processes_alike_the_seed_says_which_one(tmp_path: Path) -> None:
+    brokers = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) for _ in range(3)]
+    try:
+        named = {f"broker-{number}" if number > 1 else "broker": broker.pid for number, broker in enumerate(brokers, 1)}
+        write_state(tmp_path, State(pids=named | {"payments": os.getpid()}))
+        found = ChaosPlatform(tmp_path, 1, seed=1)._pids("broker")
+        assert found == [broker.pid for broker in brokers]
+        steps = [step for seed in range(20) for step in schedule(seed, 60, ON_KAFKA)]
+        assert {pid for step in steps for pid in step.one_of(found)} == set(found)
+        assert [step.one_of(found) for step in steps] == [step.one_of(found) for seed in range(20) for step in schedule(seed, 60, ON_KAFKA)]
+        assert steps[0].one_of([]) == []
+    finally:
+        for broker in brokers:
+            broker.kill()
+            broker.wait()
 
 
 @pytest.mark.parametrize(("held", "what"), [

@@ -106,6 +106,7 @@ async def _carry_out(step: Step, platform: ChaosPlatform, history: History) -> N
 
 async def _judged(platform: ChaosPlatform, clients: Clients, market: Market, history: History) -> list[str]:
     problems: list[str] = []
+    compared: dict[str, int] = {}
     people = [person.user_id for person in clients.people]
     for attempt in range(JUDGED_TIMES):
         if attempt:
@@ -114,10 +115,13 @@ async def _judged(platform: ChaosPlatform, clients: Clients, market: Market, his
         problems = contradictions(history.operations, held)
         books = await asyncio.to_thread(_money, platform.database_url, people, await market.charges())
         problems += money.contradictions(history.operations, books)
+        compared = {"rows": len(books.payments), "ledger": len(books.charged), "processor": len(books.processor)}
         differing = await asyncio.to_thread(platform.reconcile)
         problems += [f"reconcile: {differing}"] if differing else []
         if not problems:
             break
+    history.note(payments=compared)
+    console.print(f"payments compared: {', '.join(f'{count} in {where}' for where, count in compared.items())}")
     return problems + clients.forbidden
 
 

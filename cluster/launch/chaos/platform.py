@@ -21,7 +21,7 @@ from cluster.launch.chaos.clock import Clocks
 from cluster.launch.chaos.proxy import Proxy
 from cluster.launch.chaos.schedule import Step
 from cluster.launch.ray_head import members
-from cluster.launch.state import read_state
+from cluster.launch.state import read_state, server_of
 from cluster.launch.status import collect
 from configs.contracts.errors import DependencyUnavailable
 
@@ -120,7 +120,7 @@ class ChaosPlatform:
         if nemesis.fault in ("delay", "loss", "partition"):
             self.proxies[nemesis.component].weather = nemesis.fault  # type: ignore[assignment]  # one of Weather
             return []
-        pids = self._pids(nemesis.component)
+        pids = step.one_of(self._pids(nemesis.component))
         if nemesis.fault == "clock" and self.clocks is not None:
             self.clocks.move(pids, step.clock_s)
             return pids
@@ -149,18 +149,17 @@ class ChaosPlatform:
         return self.valkey if name == "valkey" else self.standby if name == "standby" else self.postgres
 
     def _pids(self, component: str) -> list[int]:
-        """One process of the component, as a list; empty: none runs."""
+        """The processes of the component that run."""
         if component in ("postgres", "valkey", "standby"):
             pid = self._server(component).pid
             return [pid] if pid else []
         if component in ("broker", "payments"):
-            pid = read_state(self.data_dir).pids.get(component, 0)
-            return [pid] if pid and psutil.pid_exists(pid) else []
-        if component in TITLES:
+            found = [pid for name, pid in read_state(self.data_dir).pids.items() if server_of(name) == component and pid]
+        elif component in TITLES:
             found = [process.pid for process in members(self.data_dir) if TITLES[component] in " ".join(_line(process))]
         else:
             found = [actor.pid for actor in collect(self.data_dir).actors if actor.name.rpartition("-")[0] == component]
-        return [pid for pid in found if psutil.pid_exists(pid)][:1]
+        return [pid for pid in found if psutil.pid_exists(pid)]
 
     def _sugar(
         self, *arguments: str, timeout_s: float, check: bool = True, environment: dict[str, str] | None = None

@@ -51,6 +51,10 @@ class Step:
         """By how much a clock is wrong; the seed says whether fast or slow."""
         return CLOCK_S if round(self.lasts_s * 1_000) % 2 else -CLOCK_S
 
+    def one_of(self, pids: Sequence[int]) -> list[int]:
+        """Of several processes alike the one that the seed says, as a list; empty: there is none."""
+        return [pids[round(self.wait_s * 1_000) % len(pids)]] if pids else []
+
 
 def schedule(seed: int, length_s: float, nemeses: Sequence[Nemesis] = NEMESES) -> list[Step]:
     """Faults one after another for about ``length_s``; each of the nemeses once before any comes again."""
