@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 import pytest_asyncio
 from api_world import Person, Shards, World, patient
-from payments_world import TIER, SandboxDriver, assured, code, creator_of, payer_of, paying, saved_card
+from log_writing import append, record
+from payments_world import (
+    TIER,
+    SandboxDriver,
+    assured,
+    code,
+    consumed,
+    creator_of,
+    payer_of,
+    paying,
+    saved_card,
+)
 
 from actors.posts.commands import RemovePost, Written
+from cluster.connections.reading import Warming
 from cluster.connections.redis import apply_async
 from configs.contracts.content import put_post
+from configs.contracts.events import PaymentAbandoned, SubscriptionAbandoned
 from configs.contracts.ids import new_id
+from configs.contracts.topics import PAYMENT_COMPLETED, SUBSCRIPTION_CREATED
 from configs.settings import Settings
+from writers.connections import open_rows
+from writers.loader import Loader
+from writers.records import Place
 
 pytestmark = pytest.mark.servers
 
@@ -38,16 +57,30 @@ AMOUNTS: dict[str, tuple[Any, str]] = {
 TAKING_AMOUNTS = (
     "tip", "createTier", "updateTier", "createPost", "updatePost", "requestPayout", "refundPayment", "refundBill",
 )
+TAKING_YEARLY = ("createTier", "updateTier")
+"""Of these the ones that take a price of a year as well."""
 TAKING_CARDS = ("tip", "purchasePost", "subscribe", "changeSubscriptionPaymentMethod")
 WITHOUT_CURRENCY = ("updateTier", "refundPayment", "refundBill")
 """What is paid or given back there has a currency already."""
 
 
+ROWS = (
+    "SELECT * FROM transactions WHERE owner_id = ANY(%(people)s) OR payee_id = ANY(%(people)s) ORDER BY owner_id, id",
+    "SELECT * FROM ledger_entries WHERE owner_id = ANY(%(people)s) OR party_id = ANY(%(people)s) ORDER BY owner_id, transaction_id, account",
+    "SELECT * FROM tips WHERE from_user_id = ANY(%(people)s) ORDER BY id",
+    "SELECT * FROM post_purchases WHERE buyer_id = ANY(%(people)s) ORDER BY id",
+    "SELECT * FROM payouts WHERE creator_id = ANY(%(people)s) ORDER BY id",
+    "SELECT * FROM subscriptions WHERE subscriber_id = ANY(%(people)s) ORDER BY id",
+    "SELECT * FROM subscription_requests WHERE subscriber_id = ANY(%(people)s) ORDER BY id",
+)
+MONEY_TOPICS = (PAYMENT_COMPLETED, SUBSCRIPTION_CREATED)
+
+
 class Money:
     """A creator and a payer with everything that money is about, and what all of it amounts to."""
 
-    def __init__(self, world: World, sandbox: SandboxDriver) -> None:
-        self.world, self.sandbox = world, sandbox
+    def __init__(self, world: World, sandbox: SandboxDriver, committed: Callable[[], Mapping[Place, int]]) -> None:
+        self.world, self.sandbox, self._committed = world, sandbox, committed
         self.tip_id = self.tier_id = self.other_tier_id = self.subscription_id = self.card = self.expired = self.removed_card = self.foreign = ""
         self.posts: dict[str, str] = {}
         self.creator: Person
@@ -83,7 +116,7 @@ class Money:
         )
         return self
 
-    async def ask(self, operation: str, amount: Any, currency: str) -> httpx.Response:
+    async def ask(self, operation: str, amount: Any, currency: str, *, price_of: str = "priceMonthly") -> httpx.Response:
         """The request of a route that takes an amount, right in everything else."""
         price = {"amount": amount, "currency": currency}
         creator, payer, key = self.creator, self.payer, new_id()
@@ -91,10 +124,11 @@ class Money:
             tip = {"toUserId": creator.user_id, "paymentMethodId": self.card}
             return await payer.ask("POST", "/payments/tips", json=tip | price, key=key)
         if operation == "createTier":
-            tier = TIER | {"name": "New", "priceMonthly": amount, "currency": currency}
+            prices = {"priceMonthly": "100", "priceYearly": "1000", price_of: amount}
+            tier = TIER | {"name": "New", "currency": currency} | prices
             return await creator.ask("POST", "/subscriptions/tiers", json=tier, key=key)
         if operation == "updateTier":
-            return await creator.ask("PUT", f"/subscriptions/tiers/{self.tier_id}", json={"priceMonthly": amount}, key=key)
+            return await creator.ask("PUT", f"/subscriptions/tiers/{self.tier_id}", json={price_of: amount}, key=key)
         if operation == "createPost":
             return await creator.ask("POST", "/content/posts", json=POST | {"access": PPV | {"price": price}}, key=key)
         if operation == "updatePost":
@@ -124,17 +158,41 @@ class Money:
         return await self.payer.ask(method, path, json=what, key=new_id())
 
     async def state(self) -> Any:
-        """Everything at the processor, and everything that creator and payer see of it here."""
+        """Everything at the processor, everything that creator and payer see of it here, and their rows once all is in them."""
+        await self._until_in_rows()
         kinds = ("payment_intent", "refund", "payout", "subscription", "invoice")
         held = [await self.sandbox.objects(kind) for kind in kinds]
         shown = [
             await person.ok("GET", path)
             for person in (self.creator, self.payer) for path in (
                 "/subscriptions", f"/subscriptions/tiers?creatorId={self.creator.user_id}",
+                "/payments/transactions", "/payments/balance",
                 f"/content/creators/{self.creator.user_id}/posts", *(f"/content/posts/{self.posts[name]}" for name in ("for sale", "free")),
             )
         ]
-        return held, shown, await self.payer.ok("GET", "/payments/methods"), await self.creator.ok("GET", "/content/drafts")
+        rows = await asyncio.to_thread(self._rows)
+        return held, shown, rows, await self.payer.ok("GET", "/payments/methods"), await self.creator.ok("GET", "/content/drafts")
+
+    async def _until_in_rows(self) -> None:
+        """Returns once the rows hold whatever was appended about these people's money: a record behind it, of nothing, is in them."""
+        settings, people = self.world.settings, (self.creator.user_id, self.payer.user_id)
+        behind = [
+            record(settings, topic, person, PaymentAbandoned(payment_id=new_id(), payer_id=person, reason="declined"))
+            if topic is PAYMENT_COMPLETED
+            else record(settings, topic, person, SubscriptionAbandoned(subscription_id=new_id(), subscriber_id=person, reason="expired"))
+            for topic in MONEY_TOPICS for person in people
+        ]
+        offsets = await append(settings, *behind)
+        async with asyncio.timeout(60):
+            while any(
+                self._committed().get((made.topic, made.partition), 0) <= offset for made, offset in zip(behind, offsets, strict=True)
+            ):
+                await asyncio.sleep(0.02)
+
+    def _rows(self) -> list[Any]:
+        people = {"people": [UUID(self.creator.user_id), UUID(self.payer.user_id)]}
+        with open_rows(self.world.settings, "test") as conn:
+            return [conn.execute(statement, people).fetchall() for statement in ROWS]
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -143,9 +201,17 @@ async def money(servers: Settings, shards: Shards, sandbox: SandboxDriver) -> As
     limits = servers.limits.model_copy(update={"checkouts_per_user_an_hour": MANY, "payouts_per_user_a_day": MANY})
     world = World(servers.model_copy(update={"payments": paying(servers, sandbox), "limits": limits}), shards)
     await world.start()
-    with patient():
-        yield await Money(world, sandbox).begin()
+    loader = Loader(world.settings)
+    warmed = Warming(loader.warm_money)
+    await world.dependencies.warm_money.close()
+    object.__setattr__(world.dependencies, "warm_money", warmed)
+    with patient(), consumed(world.settings) as committed:
+        made = await Money(world, sandbox, committed).begin()
+        rows = (await made.state())[2]
+        assert all(rows[:4]), "there is something that could change"
+        yield made
     await world.close()
+    await loader.close()
 
 
 def refusal(kind: str, operation: str) -> tuple[int, str]:
@@ -166,6 +232,10 @@ async def test_a_wrong_amount_is_refused_by_every_route_that_takes_one_and_chang
     for operation in TAKING_AMOUNTS:
         if currency == "USD" or operation not in WITHOUT_CURRENCY:
             assert code(await money.ask(operation, amount, currency)) == refusal(kind, operation), operation
+        takes_none = operation == "updateTier" and (kind == "nothing" or currency != "USD")
+        if operation in TAKING_YEARLY and not takes_none:
+            answer = await money.ask(operation, amount, currency, price_of="priceYearly")
+            assert code(answer) == refusal(kind, operation), (operation, "priceYearly")
     assert await money.state() == before
 
 
