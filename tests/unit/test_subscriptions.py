@@ -16,7 +16,7 @@ from configs.contracts.ids import new_id
 from configs.contracts.subscriptions import Subscription, entry_of, subscription_after
 from configs.contracts.tiers import Offer
 from configs.settings import load_settings
-from writers.consumers.subscriptions import Renewing, pairs_and_ended, stopped
+from writers.consumers.subscriptions import Renewing, pairs_and_ended, stopped, subscribing
 from writers.settling import follows
 
 OTHER = "0198c0de-0000-7000-8000-000000000003"
@@ -51,6 +51,20 @@ def test_who_blocks_or_leaves_is_charged_no_further_period(payload: Payload, exp
     assert [one.event_id for one in stopped(cause, ONES)] == [one.event_id for one in found]
     pairs, ended = pairs_and_ended((payload,))
     assert bool(pairs or ended) == bool(expected)
+
+
+@pytest.mark.parametrize("late", ["requested", "observed"])
+def test_a_subscription_that_is_derived_after_its_people_parted_is_stopped(late: str) -> None:
+    requested = events.SubscriptionRequested(
+        subscription_id=SUBSCRIPTION, subscriber_id=FAN, creator_id=CREATOR, account_id="a", payment_method_id="p",
+        terms=terms(1), checkout_until=BEGIN + timedelta(minutes=30), body_digest="",
+    )
+    cause = event(requested if late == "requested" else observed("active"))
+    assert subscribing((cause.payload,)) == [(FAN, CREATOR)]
+    assert not list(stopped(cause, ONES))
+    assert not list(stopped(cause, ONES, {(FAN, OTHER)}))
+    (found,) = stopped(cause, ONES, {(FAN, CREATOR)})
+    assert (found.payload.subscription_id, found.payload.reason) == (SUBSCRIPTION, "blocked")
 
 
 def subscription(*payloads: Payload, trial_days: int = 0, promo_id: str | None = None) -> Subscription:

@@ -19,11 +19,8 @@ from configs.contracts.events import (
     PaymentObserved,
     PaymentRequested,
     SessionRevoked,
-    StandingChanged,
     SubscriptionObserved,
     SubscriptionRequested,
-    UserBlocked,
-    UserErased,
     encode,
 )
 from configs.contracts.ids import derived_id, partition_of
@@ -39,7 +36,7 @@ from writers.consumers.derive_refunds import Buyers, buyers_of, refunds
 from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
 from writers.loads.notifying import devices_of_sessions, ended_sessions, too_many_devices, wishes_of
-from writers.loads.subscriptions import renewing_of
+from writers.loads.subscriptions import apart, renewing_of
 from writers.positions import Ownership, advance
 from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
@@ -107,6 +104,8 @@ class Known:
     sides: Sides = field(default_factory=Sides)
     renewing: tuple[subscriptions.Renewing, ...] = ()
     """Subscriptions that go on, of and to everybody whose account ended or who blocked or was blocked."""
+    apart: frozenset[tuple[str, str]] = frozenset()
+    """Of those who subscribe and whom they subscribe to: who has blocked the other, or is gone."""
     buyers: Buyers = field(default_factory=Buyers)
     commerce: Commerce = field(default_factory=Commerce)
     of_sessions: Mapping[str, tuple[Registration, ...]] = field(default_factory=dict)
@@ -123,12 +122,15 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
     ended = {payload.family_id for payload in payloads if isinstance(payload, SessionRevoked)}
     if registering:
         ended |= ended_sessions(conn, registering)
+    pairs, gone = subscriptions.pairs_and_ended(payloads)
+    parted = apart(conn, subscriptions.subscribing(payloads))
     return Known(
         holders_of(conn, facts),
         wishes_of(conn, matched),
         too_many_devices(conn, owners) if owners else {},
         sides_of(conn, facts),
-        renewing_of(conn, *subscriptions.pairs_and_ended(payloads)),
+        renewing_of(conn, [*pairs, *parted], gone),
+        parted,
         buyers_of(conn, facts),
         commerce_of(conn, facts),
         devices_of_sessions(conn, ended) if ended else {},
@@ -138,6 +140,8 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
 def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tuple[Topic, Event]]:
     """(topic, event) of everything that follows from an event; the same ids and times on every repetition."""
     payload = event.payload
+    for cancelled in subscriptions.stopped(event, known.renewing, known.apart):
+        yield topics.SUBSCRIPTION_CREATED, cancelled
     if TOPIC_OF[type(payload)] is topics.AUTH_ACCOUNTS:
         yield from follows_account(event, version, known.holders, keys.refresh)
     elif TOPIC_OF[type(payload)] is topics.MODERATION_DECIDED:
@@ -145,9 +149,6 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
     elif isinstance(payload, Matched):
         for told in audience.match(event, known.wishes):
             yield topics.NOTIFICATION_SEND, told
-    elif isinstance(payload, UserBlocked | StandingChanged | UserErased):
-        for cancelled in subscriptions.stopped(event, known.renewing):
-            yield topics.SUBSCRIPTION_CREATED, cancelled
     elif isinstance(payload, ContentPublished | PaymentObserved | SubscriptionObserved):
         yield from notices(event, version, known.commerce)
     elif isinstance(payload, ContentRemoved | PaymentRequested):

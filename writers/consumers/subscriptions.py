@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from configs.contracts.events import (
     Event,
     StandingChanged,
     SubscriptionCancelled,
+    SubscriptionObserved,
+    SubscriptionRequested,
     UserBlocked,
     UserErased,
 )
 from configs.contracts.events.base import Payload
 from configs.contracts.ids import derived_id
+from configs.contracts.payment_facts import SubscriptionState
 
 
 class Renewing(NamedTuple):
@@ -35,9 +38,25 @@ def pairs_and_ended(payloads: Iterable[Payload]) -> tuple[list[tuple[str, str]],
     return pairs, ended
 
 
-def stopped(event: Event, renewing: Iterable[Renewing]) -> Iterator[Event]:
-    """Whoever blocks, is blocked or leaves pays, and is paid, for no further period."""
+def subscribing(payloads: Iterable[Payload]) -> list[tuple[str, str]]:
+    """(subscriber, creator) of every subscription that begins or goes on among events."""
+    found: list[tuple[str, str]] = []
+    for payload in payloads:
+        if isinstance(payload, SubscriptionRequested):
+            found.append((payload.subscriber_id, payload.creator_id))
+        elif isinstance(payload, SubscriptionObserved) and isinstance(payload.fact, SubscriptionState):
+            found.append((payload.fact.subscriber_id, payload.fact.creator_id))
+    return found
+
+
+def stopped(event: Event, renewing: Iterable[Renewing], apart: Container[tuple[str, str]] = ()) -> Iterator[Event]:
+    """Whoever blocks, is blocked or leaves pays, and is paid, for no further period.
+
+    ``apart``: pairs that rows know to be blocked, or one of them gone. A subscription and what parts its people are in two
+    topics: which of them is derived later finds the other in the rows.
+    """
     ((pairs, ended), payload) = pairs_and_ended((event.payload,)), event.payload
+    pairs += [pair for pair in subscribing((payload,)) if pair in apart]
     for item in renewing:
         people = {item.subscriber_id, item.creator_id}
         if any(people == set(pair) for pair in pairs) or people & set(ended):
@@ -46,6 +65,6 @@ def stopped(event: Event, renewing: Iterable[Renewing]) -> Iterator[Event]:
                 request_id, event.occurred_at, item.subscriber_id,
                 SubscriptionCancelled(
                     request_id=request_id, subscription_id=item.subscription_id, subscriber_id=item.subscriber_id,
-                    reason="blocked" if isinstance(payload, UserBlocked) else "account",
+                    reason="account" if ended else "blocked",
                 ),
             )
