@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from api_world import Person
-from click.testing import Result
+from rich.console import Console
 from safety_world import SafetyWorld, until
 from typer.testing import CliRunner
 
@@ -25,7 +27,17 @@ from cluster.launch.state import State, own_state, settings_path, write_state
 
 pytestmark = pytest.mark.servers
 
-Tool = Callable[..., Awaitable[Result]]
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it printed itself: this process's threads write to standard output too."""
+
+    exit_code: int
+    exception: BaseException | None
+    output: str
+
+
+Tool = Callable[..., Awaitable[Said]]
 
 
 @pytest_asyncio.fixture
@@ -39,10 +51,12 @@ async def tool(safety: SafetyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write_state(tmp_path, own_state(State(ports={"api": port})))
     settings_path(tmp_path).write_text(safety.settings.dump())
     monkeypatch.setattr(moderating, "TIMEOUT_S", 60.0)
-    monkeypatch.setattr(moderating.console, "width", 200)
 
-    async def run(*words: str) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, app, ["moderate", *words, "--data-dir", str(tmp_path)])
+    async def run(*words: str) -> Said:
+        printed = StringIO()
+        monkeypatch.setattr(moderating, "console", Console(file=printed, width=200, highlight=False))
+        ended = await asyncio.to_thread(CliRunner().invoke, app, ["moderate", *words, "--data-dir", str(tmp_path)])
+        return Said(ended.exit_code, ended.exception, printed.getvalue())
 
     yield run
     server.should_exit = True
