@@ -35,12 +35,12 @@ test: $(STAMP) ## the whole suite, on embedded servers; two processes, since it 
 	$(BIN)/pytest --numprocesses $(WORKERS) --durations 10
 
 ENGINE_TESTS := tests/engines tests/integration/test_log_conformance.py
-# An expression of pytest's markers; CI leaves out `proved_elsewhere`.
+# An expression of pytest's markers: 'not proved_elsewhere' leaves out what the embedded suite or a neighbour proves.
 ENGINE_MARKERS ?=
 
 test-engines: $(STAMP) ## data flow and failures on the engines of a cluster: Apache Kafka (Java 17, Maven), Redis Cluster, nodes of Ray
 	@$(BIN)/python -c 'from cluster.engines.kafka import jars; jars()'
-	$(BIN)/pytest --engines --numprocesses $(WORKERS) --durations 20 -m '$(ENGINE_MARKERS)' $(ENGINE_TESTS)
+	$(BIN)/pytest --engines --durations 20 -m '$(ENGINE_MARKERS)' $(ENGINE_TESTS)
 
 lint: $(STAMP) ## style, types, dependency direction, security
 	$(BIN)/ruff check .
