@@ -14,12 +14,13 @@ import httpx
 from api_world import Person, World
 from pydantic import SecretStr
 
+from actors.subscriptions.commands import Observe
 from cluster.connections.payments.stripe import StripeProvider
 from cluster.connections.redis import apply_async
 from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
 from configs.contracts.entitlements import Content, Viewer, access
 from configs.contracts.ids import new_id
-from configs.contracts.payment_facts import SubscriptionState
+from configs.contracts.payment_facts import SubscriptionFact, SubscriptionState
 from configs.contracts.payments import Pay, Price, Subscribe
 from configs.contracts.read_model import put_record
 from configs.contracts.selling import holdings_command, read_holdings
@@ -243,3 +244,18 @@ def in_rows(settings: Settings, statement: str, *values: object) -> tuple[Any, .
             assert time.monotonic() < deadline, "rows do not hold it"
             time.sleep(0.05)
         return tuple(found)
+
+
+async def billed(sandbox: SandboxDriver, payer: Person) -> list[int]:
+    """What the payer paid for subscriptions, bill by bill."""
+    return [
+        bill["amount_paid"] for bill in await sandbox.objects("invoice")
+        if bill["parent"]["subscription_details"]["metadata"]["subscriberId"] == payer.user_id
+    ]
+
+
+async def reported(world: World, subscriber: Person, object_id: str) -> None:
+    """As a webhook and the consumers behind it tell it."""
+    provider = await world.dependencies.providers.present()
+    facts = tuple(fact for fact in await provider.observe(object_id) if isinstance(fact, SubscriptionFact))
+    await world.dependencies.subscriptions.observe(Observe(subscriber_id=subscriber.user_id, facts=facts))
