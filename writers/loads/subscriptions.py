@@ -10,6 +10,7 @@ from configs.contracts.loading import SubscriptionRequestRow
 from configs.contracts.subscriptions import Subscriber, Subscription
 from writers.connections import Connection
 from writers.consumers.subscriptions import Renewing
+from writers.loads.blocks import blocked
 from writers.sinks.subscriptions import read_subscription
 
 KEPT: Final = 1_000
@@ -40,11 +41,6 @@ WHERE subscriber_id = ANY(%(ids)s::uuid[]) AND status <> 'expired' AND NOT cance
 UNION
 SELECT subscriber_id::text, creator_id::text, id::text FROM subscriptions
 WHERE creator_id = ANY(%(ids)s::uuid[]) AND status IN ('trialing', 'active', 'past_due') AND NOT cancel_at_period_end
-"""
-BLOCKED: Final = """
-SELECT user_id::text, blocked_id::text FROM blocks JOIN unnest(%s::uuid[], %s::uuid[]) AS pair (one, other)
-     ON user_id = one AND blocked_id = other
-WHERE active
 """
 GONE: Final = "SELECT id::text FROM users WHERE id = ANY(%s::uuid[]) AND status IN ('banned', 'deleted')"
 ERASED: Final = "SELECT user_id::text FROM erasures WHERE user_id = ANY(%s::uuid[])"
@@ -89,11 +85,10 @@ def apart(conn: Connection, pairs: Sequence[tuple[str, str]]) -> frozenset[tuple
     """Those of the pairs one of whom has blocked the other, or is gone."""
     if not pairs:
         return frozenset()
-    both = [*pairs, *((other, one) for one, other in pairs)]
-    blocked = {tuple(row) for row in conn.execute(BLOCKED, ([one for one, _ in both], [other for _, other in both])).fetchall()}
+    strangers = blocked(conn, pairs)
     people = list({person for pair in pairs for person in pair})
     gone = {row[0] for statement in (GONE, ERASED) for row in conn.execute(statement, (people,)).fetchall()}
-    return frozenset(pair for pair in pairs if pair in blocked or pair[::-1] in blocked or gone & set(pair))
+    return frozenset(pair for pair in pairs if pair in strangers or gone & set(pair))
 
 
 def requests(conn: Connection, places: Sequence[str]) -> Mapping[str, SubscriptionRequestRow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import redis
@@ -13,6 +13,7 @@ from configs.contracts.acknowledged import acknowledged_key
 from configs.contracts.notifying import DEVICES_A_PERSON
 from configs.contracts.realtime import delivered_key
 from writers.connections import Connection
+from writers.loads.blocks import blocked
 from writers.loads.notifying import wishes_of
 from writers.push.deciding import Facts, Occasion
 from writers.push.provider import Target
@@ -20,11 +21,6 @@ from writers.push.provider import Target
 log = structlog.get_logger(__name__)
 
 NAMES: Final = "SELECT id::text, display_name FROM users WHERE id = ANY(%s::uuid[]) AND display_name IS NOT NULL"
-BLOCKED: Final = """
-SELECT user_id::text, blocked_id::text FROM blocks JOIN unnest(%s::uuid[], %s::uuid[]) AS pair (one, other)
-     ON user_id = one AND blocked_id = other
-WHERE active
-"""
 READ: Final = """
 SELECT id::text FROM notifications JOIN unnest(%s::uuid[], %s::uuid[]) AS told (owner, name)
      ON user_id = owner AND id = name
@@ -55,7 +51,7 @@ def facts_of(conn: Connection, client: redis.Redis, occasions: Sequence[Occasion
     return Facts(
         wishes=wishes_of(conn, {one.user_id for one in occasions}),
         names=dict(conn.execute(NAMES, ([other for _, other in about],)).fetchall()),
-        blocked=_blocked(conn, about),
+        blocked=blocked(conn, about),
         read=frozenset(
             name for (name,) in conn.execute(READ, ([user for user, _ in told], [name for _, name in told]))
         ) if told else frozenset(),
@@ -70,15 +66,6 @@ def facts_of(conn: Connection, client: redis.Redis, occasions: Sequence[Occasion
         delivered_up_to=delivered,
         acknowledged=acknowledged,
     )
-
-
-def _blocked(conn: Connection, about: Set[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-    """Those of the (person, other) of whom one blocks the other."""
-    if not about:
-        return frozenset()
-    ways = [*about, *((other, one) for one, other in about)]
-    rows = conn.execute(BLOCKED, ([one for one, _ in ways], [other for _, other in ways])).fetchall()
-    return frozenset(rows) | {(blocked, one) for one, blocked in rows}
 
 
 def _heard(

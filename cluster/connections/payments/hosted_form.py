@@ -271,13 +271,13 @@ def _subscription(base: Mapping[str, Any], fields: Mapping[str, str], price: int
     status = fields["status"]
     if status not in ("trialing", "active", "past_due", "expired"):
         raise ValueError("status")
-    interval = fields["interval"]
-    if interval not in DAYS:
+    interval, count = fields["interval"], int(fields.get("intervalCount", "1"))
+    if interval not in DAYS or count < 1:
         raise ValueError("interval")
     return SubscriptionState(
         **base, object_id=fields["saleId"], status=status, subscriber_id=fields["payerId"],  # type: ignore[arg-type]
         creator_id=fields["payeeId"], request_id=fields["requestId"], tier_id=fields["tierId"],
-        interval=interval, interval_count=int(fields.get("intervalCount", "1")),  # type: ignore[arg-type]
+        interval=interval, interval_count=count,  # type: ignore[arg-type]
         amount_minor=price, currency=fields["currency"], period_start=_moment(fields["periodStart"]),
         period_end=_moment(fields["periodEnd"]), cancel_at_period_end=fields.get("cancelling") == "1",
     )
