@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from confluent_kafka.admin import ConfigResource, ResourceType
 
-from cluster.connections.kafka import admin, assign, barrier, consume, reader
+from cluster.connections.kafka import assign, barrier, consume, reader
+from cluster.connections.topics import admin
 from configs.contracts.events import Barrier, Event, decode
 from configs.contracts.ids import partition_of
 from configs.settings import Settings

@@ -19,8 +19,9 @@ from typing import LiteralString
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
-from cluster.connections.kafka import LogAppender, Record, admin, consume, ensure_topics, reader
+from cluster.connections.kafka import LogAppender, Record, consume, reader
 from cluster.connections.postgres import translated
+from cluster.connections.topics import admin, ensure_topics
 from configs.contracts.errors import LogUnavailable
 from configs.contracts.events import Event, SwipeAction, Swiped, encode
 from configs.contracts.ids import new_id

@@ -1,30 +1,26 @@
-"""Clients of the log: appending with acknowledgement, reading assigned partitions, looking at topics."""
+"""Clients of the log: appending with acknowledgement, reading assigned partitions. Topics themselves: ``topics``."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from cluster.connections.spans import Span, Spans, sampled
 from configs.contracts.errors import (
     AppendUnconfirmed,
     LogUnavailable,
-    PartitionCountMismatch,
     PositionOutsideLog,
 )
 from configs.contracts.events import Barrier, Event, encode
 from configs.contracts.ids import new_id
-from configs.contracts.topics import DEAD_LETTER_PARTITIONS, DEAD_LETTER_RETENTION_MS, Topic
 from configs.settings import Kafka, Settings
 
 
@@ -39,7 +35,8 @@ class Record:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def _client(settings: Settings, name: str) -> dict[str, Any]:
+def client_properties(settings: Settings, name: str) -> dict[str, Any]:
+    """librdkafka's properties of every client: where the brokers are and how they are spoken to."""
     return {
         "bootstrap.servers": settings.kafka_brokers,
         "client.id": name,
@@ -79,7 +76,7 @@ class LogAppender:
         self._deadline_s = settings.log.append_deadline_ms / 1_000
         self._generations = settings.log.generations
         self._producer = Producer(
-            _client(settings, name)
+            client_properties(settings, name)
             | {
                 "enable.idempotence": True,
                 "acks": "all",
@@ -204,7 +201,7 @@ class LogAppender:
 def producer(settings: Settings, name: str) -> Producer:
     """An idempotent producer for a synchronous consumer thread: produce, then ``flush`` before the position moves."""
     return Producer(
-        _client(settings, name)
+        client_properties(settings, name)
         | {"enable.idempotence": True, "acks": "all", "linger.ms": settings.log.linger_ms, "compression.type": "lz4"}
     )
 
@@ -218,7 +215,7 @@ def reader(settings: Settings, name: str, *, follows: bool = True, wait_ms: int 
     """
     pace = {"queued.min.messages": 1, "fetch.queue.backoff.ms": max(1, settings.log.read_interval_ms // 2)}
     return Consumer(
-        _client(settings, name)
+        client_properties(settings, name)
         | {
             "group.id": name,
             "enable.auto.commit": False,
@@ -232,96 +229,6 @@ def reader(settings: Settings, name: str, *, follows: bool = True, wait_ms: int 
         }
         | (pace if follows else {})
     )
-
-
-def admin(settings: Settings) -> AdminClient:
-    return AdminClient(_client(settings, "sugar-admin"))
-
-
-def topic_id_text(topic_id: object) -> str:
-    """A topic's id as the broker gave it, in text that can be stored and compared."""
-    return str(topic_id)
-
-
-def ensure_topics(settings: Settings, topics: Sequence[Topic], *, timeout_s: float = 30.0) -> dict[str, str]:
-    """Creates what is missing, checks partition counts; returns topic name -> topic id.
-
-    Raises PartitionCountMismatch: an existing topic has another count. LogUnavailable: the broker does not answer, or
-    refuses this client or is not whom it trusts (``reason``).
-    """
-    told: list[KafkaError] = []
-    client = AdminClient(_client(settings, "sugar-admin") | {"error_cb": told.append})
-    wanted = {topic.name: (settings.log.partitions, topic.retention_ms, topic.cleanup) for topic in topics} | {
-        topic.dead_letters: (DEAD_LETTER_PARTITIONS, DEAD_LETTER_RETENTION_MS, "delete") for topic in topics
-    }
-    try:
-        existing = client.list_topics(timeout=timeout_s).topics
-        missing = [
-            NewTopic(
-                name,
-                num_partitions=partitions,
-                replication_factor=settings.log.replication_factor,
-                config={
-                    "cleanup.policy": cleanup,
-                    "retention.ms": str(retention_ms),
-                    "min.insync.replicas": str(settings.log.min_insync_replicas),
-                },
-            )
-            for name, (partitions, retention_ms, cleanup) in wanted.items()
-            if name not in existing
-        ]
-        if missing:
-            for future in client.create_topics(missing, operation_timeout=timeout_s).values():
-                try:
-                    future.result(timeout_s)
-                except KafkaException as error:
-                    if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                        raise
-        ids: dict[str, str] = {}
-        for name, found in _described(client, list(wanted), timeout_s).items():
-            partitions = wanted[name][0]
-            if len(found.partitions) != partitions:
-                raise PartitionCountMismatch(
-                    "partition counts are changed by an explicit command only",
-                    topic=name, found=len(found.partitions), configured=partitions,
-                )
-            ids[name] = topic_id_text(found.topic_id)
-        return ids
-    except KafkaException as error:
-        client.poll(0)
-        for each in told:
-            if each.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL):
-                raise LogUnavailable("broker and client do not accept each other", brokers=settings.kafka_brokers, reason=each.str()) from error
-        raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error
-
-
-def partition_counts(settings: Settings, topics: Sequence[Topic], *, timeout_s: float = 30.0) -> dict[str, int]:
-    """Topic name -> how many partitions it has, of those that exist. Raises LogUnavailable."""
-    try:
-        existing = admin(settings).list_topics(timeout=timeout_s).topics
-    except KafkaException as error:
-        raise LogUnavailable("broker does not answer", brokers=settings.kafka_brokers) from error
-    return {topic.name: len(existing[topic.name].partitions) for topic in topics if topic.name in existing}
-
-
-def _described(client: AdminClient, names: list[str], timeout_s: float) -> dict[str, Any]:
-    """Name -> topic as the broker describes it; another broker than the one that created a topic hears of it later.
-
-    Raises KafkaException.
-    """
-    found: dict[str, Any] = {}
-    deadline = time.monotonic() + timeout_s
-    while len(found) < len(names):
-        missing = [name for name in names if name not in found]
-        for name, future in client.describe_topics(TopicCollection(missing), request_timeout=timeout_s).items():
-            try:
-                found[name] = future.result(timeout_s)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
-                    raise
-        if len(found) < len(names):
-            time.sleep(0.05)
-    return found
 
 
 def assign(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.connections.kafka import ensure_topics
+from cluster.connections.topics import ensure_topics
 from configs.contracts.topics import TOPICS
 from configs.settings import Settings
 from writers.generations import record

@@ -20,8 +20,9 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from rich.console import Console
 
 from actors.swipes.delivered import GROUP, group_of
-from cluster.connections.kafka import admin, assign, consume, ensure_topics, partition_counts, reader, watermarks
+from cluster.connections.kafka import assign, consume, reader, watermarks
 from cluster.connections.postgres import translated
+from cluster.connections.topics import admin, ensure_topics, partition_counts
 from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
 from cluster.launch.state import read_state

@@ -12,7 +12,7 @@ from chaos.under_load import under_load
 from log_reading import topic_configs
 from running import Platform, eventually
 
-from cluster.connections.kafka import admin
+from cluster.connections.topics import admin
 from configs.contracts.topics import DEAD_LETTER_RETENTION_MS, TOPICS
 from configs.settings import Settings
 

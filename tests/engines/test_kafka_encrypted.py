@@ -13,7 +13,8 @@ import pytest
 from certificates import certify
 from running import eventually
 
-from cluster.connections.kafka import LogAppender, Record, assign, consume, ensure_topics, reader
+from cluster.connections.kafka import LogAppender, Record, assign, consume, reader
+from cluster.connections.topics import ensure_topics
 from cluster.engines.kafka import KafkaCluster
 from configs.contracts.errors import LogUnavailable
 from configs.contracts.events import Event, NotificationRead, encode

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from running import eventually
 
-from cluster.connections.kafka import LogAppender, Record, admin, assign, ensure_topics, reader
+from cluster.connections.kafka import LogAppender, Record, assign, reader
+from cluster.connections.topics import admin, ensure_topics
 from cluster.engines.kafka import BROKERS, KafkaCluster, Place
 from cluster.engines.namespace import Namespace
 from configs.contracts.errors import AppendUnconfirmed, ConfigurationError

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from running import Platform, eventually, sugar
 
-from cluster.connections.kafka import partition_counts
+from cluster.connections.topics import partition_counts
 from configs.contracts.topics import TOPICS
 
 pytestmark = [pytest.mark.platform, pytest.mark.proved_elsewhere, pytest.mark.timeout(600)]

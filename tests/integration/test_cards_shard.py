@@ -21,7 +21,8 @@ from actors.cards.state import slot_of
 from actors.sharding.client import ActorPool
 from actors.sharding.host import ShardHost
 from actors.sharding.wire import RemoteActor
-from cluster.connections.kafka import LogAppender, Record, ensure_topics
+from cluster.connections.kafka import LogAppender, Record
+from cluster.connections.topics import ensure_topics
 from cluster.launch.servers import EmbeddedServers
 from configs.contracts import events, topics
 from configs.contracts.errors import PositionOutsideLog, ShardUnavailable

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 import redis
 
-from cluster.connections.kafka import ensure_topics
+from cluster.connections.topics import ensure_topics
 from cluster.embedded.process import accepts
 from cluster.launch.servers import EmbeddedServers
 from configs.contracts.topics import TOPICS

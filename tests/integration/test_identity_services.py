@@ -24,7 +24,8 @@ from actors.sharding.wire import RemoteActor
 from actors.users.client import UsersClient
 from actors.users.commands import Recorded
 from actors.users.shard import UserService
-from cluster.connections.kafka import LogAppender, ensure_topics
+from cluster.connections.kafka import LogAppender
+from cluster.connections.topics import ensure_topics
 from cluster.launch.servers import EmbeddedServers
 from configs.contracts.errors import DependencyUnavailable, ShardUnavailable
 from configs.contracts.events import NotificationSent, ProfileChanged, UserReported

@@ -19,7 +19,8 @@ from actors.sharding.group import Appender
 from actors.sharding.tail import Feed, LogTail
 from actors.swipes.delivered import Delivered, GroupOffsets
 from cluster.connections.following import Pace
-from cluster.connections.kafka import LogAppender, Record, assign, ensure_topics, reader
+from cluster.connections.kafka import LogAppender, Record, assign, reader
+from cluster.connections.topics import ensure_topics
 from configs.contracts.events import Barrier, Event, NotificationRead, decode, encode
 from configs.contracts.ids import new_id
 from configs.contracts.topics import DEAD_LETTER_RETENTION_MS, MATCHING_SWIPE, Topic

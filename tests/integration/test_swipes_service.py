@@ -19,7 +19,8 @@ from actors.swipes.commands import EndPair, Swipe, Undo, Undone
 from actors.swipes.peers import RayPeers
 from actors.swipes.service import TOPICS as READ_TOPICS
 from actors.swipes.service import SwipeService, swipe_service
-from cluster.connections.kafka import LogAppender, assign, barrier, consume, ensure_topics, reader
+from cluster.connections.kafka import LogAppender, assign, barrier, consume, reader
+from cluster.connections.topics import ensure_topics
 from cluster.launch.secrets import with_keys
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Barrier, Event, Matched, decode
