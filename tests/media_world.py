@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 from api_world import Person
+from local_http import local_client
 
 from cluster.connections.media.store import SignedUpload
 from cluster.embedded.ports import free_port
@@ -89,7 +90,7 @@ async def put(client: httpx.AsyncClient, upload: dict[str, Any], content: bytes)
 async def uploaded(person: Person, content: bytes, kind: str = "image", content_type: str = "image/jpeg") -> str:
     """The id of a media that was uploaded and completed through the API."""
     granted = await person.ok("POST", "/media/uploads", json=upload_body(content, kind, content_type))
-    async with httpx.AsyncClient(timeout=60) as store:
+    async with local_client(timeout=60) as store:
         await put(store, granted, content)
     done = await person.ok("POST", f"/media/uploads/{granted['mediaId']}/complete")
     assert done["state"] == "uploaded"

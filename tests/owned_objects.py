@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 from api_world import Person
 from content_world import ContentWorld
+from local_http import local_client
 from media_world import picture, put, upload_body
 from payments_world import RETURN, TIER, SandboxDriver, in_rows, payer_of
 from soft_authenticator import Authenticator
@@ -52,7 +52,7 @@ async def _publish(world: ContentWorld, creator: Person, fan: Person, ids: dict[
     ids["media"] = await world.media(creator, new_id())
     content = picture(number)
     granted = await creator.ok("POST", "/media/uploads", json=upload_body(content))
-    async with httpx.AsyncClient(timeout=60) as store:
+    async with local_client(timeout=60) as store:
         await put(store, granted, content)
     ids["upload"] = granted["mediaId"]
     price = {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}}
@@ -65,7 +65,7 @@ async def _publish(world: ContentWorld, creator: Person, fan: Person, ids: dict[
 
 async def _sell(world: ContentWorld, sandbox: SandboxDriver, creator: Person, fan: Person, ids: dict[str, str]) -> None:
     link = await creator.ok("POST", "/payments/connect/onboarding", json=RETURN)
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with local_client(timeout=60) as client:
         assert (await client.post(link["url"])).status_code == 303
     ids["tier"] = (await creator.ok("POST", "/subscriptions/tiers", json=TIER))["tierId"]
     ids["tier above"] = (await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"rank": 2, "name": "More", "priceMonthly": "20"}))["tierId"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 from api_world import Person, World
+from local_http import local_client
 from pydantic import SecretStr
 
 from actors.subscriptions.commands import Observe
@@ -65,7 +66,7 @@ class SandboxDriver:
         )})
 
     async def command(self, name: str, **wanted: Any) -> Any:
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with local_client(timeout=PATIENCE_S) as client:
             answer = await client.post(f"{self.url}/sandbox/{name}", json=wanted, headers={"Authorization": f"Bearer {KEY}"})
         assert answer.status_code == 200, answer.text
         return answer.json()
@@ -74,13 +75,13 @@ class SandboxDriver:
         return await self.command("clock", advance_s=int(days * DAY_S))
 
     async def objects(self, kind: str) -> list[dict[str, Any]]:
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with local_client(timeout=PATIENCE_S) as client:
             answer = await client.get(f"{self.url}/sandbox/objects/{kind}", headers={"Authorization": f"Bearer {KEY}"})
         found: list[dict[str, Any]] = answer.json()["data"]
         return found
 
     async def authenticate(self, client_secret: str, *, succeeds: bool = True) -> None:
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with local_client(timeout=PATIENCE_S) as client:
             answer = await client.post(
                 f"{self.url}/sandbox/authenticate", json={"client_secret": client_secret, "succeeds": succeeds}
             )
@@ -89,7 +90,7 @@ class SandboxDriver:
     async def save_card(self, provider: StripeProvider, customer_id: str, card: str = "pm_card_visa") -> str:
         """What an app does with the secret of a set-up; returns the saved card."""
         started = await provider.setup_payment_method(new_id(), customer_id)
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with local_client(timeout=PATIENCE_S) as client:
             answer = await client.post(
                 f"{self.url}/v1/setup_intents/{started.object_id}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},
                 data={"client_secret": started.client_secret, "payment_method": card},
@@ -103,7 +104,7 @@ class SandboxDriver:
         customer_id = await provider.create_customer(new_id(), payer_id)
         method_id = await self.save_card(provider, customer_id, card)
         onboarding = await provider.onboard(new_id(), creator_id, "US", "http://app/return", "http://app/refresh")
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with local_client(timeout=PATIENCE_S) as client:
             assert (await client.post(onboarding.url)).status_code == 303
         return Pair(payer_id, creator_id, customer_id, method_id, onboarding.account_id)
 
@@ -161,7 +162,7 @@ async def creator_of(world: World, *, paid: bool = True) -> Person:
     creator = await assured(world, await world.register("sugar_baby"))
     if paid:
         link = await creator.ok("POST", "/payments/connect/onboarding", json=RETURN)
-        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+        async with local_client(timeout=PATIENCE_S) as client:
             assert (await client.post(link["url"])).status_code == 303
     return creator
 
@@ -182,7 +183,7 @@ async def payer_of(world: World, sandbox: SandboxDriver, card: str = "pm_card_vi
 async def saved_card(payer: Person, sandbox: SandboxDriver, card: str = "pm_card_visa") -> str:
     """A card that the payer has saved through the API, as an app does."""
     setup = await payer.ok("POST", "/payments/methods/setup")
-    async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+    async with local_client(timeout=PATIENCE_S) as client:
         answer = await client.post(
             f"{sandbox.url}/v1/setup_intents/{setup['id']}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},
             data={"client_secret": setup["clientSecret"], "payment_method": card},

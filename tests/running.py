@@ -133,7 +133,7 @@ class Platform:
 
     def client(self) -> httpx.Client:
         """A client of the HTTP API, patient with what is only for a moment not there."""
-        return httpx.Client(base_url=self.url + "/api/v1", timeout=20.0, transport=PatientTransport())
+        return httpx.Client(base_url=self.url + "/api/v1", timeout=20.0, transport=PatientTransport(verify=False))
 
     @property
     def settings(self) -> Settings:

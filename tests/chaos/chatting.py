@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psycopg
 from chaos.workload import PASSWORD, RETRY_S
+from local_http import local_client
 from running import Platform
 
 from cluster.launch.chat.client import RealtimeClient
@@ -59,7 +60,7 @@ class Chatting:
         self.conversations: dict[str, tuple[Talker, Talker]] = {}
 
     async def __aenter__(self) -> Chatting:
-        async with httpx.AsyncClient(base_url=self._platform.url + "/api/v1", timeout=20.0) as http:
+        async with local_client(base_url=self._platform.url + "/api/v1", timeout=20.0) as http:
             gate = asyncio.Semaphore(8)
 
             async def one() -> None:

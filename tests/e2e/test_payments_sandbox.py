@@ -7,8 +7,8 @@ import json
 import os
 import signal
 
-import httpx
 import pytest
+from local_http import local_client
 from payments_world import Pair, price
 from running import Platform, eventually, sugar
 
@@ -30,7 +30,7 @@ async def subscribed(platform: Platform) -> str:
     customer_id = await provider.create_customer(new_id(), payer_id)
     started = await provider.setup_payment_method(new_id(), customer_id)
     onboarding = await provider.onboard(new_id(), creator_id, "US", "http://app/return", "http://app/refresh")
-    async with httpx.AsyncClient(timeout=30.0) as client:
+    async with local_client(timeout=30.0) as client:
         saved = await client.post(
             f"{url}/v1/setup_intents/{started.object_id}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},
             data={"client_secret": started.client_secret, "payment_method": "pm_card_visa"},

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from local_http import local_client
 from running import Platform, eventually
 
 pytestmark = [pytest.mark.platform, pytest.mark.timeout(600)]
@@ -94,7 +95,7 @@ def test_tokens_rotate_and_reuse_revokes_the_family(api: httpx.Client) -> None:
 async def test_an_address_is_registered_once_though_fifty_race_and_valkey_restarts(platform: Platform) -> None:
     await asyncio.to_thread(platform.wait_well)
     wanted = address()
-    async with httpx.AsyncClient(base_url=platform.url + "/api/v1", timeout=30.0) as client:
+    async with local_client(base_url=platform.url + "/api/v1", timeout=30.0) as client:
 
         async def register(number: int) -> httpx.Response:
             while True:
@@ -116,7 +117,7 @@ async def test_an_address_is_registered_once_though_fifty_race_and_valkey_restar
     accounts = {answer.json()["userId"] for answer in answers if answer.status_code == 201}
     assert len(accounts) <= 1
     await asyncio.to_thread(platform.wait_well)
-    async with httpx.AsyncClient(base_url=platform.url + "/api/v1", timeout=30.0) as client:
+    async with local_client(base_url=platform.url + "/api/v1", timeout=30.0) as client:
         for _ in range(100):
             login = await client.post("/auth/login", json={"email": wanted, "password": PASSWORD})
             if login.status_code == 200:

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from types import FunctionType, ModuleType
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 import uvicorn
 from api_world import Person, forged
+from local_http import local_client
 from media_world import picture, uploaded
 from safety_world import HERE, SafetyWorld, code, pair, send, until
 
@@ -61,7 +61,7 @@ async def reachable(safety: SafetyWorld) -> AsyncIterator[SafetyWorld]:
 async def checked(safety: SafetyWorld, person: Person, outcome: str) -> str:
     """The person goes to the service, which finds something; their status once its answer has come."""
     begun = await person.ok("POST", "/users/me/verification")
-    async with httpx.AsyncClient(timeout=60) as browser:
+    async with local_client(timeout=60) as browser:
         assert (await browser.get(begun["url"])).status_code == 200
         assert (await browser.post(begun["url"], data={"outcome": outcome})).status_code == 200
 
@@ -249,7 +249,7 @@ def files_of(safety: SafetyWorld, media_id: str) -> list[str]:
 async def customers_of(safety: SafetyWorld, user_id: str) -> list[str]:
     """The names under which the payment processor knows a payer."""
     payments = safety.settings.payments
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with local_client(timeout=60) as client:
         answer = await client.get(
             f"{payments.stripe_url}/sandbox/objects/customer",
             headers={"Authorization": f"Bearer {payments.stripe_key.get_secret_value()}"},
@@ -392,7 +392,7 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
         return answer.json() if answer.status_code == 200 else None
 
     made = await until(ready)
-    async with httpx.AsyncClient(timeout=60) as browser:
+    async with local_client(timeout=60) as browser:
         file = await browser.get(made["url"])
         changed = await browser.get(forged(made["url"]))
     assert (file.status_code, changed.status_code) == (200, 403)
@@ -419,7 +419,7 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
     with open_rows(safety.settings, "test") as conn:
         await until(lambda: conn.execute("SELECT 1 FROM erasures WHERE user_id = %s", (one.user_id,)).fetchone())
         assert forget_due(safety.settings, conn) == 1
-    async with httpx.AsyncClient(timeout=60) as browser:
+    async with local_client(timeout=60) as browser:
         assert (await browser.get(made["url"])).status_code == 404
 
 

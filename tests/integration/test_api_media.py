@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import pytest
 from api_world import World, forged
+from local_http import local_client
 from media_world import picture, put, sha256, upload_body, uploaded
 from PIL import Image
 
@@ -38,7 +39,7 @@ async def test_an_upload_is_granted_made_and_completed_once(world: World) -> Non
     early = await person.ask("POST", f"/media/uploads/{media}/complete")
     assert code(early) == (409, "upload_incomplete")
     assert (await person.ok("GET", f"/media/{media}"))["state"] == "pending"
-    async with httpx.AsyncClient() as store:
+    async with local_client() as store:
         await put(store, again, content)
     for _ in range(2):
         assert (await person.ok("POST", f"/media/uploads/{media}/complete"))["state"] == "uploaded"
@@ -51,7 +52,7 @@ async def test_a_large_file_is_uploaded_in_parts(make_world: Callable[..., Await
     content = bytes(range(256)) * (6 << 12)  # 6 MiB
     granted = await person.ok("POST", "/media/uploads", json=upload_body(content))
     assert [request["bytes"] for request in granted["requests"]] == [5 << 20, 1 << 20]
-    async with httpx.AsyncClient(timeout=60) as store:
+    async with local_client(timeout=60) as store:
         first = granted["requests"][0]
         await store.put(first["url"], content=content[: 5 << 20], headers=first["headers"])
         path = f"/media/uploads/{granted['mediaId']}/complete"
@@ -194,7 +195,7 @@ async def test_the_store_takes_exactly_what_was_announced(world: World, kind: st
     granted = await person.ok("POST", "/media/uploads", json=upload_body(content))
     (request,) = granted["requests"]
     wrong, changed = WRONG[kind](content)
-    async with httpx.AsyncClient() as store:
+    async with local_client() as store:
         headers = {**request["headers"], "Content-Length": str(len(wrong)), **changed}
         assert (await store.put(request["url"], content=wrong, headers=headers)).status_code in (400, 403)
     complete = await person.ask("POST", f"/media/uploads/{granted['mediaId']}/complete")
@@ -210,7 +211,7 @@ async def test_nobody_uploads_under_somebody_elses_key(world: World) -> None:
         await person.ok("POST", "/media/uploads", json=upload_body(content)) for person in (mine, other)
     ]
     (request,) = granted["requests"]
-    async with httpx.AsyncClient() as store:
+    async with local_client() as store:
         url = request["url"].replace(granted["mediaId"], theirs["mediaId"])
         assert url != request["url"]
         headers = {**request["headers"], "Content-Length": str(len(content))}

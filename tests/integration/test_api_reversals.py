@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from api_world import Person
+from local_http import local_client
 from media_world import picture, uploaded
 from safety_world import SafetyWorld, code, reverse, until
 
@@ -96,7 +97,7 @@ async def test_a_removed_picture_is_back_wherever_it_was_once_its_decision_is_re
     approved = await safety.decide(first, media, "dismiss", targetType="media", category="nudity")
     assert approved.status_code == 201, approved.text
     url = await until(avatar)
-    async with httpx.AsyncClient() as client:
+    async with local_client() as client:
         assert (await client.get(url)).status_code == 200
         removed = await safety.decide(first, media, "remove", targetType="media", category="nudity", seen=1)
         await until(gone)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 import pytest_asyncio
 from api_world import Person
 from content_world import ContentWorld, content_world
+from local_http import local_client
 from payments_world import RETURN, TIER
 from realtime_world import Device, RunningGateway
 
@@ -212,7 +212,7 @@ async def _exported(world: ContentWorld, reader: Person, name: str, locked: list
         answer = await world.client.get("/api/v1/users/me/export", headers=headers)
         return answer.json()["url"] if answer.status_code == 200 else None
 
-    async with httpx.AsyncClient(timeout=60) as browser:
+    async with local_client(timeout=60) as browser:
         file = await browser.get(await world.until(ready))
     data = json.loads(gzip.decompress(file.content))
     assert CANARY not in str(data)
@@ -300,7 +300,7 @@ async def _listening(world: ContentWorld, readers: dict[str, Person]) -> AsyncIt
 async def _tiers(creator: Person) -> tuple[str, str]:
     """A tier of rank 1 and one of rank 5."""
     link = await creator.ok("POST", "/payments/connect/onboarding", json=RETURN)
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with local_client(timeout=60) as client:
         assert (await client.post(link["url"])).status_code == 303
     made = [await creator.ok("POST", "/subscriptions/tiers", json=TIER | {"rank": rank, "name": f"T{rank}"}) for rank in (1, 5)]
     return made[0]["tierId"], made[1]["tierId"]

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 from api_world import Person, World
+from local_http import local_client
 from log_writing import append, eventually, record
 from media_world import picture, put, sha256, upload_body, uploaded, video
 
@@ -97,7 +97,7 @@ async def test_a_photo_is_shown_to_others_once_it_was_approved_and_gone_once_it_
     ready = await shown(owner, media, state="ready", review="pending")
     store = media_store(settings)
     await eventually(lambda: store.size(quarantine_key(media)) is None)
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with local_client(timeout=60) as client:
         for name in ("url", "thumbUrl", "previewUrl"):
             answer = await client.get(ready["view"][name])
             assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
@@ -168,7 +168,7 @@ async def test_what_a_decision_withholds_is_served_nowhere_and_goes_with_its_own
     for _ in range(2):  # again: nothing more happens
         await told(removal)
         await eventually(lambda: there(withheld) == [True] * 3 and there(served) == [False] * 3)
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with local_client(timeout=60) as client:
         assert (await client.get(url)).status_code == 404
         assert (await client.get(url.replace("/media/", "/withheld/"))).status_code in (403, 404)
     assert store.size(preserved_key(media)), "evidence"
@@ -229,7 +229,7 @@ async def test_parts_that_are_not_what_was_announced_are_rejected_once_they_are_
     body = upload_body(content) | {"sha256": sha256(content[::-1])}
     granted = await owner.ok("POST", "/media/uploads", json=body)
     assert len(granted["requests"]) == 2
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with local_client(timeout=60) as client:
         await put(client, granted, content)
     media = granted["mediaId"]
     assert (await owner.ok("POST", f"/media/uploads/{media}/complete"))["state"] == "uploaded"
@@ -254,7 +254,7 @@ async def test_a_video_is_played_by_signed_playlists_and_segments(world: World, 
     lines = playlist.text.splitlines()
     segment = next(line for line in lines if not line.startswith("#"))
     size, start = next(line for line in lines if line.startswith("#EXT-X-BYTERANGE")).partition(":")[2].split("@")
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with local_client(timeout=60) as client:
         for url in (view["posterUrl"], view["thumbUrl"], view["previewUrl"]):
             assert (await client.get(url)).status_code == 200
         part = await client.get(segment, headers={"Range": f"bytes={start}-{int(start) + int(size) - 1}"})

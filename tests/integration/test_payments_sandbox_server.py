@@ -10,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 import stripe
+from local_http import local_client
 from payments_world import KEY, Pair, SandboxDriver, price
 
 from cluster.connections.payments.stripe import StripeProvider
@@ -28,7 +29,7 @@ async def pair(sandbox: SandboxDriver, stripe_provider: StripeProvider) -> Pair:
 
 class TestTheSandboxItself:
     async def raw(self, sandbox: SandboxDriver, method: str, path: str, *, key: str = KEY, **options: Any) -> httpx.Response:
-        async with httpx.AsyncClient(base_url=sandbox.url, timeout=60) as client:
+        async with local_client(base_url=sandbox.url, timeout=60) as client:
             return await client.request(method, path, headers={"Authorization": f"Bearer {key}", **options.pop("headers", {})}, **options)
 
     @pytest.mark.parametrize(("path", "form", "code", "param"), [
@@ -88,7 +89,7 @@ class TestTheSandboxItself:
                 await provider.pay(pair.pay())
             driver.server.start()
             assert (await provider.pay(request)).object_id == paid.object_id
-            async with httpx.AsyncClient(timeout=60) as client:
+            async with local_client(timeout=60) as client:
                 there = (await client.get(f"{driver.url}/sandbox")).json()
             assert there["livemode"] is False
             assert there["now"] > datetime.now(UTC).timestamp() + 2.9 * 86_400

@@ -6,9 +6,9 @@ import asyncio
 import inspect
 from datetime import UTC, datetime
 
-import httpx
 import pytest
 import pytest_asyncio
+from local_http import local_client
 from payments_world import Pair, SandboxDriver, price, subscription_state
 
 from cluster.connections.payments.hosted_form import HostedFormProvider
@@ -181,7 +181,7 @@ class TestCreators:
         assert found.due
         with pytest.raises(ProviderRefused):
             await stripe_provider.pay(pair.pay(account_id=onboarding.account_id))
-        async with httpx.AsyncClient(timeout=60) as client:
+        async with local_client(timeout=60) as client:
             assert (await client.post(onboarding.url)).status_code == 303
             assert (await client.post(onboarding.url)).status_code == 404, "a link works once"
         found = await stripe_provider.account(onboarding.account_id)

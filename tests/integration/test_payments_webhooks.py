@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 import pytest_asyncio
 import uvicorn
 from api_world import NoRows, Shards, World
+from local_http import local_client
 from log_reading import records_of
 from log_writing import eventually
 from payments_world import SECRET, Pair, SandboxDriver, price
@@ -191,7 +191,7 @@ async def test_whatever_the_order_and_repetition_the_same_is_true_in_the_end(
     await sandbox.command("webhooks", **({"duplicate": 0, "reorder": False, "delay_s": 0.0, "drop": False} | switches))
     pair, subscription_id, payment_id = await story(sandbox)
     await eventually(lambda: told(settings, pair))
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with local_client(timeout=60) as client:
         while (await client.get(f"{sandbox.url}/sandbox")).json()["waiting"]:
             await asyncio.sleep(0.05)
     facts = facts_of(settings, pair.payer_id)

@@ -8,10 +8,10 @@ import time
 from datetime import datetime
 from typing import Any
 
-import httpx
 import pytest
 import websockets
 from api_world import World
+from local_http import local_client
 from realtime_world import Device, announced, match, send
 from redis.asyncio import Redis
 
@@ -146,7 +146,7 @@ async def test_a_slow_consumer_is_closed_and_the_others_get_everything(
 async def test_requests_that_are_no_socket_and_other_paths_are_refused(gateways: Any) -> None:
     gateway, _ = gateways
     root = gateway.url.replace("ws://", "http://").replace("/api/v1/messaging/ws", "")
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with local_client(timeout=60) as client:
         assert (await client.get(f"{root}/health")).status_code == 200
         assert (await client.get(f"{root}/api/v1/messaging/ws")).status_code == 426
         assert (await client.post(f"{root}/", json={})).status_code == 426
