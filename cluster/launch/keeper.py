@@ -52,6 +52,9 @@ class Watched:
         self.pid = 0
         self.process_began = ""
         self.replaced = 0
+        self.restarts = 0
+        self.process: tuple[object, object] | None = None
+        """(where, pid) of the one that answered last."""
         self.figures: dict[str, Any] = {}
 
     def answered(self, figures: dict[str, Any], now_s: float) -> None:
@@ -59,6 +62,9 @@ class Watched:
         pid = int(figures.get("pid", 0)) if figures.get("space", process_space()) == process_space() else 0
         if pid != self.pid:
             self.pid, self.process_began = pid, began(pid) if pid else ""
+        process = (figures.get("space"), figures.get("pid"))
+        self.restarts += self.process not in (None, process)
+        self.process = process
         self.answered_s, self.answers, self.ever_answered = now_s, True, True
         self.figures = figures
 
@@ -79,7 +85,7 @@ class Watched:
         return ActorReport(
             name=self.name, answers=self.answers, ready=self.answers and bool(self.figures.get("ready")),
             pid=int(self.figures.get("pid", 0)),
-            replaced=self.replaced, silent_s=round(now_s - self.answered_s, 1), figures=self.figures,
+            restarts=self.restarts, replaced=self.replaced, silent_s=round(now_s - self.answered_s, 1), figures=self.figures,
         )
 
 

@@ -107,7 +107,7 @@ def _show(report: Report, matched: Sequence[tuple[str, str]]) -> None:
     for finding in [*report.differences, *report.inconsistencies][:SHOWN]:
         console.print(f"  {finding}", markup=False)
     if report.agrees:
-        console.print("PostgreSQL, Redis and the shards agree")
+        console.print("PostgreSQL, Redis and the shards agree; every transaction in the ledger balances")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ class ActorReport(BaseModel):
     answers: bool = Field(False, description="whether the last probe was answered in time")
     ready: bool = False
     pid: int = 0
+    restarts: int = Field(0, description="how often another process took its place, for whatever reason, since the runtime runs")
     replaced: int = Field(0, description="how often the keeper replaced it because it did not answer")
     silent_s: float = Field(0.0, description="seconds since its last answer")
     figures: dict[str, Any] = Field(default_factory=dict, description="what it said about itself")

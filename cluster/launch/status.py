@@ -143,7 +143,7 @@ def show(console: Console, found: PlatformStatus) -> None:
         for server in found.servers:
             servers.add_row(server.name, str(server.pid), _mark(server.runs), str(server.restarts), str(server.memory_mib))
         console.print(servers)
-    actors = Table("actor", "pid", "ready", "restored in", "epoch", "says", "replaced", title="Shards, writers, loader, gateways")
+    actors = Table("actor", "pid", "ready", "restored in", "epoch", "says", "restarts", title="Shards, writers, loader, gateways")
     for actor in found.actors:
         services = actor.figures.get("services", {})
         by_service = {name: facts["epoch"] for name, facts in services.items() if "epoch" in facts}
@@ -153,12 +153,12 @@ def show(console: Console, found: PlatformStatus) -> None:
         actors.add_row(
             actor.name, str(actor.pid), _mark(actor.answers and actor.ready),
             "" if restored is None else f"{restored:.2f} s", epochs or str(actor.figures.get("epoch", "")),
-            _says(actor), str(actor.replaced),
+            _says(actor), str(actor.restarts),
         )
     console.print(actors)
     replicas = Table("deployment", "replica", "pid", "state", title="API replicas")
     for replica in found.replicas:
-        replicas.add_row(replica.deployment, replica.replica, str(replica.pid), replica.state)
+        replicas.add_row(replica.deployment, replica.replica, str(replica.pid), replica.state.rpartition(".")[2].lower())
     console.print(replicas)
     if found.requests is not None:
         answered = ", ".join(f"{count} × {status}" for status, count in found.requests.by_status.items()) or "none"

@@ -149,6 +149,14 @@ async def test_an_actor_that_never_answered_has_longer_to_start() -> None:
     assert kept.report.replaced == 0
 
 
+async def test_another_process_under_the_same_name_is_a_restart(sleeper: subprocess.Popen[bytes]) -> None:
+    kept = Kept()
+    for pid, restarts in ((os.getpid(), 0), (os.getpid(), 0), (sleeper.pid, 1), (os.getpid(), 2)):
+        kept.ping.answer = {"pid": pid, "ready": True}
+        await kept.probe()
+        assert (kept.report.restarts, kept.report.replaced) == (restarts, 0)
+
+
 async def test_a_recycled_pid_is_never_killed(sleeper: subprocess.Popen[bytes]) -> None:
     kept = Kept()
     kept.ping.answer = {"pid": sleeper.pid, "ready": True}

@@ -289,7 +289,8 @@ def publish(
     a steady rate, first alone and then while one post after another is published: what publishing does to other writes.
     """
     setting = _prepare(data_dir)
-    settings, creator, offset = setting.settings, setting.people[0].user_id, int(time.time())
+    # One whom no reader of `bench feed` follows: of more followers than `content.fanout_followers` feeds ask for posts.
+    settings, creator, offset = setting.settings, setting.people[feeds.CREATORS].user_id, int(time.time())
     names = sorted(feeds.follow_in_rows(settings, creator, followers))
 
     def swipes(title: str, number: int, meanwhile: Callable[[], object] | None = None) -> publishing.Swiped:

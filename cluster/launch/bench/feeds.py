@@ -16,12 +16,14 @@ from cluster.connections.postgres import connect
 from cluster.connections.redis import apply, sync_client
 from cluster.launch.bench.requests import Caller, raw
 from configs.contracts import events, ids
-from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.home import begin_home, fill_home, home_key, home_member
 from configs.contracts.media import LARGE, THUMB
 from configs.contracts.payment_facts import SubscriptionState
 from configs.settings import Settings
+from writers.consumers.feeds import KNOWN
+from writers.loads.home import is_large
 
 CREATORS: Final = 200
 POSTS_OF_A_CREATOR: Final = 5
@@ -134,9 +136,18 @@ def requests_of(people: Sequence[Caller], count: int) -> list[bytes]:
 
 
 def follow_in_rows(settings: Settings, creator_id: str, followers: int) -> list[str]:
-    """Gives a creator made-up followers whose feeds are there, as if all of them had read just now; their ids."""
+    """Gives a creator made-up followers whose feeds are there, as if all of them had read just now; their ids.
+
+    Raises ConfigurationError: the creator has so many then that feeds ask for the posts.
+    """
     names = [ids.derived_id(f"bench:{creator_id}", str(number)) for number in range(followers)]
+    most = settings.content.fanout_followers
     with connect(settings, "bench") as conn, sync_client(settings) as client:
+        if conn.execute(KNOWN, (creator_id,)).fetchone() is not None or is_large(conn, creator_id, most - followers):
+            raise ConfigurationError(
+                "feeds would ask for the posts of this creator; take fewer followers, or a platform started with "
+                f"SUGAR_CONTENT__FANOUT_FOLLOWERS={2 * followers} on a new data directory", creator=creator_id, fanout_followers=most,
+            )
         conn.execute(
             "INSERT INTO follows (user_id, creator_id, active, changed_at, version) "
             "SELECT id, %s, true, now(), 1 FROM unnest(%s::uuid[]) AS made (id) ON CONFLICT DO NOTHING", (creator_id, names)
