@@ -82,7 +82,7 @@ class Supervisor:
     def _start(self) -> Settings | None:
         """Starts everything; None when a signal came meanwhile."""
         began = time.monotonic()
-        self._step("ending what an earlier run left")
+        self._step("looking for what an earlier run left")
         end_leftovers(self._data)
         # Before choosing ports: what an earlier run left may hold them.
         end_predecessors(self._run)
