@@ -76,6 +76,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "follow_limit_reached": Kind(409, "You follow as many creators as one may."),
     "not_available": Kind(409, "Not as much is available; `available` says how much may be paid out."),
     "account_begun": Kind(409, "An account was begun with other particulars (the country); ask again with those."),
+    "payout_state": Kind(409, "That cannot be recorded of the payout; `state` is its present one."),
     "no_payout_account": Kind(409, "Open an account for payouts first: POST /payments/connect/onboarding."),
     "statement_too_long": Kind(409, "The month has too many lines for one file; read GET /payments/transactions."),
     "not_refundable": Kind(409, "Not as much of the payment can be given back; `left` says how much."),

@@ -60,8 +60,10 @@ SELECT state::text FROM (
 ) AS due WHERE state -> 'facts' -> 0 ->> 'provider' = ANY(%(processors)s) ORDER BY refund_due LIMIT %(most)s
 """
 PAYOUTS_DUE: Final = """
-SELECT state::text FROM payouts WHERE due < %s AND state -> 'asked' ->> 'provider' = ANY(%s) ORDER BY due LIMIT %s
+SELECT state::text FROM payouts
+WHERE due < %s AND state -> 'asked' ->> 'provider' = ANY(%s) AND state -> 'asked' ->> 'accountId' <> '' ORDER BY due LIMIT %s
 """
+"""Without an account staff pays them."""
 ROUTE_S: Final = 30
 """For so long a route that asked for something may still be on its way to the processor."""
 REFUSED_KEPT: Final = 1_000

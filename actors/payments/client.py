@@ -23,9 +23,11 @@ from actors.payments.payouts import (
     FindPayout,
     NoPayout,
     NotAvailable,
+    NotRecordable,
     PayoutAnswer,
     PayoutCommand,
     PayoutStands,
+    RecordPayout,
     RequestPayout,
 )
 from actors.payments.state import PaymentAnswer, PaymentCommand
@@ -58,6 +60,9 @@ class PaymentsClient:
 
     async def answer_payout(self, command: AnswerPayout) -> PayoutStands | NoPayout:
         return cast(PayoutStands | NoPayout, await self._of_creator(command))
+
+    async def record_payout(self, command: RecordPayout) -> PayoutStands | NoPayout | NotRecordable:
+        return cast(PayoutStands | NoPayout | NotRecordable, await self._of_creator(command))
 
     async def _of_creator(self, command: PayoutCommand) -> PayoutAnswer:
         answer: PayoutAnswer = await self._pool.ask(SERVICE, self._pool.shard_of(command.creator_id), "record", command)

@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from actors.entries import Entries
 from actors.folded import Folded
 from actors.idempotency import IdempotencyConflict
 from actors.sharding.memory import Append, Decision
-from configs.contracts.events import Event, PayoutAnswered, PayoutRequested
+from configs.contracts.events import (
+    Event,
+    PaymentObserved,
+    PayoutAnswered,
+    PayoutOutcome,
+    PayoutRecorded,
+    PayoutRequested,
+)
 from configs.contracts.ids import derived_id
-from configs.contracts.payouts import Funds, Payout, Payouts, payout_of, payouts_after, payouts_place
+from configs.contracts.payment_facts import PayoutFailed, PayoutPaid
+from configs.contracts.payouts import Funds, Payout, Payouts, PayoutStatus, payout_of, payouts_after, payouts_place
 from configs.contracts.topics import PAYMENT_COMPLETED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestPayout:
-    """``payout_id`` is derived from creator and Idempotency-Key. ``funds``: what the service read of the rows just now."""
+    """``payout_id`` is derived from creator and Idempotency-Key. ``funds``: what the service read of the rows just now.
+
+    Without ``account_id`` staff pays it (``RecordPayout``).
+    """
 
     creator_id: str
     payout_id: str
@@ -49,6 +61,17 @@ class AnswerPayout:
     object_id: str | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordPayout:
+    """What became of a payout that staff makes; saying the same again changes nothing. See ``PayoutRecorded``."""
+
+    creator_id: str
+    payout_id: str
+    outcome: PayoutOutcome
+    reference: str
+    recorded_by: str
+
+
 @dataclass(frozen=True, slots=True)
 class PayoutStands:
     """The request is durable; the payout as it is now."""
@@ -68,8 +91,21 @@ class NoPayout:
     """The creator has no such payout."""
 
 
-PayoutCommand = RequestPayout | FindPayout | AnswerPayout
-PayoutAnswer = PayoutStands | NotAvailable | NoPayout | IdempotencyConflict
+@dataclass(frozen=True, slots=True)
+class NotRecordable:
+    """The payout is not staff's to make, or is past that; nothing was recorded."""
+
+    payout: Payout
+
+
+Told = tuple[str, PayoutRequested | PayoutAnswered | PayoutRecorded | PaymentObserved]
+"""(event id, payload) to append."""
+PayoutCommand = RequestPayout | FindPayout | AnswerPayout | RecordPayout
+PayoutAnswer = PayoutStands | NotAvailable | NoPayout | NotRecordable | IdempotencyConflict
+RECORDED: Final[dict[PayoutOutcome, tuple[PayoutStatus, PayoutStatus]]] = {
+    "paid": ("pending", "paid"), "refused": ("pending", "refused"), "returned": ("paid", "failed"),
+}
+"""Outcome -> (status before it, status after it)."""
 
 
 def _payouts() -> Folded[Payouts]:
@@ -106,11 +142,29 @@ class PayoutMemory:
             return self._request(command, payouts, now)
         if known is None:
             return _answer(NoPayout())
+        if isinstance(command, RecordPayout):
+            return self._by_hand(command, known, payouts, now)
         if isinstance(command, FindPayout) or known.answered:
             return _answer(PayoutStands(known))
-        return self._recorded(derived_id(command.payout_id, "answered"), PayoutAnswered(
+        return self._recorded(((derived_id(command.payout_id, "answered"), PayoutAnswered(
             payout_id=command.payout_id, creator_id=command.creator_id, object_id=command.object_id,
-        ), payouts, now)
+        )),), payouts, now)
+
+    def _by_hand(self, command: RecordPayout, known: Payout, payouts: Payouts, now: datetime) -> Decision[PayoutAnswer]:
+        before, after = RECORDED[command.outcome]
+        if known.by_hand and known.status == after:
+            return _answer(PayoutStands(known))
+        if not known.by_hand or known.status != before:
+            return _answer(NotRecordable(known))
+        told: list[Told] = []
+        fact = _money(known, command.outcome, now)
+        if fact is not None:  # first: whoever sees it paid finds it in the ledger
+            told.append((fact.event_id, PaymentObserved(owner_id=command.creator_id, fact=fact)))
+        told.append((derived_id(command.payout_id, f"recorded {command.outcome}"), PayoutRecorded(
+            payout_id=command.payout_id, creator_id=command.creator_id, outcome=command.outcome, reference=command.reference,
+            recorded_by=command.recorded_by,
+        )))
+        return self._recorded(told, payouts, now)
 
     def _request(self, command: RequestPayout, payouts: Payouts, now: datetime) -> Decision[PayoutAnswer]:
         left = 0
@@ -118,11 +172,11 @@ class PayoutMemory:
             left = command.funds.left(payouts.items, command.currency, livemode=command.livemode)
         if not 0 < command.amount_minor <= left:
             return _answer(NotAvailable(left))
-        return self._recorded(command.payout_id, PayoutRequested(
+        return self._recorded(((command.payout_id, PayoutRequested(
             payout_id=command.payout_id, creator_id=command.creator_id, amount_minor=command.amount_minor,
             currency=command.currency, provider=command.provider, account_id=command.account_id, livemode=command.livemode,
             body_digest=command.body_digest,
-        ), payouts, now)
+        )),), payouts, now)
 
     def apply(self, event: Event, version: int) -> None:
         if payout_of(event) is not None:
@@ -134,18 +188,42 @@ class PayoutMemory:
     def evict(self, limit: int, committed: Callable[[str], int]) -> int:
         return self._creators.evict(limit, lambda key, held: held.newest < committed(key[:36]))
 
-    def _recorded(
-        self, event_id: str, payload: PayoutRequested | PayoutAnswered, before: Payouts, now: datetime
-    ) -> Decision[PayoutAnswer]:
-        event = Event(event_id, now, payload.creator_id, payload)
+    def _recorded(self, told: Sequence[Told], before: Payouts, now: datetime) -> Decision[PayoutAnswer]:
+        appends = tuple(
+            Append(PAYMENT_COMPLETED, creator_id, Event(event_id, now, creator_id, payload))
+            for event_id, payload in told
+            for creator_id in (payload.owner_id if isinstance(payload, PaymentObserved) else payload.creator_id,)
+        )
 
         def answer(versions: tuple[int, ...]) -> PayoutAnswer:
-            after = payouts_after(before, event, versions[0])
-            payout = None if after is None else after.get(payload.payout_id)
+            after: Payouts | None = before
+            for append, version in zip(appends, versions, strict=True):
+                after = payouts_after(after, append.event, version)
+            name = payout_of(appends[-1].event)
+            payout = None if after is None or name is None else after.get(name)
             assert payout is not None
             return PayoutStands(payout)
 
-        return Decision((Append(PAYMENT_COMPLETED, event.key, event),), answer)
+        return Decision(appends, answer)
+
+
+def _money(payout: Payout, outcome: PayoutOutcome, now: datetime) -> PayoutPaid | PayoutFailed | None:
+    """What a transfer by hand moves; it is named by the payout, since several may have one reference."""
+    asked = payout.asked
+    if outcome == "refused":
+        return None
+    event_id = derived_id(asked.payout_id, f"by hand {outcome}")
+    if outcome == "paid":
+        return PayoutPaid(
+            provider=asked.provider, livemode=asked.livemode, event_id=event_id, object_id=asked.payout_id, as_of=now,
+            account_id="", creator_id=asked.creator_id, amount_minor=asked.amount_minor, currency=asked.currency, arrives_at=now,
+            request_id=asked.payout_id,
+        )
+    return PayoutFailed(
+        provider=asked.provider, livemode=asked.livemode, event_id=event_id, object_id=asked.payout_id, as_of=now, account_id="",
+        creator_id=asked.creator_id, amount_minor=asked.amount_minor, currency=asked.currency, code="returned",
+        request_id=asked.payout_id,
+    )
 
 
 def _answer(answer: PayoutAnswer) -> Decision[PayoutAnswer]:

@@ -21,6 +21,7 @@ from cluster.launch import (
     media,
     moderating,
     payments,
+    payouts,
     push,
     resharding,
     verify,
@@ -225,6 +226,7 @@ app.add_typer(dead_letters.app, name="dlq")
 app.add_typer(media.app, name="media")
 app.add_typer(ranking.app, name="ranking")
 app.add_typer(payments.app, name="payments")
+app.add_typer(payouts.app, name="payouts")
 app.add_typer(moderating.admin, name="admin")
 app.add_typer(moderating.moderate, name="moderate")
 app.command()(verify.verify)

@@ -42,14 +42,14 @@ def ask(data_dir: Path, tool: str, method: str, path: str, **options: Any) -> di
     token = AccessTokens(settings.auth).issue_service(tool, TOKEN_S)
     try:
         answer = httpx.request(
-            method, f"{api_root(data_dir, settings)}/api/v1/moderation{path}", timeout=TIMEOUT_S,
+            method, f"{api_root(data_dir, settings)}/api/v1{path}", timeout=TIMEOUT_S,
             headers={"Authorization": f"Bearer {token}"}, **options,
         )
     except httpx.HTTPError as error:
         raise DependencyUnavailable("the API does not answer", kind=type(error).__name__) from error
     found: dict[str, Any] = answer.json()
     if answer.is_error:
-        facts = {name: found[name] for name in ("code", "number", "fields") if name in found}
+        facts = {name: found[name] for name in ("code", "number", "fields", "state") if name in found}
         raise ModerationRefused(str(found.get("title", "refused")), **facts)
     return found
 
@@ -61,7 +61,7 @@ def grant(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Give an account a permission role; it is signed out everywhere, and signs in again under the role."""
-    ask(data_dir, "sugar-admin", "PUT", "/roles", json={"email": email, "role": role})
+    ask(data_dir, "sugar-admin", "PUT", "/moderation/roles", json={"email": email, "role": role})
     console.print(f"{email} has the role {role}; every session of the account has ended", markup=False)
 
 
@@ -72,7 +72,7 @@ def list_queue(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Show what waits for a decision."""
-    found = ask(data_dir, "sugar-moderate", "GET", "/queue", params={"limit": limit, "restricted": restricted})
+    found = ask(data_dir, "sugar-moderate", "GET", "/moderation/queue", params={"limit": limit, "restricted": restricted})
     table = Table("due", "kind", "target", "reports", "categories")
     for entry in found["entries"]:
         due = datetime.fromisoformat(entry["dueAt"]).strftime("%Y-%m-%d %H:%M")
@@ -88,7 +88,7 @@ def show(
     target: Annotated[str, typer.Argument(help="Id of what was reported.")], data_dir: DataDir = DEFAULT_DATA_DIR
 ) -> None:
     """Show everything about one target."""
-    console.print_json(data=ask(data_dir, "sugar-moderate", "GET", f"/cases/{target}"))
+    console.print_json(data=ask(data_dir, "sugar-moderate", "GET", f"/moderation/cases/{target}"))
 
 
 @moderate.command("decide")
@@ -101,8 +101,8 @@ def decide(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Decide about a target as it is now."""
-    seen = ask(data_dir, "sugar-moderate", "GET", f"/cases/{target}")["number"]
-    made = ask(data_dir, "sugar-moderate", "POST", f"/cases/{target}/decisions", json={
+    seen = ask(data_dir, "sugar-moderate", "GET", f"/moderation/cases/{target}")["number"]
+    made = ask(data_dir, "sugar-moderate", "POST", f"/moderation/cases/{target}/decisions", json={
         "targetType": target_type, "action": action, "category": category, "statement": statement, "seen": seen,
     })
     console.print(f"decided: {made['decisionId']}")
@@ -117,7 +117,7 @@ def appeal(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Decide an appeal; not against a decision of this tool's own."""
-    ask(data_dir, "sugar-moderate", "POST", f"/cases/{target}/appeals/{decision}", json={
+    ask(data_dir, "sugar-moderate", "POST", f"/moderation/cases/{target}/appeals/{decision}", json={
         "outcome": outcome, "statement": statement,
     })
     console.print(f"the decision is {outcome}", markup=False)

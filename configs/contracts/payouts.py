@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from configs.contracts.events import Event, PaymentObserved, PayoutAnswered, PayoutRequested
+from configs.contracts.events import Event, PaymentObserved, PayoutAnswered, PayoutRecorded, PayoutRequested
 from configs.contracts.payment_facts import PayoutFailed, PayoutPaid
 
 PayoutStatus = Literal["pending", "in_transit", "paid", "failed", "refused"]
@@ -23,7 +23,7 @@ class Payout(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_def
     requested_at: Instant
     answered: bool = False
     object_id: str | None = None
-    """At the provider; None once answered: it was refused."""
+    """At the provider, or what the transfer by hand is called; None once answered: it was refused."""
     paid: bool = False
     failed: bool = False
     version: int = 0
@@ -38,6 +38,11 @@ class Payout(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_def
         if self.answered:
             return "refused" if self.object_id is None else "in_transit"
         return "pending"
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether staff pays it, since the processor pays no creators."""
+        return not self.asked.account_id
 
     @property
     def takes(self) -> bool:
@@ -78,7 +83,7 @@ class Funds:
 def payout_of(event: Event) -> str | None:
     """The payout that an event is about; None: about none that was asked for here."""
     payload = event.payload
-    if isinstance(payload, PayoutRequested | PayoutAnswered):
+    if isinstance(payload, PayoutRequested | PayoutAnswered | PayoutRecorded):
         return payload.payout_id
     if isinstance(payload, PaymentObserved) and isinstance(payload.fact, PayoutPaid | PayoutFailed):
         return payload.fact.request_id
@@ -94,6 +99,8 @@ def payout_after(before: Payout | None, event: Event, version: int) -> Payout | 
         return None
     if isinstance(payload, PayoutAnswered):
         after = before if before.answered else msgspec.structs.replace(before, answered=True, object_id=payload.object_id)
+    elif isinstance(payload, PayoutRecorded):
+        after = _recorded(before, payload)
     elif isinstance(payload, PaymentObserved) and isinstance(payload.fact, PayoutPaid):
         after = msgspec.structs.replace(before, paid=True)
     elif isinstance(payload, PaymentObserved) and isinstance(payload.fact, PayoutFailed):
@@ -101,6 +108,13 @@ def payout_after(before: Payout | None, event: Event, version: int) -> Payout | 
     else:
         return before
     return before if after == before else msgspec.structs.replace(after, version=max(before.version, version))
+
+
+def _recorded(before: Payout, payload: PayoutRecorded) -> Payout:
+    if payload.outcome == "returned":
+        return msgspec.structs.replace(before, failed=True)
+    paid = payload.outcome == "paid"
+    return msgspec.structs.replace(before, answered=True, object_id=payload.reference if paid else None, paid=before.paid or paid)
 
 
 def payouts_after(before: Payouts | None, event: Event, version: int) -> Payouts | None:

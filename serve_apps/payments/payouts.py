@@ -6,19 +6,30 @@ from datetime import UTC
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path
+from pydantic import Field
 
 from actors.payments.commands import IdempotencyConflict
-from actors.payments.payouts import AnswerPayout, FindPayout, NotAvailable, PayoutStands, RequestPayout
+from actors.payments.payouts import (
+    AnswerPayout,
+    FindPayout,
+    NotAvailable,
+    NotRecordable,
+    PayoutStands,
+    RecordPayout,
+    RequestPayout,
+)
 from configs.contracts.adults import AGE_UNVERIFIED, may_be_paid
+from configs.contracts.events import PayoutOutcome
 from configs.contracts.ids import derived_id
 from configs.contracts.money import EXPONENTS, format_amount, parse_amount
 from configs.contracts.payments import PaymentProvider
 from configs.contracts.payments import Payout as ProviderPayout
 from configs.contracts.payouts import Payout, PayoutStatus
 from serve_apps.dependencies import Dependencies
-from serve_apps.fields import UUID_PATTERN, Answer, Body, Time, body_digest
-from serve_apps.identity import Deps, Person, RecentSignIn
+from serve_apps.fields import UUID_PATTERN, Answer, Body, Text, Time, UserIdText, body_digest
+from serve_apps.identity import Admin, Deps, Person, RecentSignIn, Staff
 from serve_apps.limits import Rate
+from serve_apps.moderation.viewing import STAFF
 from serve_apps.payments.parties import parties_of, provider_of
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
@@ -42,8 +53,18 @@ class PayoutBody(Body):
     currency: Currency
 
 
+class OutcomeBody(Body):
+    """What became of a payout that the platform makes itself. ``reference``: what the transfer is called at the bank, or why
+    there was none."""
+
+    creator_id: UserIdText
+    outcome: PayoutOutcome
+    reference: Annotated[Text, Field(min_length=1, max_length=200)]
+
+
 class PayoutView(Answer):
-    """``pending``: durable, the processor has not answered; ``in_transit``: it has begun, a bank takes days."""
+    """``pending``: durable, the processor has not answered, or staff has not paid it; ``in_transit``: it has begun, a bank
+    takes days."""
 
     id: str
     status: PayoutStatus
@@ -72,6 +93,30 @@ async def get_payout(payout_id: PayoutIdPath, person: Person, dependencies: Deps
     return _view(found.payout)
 
 
+@router.put(
+    "/payouts/{id}/outcome", operation_id="recordPayout", response_model=PayoutView,
+    responses=errors(*STAFF, *WITH_BODY, "not_found", "payout_state"),
+)
+async def record_payout(payout_id: PayoutIdPath, body: OutcomeBody, staff: Admin, dependencies: Deps) -> PayoutView:
+    """Books what administrators have done about a payout where the processor pays no creators: paid or refused what was
+    pending, or learned that the bank returned what was paid. Said again it changes nothing; nobody records their own.
+    """
+    return await to_the_end(_outcome(dependencies, staff, payout_id, body))
+
+
+async def _outcome(dependencies: Dependencies, staff: Staff, payout_id: str, body: OutcomeBody) -> PayoutView:
+    if staff.person_id == body.creator_id:
+        raise Refused("forbidden")
+    answer = await dependencies.payments.record_payout(RecordPayout(
+        creator_id=body.creator_id, payout_id=payout_id, outcome=body.outcome, reference=body.reference, recorded_by=staff.name,
+    ))
+    if isinstance(answer, NotRecordable):
+        raise Refused("payout_state", state=answer.payout.status)
+    if not isinstance(answer, PayoutStands):
+        raise Refused("not_found")
+    return _view(answer.payout)
+
+
 async def _paid_out(dependencies: Dependencies, creator_id: str, body: PayoutBody, key: str) -> PayoutView:
     """Raises Refused; ProviderUnavailable: durable, it is asked again, whoever comes back."""
     payout_id = derived_id(creator_id, f"payout {key}")
@@ -85,7 +130,7 @@ async def _paid_out(dependencies: Dependencies, creator_id: str, body: PayoutBod
     )
     if payout.status == "refused":
         raise Refused("payment_refused")
-    if payout.status != "pending":
+    if payout.status != "pending" or payout.by_hand:
         return _view(payout)
     if payout.asked.provider not in dependencies.providers.names:
         raise Refused("payments_off")
@@ -101,9 +146,8 @@ async def _recorded(
         raise Refused("amount_invalid", field="amount")
     if not may_be_paid(await dependencies.people.own_record(creator_id)):
         raise Refused(AGE_UNVERIFIED)
-    if not provider.capabilities.payouts:
-        raise Refused("payment_refused")
-    account = (await parties_of(dependencies, creator_id)).account(provider.name)
+    by_hand = not provider.capabilities.payouts
+    account = "" if by_hand else (await parties_of(dependencies, creator_id)).account(provider.name)
     if account is None:
         raise Refused("no_payout_account")
     await dependencies.limits.take((Rate("payouts", limits.payouts_per_user_a_day, DAY_S), creator_id))

@@ -13,13 +13,16 @@ import pytest
 import pytest_asyncio
 from api_world import Person, World
 from log_reading import records_of
-from payments_world import RETURN, TIER, assured, code, consumed, creator_of
+from payments_world import RETURN, TIER, assured, code, consumed, creator_of, in_rows
 
 from cluster.connections.payments.hosted_form import signed
+from cluster.connections.reading import Warming
 from configs.contracts.ids import new_id
 from configs.groups.payments import HostedForm
 from configs.settings import Settings
 from writers.connections import open_rows
+from writers.loader import Loader
+from writers.settling_payments import PaymentSettling
 
 pytestmark = pytest.mark.servers
 
@@ -245,8 +248,6 @@ async def test_what_only_a_processor_with_accounts_and_cards_does_is_refused_cle
     assert code(await payer.ask("DELETE", "/payments/methods/pm_1")) == (404, "not_found")
     assert code(await creator.ask("POST", "/payments/connect/onboarding", json=RETURN)) == (409, "payment_refused")
     assert (await creator.ok("GET", "/payments/connect/account"))["exists"] is False
-    answer = await creator.ask("POST", "/payments/payouts", json={"amount": "50.00", "currency": "USD"}, key="c")
-    assert code(answer) == (409, "payment_refused")
 
 
 async def test_a_refund_is_recorded_and_refused_for_the_console_to_make(world: World) -> None:
@@ -274,3 +275,82 @@ async def test_a_refund_is_recorded_and_refused_for_the_console_to_make(world: W
         return await status() == "refunded"
 
     await until(refunded)
+
+
+@pytest_asyncio.fixture
+async def paid_by_hand(world: World) -> AsyncIterator[World]:
+    """Balances are those of the rows."""
+    loader, shards = Loader(world.settings), world.shards.loader
+    known, made_up = world.dependencies.warm_money, shards.funds
+    object.__setattr__(world.dependencies, "warm_money", Warming(loader.warm_money))
+    shards.funds = loader.funds  # type: ignore[method-assign]
+    yield world
+    shards.funds = made_up  # type: ignore[method-assign]
+    await world.dependencies.warm_money.close()
+    object.__setattr__(world.dependencies, "warm_money", known)
+    await loader.close()
+
+
+async def test_staff_pays_creators_and_the_ledger_knows(paid_by_hand: World) -> None:
+    world = paid_by_hand
+    creator, payer = await creator_of(world, paid=False), await world.register("sugar_daddy")
+    _, form = await tip_of(world, creator, payer, amount="100.00")
+    await form.tell("sale")
+    await booked(world, payer, [("charge", 10_000)])
+    with open_rows(world.settings, "test") as conn:  # a week has passed
+        conn.execute("UPDATE ledger_entries SET available_at = now() WHERE party_id = %s", (creator.user_id,))
+    admin = {"Authorization": f"Bearer {world.dependencies.tokens.issue_service('test', 60)}"}
+
+    async def ask(amount: str, key: str) -> httpx.Response:
+        return await creator.ask("POST", "/payments/payouts", json={"amount": amount, "currency": "USD"}, key=key)
+
+    async def record(payout_id: str, outcome: str, of: Person = creator, **headers: str) -> httpx.Response:
+        return await world.client.put(
+            f"/api/v1/payments/payouts/{payout_id}/outcome", headers=admin | headers,
+            json={"creatorId": of.user_id, "outcome": outcome, "reference": "SEPA 2026-11, 7 creators"},
+        )
+
+    async def balance(available: str, in_transit: str, paid_out: str) -> None:
+        async def holds() -> bool:
+            (found,) = (await creator.ok("GET", "/payments/balance"))["balances"]
+            return (found["available"], found["inTransit"], found["paidOut"]) == (available, in_transit, paid_out)
+
+        await until(holds)
+
+    assert code(await ask("80.01", "more")) == (409, "not_available")
+    first = (await ask("50.00", "one")).json()
+    assert (first["status"], (await ask("50.00", "one")).json()) == ("pending", first)
+    await balance("30.00", "50.00", "0.00")
+    assert code(await ask("30.01", "again")) == (409, "not_available")
+    await asyncio.to_thread(in_rows, world.settings, "SELECT 1 FROM payouts WHERE id = %s AND due IS NOT NULL", first["id"])
+    settling = PaymentSettling(world.settings, "test-settling", clock=lambda: datetime.now(UTC) + timedelta(days=1))
+    await asyncio.to_thread(settling.look)
+    await asyncio.to_thread(settling.close)
+    assert (await creator.ok("GET", f"/payments/payouts/{first['id']}"))["status"] == "pending", "nobody but staff pays it"
+
+    # Nobody but an administrator says what became of it, and nobody of another's.
+    theirs = {"creatorId": creator.user_id, "outcome": "paid", "reference": "x"}
+    assert code(await creator.ask("PUT", f"/payments/payouts/{first['id']}/outcome", json=theirs)) == (403, "forbidden")
+    assert code(await record(first["id"], "paid", payer)) == (404, "not_found")
+    assert code(await record(first["id"], "returned")) == (409, "payout_state")
+    for _ in range(2):
+        answer = await record(first["id"], "paid")
+        assert (answer.status_code, answer.json()["status"]) == (200, "paid"), answer.text
+    answer = await record(first["id"], "refused")
+    assert (code(answer), answer.json()["state"]) == ((409, "payout_state"), "paid")
+    await balance("30.00", "0.00", "50.00")
+
+    second = (await ask("30.00", "two")).json()
+    assert (await record(second["id"], "refused")).json()["status"] == "refused"
+    await balance("30.00", "0.00", "50.00")
+    assert code(await ask("30.00", "two")) == (409, "payment_refused")
+    third = (await ask("30.00", "three")).json()
+    assert (await record(third["id"], "paid")).json()["status"] == "paid"
+    assert (await record(third["id"], "returned")).json()["status"] == "failed"
+    await balance("30.00", "0.00", "50.00")
+    await booked(world, creator, [("payout", 3_000), ("payout", 5_000), ("payout_failed", 3_000)])
+    with open_rows(world.settings, "test") as conn:
+        kept = conn.execute("SELECT provider_payout_id, state ->> 'paid' FROM payouts WHERE id = %s", (first["id"],)).fetchone()
+        acts = conn.execute("SELECT action FROM audit_log WHERE target_id = %s ORDER BY at", (creator.user_id,)).fetchall()
+    assert kept == ("SEPA 2026-11, 7 creators", "true")
+    assert [action for (action,) in acts] == ["payout paid", "payout refused", "payout paid", "payout returned"]

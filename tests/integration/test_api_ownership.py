@@ -117,6 +117,7 @@ RULES = (
     Rule("purchasePost", {"postId": "ppv too"}, OK, OK, by="fan", body={"paymentMethodId": "$method"}),
     Rule("getPayment", {"id": "payment"}, OK, NOT_FOUND, by="fan"),
     Rule("getPayout", {"id": "payout"}, OK, NOT_FOUND),
+    Rule("recordPayout", {"id": "payout", "creatorId": "creator"}, FORBIDDEN, FORBIDDEN, body={"outcome": "paid", "reference": "mine"}),
     Rule("refundPayment", {"payerId": "fan", "paymentId": "payment"}, FORBIDDEN, FORBIDDEN, by="fan", body={"reason": "mine"}),
     Rule("refundBill", {"subscriberId": "fan", "subscriptionId": "subscription", "billId": "subscription"}, FORBIDDEN, FORBIDDEN, by="fan", body={"reason": "mine"}),
     Rule("getSubscription", {"id": "subscription"}, OK, NOT_FOUND, by="fan"),

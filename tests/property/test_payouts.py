@@ -7,9 +7,19 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.payments.payouts import AnswerPayout, PayoutMemory, PayoutStands, RequestPayout
+from actors.payments.payouts import (
+    RECORDED,
+    AnswerPayout,
+    PayoutAnswer,
+    PayoutCommand,
+    PayoutMemory,
+    PayoutStands,
+    RecordPayout,
+    RequestPayout,
+)
 from configs.contracts.events import Event, PaymentObserved
 from configs.contracts.ids import new_id
+from configs.contracts.ledger import transactions_of
 from configs.contracts.payment_facts import PayoutFailed, PayoutPaid
 from configs.contracts.payouts import Funds, Payouts, payouts_after, payouts_place
 
@@ -47,11 +57,12 @@ class Creator:
         gone = sum(item.asked.amount_minor for item in booked if not item.failed)
         self.looks.append(Funds({("USD", False): EARNED - gone}, frozenset(item.asked.payout_id for item in booked)))
 
-    def decide(self, command: RequestPayout | AnswerPayout) -> None:
+    def decide(self, command: PayoutCommand) -> PayoutAnswer:
         decision = self.memory.decide(command, NOW)
+        answer = decision.answer(tuple(range(len(self.log) + 1, len(self.log) + 1 + len(decision.appends))))
         for append in decision.appends:
             self.append(append.event)
-        decision.answer(tuple(range(len(self.log), len(self.log) + len(decision.appends))))
+        return answer
 
 
 @given(STEPS)
@@ -99,3 +110,43 @@ def test_a_repeated_request_is_the_one_that_was_recorded_and_another_body_a_conf
     assert isinstance(again, PayoutStands)
     other = RequestPayout(**{name: getattr(asked, name) for name in asked.__slots__} | {"body_digest": "b"})
     assert not isinstance(creator.memory.decide(other, NOW).answer(()), PayoutStands)
+
+
+@given(st.lists(st.tuples(st.sampled_from(("request", "paid", "refused", "returned", "restart", "book")), st.integers(1, 60),
+                          st.integers(0, 5)), max_size=40))
+def test_what_staff_pays_is_booked_once_and_nothing_else_is(steps: list[tuple[str, int, int]]) -> None:
+    creator = Creator()
+    for step, amount, at in steps:
+        held = creator.rows() or Payouts()
+        chosen = held.items[at % len(held.items)] if held.items else None
+        if step == "request":
+            creator.decide(RequestPayout(
+                creator_id=creator.id, payout_id=new_id(), body_digest="", amount_minor=amount, currency="USD", provider="hosted_form",
+                account_id="", livemode=True, funds=Funds(
+                    {("USD", True): creator.looks[-1].available["USD", False]}, creator.looks[-1].booked,
+                ),
+            ))
+        elif step == "book":
+            creator.look()
+        elif step == "restart":
+            creator.memory = PayoutMemory()
+            creator.memory.load(payouts_place(creator.id), creator.rows())
+        elif chosen is not None and (outcome := step) in RECORDED:
+            command = RecordPayout(
+                creator_id=creator.id, payout_id=chosen.asked.payout_id, outcome=outcome, reference="T", recorded_by="service:test",  # type: ignore[arg-type]
+            )
+            before, after = RECORDED[outcome]  # type: ignore[index]
+            answer, length = creator.decide(command), len(creator.log)
+            assert isinstance(answer, PayoutStands) == (chosen.status in (before, after))
+            assert creator.decide(command) == answer
+            assert len(creator.log) == length, "said again it changes nothing"
+        items = (creator.rows() or Payouts()).items
+        assert sum(item.asked.amount_minor for item in items if item.takes) <= EARNED
+        facts = [event.payload.fact for event in creator.log if isinstance(event.payload, PaymentObserved)]
+        entries = [
+            entry for item in items for made in transactions_of([fact for fact in facts if fact.object_id == item.asked.payout_id])
+            for entry in made.entries
+        ]
+        assert sum(entry.amount_minor for entry in entries) == 0
+        paid = sum(entry.amount_minor for entry in entries if entry.account == "paid_out")
+        assert paid == sum(item.asked.amount_minor for item in items if item.status == "paid")

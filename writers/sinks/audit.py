@@ -13,6 +13,7 @@ from configs.contracts.events import (
     CaseDecided,
     DecisionAppealed,
     Event,
+    PayoutRecorded,
     RefundRequested,
     RoleGranted,
     StandingSet,
@@ -52,6 +53,10 @@ def _act(event: Event) -> Act:
             "reason": payload.reason,
         }
         return payload.subscriber_id, payload.requested_by, "refund", bill
+    if isinstance(payload, PayoutRecorded):
+        return payload.creator_id, payload.recorded_by, f"payout {payload.outcome}", {
+            "payoutId": payload.payout_id, "reference": payload.reference,
+        }
     return payload.target_id, payload.decided_by, f"appeal {payload.outcome}", {"decisionId": payload.decision_id}
 
 
@@ -69,5 +74,7 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
 
 
 SINK = Sink(
-    "audit", (RoleGranted, StandingSet, CaseDecided, DecisionAppealed, AppealDecided, RefundRequested, BillRefundRequested), write
+    "audit", (
+        RoleGranted, StandingSet, CaseDecided, DecisionAppealed, AppealDecided, RefundRequested, BillRefundRequested, PayoutRecorded,
+    ), write
 )

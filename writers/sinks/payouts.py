@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from configs.contracts.events import PaymentObserved, PayoutAnswered, PayoutRequested
+from configs.contracts.events import PaymentObserved, PayoutAnswered, PayoutRecorded, PayoutRequested
 from configs.contracts.payouts import Payout, Payouts, payout_of, payouts_after
 from writers import columns
 from writers.records import Fact
@@ -83,4 +83,4 @@ def _store(cur: Cursor, payouts: Sequence[Payout]) -> None:
     ))
 
 
-SINK = Sink("payouts", (PayoutRequested, PayoutAnswered, PaymentObserved), write)
+SINK = Sink("payouts", (PayoutRequested, PayoutAnswered, PayoutRecorded, PaymentObserved), write)

@@ -65,7 +65,10 @@ class RefundAnswered(Payload, frozen=True, kw_only=True):
 
 
 class PayoutRequested(Payload, frozen=True, kw_only=True):
-    """A creator wants some of what they earned. Keyed by creator. ``payout_id`` comes from the request's Idempotency-Key."""
+    """A creator wants some of what they earned. Keyed by creator. ``payout_id`` comes from the request's Idempotency-Key.
+
+    ``account_id`` is the creator's at the provider; empty: staff pays by hand.
+    """
 
     TYPE: ClassVar[str] = "payout_requested"
     payout_id: Id
@@ -85,6 +88,23 @@ class PayoutAnswered(Payload, frozen=True, kw_only=True):
     payout_id: Id
     creator_id: Id
     object_id: str | None = None
+
+
+PayoutOutcome = Literal["paid", "refused", "returned"]
+
+
+class PayoutRecorded(Payload, frozen=True, kw_only=True):
+    """Staff says what became of a payout that no provider makes. ``returned``: the bank sent back what had been paid.
+
+    ``reference`` is what the transfer is called at the bank, or why there was none.
+    """
+
+    TYPE: ClassVar[str] = "payout_recorded"
+    payout_id: Id
+    creator_id: Id
+    outcome: PayoutOutcome
+    reference: str
+    recorded_by: str
 
 
 class WebhookReceived(Payload, frozen=True, kw_only=True):
@@ -130,6 +150,7 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.PAYMENT_COMPLETED, RefundAnswered),
     (topics.PAYMENT_COMPLETED, PayoutRequested),
     (topics.PAYMENT_COMPLETED, PayoutAnswered),
+    (topics.PAYMENT_COMPLETED, PayoutRecorded),
     (topics.PAYMENT_COMPLETED, PaymentObserved),
     (topics.SUBSCRIPTION_CREATED, SubscriptionObserved),
 )
