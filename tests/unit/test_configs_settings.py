@@ -203,7 +203,7 @@ def test_only_secrets_come_from_files() -> None:
 def test_kafka_is_told_how_to_sign_in_and_whom_to_trust(production: pytest.MonkeyPatch, tmp_path: Path) -> None:
     production.setenv("SUGAR_KAFKA__CA_FILE", certifi.where())
     settings = load_settings("production")
-    secured = kafka._client(settings, "test")
+    secured = kafka.client_properties(settings, "test")
     assert {name: secured[name] for name in ("security.protocol", "sasl.mechanism", "sasl.username", "sasl.password")} == {
         "security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "sugar", "sasl.password": "password",
     }
