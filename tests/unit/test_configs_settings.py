@@ -14,7 +14,7 @@ import yaml
 from confluent_kafka import KafkaException
 from pydantic import BaseModel, SecretStr
 
-from cluster.connections import kafka
+from cluster.connections import kafka, topics
 from cluster.launch.secrets import with_keys
 from configs.contracts.errors import ConfigurationError
 from configs.settings import (
@@ -207,10 +207,10 @@ def test_kafka_is_told_how_to_sign_in_and_whom_to_trust(production: pytest.Monke
     assert {name: secured[name] for name in ("security.protocol", "sasl.mechanism", "sasl.username", "sasl.password")} == {
         "security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "sugar", "sasl.password": "password",
     }
-    kafka.admin(settings)
+    topics.admin(settings)
     production.setenv("SUGAR_KAFKA__CA_FILE", str(tmp_path / "missing.pem"))
     with pytest.raises(KafkaException, match=r"ssl\.ca\.location"):
-        kafka.admin(load_settings("production"))
+        topics.admin(load_settings("production"))
     production.setenv("SUGAR_KAFKA__USER", "")
     with pytest.raises(ConfigurationError, match=r"needs kafka\.user"):
         load_settings("production")
