@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -13,10 +14,13 @@ import pytest
 import pytest_asyncio
 from api_world import Person, World
 from log_reading import records_of
+from operator_tool import operator_tool
 from payments_world import RETURN, TIER, assured, code, consumed, creator_of, in_rows
 
 from cluster.connections.payments.hosted_form import signed
 from cluster.connections.reading import Warming
+from cluster.launch.moderating import ModerationRefused
+from configs.contracts.errors import ConfigurationError
 from configs.contracts.ids import new_id
 from configs.groups.payments import HostedForm
 from configs.settings import Settings
@@ -291,7 +295,9 @@ async def paid_by_hand(world: World) -> AsyncIterator[World]:
     await loader.close()
 
 
-async def test_staff_pays_creators_and_the_ledger_knows(paid_by_hand: World) -> None:
+async def test_staff_pays_creators_and_the_ledger_knows(
+    paid_by_hand: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = paid_by_hand
     creator, payer = await creator_of(world, paid=False), await world.register("sugar_daddy")
     _, form = await tip_of(world, creator, payer, amount="100.00")
@@ -345,8 +351,22 @@ async def test_staff_pays_creators_and_the_ledger_knows(paid_by_hand: World) -> 
     await balance("30.00", "0.00", "50.00")
     assert code(await ask("30.00", "two")) == (409, "payment_refused")
     third = (await ask("30.00", "three")).json()
-    assert (await record(third["id"], "paid")).json()["status"] == "paid"
-    assert (await record(third["id"], "returned")).json()["status"] == "failed"
+    await asyncio.to_thread(in_rows, world.settings, "SELECT 1 FROM payouts WHERE id = %s", third["id"])
+    async with operator_tool(world, world.settings, tmp_path, monkeypatch) as tool:
+        shown = (await tool("payouts", "list", "--limit", "10000")).output
+        assert f"{third['id']} │ {creator.user_id} │ 30.00 USD" in shown
+        assert first["id"] not in shown
+        paid = ("payouts", "paid", third["id"], "--reference", "SEPA 8")
+        for _ in range(2):
+            assert (await tool(*paid)).output == "30.00 USD: paid\n"
+        late = await tool("payouts", "refuse", third["id"], "--reason", "Why not.")
+        assert isinstance(late.exception, ModerationRefused)
+        assert late.exception.details["state"] == "paid"
+        back = await tool("payouts", "returned", third["id"], "--reason", "The account is closed.")
+        assert back.output == "30.00 USD: failed\n", back
+        for unknown in (new_id(), "nonsense"):
+            assert isinstance((await tool("payouts", "paid", unknown, "--reference", "x")).exception, ConfigurationError)
+        assert third["id"] not in (await tool("payouts", "list", "--limit", "10000")).output
     await balance("30.00", "0.00", "50.00")
     await booked(world, creator, [("payout", 3_000), ("payout", 5_000), ("payout_failed", 3_000)])
     with open_rows(world.settings, "test") as conn:

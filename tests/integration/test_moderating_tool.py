@@ -2,65 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from io import StringIO
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-import uvicorn
 from api_world import Person
-from rich.console import Console
+from operator_tool import Tool, operator_tool
 from safety_world import SafetyWorld, until
-from typer.testing import CliRunner
 
 from cluster.connections.postgres import connect
-from cluster.embedded.ports import free_port
-from cluster.launch import moderating
-from cluster.launch.cli import app
 from cluster.launch.moderating import ModerationRefused
-from cluster.launch.state import State, own_state, settings_path, write_state
 
 pytestmark = pytest.mark.servers
 
 
-@dataclass(frozen=True)
-class Said:
-    """How a command ended, and what it printed itself: this process's threads write to standard output too."""
-
-    exit_code: int
-    exception: BaseException | None
-    output: str
-
-
-Tool = Callable[..., Awaitable[Said]]
-
-
 @pytest_asyncio.fixture
 async def tool(safety: SafetyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tool]:
-    """The command of a platform that this process is."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(safety.here.app, port=port, lifespan="off", log_level="critical"))
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    write_state(tmp_path, own_state(State(ports={"api": port})))
-    settings_path(tmp_path).write_text(safety.settings.dump())
-    monkeypatch.setattr(moderating, "TIMEOUT_S", 60.0)
-
-    async def run(*words: str) -> Said:
-        printed = StringIO()
-        monkeypatch.setattr(moderating, "console", Console(file=printed, width=200, highlight=False))
-        ended = await asyncio.to_thread(CliRunner().invoke, app, ["moderate", *words, "--data-dir", str(tmp_path)])
-        return Said(ended.exit_code, ended.exception, printed.getvalue())
-
-    yield run
-    server.should_exit = True
-    await task
+    async with operator_tool(safety.here, safety.settings, tmp_path, monkeypatch) as run:
+        yield partial(run, "moderate")
 
 
 async def reported(safety: SafetyWorld, category: str = "scam") -> Person:
