@@ -6,15 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from actors.payments.payouts import (
-    AnswerPayout,
-    FindPayout,
-    PayoutAnswer,
-    PayoutCommand,
-    PayoutMemory,
-    RecordPayout,
-    RequestPayout,
-)
+from actors.payments.payouts import PayoutAnswer, PayoutCommand, PayoutMemory
 from actors.payments.state import PaymentAnswer, PaymentCommand, PaymentMemory
 from actors.sharding.memory import Decision
 from configs.contracts.events import Event
@@ -31,7 +23,7 @@ class MoneyMemory:
         self.payouts = PayoutMemory()
 
     def needs(self, command: MoneyCommand) -> Sequence[str]:
-        if isinstance(command, RequestPayout | FindPayout | AnswerPayout | RecordPayout):
+        if isinstance(command, PayoutCommand):
             return self.payouts.needs(command)
         return self.payments.needs(command)
 
@@ -45,12 +37,12 @@ class MoneyMemory:
             self.payments.load(key, row)
 
     def conflict_key(self, command: MoneyCommand) -> str:
-        if isinstance(command, RequestPayout | FindPayout | AnswerPayout | RecordPayout):
+        if isinstance(command, PayoutCommand):
             return self.payouts.conflict_key(command)
         return self.payments.conflict_key(command)
 
     def decide(self, command: MoneyCommand, now: datetime) -> Decision[Any]:
-        if isinstance(command, RequestPayout | FindPayout | AnswerPayout | RecordPayout):
+        if isinstance(command, PayoutCommand):
             return self.payouts.decide(command, now)
         return self.payments.decide(command, now)
 

@@ -152,13 +152,15 @@ class PayoutMemory:
 
     def _by_hand(self, command: RecordPayout, known: Payout, payouts: Payouts, now: datetime) -> Decision[PayoutAnswer]:
         before, after = RECORDED[command.outcome]
-        if known.by_hand and known.status == after:
-            return _answer(PayoutStands(known))
-        if not known.by_hand or known.status != before:
+        if not known.by_hand or known.status not in (before, after):
             return _answer(NotRecordable(known))
+        if known.status == after and known.recorded == command.outcome:
+            return _answer(PayoutStands(known))
         told: list[Told] = []
-        fact = _money(known, command.outcome, now)
-        if fact is not None:  # first: whoever sees it paid finds it in the ledger
+        # The money first: whoever sees it recorded finds it in the ledger. Of an append that was cut in two the money may
+        # stand alone; saying it again then adds the record.
+        fact = _money(known, command.outcome, now) if known.status == before else None
+        if fact is not None:
             told.append((fact.event_id, PaymentObserved(owner_id=command.creator_id, fact=fact)))
         told.append((derived_id(command.payout_id, f"recorded {command.outcome}"), PayoutRecorded(
             payout_id=command.payout_id, creator_id=command.creator_id, outcome=command.outcome, reference=command.reference,

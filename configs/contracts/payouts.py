@@ -9,7 +9,14 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from configs.contracts.events import Event, PaymentObserved, PayoutAnswered, PayoutRecorded, PayoutRequested
+from configs.contracts.events import (
+    Event,
+    PaymentObserved,
+    PayoutAnswered,
+    PayoutOutcome,
+    PayoutRecorded,
+    PayoutRequested,
+)
 from configs.contracts.payment_facts import PayoutFailed, PayoutPaid
 
 PayoutStatus = Literal["pending", "in_transit", "paid", "failed", "refused"]
@@ -26,6 +33,8 @@ class Payout(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_def
     """At the provider, or what the transfer by hand is called; None once answered: it was refused."""
     paid: bool = False
     failed: bool = False
+    recorded: PayoutOutcome | None = None
+    """What staff has said of it last."""
     version: int = 0
 
     @property
@@ -112,9 +121,11 @@ def payout_after(before: Payout | None, event: Event, version: int) -> Payout | 
 
 def _recorded(before: Payout, payload: PayoutRecorded) -> Payout:
     if payload.outcome == "returned":
-        return msgspec.structs.replace(before, failed=True)
+        return msgspec.structs.replace(before, failed=True, recorded="returned")
     paid = payload.outcome == "paid"
-    return msgspec.structs.replace(before, answered=True, object_id=payload.reference if paid else None, paid=before.paid or paid)
+    return msgspec.structs.replace(
+        before, answered=True, object_id=payload.reference if paid else None, paid=before.paid or paid, recorded=payload.outcome,
+    )
 
 
 def payouts_after(before: Payouts | None, event: Event, version: int) -> Payouts | None:

@@ -150,3 +150,24 @@ def test_what_staff_pays_is_booked_once_and_nothing_else_is(steps: list[tuple[st
         assert sum(entry.amount_minor for entry in entries) == 0
         paid = sum(entry.amount_minor for entry in entries if entry.account == "paid_out")
         assert paid == sum(item.asked.amount_minor for item in items if item.status == "paid")
+
+
+def test_money_that_stands_without_its_record_is_booked_once_and_recorded_when_it_is_said_again() -> None:
+    creator, payout_id = Creator(), new_id()
+    creator.decide(RequestPayout(
+        creator_id=creator.id, payout_id=payout_id, body_digest="", amount_minor=60, currency="USD", provider="hosted_form",
+        account_id="", livemode=False, funds=creator.looks[-1],
+    ))
+    for outcome in ("paid", "returned"):
+        command = RecordPayout(
+            creator_id=creator.id, payout_id=payout_id, outcome=outcome, reference="T", recorded_by="service:test",  # type: ignore[arg-type]
+        )
+        money, record = creator.memory.decide(command, NOW).appends
+        assert isinstance(money.event.payload, PaymentObserved)
+        creator.append(money.event)  # and the actor dies
+        (rest,) = creator.memory.decide(command, NOW).appends
+        assert rest.event == record.event
+        creator.decide(command)
+        assert not creator.memory.decide(command, NOW).appends
+    (payout,) = (creator.rows() or Payouts()).items
+    assert (payout.status, payout.answered, payout.object_id) == ("failed", True, "T")
