@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 import httpx
 
 from cluster.launch.ranking import asking, job
-from cluster.launch.ranking.operating import RankingOperator, ShardState, Stored, behind
+from cluster.launch.ranking.operating import RankingOperator, Serving, ShardState, Stored, behind
 from cluster.launch.state import read_state, running_settings
 from configs.contracts.access_tokens import AccessTokens
 from configs.contracts.errors import ConfigurationError, DependencyUnavailable
@@ -44,7 +44,7 @@ PREFIX: Final = "/api/v1"
 
 @dataclass(frozen=True, slots=True)
 class RankingStatus:
-    """What ranks cards now. ``problems``: what keeps shards from the configuration, in sentences."""
+    """What ranks cards now. ``problems``: what keeps requests or shards from the configuration, in sentences."""
 
     configuration: RankingConfiguration
     shards: list[ShardState]
@@ -128,8 +128,7 @@ class PlatformClient:
 
     def status(self) -> RankingStatus:
         """What is configured, and what the shards reported last."""
-        configuration, shards = self._operator.configuration(), self._operator.shards()
-        return RankingStatus(configuration, shards, behind(shards, configuration))
+        return _status(self._operator.configuration(), self._operator.serving())
 
     def models(self) -> list[Stored]:
         """Every model in the store with its manifest, newest first."""
@@ -147,7 +146,7 @@ class PlatformClient:
             return self._operator.publish(Path(scratch) / "model")
 
     def deploy(self, version: str) -> RankingStatus:
-        """Ranks everybody's cards with a version; returns once the shards serve by it, or say why not.
+        """Ranks everybody's cards with a version; returns once requests and shards serve by it, or says why not.
 
         Raises ArtifactMissing, ArtifactCorrupt, FeaturesDiffer: nothing was changed.
         """
@@ -194,5 +193,8 @@ class PlatformClient:
         return self._data_dir
 
     def _followed(self, configuration: RankingConfiguration) -> RankingStatus:
-        shards = self._operator.wait(configuration)
-        return RankingStatus(configuration, shards, behind(shards, configuration))
+        return _status(configuration, self._operator.wait(configuration))
+
+
+def _status(configuration: RankingConfiguration, serving: Serving) -> RankingStatus:
+    return RankingStatus(configuration, serving.shards, behind(serving, configuration))

@@ -23,7 +23,7 @@ from serve_apps.application import document
 
 pytestmark = pytest.mark.servers
 
-ADMINISTRATORS = {"listAudit", "grantRole"}
+ADMINISTRATORS = {"listAudit", "grantRole", "recordPayout"}
 """Of the routes for staff, those that a moderator may not call."""
 OUTSIDE = re.compile("^/(health|ready|metrics)$")
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from cluster.launch.ranking import commands, showing
-from cluster.launch.ranking.operating import ShardState, behind, version_before
+from cluster.launch.ranking.operating import Serving, ShardState, behind, version_before
 from configs.contracts.ranking import Arm, ConfigurationRefused, Experiment, RankingConfiguration
 from recommender.learning import Recipe
 from writers.loads.ranking import Configured
@@ -100,7 +100,16 @@ def test_shards_that_are_behind_or_refuse_are_named() -> None:
     shards = [
         ShardState("cards-0", 3, "m0", (), "none", 0, {}), ShardState("cards-1", 4, "m0", (), "none", 0, {"m1": "damaged"}),
     ]
-    assert behind(shards, RankingConfiguration(4)) == ["cards-0 still serves configuration 3", "cards-1 refuses m1: damaged"]
+    configuration = RankingConfiguration(4)
+    assert behind(Serving(shards, 4), configuration) == ["cards-0 still serves configuration 3", "cards-1 refuses m1: damaged"]
+    assert behind(Serving(shards[1:], 5), configuration) == ["cards-1 refuses m1: damaged"]
+
+
+def test_requests_that_are_behind_or_cannot_be_asked_are_told() -> None:
+    serving = [ShardState("cards-0", 4, "m0", (), "none", 0, {})]
+    assert behind(Serving(serving, 3), RankingConfiguration(4)) == ["requests still have configuration 3"]
+    (said,) = behind(Serving(serving, None), RankingConfiguration(4))
+    assert said.startswith("Redis does not answer")
 
 
 def test_arms_grids_and_dates_are_read_or_refused() -> None:

@@ -26,7 +26,7 @@ from configs.contracts.ranking import (
 )
 
 if TYPE_CHECKING:
-    from cluster.launch.ranking.operating import RankingOperator, ShardState
+    from cluster.launch.ranking.operating import RankingOperator, Serving
 
 # scipy and scikit-learn are imported by the commands that need them: `sugar --help` must not wait for them.
 
@@ -258,22 +258,22 @@ def waiting_likes(
 def _followed(operator: RankingOperator, configuration: RankingConfiguration) -> None:
     from cluster.launch.ranking import showing
 
-    shards = operator.wait(configuration)
+    serving = operator.wait(configuration)
     console.print(f"configuration {configuration.number}: {showing.sentence(configuration)}", markup=False)
-    _report(shards, configuration)
+    _report(serving, configuration)
 
 
-def _report(shards: list[ShardState], configuration: RankingConfiguration) -> None:
+def _report(serving: Serving, configuration: RankingConfiguration) -> None:
     from cluster.launch.ranking.operating import behind
 
-    problems = behind(shards, configuration)
-    if not shards:
+    problems = behind(serving, configuration)
+    if not serving.shards:
         problems = ["no card shard has reported yet; look at `sugar ranking list`"]
     for problem in problems:
         console.print(f"[red]{problem}[/red]")
     if problems:
         raise typer.Exit(1)
-    console.print(f"{len(shards)} card shards serve by it", markup=False)
+    console.print(f"{len(serving.shards)} card shards serve by it", markup=False)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Changing what ranks cards on a running platform: one event a change, followed until the shards serve by it."""
+"""Changing what ranks cards on a running platform: one event a change, followed until requests and shards serve by it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import msgspec
+from redis.exceptions import RedisError
 
 from actors.cards.models import require_usable
 from cluster.connections.artifacts import ArtifactStore, artifact_store
 from cluster.connections.kafka import Record
+from cluster.connections.redis import sync_client
 from cluster.launch.report import read_report
 from cluster.launch.state import read_state
 from configs.contracts.errors import ArtifactCorrupt, DependencyUnavailable, PlatformError
@@ -28,6 +30,7 @@ from configs.contracts.ranking import (
     RankingConfiguration,
     checked,
 )
+from configs.contracts.read_model import RANKING, read_ranking
 from configs.contracts.topics import RANKING_CONFIGURED
 from configs.settings import Settings
 from recommender import artifacts, people_table
@@ -36,7 +39,7 @@ from writers.connections import open_rows
 from writers.loads.ranking import Configured, history, present
 
 STORED_WAIT_S: Final = 20.0
-SHARDS_WAIT_S: Final = 15.0
+SERVING_WAIT_S: Final = 15.0
 POLL_S: Final = 0.1
 HISTORY: Final = 100
 
@@ -58,6 +61,14 @@ class ShardState:
     people_table: str
     people_in_table: int
     refused: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What serves now. ``configuration``: the number of the one that requests read; None: Redis does not answer."""
+
+    shards: list[ShardState]
+    configuration: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +169,18 @@ class RankingOperator:
             lambda now: msgspec.structs.replace(now, default_version=before, experiment=None), "rollback"
         )
 
+    def serving(self) -> Serving:
+        """What the card actors reported last, and what requests for cards read at this moment."""
+        return Serving(self.shards(), self._read_by_requests())
+
+    def _read_by_requests(self) -> int | None:
+        try:
+            with sync_client(self.settings) as client:
+                value = client.get(RANKING)
+        except RedisError:
+            return None
+        return read_ranking(cast("bytes | None", value)).number
+
     def start_experiment(self, experiment: Experiment) -> RankingConfiguration:
         """Starts an A/B test. Raises as ``require`` and ``change`` do; ConfigurationRefused: one runs already."""
         def started(now: RankingConfiguration) -> RankingConfiguration:
@@ -196,7 +219,7 @@ class RankingOperator:
     def change(
         self, changed: Callable[[RankingConfiguration], RankingConfiguration], reason: Reason
     ) -> RankingConfiguration:
-        """The next configuration, durable and in the rows. Shards take it in within a second or two: see ``wait``.
+        """The next configuration, durable and in the rows. Requests and shards take it in within a second or two: see ``wait``.
 
         Raises ConfigurationRefused, ArtifactMissing, ArtifactCorrupt, FeaturesDiffer: nothing was changed.
         ConfigurationRaced: another change came first. DependencyUnavailable: it may have been changed or not.
@@ -237,17 +260,17 @@ class RankingOperator:
                 raise DependencyUnavailable("the writers have not stored the change yet; look at `sugar status`")
             time.sleep(POLL_S)
 
-    def wait(self, configuration: RankingConfiguration, timeout_s: float = SHARDS_WAIT_S) -> list[ShardState]:
-        """The card actors once all of them serve by the configuration, or as they are after ``timeout_s``.
+    def wait(self, configuration: RankingConfiguration, timeout_s: float = SERVING_WAIT_S) -> Serving:
+        """What serves once requests and all card actors have the configuration, or as it is after ``timeout_s``.
 
-        Empty at once when the platform runs elsewhere: its reports cannot be read from here.
+        Without shards when the platform runs elsewhere: their reports cannot be read from here.
         """
         deadline = time.monotonic() + timeout_s
         while True:
-            found = self.shards()
-            done = bool(found) and all(shard.configuration >= configuration.number for shard in found)
-            elsewhere = not found and not read_state(self.settings.data_dir).running()
-            if done or elsewhere or time.monotonic() > deadline:
+            found = self.serving()
+            elsewhere = not found.shards and not read_state(self.settings.data_dir).running()
+            done = (bool(found.shards) or elsewhere) and not _still(found, configuration)
+            if done or time.monotonic() > deadline:
                 return found
             time.sleep(POLL_S)
 
@@ -268,12 +291,20 @@ def version_before(past: Sequence[Configured]) -> str | None:
     return deployed[-2] if len(deployed) > 1 else None
 
 
-def behind(shards: Sequence[ShardState], configuration: RankingConfiguration) -> list[str]:
-    """What keeps shards from serving by a configuration, in sentences; empty when nothing does."""
-    problems = [
+def behind(serving: Serving, configuration: RankingConfiguration) -> list[str]:
+    """What keeps a configuration from serving everywhere, in sentences; empty when nothing does."""
+    return _still(serving, configuration) + [
+        f"{shard.actor} refuses {version}: {why}" for shard in serving.shards for version, why in shard.refused.items()
+    ]
+
+
+def _still(serving: Serving, configuration: RankingConfiguration) -> list[str]:
+    late = [
         f"{shard.actor} still serves configuration {shard.configuration}"
-        for shard in shards if shard.configuration < configuration.number
+        for shard in serving.shards if shard.configuration < configuration.number
     ]
-    return problems + [
-        f"{shard.actor} refuses {version}: {why}" for shard in shards for version, why in shard.refused.items()
-    ]
+    if serving.configuration is None:
+        return [*late, "Redis does not answer, so which configuration requests have is not known"]
+    if serving.configuration < configuration.number:
+        return [*late, f"requests still have configuration {serving.configuration}"]
+    return late
