@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail
+from simulated_log import SimulatedAppender, SimulatedLog, SimulatedTail, VirtualTimeLoop
 
-from actors.swipes.commands import Delivery, EndPair, Swipe, Undo
+from actors.swipes.commands import EndPair, Swipe, Undo
 from actors.swipes.peers import RayPeers
 from actors.swipes.service import SwipeService
 from configs.contracts.errors import AppendUnconfirmed, DependencyUnavailable, PlatformError, ShardUnavailable
-from configs.contracts.events import Event, Matched, Swiped, SwipeUndone, Unmatched
+from configs.contracts.events import Event, Matched, Swiped
 from configs.contracts.ids import key64, pair, partition_of
 from configs.contracts.loading import ACTION_CODES, PAIR_BITS, PAIR_CODES, SwipeRows
 from configs.contracts.positions import version_of
@@ -335,4 +335,33 @@ class World:
         return pair_states(self.log.events(MATCHING_MATCHED.name))
 
 
-__all__ = ["Delivery", "Life", "SwipeUndone", "Unmatched", "World", "facts", "settings"]
+def people_of(slot: int, count: int) -> list[str]:
+    """Ids in rising order that live in this slot of two."""
+    world = World(settings())
+    ids = (f"00000000-0000-7000-8000-{number:012x}" for number in range(10_000))
+    found = [user_id for user_id in ids if world.slot_of(user_id) == slot]
+    return found[:count]
+
+
+A, B, C, D = people_of(0, 4)
+"""People of slot 0, A the lowest."""
+E, F = people_of(1, 40)[-2:]
+"""People of slot 1, above A, B, C and D: their pairs' authority is slot 0."""
+assert D < E
+
+
+def run(scenario: Callable[[World], Awaitable[None]], **limits: int) -> World:
+    loop = VirtualTimeLoop()
+    world = World(settings(**limits))
+
+    async def whole() -> None:
+        await world.revive()
+        await scenario(world)
+        await world.settle()
+        await world.close()
+
+    try:
+        loop.run_until_complete(whole())
+    finally:
+        loop.close()
+    return world
