@@ -18,16 +18,21 @@ PORTS: Final = range(10_000, 20_000)
 """Below the kernel's usual ephemeral ports (32768 and up): one of those is taken by the next outgoing connection, also
 between choosing it and binding it, and while its server is being started again."""
 TRIES: Final = 50
+_given: set[int] = set()
+"""Ports that this process was given: who asks for any other may find one of them not bound yet."""
 
 
 def free_port(preferred: int = 0) -> int:
-    """``preferred`` when it is free and no other process's, else another of which that is true. It is then this process's.
+    """``preferred`` when it is free and no other process's, else one of which that is true and that this process was not
+    given before. It is then this process's.
 
     Raises DependencyUnavailable: there is none.
     """
     wanted = [preferred] if preferred else []
-    for port in [*wanted, *random.sample(PORTS, TRIES)]:
+    others = (port for port in random.sample(PORTS, TRIES) if port not in _given)
+    for port in [*wanted, *others]:
         if is_free(port) and claim(port):
+            _given.add(port)
             return port
     raise DependencyUnavailable("no free port on loopback", tried=TRIES)
 

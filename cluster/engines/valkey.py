@@ -199,7 +199,9 @@ class ValkeyCluster:
             with self.client(number) as client:
                 return client.execute_command(*words)
         except (RedisError, OSError) as error:
-            raise DependencyUnavailable("a node of the Redis cluster does not answer", node=number) from error
+            raise DependencyUnavailable(
+                "a node of the Redis cluster does not do as told", node=number, command=" ".join(map(str, words[:2])), reason=str(error),
+            ) from error
 
     def _text(self, number: int, *words: str) -> str:
         found = self._command(number, *words)

@@ -45,3 +45,9 @@ def test_what_a_process_claimed_is_not_kept_by_another_that_has_its_number_now(t
 
 def test_no_port_is_one_that_the_next_outgoing_connection_may_take() -> None:
     assert all(free_port() in PORTS for _ in range(100))
+
+
+def test_no_port_is_given_twice_though_nobody_has_bound_it_yet() -> None:
+    given = [free_port() for _ in range(400)]
+    assert len(set(given)) == len(given)
+    assert free_port(given[0]) == given[0], "unless it is asked for"
