@@ -15,7 +15,9 @@ class Plan(Group):
     serve_replicas: int = Field(1, ge=1, description="API replicas of each Serve application")
     serve_replicas_max: int = Field(0, ge=0, description="replicas up to which load adds some; not above serve_replicas: their number is fixed")
     serve_target_ongoing_requests: int = Field(64, ge=1, description="requests in flight a replica past which replicas are added")
-    serve_cpus: float = Field(0.0, ge=0, description="cores of its node that each replica reserves")
+    serve_cpus: float = Field(
+        0.05, gt=0, description="cores of its node that each replica reserves; above 0, so that none lands on a head that offers none"
+    )
     serve_max_ongoing_requests: int = Field(512, ge=1, description="requests one replica works on at once")
     serve_max_queued_requests: int = Field(1024, ge=1, description="requests waiting for a replica; past it 503")
     swipe_actors: int = Field(1, ge=1, description="actors that host the swipe shards")

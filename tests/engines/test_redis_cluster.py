@@ -35,9 +35,11 @@ RECORDS = [put_record(user, {"displayName": user}, 1) for user in PEOPLE]
 @pytest.fixture
 def valkeys(tmp_path: Path) -> Iterator[ValkeyCluster]:
     made = ValkeyCluster(tmp_path / "valkey", tmp_path / "run")
-    made.start()
-    yield made
-    made.kill()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.kill()
 
 
 @pytest.fixture
