@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import signal
 import time
 from dataclasses import dataclass, field
@@ -128,8 +129,9 @@ class ValkeyCluster:
 
     def _launch(self, node: Node) -> None:
         if not self._formed:
-            # Who is who is chosen anew, with the ports; nothing else was kept.
-            (node.directory / "nodes.conf").unlink(missing_ok=True)
+            # Who is who is chosen anew, with the ports. A snapshot that a replica was sent before would make the node take
+            # its slots before they are given to anybody.
+            shutil.rmtree(node.directory, ignore_errors=True)
         node.directory.mkdir(parents=True, exist_ok=True)
         password = self._password_path.read_text()
         lines = (
@@ -140,6 +142,7 @@ class ValkeyCluster:
             # A part that has lost both its servers does not stop the others.
             "cluster-require-full-coverage no", "cluster-allow-pubsubshard-when-down yes",
             "cluster-replica-validity-factor 0", "repl-diskless-sync yes", "repl-diskless-sync-delay 0", "repl-ping-replica-period 1",
+            "rdb-del-sync-files yes",
             f"cluster-announce-ip {LOOPBACK}", "enable-debug-command local",
         )
         node.process.launch([str(binary()), "-"], stdin="\n".join(lines).encode() + b"\n")

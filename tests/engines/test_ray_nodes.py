@@ -166,7 +166,10 @@ class Cluster:
             found = self.status()
             return bool(found["well"])
 
-        eventually(well, timeout_s, every_s=1.0)
+        try:
+            eventually(well, timeout_s, every_s=1.0)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; at last {found}") from error
         return found
 
     def processes(self, number: int) -> list[psutil.Process]:

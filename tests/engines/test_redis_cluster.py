@@ -159,6 +159,13 @@ def test_a_killed_primary_comes_back_as_the_replica_of_its_successor(valkeys: Va
         assert killed not in valkeys.primaries()
         assert client.get(record_key(PEOPLE[0])) is not None, "the replica had it"
         eventually(lambda: valkeys.client(killed).info("replication")["master_link_status"] == "up", 60)
+    valkeys.stop()
+    successor = ValkeyCluster(valkeys.directory, valkeys.nodes[0].process.log_path.parent)
+    try:
+        successor.start()  # with whatever the nodes left in their directories
+        assert [successor.client(node.number).dbsize() for node in successor.nodes] == [0] * len(successor.nodes)
+    finally:
+        successor.kill()
 
 
 @pytest.mark.proved_elsewhere
