@@ -97,9 +97,8 @@ def _write(
 
 def write_facts(cur: psycopg.Cursor[Any], facts: Sequence[Fact], sinks: tuple[Sink, ...] = SINKS) -> int:
     """Hands every fact to the sinks of its event; returns the rows written."""
-    by_type: dict[type[Payload], list[Fact]] = defaultdict(list)
-    for fact in facts:
-        by_type[type(fact[0].payload)].append(fact)
+    kinds = [type(fact[0].payload) for fact in facts]
+    by_type: Mapping[type[Payload], Sequence[Fact]] = {kinds[0]: facts} if len(set(kinds)) == 1 else _by_kind(kinds, facts)
     rows = 0
     for sink in sinks:
         wanted = [by_type[event] for event in sink.events if event in by_type]
@@ -108,6 +107,13 @@ def write_facts(cur: psycopg.Cursor[Any], facts: Sequence[Fact], sinks: tuple[Si
         mixed = wanted[0] if len(wanted) == 1 else _in_log_order(wanted)
         rows += sink.write(cur, mixed)
     return rows
+
+
+def _by_kind(kinds: Sequence[type[Payload]], facts: Sequence[Fact]) -> Mapping[type[Payload], Sequence[Fact]]:
+    found: dict[type[Payload], list[Fact]] = defaultdict(list)
+    for kind, fact in zip(kinds, facts, strict=True):
+        found[kind].append(fact)
+    return found
 
 
 def _in_log_order(groups: Sequence[Sequence[Fact]]) -> list[Fact]:
