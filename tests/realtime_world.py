@@ -39,13 +39,24 @@ class RunningGateway:
         self.server = GatewayServer(self.gateway, settings.realtime, listening)
 
     async def start(self) -> Self:
-        # Revocations are only known of a complete read model.
-        client = async_client(self._settings)
-        await client.set(GENERATION, "test", nx=True)
-        await client.aclose(close_connection_pool=True)
+        await self._complete()
         await self.gateway.start()
         await self.server.start()
         self.gateway.opened()
+        return self
+
+    async def _complete(self) -> None:
+        """Revocations are only known of a complete read model."""
+        client = async_client(self._settings)
+        await client.set(GENERATION, "test", nx=True)
+        await client.aclose(close_connection_pool=True)
+
+    async def fresh(self) -> Self:
+        """Returns when it admits again, whatever tests before this one did to Redis, and however long none ran here."""
+        await self._complete()
+        async with asyncio.timeout(20):
+            while not self.gateway._revocations.fresh:
+                await asyncio.sleep(0.05)
         return self
 
     async def close(self) -> None:

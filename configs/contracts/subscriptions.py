@@ -7,7 +7,7 @@ kept as facts, of each object and kind the greatest, so that every permutation w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -44,6 +44,8 @@ CHANGES: Final = 36
 PERIODS_SHOWN: Final = 12
 REFUNDS: Final = 50
 """Refunds of one subscription's bills that may be asked for, refused ones included."""
+IN_FLIGHT: Final = timedelta(seconds=60)
+"""For so long after a wish what was seen at the provider may be older than the wish's own call: longer than calls mostly take."""
 LIVE: Final[frozenset[SubscriptionStatus]] = frozenset(("incomplete", "trialing", "active", "past_due"))
 
 
@@ -143,7 +145,8 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
     @property
     def cancel_at_period_end(self) -> bool:
         seen, wish = self.observed, self.wish
-        if wish is not None and (seen is None or wish.at > seen.as_of):
+        # A look at the provider may be answered before a call that began earlier does what the wish says.
+        if wish is not None and (seen is None or wish.at > seen.as_of - IN_FLIGHT):
             return wish.cancel
         return seen is not None and seen.cancel_at_period_end
 

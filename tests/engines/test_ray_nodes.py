@@ -79,7 +79,7 @@ class Cluster:
         }
         self.nodes: list[subprocess.Popen[bytes]] = []
         self._head: list[str] = []
-        self._removed = ""
+        self._stopping = threading.Event()
         self.head_state = EmbeddedValkey(settings.data_dir / "head-state")
 
     def sugar(self, *arguments: str, check: bool = True) -> str:
@@ -108,14 +108,25 @@ class Cluster:
         password = urlsplit(self.head_state.start()).password
         self._head = ["--head", f"--port={gcs}", f"--temp-dir={self._root}", "--num-cpus=0", "--include-dashboard=true",
                       f"--dashboard-port={self._dashboard}", "--no-monitor", f"--redis-password={password}", *common]
-        self.start_head()
+        self._start_head()
+        threading.Thread(target=self._keep_head, daemon=True).start()
         # One by one: nodes that share a directory for their sockets take each other's names when they start at once.
         for number in range(1, 1 + WORKERS):
             self._node(number, [f"--address={self.address}", "--num-cpus=4", *common], as_kuberay=number == WORKERS)
             eventually(lambda number=number: self._joined(number), 150)
 
-    def start_head(self) -> None:
-        """The first time, or again under its address, as KubeRay does: in a container that knows nothing of the one before."""
+    def _keep_head(self) -> None:
+        """Starts the head again whenever it has ended, as KubeRay does.
+
+        It ends by itself too: Ray 2.60's GCS does ("All bundles must have the same node id") when a placement group is
+        removed of which a bundle has moved since the head was started again.
+        """
+        while not self._stopping.wait(0.5):
+            if self.nodes[0].poll() is not None:
+                self._start_head()
+
+    def _start_head(self) -> None:
+        """The first time, or again under its address: in a container that knows nothing of the one before."""
         (self._root / "ray_current_cluster").unlink(missing_ok=True)
         self._node(0, self._head, RAY_REDIS_ADDRESS=f"{LOOPBACK}:{self.head_state.port}")
         eventually(lambda: self._joined(0), 150)
@@ -136,23 +147,6 @@ class Cluster:
 
     def _joined(self, number: int) -> bool:
         return "Ray runtime started" in (self.settings.data_dir / f"node-{number}.log").read_text()
-
-    def remove(self) -> None:
-        """Ends the platform. A head that ends meanwhile is started again, as KubeRay does.
-
-        It does: Ray 2.60's GCS ends itself ("All bundles must have the same node id") when a placement group is removed of
-        which a bundle has moved since the head was started again.
-        """
-        removing = threading.Thread(target=self._remove)
-        removing.start()
-        while removing.is_alive():
-            if self.nodes[0].poll() is not None:
-                self.start_head()
-            removing.join(0.5)
-        assert "removed" in self._removed
-
-    def _remove(self) -> None:
-        self._removed = self.sugar("remove", check=False)
 
     def status(self) -> dict[str, Any]:
         text = self.sugar("status", "--json", check=False)
@@ -178,16 +172,24 @@ class Cluster:
 
     def lose(self, number: int) -> set[int]:
         """Ends everything on a node at once; returns which pids those were."""
-        lost = [psutil.Process(self.nodes[number].pid), *self.processes(number)]
+        node = self.nodes[number]
+        lost = [psutil.Process(node.pid), *self.processes(number)]
         for process in lost:
             process.send_signal(signal.SIGSTOP)
         for process in lost:
             process.kill()
+        node.wait(10)
         psutil.wait_procs(lost, timeout=10)
-        self.nodes[number].wait(10)
         return {process.pid for process in lost}
 
+    def lose_head(self) -> None:
+        """Returns when there is another."""
+        lost = self.nodes[0]
+        self.lose(0)
+        eventually(lambda: self.nodes[0] is not lost and self._joined(0), 150)
+
     def stop(self) -> None:
+        self._stopping.set()
         for node in self.nodes:
             node.kill()
         end_leftovers(self.settings.data_dir)
@@ -211,7 +213,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.start()
         made.sugar("deploy", "--timeout-s", "200")
         yield made
-        made.remove()
+        made.sugar("remove")
     finally:
         made.stop()
         servers.stop()
@@ -239,8 +241,7 @@ async def test_a_head_that_starts_again_finds_every_actor_where_it_was(cluster: 
     before = pids(await asyncio.to_thread(cluster.wait_well))
 
     async def restart() -> None:
-        await asyncio.to_thread(cluster.lose, 0)
-        await asyncio.to_thread(cluster.start_head)
+        await asyncio.to_thread(cluster.lose_head)
 
     began = time.monotonic()
     await under_load(cluster, restart, seed=22, may_break=True)  # type: ignore[arg-type]

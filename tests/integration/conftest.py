@@ -98,8 +98,7 @@ async def make_gateway(servers: Settings, shards: Shards) -> AsyncIterator[Any]:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def gateways(servers: Settings, shards: Shards) -> AsyncIterator[tuple[RunningGateway, RunningGateway]]:
-    """Two gateways that every test may use and none may end."""
+async def lasting_gateways(servers: Settings, shards: Shards) -> AsyncIterator[tuple[RunningGateway, RunningGateway]]:
     died: list[str] = []
     pool = ActorPool(servers, resolve=shards.handle)
     made = [await RunningGateway(servers, f"gateway-{slot}", pool, died).start() for slot in range(2)]
@@ -107,6 +106,13 @@ async def gateways(servers: Settings, shards: Shards) -> AsyncIterator[tuple[Run
     for gateway in made:
         await gateway.close()
     assert died == []
+
+
+@pytest_asyncio.fixture
+async def gateways(lasting_gateways: tuple[RunningGateway, RunningGateway]) -> tuple[RunningGateway, RunningGateway]:
+    """Two gateways that every test may use and none may end."""
+    one, other = lasting_gateways
+    return await one.fresh(), await other.fresh()
 
 
 @pytest_asyncio.fixture

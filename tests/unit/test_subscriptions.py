@@ -105,6 +105,19 @@ def test_what_somebody_still_has_to_do_at_the_provider(payloads: tuple[Payload, 
     assert subscription(*payloads).unsettled is expected
 
 
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (observed("active"), True),
+        (observed("active", cancel_at_period_end=True), True),
+        (observed("active", later=True), False),
+    ],
+    ids=["a look answered before the call did anything", "done", "taken back at the provider"],
+)
+def test_a_look_that_was_on_its_way_does_not_take_a_cancellation_back(seen: Payload, expected: bool) -> None:
+    assert subscription(observed("active"), CANCELLED, seen).cancel_at_period_end is expected
+
+
 def test_an_unfinished_checkout_ends_and_gives_back_only_what_it_holds() -> None:
     item = subscription(promo_id=OTHER)
     held = Offer(subscription_id=SUBSCRIPTION, promo_id=OTHER, instrument="visa", released=False, version=7)
