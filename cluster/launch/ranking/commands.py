@@ -268,7 +268,7 @@ def _report(serving: Serving, configuration: RankingConfiguration) -> None:
 
     problems = behind(serving, configuration)
     if not serving.shards:
-        problems = ["no card shard has reported yet; look at `sugar ranking list`"]
+        problems.append("no card shard has reported yet; look at `sugar ranking list`")
     for problem in problems:
         console.print(f"[red]{problem}[/red]")
     if problems:
