@@ -14,60 +14,35 @@ import secrets
 import sys
 import time
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any, Final
 
 from cluster.connections.assurance import signature
-from cluster.embedded.ports import LOOPBACK, free_port
-from cluster.embedded.process import ServerProcess, accepts
+from cluster.embedded.ports import LOOPBACK
+from cluster.embedded.service import LocalService
 
 KEPT: Final = 10_000
 """Newest checks that are kept."""
 TRIES: Final = 6
-START_TIMEOUT_S: Final = 60.0
 PAGE: Final = """<!doctype html><title>Age check</title><h1>Local age check</h1>
 <p>A stand-in: nothing is looked at. What should it have found?</p>
 <form method="post"><button name="outcome" value="verified">An adult</button>
 <button name="outcome" value="failed">Not certain</button></form>"""
 
 
-class EmbeddedAssurance:
+class EmbeddedAssurance(LocalService):
     """One server on loopback."""
 
-    def __init__(self, run_dir: Any, secret: str, *, port: int = 0) -> None:
-        self.port = port
+    NAME = "assurance"
+
+    def __init__(self, run_dir: Path, secret: str, *, port: int = 0) -> None:
+        super().__init__(run_dir, port)
         self._secret = secret
-        self._process = ServerProcess("assurance", run_dir.resolve())
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def start(self) -> str:
-        """Starts the server and returns its URL once it accepts connections.
-
-        Raises DependencyUnavailable: it did not start.
-        """
-        if self.pid is not None:
-            return self.url
-        self.port = self.port or free_port()
+    def _launch(self) -> None:
         self._process.launch(
             [sys.executable, "-m", __name__, str(self.port)], env=os.environ | {"ASSURANCE_SECRET": self._secret}
         )
-        self._process.wait_ready(lambda: accepts(self.port), START_TIMEOUT_S)
-        return self.url
-
-    def stop(self) -> None:
-        self._process.stop(timeout_s=5.0)
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def send(self, number: int) -> None:
-        self._process.send(number)
 
 
 def create_app(secret: str) -> Any:

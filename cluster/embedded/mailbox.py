@@ -17,53 +17,28 @@ from email.policy import default
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.embedded.ports import LOOPBACK, free_port
-from cluster.embedded.process import ServerProcess, accepts, wheel
+from cluster.embedded.ports import LOOPBACK
+from cluster.embedded.process import wheel
+from cluster.embedded.service import LocalService
 
 KEPT: Final = 1_000
 """Newest mails that are kept."""
 MAIL_BYTES: Final = 1 << 20
-START_TIMEOUT_S: Final = 60.0
-"""A guess: what an import takes on two cores at load 20, and as much again."""
 
 
-class EmbeddedMailbox:
+class EmbeddedMailbox(LocalService):
     """One server on loopback. Mails outlive it; they go nowhere else."""
 
+    NAME = "mailbox"
+    SCHEME = "smtp"
+
     def __init__(self, directory: Path, run_dir: Path, *, port: int = 0) -> None:
+        super().__init__(run_dir, port)
         self.directory = directory.resolve()
-        self.port = port
-        self._process = ServerProcess("mailbox", run_dir.resolve())
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
-
-    @property
-    def url(self) -> str:
-        return f"smtp://{LOOPBACK}:{self.port}"
-
-    def start(self) -> str:
-        """Starts the server and returns its URL once it accepts connections.
-
-        Raises DependencyUnavailable: it did not start.
-        """
-        if self.pid is not None:
-            return self.url
+    def _launch(self) -> None:
         wheel("aiosmtpd")
-        self.port = self.port or free_port()
         self._process.launch([sys.executable, "-m", __name__, str(self.port), str(self.directory)])
-        self._process.wait_ready(lambda: accepts(self.port), START_TIMEOUT_S)
-        return self.url
-
-    def stop(self) -> None:
-        self._process.stop(timeout_s=5.0)
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def send(self, number: int) -> None:
-        self._process.send(number)
 
 
 class Keeping:

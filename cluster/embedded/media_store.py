@@ -20,15 +20,13 @@ from typing import TYPE_CHECKING, Any, Final
 from cluster.connections.media.local import fresh_path, install, object_path, part_path
 from cluster.connections.media.signing import CACHE_CONTROL, signature
 from cluster.connections.media.store import ObjectMissing
-from cluster.embedded.ports import LOOPBACK, free_port
-from cluster.embedded.process import ServerProcess, accepts
+from cluster.embedded.ports import LOOPBACK
+from cluster.embedded.service import LocalService
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-START_TIMEOUT_S: Final = 60.0
-"""A guess: what an import takes on two cores at load 20, and as much again."""
 UNFINISHED_S: Final = 2 * 86_400
 """Uploads that nobody completed are deleted after this, when the server starts and then every hour."""
 SWEEP_EVERY_S: Final = 3_600.0
@@ -37,43 +35,18 @@ AT_ONCE: Final = 256
 TYPES: Final = {".webp": "image/webp", ".mp4": "video/mp4"}
 
 
-class EmbeddedMediaStore:
+class EmbeddedMediaStore(LocalService):
     """One server on loopback. Objects outlive it."""
 
+    NAME = "media_store"
+
     def __init__(self, directory: Path, run_dir: Path, key: str, *, port: int = 0) -> None:
+        super().__init__(run_dir, port)
         self.directory = directory.resolve()
-        self.port = port
         self._key = key
-        self._process = ServerProcess("media_store", run_dir.resolve())
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
-
-    @property
-    def url(self) -> str:
-        return f"http://{LOOPBACK}:{self.port}"
-
-    def start(self) -> str:
-        """Starts the server and returns its URL once it accepts connections.
-
-        Raises DependencyUnavailable: it did not start.
-        """
-        if self.pid is not None:
-            return self.url
-        self.port = self.port or free_port()
+    def _launch(self) -> None:
         self._process.launch([sys.executable, "-m", __name__, str(self.port), str(self.directory)], stdin=self._key.encode())
-        self._process.wait_ready(lambda: accepts(self.port), START_TIMEOUT_S)
-        return self.url
-
-    def stop(self) -> None:
-        self._process.stop(timeout_s=5.0)
-
-    def kill(self) -> None:
-        self._process.kill()
-
-    def send(self, number: int) -> None:
-        self._process.send(number)
 
 
 class Refuse(Exception):

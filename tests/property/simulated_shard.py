@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
 from actors.sharding.memory import Memory
 from configs.contracts.events import Event, decode, encode
 from configs.contracts.positions import version_of
@@ -73,3 +76,25 @@ class SimulatedShard:
         """The tail hands on a record that the memory has seen, perhaps long ago."""
         if self.log:
             self.memory.apply(*self.log[index % len(self.log)])
+
+
+class ShardMachine(RuleBasedStateMachine):
+    """What may happen to every shard between two commands; ``shard`` is made by the subclass."""
+
+    shard: SimulatedShard
+
+    @rule(records=st.integers(1, 5))
+    def commit(self, records: int) -> None:
+        self.shard.commit(records)
+
+    @rule()
+    def restart(self) -> None:
+        self.shard.restart()
+
+    @rule()
+    def evict(self) -> None:
+        self.shard.evict()
+
+    @rule(index=st.integers(0, 1_000))
+    def repeat(self, index: int) -> None:
+        self.shard.repeat(index)

@@ -10,8 +10,8 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from simulated_shard import Logged, SimulatedShard
+from hypothesis.stateful import initialize, invariant, rule
+from simulated_shard import Logged, ShardMachine, SimulatedShard
 
 from actors.accounts.commands import (
     AccountChanged,
@@ -103,7 +103,7 @@ class Held:
         self.sessions = [session for session in self.sessions if session[0] == kept]
 
 
-class Accounts(RuleBasedStateMachine):
+class Accounts(ShardMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shard = SimulatedShard(AccountMemory, rows_of)
@@ -276,22 +276,6 @@ class Accounts(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 3_600, 86_399, 86_400]))
     def pass_time(self, seconds: int) -> None:
         self.shard.pass_time(seconds)
-
-    @rule(records=st.integers(1, 5))
-    def commit(self, records: int) -> None:
-        self.shard.commit(records)
-
-    @rule()
-    def restart(self) -> None:
-        self.shard.restart()
-
-    @rule()
-    def evict(self) -> None:
-        self.shard.evict()
-
-    @rule(index=st.integers(0, 1_000))
-    def repeat(self, index: int) -> None:
-        self.shard.repeat(index)
 
     @invariant()
     def each_address_is_claimed_once_in_the_log(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from simulated_shard import Logged, SimulatedShard
+from hypothesis.stateful import initialize, rule
+from simulated_shard import Logged, ShardMachine, SimulatedShard
 
 from actors.accounts.commands import (
     AddPasskey,
@@ -42,7 +42,7 @@ def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> AccountRows
     return AccountRows(row, ())
 
 
-class SecondFactors(RuleBasedStateMachine):
+class SecondFactors(ShardMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shard = SimulatedShard(AccountMemory, rows_of)
@@ -143,22 +143,6 @@ class SecondFactors(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 120, 300]))
     def pass_time(self, seconds: int) -> None:
         self.shard.pass_time(seconds)
-
-    @rule(records=st.integers(1, 5))
-    def commit(self, records: int) -> None:
-        self.shard.commit(records)
-
-    @rule()
-    def restart(self) -> None:
-        self.shard.restart()
-
-    @rule()
-    def evict(self) -> None:
-        self.shard.evict()
-
-    @rule(index=st.integers(0, 1_000))
-    def repeat(self, index: int) -> None:
-        self.shard.repeat(index)
 
 
 TestSecondFactors = SecondFactors.TestCase

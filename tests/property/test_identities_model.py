@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from simulated_shard import Logged, SimulatedShard
+from hypothesis.stateful import invariant, rule
+from simulated_shard import Logged, ShardMachine, SimulatedShard
 
 from actors.identities.commands import ClaimIdentity, Identified, IdentityUnknown, NonceUsed, UseIdentity
 from actors.identities.state import IdentityMemory
@@ -31,7 +31,7 @@ def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> IdentityRow
     return row
 
 
-class Identities(RuleBasedStateMachine):
+class Identities(ShardMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shard = SimulatedShard(IdentityMemory, rows_of)
@@ -91,22 +91,6 @@ class Identities(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 300, 600]))
     def pass_time(self, seconds: int) -> None:
         self.shard.pass_time(seconds)
-
-    @rule(records=st.integers(1, 5))
-    def commit(self, records: int) -> None:
-        self.shard.commit(records)
-
-    @rule()
-    def restart(self) -> None:
-        self.shard.restart()
-
-    @rule()
-    def evict(self) -> None:
-        self.shard.evict()
-
-    @rule(index=st.integers(0, 1_000))
-    def repeat(self, index: int) -> None:
-        self.shard.repeat(index)
 
     @invariant()
     def the_rows_agree_on_the_owner(self) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from simulated_shard import Logged, SimulatedShard
+from hypothesis.stateful import invariant, rule
+from simulated_shard import Logged, ShardMachine, SimulatedShard
 
 from actors.moderation.commands import (
     AppealDecision,
@@ -51,7 +51,7 @@ class Made:
         self.outcome: str | None = None
 
 
-class Moderation(RuleBasedStateMachine):
+class Moderation(ShardMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shard = SimulatedShard(ModerationMemory, rows_of)
@@ -150,22 +150,6 @@ class Moderation(RuleBasedStateMachine):
     @rule(days=st.sampled_from([1, 200]))
     def pass_time(self, days: int) -> None:
         self.shard.pass_time(days * 86_400)
-
-    @rule(records=st.integers(1, 5))
-    def commit(self, records: int) -> None:
-        self.shard.commit(records)
-
-    @rule()
-    def restart(self) -> None:
-        self.shard.restart()
-
-    @rule()
-    def evict(self) -> None:
-        self.shard.evict()
-
-    @rule(index=st.integers(0, 1_000))
-    def repeat(self, index: int) -> None:
-        self.shard.repeat(index)
 
     @invariant()
     def the_rows_agree(self) -> None:

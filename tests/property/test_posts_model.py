@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from simulated_shard import Logged, SimulatedShard
+from hypothesis.stateful import invariant, rule
+from simulated_shard import Logged, ShardMachine, SimulatedShard
 
 from actors.posts.commands import NoPost, PostRefused, RemovePost, WritePost, Written
 from actors.posts.state import PostMemory
@@ -39,7 +39,7 @@ def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> PostRecord 
     return row
 
 
-class Posts(RuleBasedStateMachine):
+class Posts(ShardMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shard = SimulatedShard(PostMemory, rows_of)
@@ -172,22 +172,6 @@ class Posts(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 600]))
     def pass_time(self, seconds: int) -> None:
         self.shard.pass_time(seconds)
-
-    @rule(records=st.integers(1, 5))
-    def commit(self, records: int) -> None:
-        self.shard.commit(records)
-
-    @rule()
-    def restart(self) -> None:
-        self.shard.restart()
-
-    @rule()
-    def evict(self) -> None:
-        self.shard.evict()
-
-    @rule(index=st.integers(0, 1_000))
-    def repeat(self, index: int) -> None:
-        self.shard.repeat(index)
 
     @invariant()
     def nothing_is_shown_that_was_not_approved(self) -> None:

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
-from simulated_shard import BEGIN, Logged, SimulatedShard
+from hypothesis.stateful import rule
+from simulated_shard import BEGIN, Logged, ShardMachine, SimulatedShard
 
 from actors.sessions.commands import (
     Revoked,
@@ -69,7 +69,7 @@ class Model:
     revoked: bool = False
 
 
-class Sessions(RuleBasedStateMachine):
+class Sessions(ShardMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shard = SimulatedShard(make, rows_of)
@@ -186,22 +186,6 @@ class Sessions(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 9, 11, 500, 1_000]))
     def pass_time(self, seconds: int) -> None:
         self.shard.pass_time(seconds)
-
-    @rule(records=st.integers(1, 5))
-    def commit(self, records: int) -> None:
-        self.shard.commit(records)
-
-    @rule()
-    def restart(self) -> None:
-        self.shard.restart()
-
-    @rule()
-    def evict(self) -> None:
-        self.shard.evict()
-
-    @rule(index=st.integers(0, 1_000))
-    def repeat(self, index: int) -> None:
-        self.shard.repeat(index)
 
 
 TestSessions = Sessions.TestCase

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from simulated_shard import Logged, SimulatedShard
+from hypothesis.stateful import invariant, rule
+from simulated_shard import Logged, ShardMachine, SimulatedShard
 from subscription_facts import CREATOR, FAN, Reports, terms
 
 from actors.subscriptions.commands import (
@@ -70,7 +70,7 @@ def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> Any:
     return None
 
 
-class Subscriptions(RuleBasedStateMachine):
+class Subscriptions(ShardMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shard = SimulatedShard(SubscriptionMemory, rows_of)
@@ -212,22 +212,6 @@ class Subscriptions(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 900, CHECKOUT_S]))
     def pass_time(self, seconds: int) -> None:
         self.shard.pass_time(seconds)
-
-    @rule(records=st.integers(1, 5))
-    def commit(self, records: int) -> None:
-        self.shard.commit(records)
-
-    @rule()
-    def restart(self) -> None:
-        self.shard.restart()
-
-    @rule()
-    def evict(self) -> None:
-        self.shard.evict()
-
-    @rule(index=st.integers(0, 1_000))
-    def repeat(self, index: int) -> None:
-        self.shard.repeat(index)
 
     @invariant()
     def checkouts_never_overlap(self) -> None:

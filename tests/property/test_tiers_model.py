@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from simulated_shard import Logged, SimulatedShard
+from hypothesis.stateful import initialize, invariant, rule
+from simulated_shard import Logged, ShardMachine, SimulatedShard
 
 from actors.tiers.commands import (
     ChangePromo,
@@ -55,7 +55,7 @@ def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> Any:
     return offer
 
 
-class Tiers(RuleBasedStateMachine):
+class Tiers(ShardMachine):
     @initialize()
     def open_shop(self) -> None:
         self.shard = SimulatedShard(TierMemory, rows_of)
@@ -122,22 +122,6 @@ class Tiers(RuleBasedStateMachine):
         ))
         assert isinstance(answer, TierPut)
         assert (answer.tier.tier_id, len(self.shard.log)) == (self.tier, known)
-
-    @rule(records=st.integers(1, 5))
-    def commit(self, records: int) -> None:
-        self.shard.commit(records)
-
-    @rule()
-    def restart(self) -> None:
-        self.shard.restart()
-
-    @rule()
-    def evict(self) -> None:
-        self.shard.evict()
-
-    @rule(index=st.integers(0, 1_000))
-    def repeat(self, index: int) -> None:
-        self.shard.repeat(index)
 
     @invariant()
     def the_shop_says_what_happened(self) -> None:
