@@ -15,6 +15,7 @@ import structlog
 from cluster.connections.redis import sync_client
 from configs.contracts.albums import media_key
 from configs.contracts.conversations import head_key, window_key
+from configs.contracts.read_model import Operation
 from configs.settings import Settings
 from writers.catching_up import Progress
 from writers.connections import Connection, open_rows
@@ -57,6 +58,8 @@ ShardFacts = Callable[[Sequence[str]], Mapping[str, bytes]]
 NewestSeqs = Callable[[Mapping[str, str]], Mapping[str, int]]
 """For some conversations, each with a member: the number of the newest message as the conversation's shard knows it. Those
 whose shard does not answer, or says that the conversation has ended, are missing."""
+Look = Callable[[Connection, Sequence[str]], list[Difference]]
+"""How Redis differs from the rows of some ids; each difference has its id as ``user_id``."""
 F = TypeVar("F", bound=Hashable)
 
 
@@ -95,7 +98,9 @@ def reconcile(
             row = conn.execute("SELECT count(*) FROM users").fetchone()
             total = int(row[0]) if row is not None else 0
             for page in pages_of_people(conn, PEOPLE_A_PAGE):
-                _compare_page(rows, client, page, report, pause_s)
+                _compare(
+                    rows, page, report, pause_s, lambda conn, ids: _differences(conn, client, ids), lambda ids: _mend(primary, client, ids)
+                )
                 if facts is not None:
                     _compare_shards(rows, page, report, facts, pause_s)
                 _note(report, lasting(_narrowing(page, rows, lambda conn, ids: unnotified(conn, ids)), pause_s))
@@ -103,13 +108,25 @@ def reconcile(
                 if progress is not None:
                     progress("people", report.people, max(total, report.people))
             for page in pages_of_conversations(conn, CONVERSATIONS_A_PAGE):
-                _compare_conversations(rows, client, page, report, pause_s)
+                _compare(
+                    rows, page, report, pause_s, lambda conn, ids: head_differences(client, load_heads(conn, ids)),
+                    lambda ids: _anew(
+                        client, [key for name in ids for key in (head_key(name), window_key(name))],
+                        lambda: conversation_operations(primary, ids)[1],
+                    ),
+                )
                 if newest is not None:
                     _list(report, lasting(_narrowing(page, rows, lambda conn, ids: _seq_differences(conn, ids, newest)), pause_s))
             for page in pages_of_posts(conn, POSTS_A_PAGE):
-                _compare_posts(rows, client, page, report, pause_s)
+                _compare(
+                    rows, page, report, pause_s, lambda conn, ids: post_differences(client, load_posts(conn, ids)),
+                    lambda ids: _anew(client, [key for name in ids for key in post_keys(name)], lambda: post_operations(primary, ids)[1]),
+                )
             for page in pages_of_media(conn, CONVERSATIONS_A_PAGE):
-                _compare_media(rows, client, page, report, pause_s)
+                _compare(
+                    rows, page, report, pause_s, lambda conn, ids: media_differences(client, media_rows(conn, ids)),
+                    lambda ids: _anew(client, list(map(media_key, ids)), lambda: media_operations(primary, ids)[1]),
+                )
         report.missing_matches = lasting(lambda: missing_matches(primary), pause_s)
         report.counts["match_missing"] += len(report.missing_matches)
         _note(report, lasting(lambda: inconsistent_pairs(primary), pause_s))
@@ -130,56 +147,13 @@ def lasting(look: Callable[[], list[F]], pause_s: float = PAUSE_S) -> list[F]:
     return found
 
 
-def _compare_page(
-    rows: _Rows, client: redis.Redis, page: Sequence[str], report: Report, pause_s: float,
-) -> None:
-    found = lasting(_narrowing(page, rows, lambda conn, ids: _differences(conn, client, ids)), pause_s)
-    if found and rows.repair:
-        people = list(dict.fromkeys(item.user_id for item in found))
-        _mend(rows.primary, client, people)
-        found = lasting(_narrowing(people, rows, lambda conn, ids: _differences(conn, client, ids)), pause_s)
-        report.repaired += len(people) - len({item.user_id for item in found})
-    _list(report, found)
-
-
-def _compare_conversations(
-    rows: _Rows, client: redis.Redis, page: Sequence[str], report: Report, pause_s: float,
-) -> None:
-    """Heads of conversations; a difference is noted under the conversation's id."""
-    found = lasting(_narrowing(page, rows, lambda conn, ids: head_differences(client, load_heads(conn, ids))), pause_s)
+def _compare(rows: _Rows, page: Sequence[str], report: Report, pause_s: float, look: Look, mend: Callable[[Sequence[str]], None]) -> None:
+    """What lasts is noted; before that, ``mend`` writes what differs anew where it is to be repaired."""
+    found = lasting(_narrowing(page, rows, look), pause_s)
     if found and rows.repair:
         names = list(dict.fromkeys(item.user_id for item in found))
-        client.unlink(*(key for name in names for key in (head_key(name), window_key(name))))
-        apply_all(client, conversation_operations(rows.primary, names)[1])
-        found = lasting(_narrowing(names, rows, lambda conn, ids: head_differences(client, load_heads(conn, ids))), pause_s)
-        report.repaired += len(names) - len({item.user_id for item in found})
-    _list(report, found)
-
-
-def _compare_posts(
-    rows: _Rows, client: redis.Redis, page: Sequence[str], report: Report, pause_s: float,
-) -> None:
-    """Posts with their counts and comments; a difference is noted under the post's id."""
-    found = lasting(_narrowing(page, rows, lambda conn, ids: post_differences(client, load_posts(conn, ids))), pause_s)
-    if found and rows.repair:
-        names = list(dict.fromkeys(item.user_id for item in found))
-        client.unlink(*(key for name in names for key in post_keys(name)))
-        apply_all(client, post_operations(rows.primary, names)[1])
-        found = lasting(_narrowing(names, rows, lambda conn, ids: post_differences(client, load_posts(conn, ids))), pause_s)
-        report.repaired += len(names) - len({item.user_id for item in found})
-    _list(report, found)
-
-
-def _compare_media(
-    rows: _Rows, client: redis.Redis, page: Sequence[str], report: Report, pause_s: float,
-) -> None:
-    """Records of media; a difference is noted under the media's id."""
-    found = lasting(_narrowing(page, rows, lambda conn, ids: media_differences(client, media_rows(conn, ids))), pause_s)
-    if found and rows.repair:
-        names = list(dict.fromkeys(item.user_id for item in found))
-        client.unlink(*map(media_key, names))
-        apply_all(client, media_operations(rows.primary, names)[1])
-        found = lasting(_narrowing(names, rows, lambda conn, ids: media_differences(client, media_rows(conn, ids))), pause_s)
+        mend(names)
+        found = lasting(_narrowing(names, rows, look), pause_s)
         report.repaired += len(names) - len({item.user_id for item in found})
     _list(report, found)
 
@@ -236,16 +210,22 @@ def _seq_differences(conn: Connection, conversation_ids: Sequence[str], newest: 
 
 
 def _mend(conn: Connection, client: redis.Redis, user_ids: Sequence[str]) -> None:
+    """Writes everything of these people anew. Meanwhile the missing marks make readers ask the loader."""
+    def steps() -> list[Operation]:
+        return [step for user_id, person in load_people(conn, user_ids).items() for step in operations(user_id, person)]
+
+    _anew(client, keys_of(user_ids, load_people(conn, user_ids)), steps)
+
+
+def _anew(client: redis.Redis, keys: Sequence[str], steps: Callable[[], Sequence[Operation]]) -> None:
     """Forgets the keys first and reads the rows then, from the primary.
 
     Projections are never ahead of rows: whatever was projected before the keys went is in the rows that are read now,
-    and whatever is projected later stays, being newer. Meanwhile the missing marks make readers ask the loader.
+    and whatever is projected later stays, being newer.
     """
-    keys = keys_of(user_ids, load_people(conn, user_ids))
     for start in range(0, len(keys), KEYS_A_TRIP):
         client.unlink(*keys[start:start + KEYS_A_TRIP])
-    people = load_people(conn, user_ids)
-    apply_all(client, [step for user_id, person in people.items() for step in operations(user_id, person)])
+    apply_all(client, steps())
 
 
 def _list(report: Report, found: Sequence[Difference]) -> None:
