@@ -248,6 +248,15 @@ def generation(settings: Settings) -> bytes | None:
     return None if value is None else bytes(value)
 
 
+async def test_a_producer_that_takes_longer_to_begin_than_a_request_waits_holds_no_rebuild_up(
+    alone: tuple[EmbeddedServers, Settings], writer: Writer
+) -> None:
+    """Each look of the keeper begins with a new producer: it would never get any further."""
+    _, settings = alone
+    hurried = settings.model_copy(update={"log": settings.log.model_copy(update={"append_deadline_ms": 50})})
+    assert await asyncio.to_thread(catch_up, hurried, threading.Event())
+
+
 async def test_a_rebuilt_read_model_equals_the_projected_one(
     alone: tuple[EmbeddedServers, Settings], writer: Writer
 ) -> None:
