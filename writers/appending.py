@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from cluster.connections.kafka import LogAppender, Record
+from cluster.connections.kafka import UNHURRIED_S, LogAppender, Record
 from configs.contracts.errors import AppendUnconfirmed
 from configs.settings import Settings
 
@@ -22,8 +22,8 @@ class ThreadAppender:
         self._loop = asyncio.new_event_loop()
         self._appender: LogAppender | None = None
 
-    def append(self, records: Sequence[Record], *, deadline_s: float | None = None) -> list[int]:
-        """The offsets of the records once all are acknowledged. ``deadline_s``: instead of that of the settings.
+    def append(self, records: Sequence[Record]) -> list[int]:
+        """The offsets of the records once all are acknowledged.
 
         Raises LogUnavailable: not acknowledged in time; AppendUnconfirmed: unknown. Append again, in both cases.
         """
@@ -34,7 +34,7 @@ class ThreadAppender:
         if self._appender is None:
             self._appender = LogAppender(self._settings, self._name)
         try:
-            return self._loop.run_until_complete(self._appender.append(records, deadline_s=deadline_s))
+            return self._loop.run_until_complete(self._appender.append(records, deadline_s=UNHURRIED_S))
         except AppendUnconfirmed:
             self._discard()
             raise

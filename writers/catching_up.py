@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from cluster.connections.kafka import BARRIERS_S, barrier
+from cluster.connections.kafka import barrier
 from cluster.connections.postgres import translated
 from configs.contracts import topics
 from configs.contracts.topics import TOPICS, Topic
@@ -54,7 +54,7 @@ def _pass_barriers(
     places = [(topic.name, partition) for topic in into for partition in range(settings.log.partitions)]
     appender = ThreadAppender(settings, "read-model")
     try:
-        offsets = dict(zip(places, appender.append([barrier(*place) for place in places], deadline_s=BARRIERS_S), strict=True))
+        offsets = dict(zip(places, appender.append([barrier(*place) for place in places]), strict=True))
     finally:
         appender.close()
     names = {consumer: [topic.name for topic in followed] for consumer, followed in readers.items()}

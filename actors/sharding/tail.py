@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import Message
 
 from cluster.connections.following import Pace
-from cluster.connections.kafka import BARRIERS_S, LogAppender, assign, barrier, consume, reader
+from cluster.connections.kafka import UNHURRIED_S, LogAppender, assign, barrier, consume, reader
 from configs.contracts.errors import LogUnavailable, PlatformError
 from configs.settings import Settings
 
@@ -63,7 +63,7 @@ class LogTail:
         barriers = [(feed.topic, partition) for feed in self._feeds.values() for partition in feed.replay]
         label = "" if self._label is None else self._label()
         records = [barrier(topic, partition, label) for topic, partition in barriers]
-        offsets = await self._appender.append(records, deadline_s=BARRIERS_S)
+        offsets = await self._appender.append(records, deadline_s=UNHURRIED_S)
         ends = dict(zip(barriers, offsets, strict=True))
         starts = {
             feed.topic: {partition: positions.get(feed.topic, {}).get(partition, 0) for partition in feed.replay}
