@@ -120,9 +120,10 @@ async def _judged(platform: ChaosPlatform, clients: Clients, market: Market, his
         problems += [f"reconcile: {differing}"] if differing else []
         if not problems:
             break
-    history.note(payments=compared)
+    problems += clients.forbidden
+    history.note(payments=compared, problems=problems[:SHOWN])
     console.print(f"payments compared: {', '.join(f'{count} in {where}' for where, count in compared.items())}")
-    return problems + clients.forbidden
+    return problems
 
 
 def _held(url: str, people: list[str]) -> Held:
