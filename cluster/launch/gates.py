@@ -77,6 +77,8 @@ class Check:
     sources: tuple[str, ...]
     file: str = ""
     gates: Callable[[str, Report], list[Gate]] | None = None
+    timed: bool = False
+    """Whether seconds are among its figures, so that nothing may run beside it."""
 
     @property
     def key(self) -> str:
@@ -116,11 +118,11 @@ def checks(full: bool, speed_dating: Path, tests: Path) -> list[Check | Done]:
         kind = name.partition(",")[0]
         found.append(Check(
             name, ("-m", "recommender.simulation", kind, *sizes, "--json", "{out}/simulation.json"), SIMULATION,
-            "simulation.json", reading.get(kind, own_gates),
+            "simulation.json", reading.get(kind, own_gates), timed=kind in ("markets", "scale"),
         ))
     found.append(Check("deck in its shard", (
         "-m", "actors.cards.measure", "--people", "1000", "13000", "40000", "--seen", "50000", "--rounds", "300" if full else "100", "--out", "{out}",
-    ), SHARDS, "cards.json", deck_gates))
+    ), SHARDS, "cards.json", deck_gates, timed=True))
     if tests.is_dir():
         exact, no_repeat = tests / "property" / "test_cards_exact.py", tests / "no_repeat.py"
         sources = (*SHARDS, *(str(path.resolve()) for path in sorted(tests.glob("*.py"))))
@@ -136,7 +138,7 @@ def checks(full: bool, speed_dating: Path, tests: Path) -> list[Check | Done]:
     if full:
         found.append(Check("geo against Redis", (
             "-m", "cluster.launch.cli", "bench", "geo", "--out", "{out}",
-        ), (*SHARDS, "cluster/launch"), "geo.json", geo_gates))
+        ), (*SHARDS, "cluster/launch"), "geo.json", geo_gates, timed=True))
     return found
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +31,7 @@ def verify(
     only: Annotated[list[str] | None, typer.Option(help="Only checks whose name contains this; repeat.")] = None,
     speed_dating: Annotated[Path, typer.Option(help="speed_dating.csv or .csv.gz; without it that check is skipped.")] = SPEED_DATING,
     tests: Annotated[Path, typer.Option(help="The tests' sources; without them exactness is skipped.")] = TESTS,
+    jobs: Annotated[int, typer.Option(help="Checks at once; those that measure times follow alone. 0: as many as cores.", min=0)] = 0,
     out: Annotated[Path, typer.Option(help="The figures as JSON.")] = RESULTS,
 ) -> None:
     """Measure what is promised about cards and print gate, figure, limit, ok. Exit code 1 when a gate is missed.
@@ -43,21 +47,8 @@ def verify(
     ]
     if not wanted:
         raise typer.BadParameter("no check has such a name")
-    results: list[gates.Done] = []
     directory = out.with_suffix("")
-    for number, check in enumerate(wanted, 1):
-        if isinstance(check, gates.Done):
-            results.append(check)
-            continue
-        place = f"{number} of {len(wanted)}: {check.name}"
-        if resume and (earlier := gates.remembered(check, directory)):
-            results.append(earlier)
-            console.print(f"{place}, kept from {earlier.measured_at}")
-            continue
-        console.print(f"{place}, see {gates.log_of(directory, check)}")
-        with console.status(f"{place} …"):
-            results.append(gates.run(check, directory=directory))
-        console.print(f"{place}, {'ok' if results[-1].ok else 'FAILED'}, {results[-1].seconds:.0f} s")
+    results = measured(wanted, directory, jobs or os.cpu_count() or 1, resume=resume)
     console.print(table(results))
     for done in results:
         if done.failed:
@@ -67,6 +58,48 @@ def verify(
     console.print(f"written to {out}")
     if not all(done.ok for done in results):
         raise typer.Exit(1)
+
+
+def measured(wanted: Sequence[Check | Done], directory: Path, jobs: int, *, resume: bool) -> list[Done]:
+    """What came of each, in their order: first those beside which others may run, ``jobs`` at once, then the timed ones."""
+    from cluster.launch import gates
+
+    results: dict[int, Done] = {number: check for number, check in enumerate(wanted) if isinstance(check, gates.Done)}
+    left: list[tuple[int, Check]] = []
+    for number, check in enumerate(wanted):
+        if not isinstance(check, gates.Check):
+            continue
+        earlier = gates.remembered(check, directory) if resume else None
+        if earlier is None:
+            left.append((number, check))
+        else:
+            results[number] = earlier
+            console.print(f"{check.name}, kept from {earlier.measured_at}")
+    running: list[str] = []
+    total = len(left)
+
+    def run(number: int, check: Check) -> None:
+        console.print(f"{check.name}, see {gates.log_of(directory, check)}")
+        running.append(check.name)
+        status.update(f"{', '.join(running)} …")
+        done = results[number] = gates.run(check, directory=directory)
+        running.remove(check.name)
+        count = total - sum(at not in results for at, _ in left)
+        console.print(f"{check.name}, {'ok' if done.ok else 'FAILED'}, {done.seconds:.0f} s ({count} of {total})")
+
+    with console.status("…") as status:
+        for timed, at_once in ((False, jobs), (True, 1)):
+            with ThreadPoolExecutor(at_once) as pool:
+                coming = [pool.submit(run, number, check) for number, check in left if check.timed is timed]
+                try:
+                    for each in coming:
+                        each.result()
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    for child in psutil.Process().children(recursive=True):
+                        child.terminate()
+                    raise
+    return [results[number] for number in range(len(wanted))]
 
 
 def _name(check: Check | Done) -> str:

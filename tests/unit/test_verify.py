@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from cluster.launch import gates, kept
 from cluster.launch.cli import app
 from cluster.launch.gates import Check, Done, Gate
-from cluster.launch.verify import table
+from cluster.launch.verify import measured, table
 
 
 def printed(results: list[Done]) -> str:
@@ -158,3 +158,22 @@ def test_the_command_prints_the_table_writes_json_and_fails_by_exit_code(tmp_pat
     done = CliRunner().invoke(app, [*arguments[:3], "--speed-dating", str(broken), "--out", str(out)])
     assert done.exit_code == 1, done.output
     assert json.loads(out.read_text())["ok"] is False
+
+
+def test_what_measures_times_runs_alone_after_the_others(tmp_path: Path) -> None:
+    meets = """import pathlib, sys, time
+here, own, other = pathlib.Path(sys.argv[1]), *sys.argv[2:]
+(here / own).touch()
+until = time.monotonic() + 60
+while not (here / other).exists():
+    time.sleep(0.01)
+    assert time.monotonic() < until
+(here / f"{own} done").touch()"""
+    alone = "import os, sys; assert {'one done', 'two done'} <= set(os.listdir(sys.argv[1]))"
+    there = str(tmp_path)
+    checks = [
+        Check("one", ("-c", meets, there, "one", "two"), ()), Check("timed", ("-c", alone, there), (), timed=True),
+        Check("two", ("-c", meets, there, "two", "one"), ()),
+    ]
+    done = measured(checks, tmp_path / "said", 2, resume=False)
+    assert [(one.check, one.ok) for one in done] == [("one", True), ("timed", True), ("two", True)]
