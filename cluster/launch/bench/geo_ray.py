@@ -14,9 +14,10 @@ from pydantic import SecretStr
 
 from actors.cards.commands import Nearest, NearestQuery
 from actors.sharding.client import ActorPool
-from actors.sharding.host import Service, remote_host
+from actors.sharding.host import Build, Service, remote_host
 from actors.sharding.wire import RemoteActor
 from cluster.connections.reading import Reads
+from cluster.connections.spans import Spans
 from cluster.launch.bench.geo_sides import COUNT, Index, Place, Redis, search
 from cluster.launch.bench.geo_world import GeoWorld
 from configs.settings import Plan, Settings, load_settings
@@ -63,7 +64,7 @@ class IndexService:
             await asyncio.sleep(MOVE_EVERY_S)
 
 
-def _services(people: int, seed: int, rate: float, settings: Settings, name: str) -> Mapping[str, Service]:
+def services(people: int, seed: int, rate: float, settings: Settings, name: str, spans: Spans | None) -> Mapping[str, Service]:
     return {"cards": IndexService(people, seed, rate)}
 
 
@@ -71,7 +72,8 @@ class RaySide:
     """One card actor with the world in it."""
 
     def __init__(self, people: int, seed: int, rate: float) -> None:
-        self._handle: Any = remote_host().options(num_cpus=0).remote(ACTOR, partial(_services, people, seed, rate))
+        build: Build = partial(services, people, seed, rate)
+        self._handle: Any = remote_host().options(num_cpus=0).remote(ACTOR, build)
         end = time.monotonic() + READY_WAIT_S
         while not ray.get(self._handle.ping.remote())["ready"]:
             if time.monotonic() > end:

@@ -29,10 +29,11 @@ from actors.cards.crowds import disc, history, reciprocal, rows_at, world
 from actors.cards.measure import BYTES_A_PERSON, P99_MS, SEEN_SHARE, measured, viewers
 from actors.cards.state import Cards
 from actors.sharding.client import ActorPool
-from actors.sharding.host import Service, remote_host
+from actors.sharding.host import Build, Service, remote_host
 from actors.sharding.wire import RemoteActor
 from actors.swipes.person import Person
 from cluster.connections.postgres import connect
+from cluster.connections.spans import Spans
 from cluster.launch.bench import requests
 from cluster.launch.report import read_report
 from cluster.launch.state import running_settings
@@ -89,7 +90,7 @@ class _Decks:
         return [self._cards.shortlist(query, now) for query in queries]
 
 
-def _services(people: int, radius_km: int, seed: int, settings: Settings, name: str) -> Mapping[str, Service]:
+def services(people: int, radius_km: int, seed: int, settings: Settings, name: str, spans: Spans | None) -> Mapping[str, Service]:
     return {"cards": _Decks(people, radius_km, seed)}
 
 
@@ -137,7 +138,8 @@ def _through_ray(people: int, radius_km: int, rounds: int, seed: int) -> tuple[f
     asked = viewers(disc(people, radius_km, rng, datetime.now(UTC)), rounds, radius_km, rng)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
-        handle: Any = remote_host().options(num_cpus=0).remote(ACTOR, partial(_services, people, radius_km, seed))
+        build: Build = partial(services, people, radius_km, seed)
+        handle: Any = remote_host().options(num_cpus=0).remote(ACTOR, build)
         while not ray.get(handle.ping.remote())["ready"]:
             time.sleep(0.1)
         settings = load_settings("test").model_copy(update={"plan": Plan(card_actors=1)})
