@@ -38,6 +38,7 @@ from cluster.launch.bench import requests
 from cluster.launch.report import read_report
 from cluster.launch.state import running_settings
 from configs.contracts.errors import ConfigurationError
+from configs.process import quieten_collector
 from configs.settings import Plan, Settings, load_settings
 from recommender.baseline import Baseline
 from writers.loads.swipes import OWN_RECORD, person_rows
@@ -183,6 +184,7 @@ def _swipes(count: int) -> tuple[float, float]:
         rows["at_us"] = 8 * 10**14
         packed.append(rows.tobytes())
     restored = []
+    quieten_collector()  # as the shard's process has it
     began = time.thread_time()
     for number in range(count // SWIPES_A_PERSON):
         person = Person()
