@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,9 @@ def measured(people: int, radius_km: int, seen: int, rounds: int, seed: int = 1)
     for name, ranker in rankers.items():
         cards.ranker = ranker
         figures[name] = _with_and_without(cards, asked, keys, now) | _with_likes(cards, asked, rows, rng, now)
-    figures["new cell"] = _percentiles(timed([lambda q=query: _anew(cards, q, now) for query in asked]))  # type: ignore[misc]
+    figures["new cell"] = _percentiles(timed([partial(_anew, cards, query, now) for query in asked]))
     shortlists = [cards.shortlist(query, now) for query in asked[:50]]
-    figures["merge and name in the client"] = _percentiles(timed([lambda s=s: merged([s], SIZE) for s in shortlists]))  # type: ignore[misc]
+    figures["merge and name in the client"] = _percentiles(timed([partial(merged, [s], SIZE) for s in shortlists]))
     figures["bytes a person"] = round(cards.nbytes / people, 1)
     return figures
 
@@ -103,10 +104,10 @@ def _with_and_without(cards: Cards, asked: Sequence[DeckQuery], keys: bytes, now
     without, with_seen, first = (np.empty(len(asked)) for _ in range(3))
     for place, (query, all_keys, changes) in enumerate(zip(asked, whole, later, strict=True)):
         cards.shortlist(query, now)
-        (first[place],) = timed([lambda q=all_keys: cards.shortlist(q, now)])  # type: ignore[misc]
+        (first[place],) = timed([partial(cards.shortlist, all_keys, now)])
         cards.shortlist(changes, now)
         # In turns, the least of several each: what another process did to the caches meanwhile is left out.
-        turns = timed([lambda q=q, at=at: cards.shortlist(q, at) for at in _moments(now) for q in (query, changes)])  # type: ignore[misc]
+        turns = timed([partial(cards.shortlist, q, at) for at in _moments(now) for q in (query, changes)])
         without[place], with_seen[place] = turns[0::2].min(), turns[1::2].min()
     return {
         "without seen": _percentiles(without),
@@ -127,7 +128,7 @@ def _with_likes(
             query, waiting=np.array([key64(rows.user_ids[number]) for number in liking], "<u8").tobytes(),
             waiting_boost=WAITING_LIKE,
         )
-        turns = timed([lambda q=q, at=at: cards.shortlist(q, at) for at in _moments(now) for q in (query, liked)])  # type: ignore[misc]
+        turns = timed([partial(cards.shortlist, q, at) for at in _moments(now) for q in (query, liked)])
         without[place], with_likes[place] = turns[0::2].min(), turns[1::2].min()
     return {
         f"with {LIKES_MOST} waiting likes": _percentiles(with_likes),

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
-from simulated_shard import BEGIN, Logged, SimulatedShard
+from hypothesis.stateful import rule
+from simulated_shard import BEGIN, Logged, ShardMachine, SimulatedShard
 
 from actors.idempotency import REMEMBERED, Remembered, Requests
 from actors.users.commands import IdempotencyConflict, Record, Recorded, RecordPayload
@@ -59,7 +59,7 @@ def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> list[Idempo
     ]
 
 
-class Users(RuleBasedStateMachine):
+class Users(ShardMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shard = SimulatedShard(lambda: UserMemory(location_changes_an_hour=1_000), rows_of)
@@ -112,19 +112,11 @@ class Users(RuleBasedStateMachine):
         self.shard.commit(records)
 
     @rule()
-    def restart(self) -> None:
-        self.shard.restart()
-
-    @rule()
     def evict(self) -> None:
         memory = self.shard.memory
         assert isinstance(memory, UserMemory)
         memory.settle(lambda topic, key: version_of(1, self.shard.committed))
         self.shard.evict()
-
-    @rule(index=st.integers(0, 1_000))
-    def repeat(self, index: int) -> None:
-        self.shard.repeat(index)
 
 
 TestUsers = Users.TestCase
