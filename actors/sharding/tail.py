@@ -11,7 +11,7 @@ import structlog
 from confluent_kafka import Message
 
 from cluster.connections.following import Pace
-from cluster.connections.kafka import UNHURRIED_S, LogAppender, assign, barrier, consume, reader
+from cluster.connections.kafka import REPLAY_WAIT_MS, UNHURRIED_S, LogAppender, assign, barrier, consume, reader
 from configs.contracts.errors import LogUnavailable, PlatformError
 from configs.settings import Settings
 
@@ -74,7 +74,7 @@ class LogTail:
 
     def _replay(self, starts: Mapping[str, Mapping[int, int]], ends: Mapping[tuple[str, int], int],
                 loop: asyncio.AbstractEventLoop) -> int:
-        consumer = reader(self._settings, f"{self._name}-replay", follows=False)
+        consumer = reader(self._settings, f"{self._name}-replay", follows=False, wait_ms=REPLAY_WAIT_MS)
         count = 0
         try:
             assign(self._settings, consumer, starts)

@@ -212,12 +212,16 @@ def producer(settings: Settings, name: str) -> Producer:
     )
 
 
-def reader(settings: Settings, name: str, *, follows: bool = True, wait_ms: int = 500) -> Consumer:
+REPLAY_WAIT_MS: Final = 100
+"""Longest wait of a fetch of somebody who reads to a known end, and does nothing else meanwhile."""
+
+
+def reader(settings: Settings, name: str, *, follows: bool = True, wait_ms: int | None = None) -> Consumer:
     """A consumer for ``assign``: no group membership, no automatic commits, an error past the log's ends.
 
     ``follows``: fetches a partition again only after what was fetched of it has been taken, for use with ``Pace``; a
     fetch for every few records would cost the broker (and the embedded one much) more than appending them. Otherwise
-    it fetches ahead as fast as it can.
+    it fetches ahead as fast as it can. ``wait_ms``: longest wait of a fetch, if it is not ``log.fetch_wait_ms``.
     """
     pace = {"queued.min.messages": 1, "fetch.queue.backoff.ms": max(1, settings.log.read_interval_ms // 2)}
     return Consumer(
@@ -227,7 +231,7 @@ def reader(settings: Settings, name: str, *, follows: bool = True, wait_ms: int 
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
-            "fetch.wait.max.ms": wait_ms,
+            "fetch.wait.max.ms": settings.log.fetch_wait_ms if wait_ms is None else wait_ms,
             "fetch.min.bytes": 1,
             "queued.max.messages.kbytes": 32_768,
             "enable.partition.eof": False,

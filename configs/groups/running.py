@@ -54,6 +54,9 @@ class Log(Group):
     own_read_interval_ms: int = Field(
         100, ge=1, description="the same for a swipe shard's own partitions, in which there is seldom anything that it did not append itself"
     )
+    fetch_wait_ms: int = Field(
+        500, ge=1, description="ms for which a follower's fetch waits for records; the embedded broker looks for them at half of it"
+    )
     max_memory_bytes: int = Field(2 << 30, description="memory of the embedded broker past which appends answer 503")
     generations: dict[str, int] = Field(default_factory=dict, description="generation of each topic; set by launch")
 

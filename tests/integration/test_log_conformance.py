@@ -182,9 +182,9 @@ def test_topics_are_kept_as_their_contract_says(log: Settings) -> None:
 
 
 async def test_partitions_that_rest_lose_and_repeat_nothing(log: Settings) -> None:
-    settings = log.model_copy(update={"log": log.log.model_copy(update={"read_interval_ms": 5, "busy_read_interval_ms": 40})})
+    settings = log.model_copy(update={"log": log.log.model_copy(update={"read_interval_ms": 5, "busy_read_interval_ms": 40, "fetch_wait_ms": 20})})
     (topic,) = made(settings, "resting")
-    appender, consumer = LogAppender(settings, "resting"), reader(settings, "resting", wait_ms=20)
+    appender, consumer = LogAppender(settings, "resting"), reader(settings, "resting")
     partitions, rounds = settings.log.partitions, 150
     assign(settings, consumer, {topic: dict.fromkeys(range(partitions), 0)})
     taken: dict[int, list[int]] = {partition: [] for partition in range(partitions)}
