@@ -29,6 +29,8 @@ LONG_TESTS = ("tests/engines/test_ray_nodes.py", "tests/engines/test_chaos_on_ka
 """What starts a platform of its own: before what is short, so that two workers end at about the same time."""
 LAST_ON_THE_PLATFORM = "tests/engines/test_rolling.py"
 """It waits until nothing heavy runs beside it."""
+RUNNING = pytest.StashKey[Platform]()
+"""The session's platform while it runs."""
 
 # How long an example takes, or its making, is the machine's business; what hangs is ended by pytest's own timeout.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -132,11 +134,27 @@ def fresh_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """One whole platform (profile test), shared by the session; leave it running and well.
 
     Failure tests may kill its processes; they wait until ``status()`` is well again.
     """
-    running = Platform.start(tmp_path_factory.mktemp("platform"))
+    running = request.session.stash[RUNNING] = Platform.start(tmp_path_factory.mktemp("platform"))
     yield running
-    running.stop()
+    stop_platform(request.session)
+
+
+def stop_platform(session: pytest.Session) -> None:
+    """Stops the session's platform if it runs."""
+    running = session.stash.get(RUNNING, None)
+    if running is not None:
+        del session.stash[RUNNING]
+        running.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """An idle platform takes a quarter of two cores: it goes with the last of its tests, which come in one row."""
+    yield
+    if item.nodeid.startswith(WHOLE_PLATFORM_TESTS) and not (nextitem and nextitem.nodeid.startswith(WHOLE_PLATFORM_TESTS)):
+        stop_platform(item.session)

@@ -108,17 +108,18 @@ class Platform:
     port: int
     harmed_s: float = 0.0
     """When a process of it was killed last (Unix seconds); 0: it was well since."""
+    profile: str = "test"
 
     @classmethod
-    def start(cls, data_dir: Path, *, port: int = 0, demo_users: int = 0) -> Platform:
+    def start(cls, data_dir: Path, *, port: int = 0, demo_users: int = 0, profile: str = "test") -> Platform:
         """Starts one in the background and returns once it answers."""
-        platform = cls(data_dir, port or free_port())
+        platform = cls(data_dir, port or free_port(), profile=profile)
         platform.up(demo_users=demo_users)
         return platform
 
     def up(self, *, demo_users: int = 0) -> None:
         """Starts it (again) on its data directory and port."""
-        arguments = ["up", "--profile", "test", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        arguments = ["up", "--profile", self.profile, "--port", str(self.port), "--data-dir", str(self.data_dir)]
         arguments += ["--demo-users", str(demo_users)] if demo_users else []
         sugar(*arguments, "--detach", "--wait", timeout_s=START_TIMEOUT_S)
 

@@ -11,7 +11,7 @@ import pytest
 from cluster.launch.bench.accounting import APART, SERVING
 from cluster.launch.bench.capacity import BUSY, capacity, of_cards, rates
 from cluster.launch.bench.everything import variants
-from cluster.launch.bench.page import figures, runs_of, write_page
+from cluster.launch.bench.page import RULER, figures, runs_of, write_page
 from configs.contracts.errors import ConfigurationError
 
 NOTHING = {"bytes_a_person": 0.0, "bytes_a_swipe": 0.0, "bytes_a_socket": 0.0}
@@ -50,16 +50,16 @@ def outcome(rate: float) -> dict[str, Any]:
     return {"rate": rate, "p50_ms": 10.0, "p99_ms": 40.0, "max_ms": 90.0, "errors": 0.0}
 
 
-def bench(*operations: str, cost: float) -> dict[str, Any]:
+def bench(*operations: str, cost: float, noop: float = RULER) -> dict[str, Any]:
     runs = []
     for operation in operations:
         for kind, rate in (("closed loop", 1_000.0), ("half peak", 475.0), ("peak", 950.0)):
             serving = {name: cost / len(SERVING) for name in SERVING}
             runs.append({
-                "name": f"{operation} {kind}", "cpu_s_per_1000": cost, "times_noop": cost / 0.1, "serving": serving,
+                "name": f"{operation} {kind}", "cpu_s_per_1000": cost, "times_noop": cost / noop, "serving": serving,
                 "apart": dict.fromkeys(APART, 0.01), "outcome": outcome(rate),
             })
-    return {"noop_cpu_s_per_1000": 0.1, "runs": runs}
+    return {"noop_cpu_s_per_1000": noop, "runs": runs}
 
 
 def platform(people: int, cost: float, **plan: int) -> dict[str, Any]:
@@ -98,6 +98,22 @@ def test_a_missed_limit_is_marked(tmp_path: Path) -> None:
     page = write_page(found, tmp_path).read_text()
     assert "<span class=missed>0.900</span>" in page
     assert "not measured: one population" in page
+
+
+def test_a_slower_machine_is_judged_by_what_its_no_op_costs(tmp_path: Path) -> None:
+    slow = platform(10_000, 0.9)
+    slow["benches"] |= {
+        "swipe": bench("swipe", cost=1.2, noop=2 * RULER) | {"swipe_memory": slow["benches"]["swipe"]["swipe_memory"]},
+        "sockets": {"bytes_a_socket": 25_000},
+    }
+    page = write_page({"10000 people": slow}, tmp_path).read_text()
+    told = json.loads((tmp_path / "all.json").read_text())["operations"]["10000 people"]
+    assert told["swipe"]["measured_cost"] == pytest.approx(1.2)
+    assert told["swipe"]["cost"] == pytest.approx(0.6), "twice the no-op's cost, half of it the machine's"
+    assert "<td>1.200</td>" in page
+    assert "<td>0.600</td>" in page, "within the limit"
+    # Delivery has no no-op of its own here: that of the other benches counts.
+    assert told["delivery"]["noop"] == RULER
 
 
 def test_what_is_missing_is_named() -> None:

@@ -29,6 +29,16 @@ def test_what_was_stored_is_no_leak_and_what_was_not_is_one() -> None:
     assert next(iter(slopes(run))).process == "replica/1", "the steepest first"
 
 
+def test_the_allocators_share_of_what_is_stored_is_no_leak_and_more_than_that_is() -> None:
+    for leaked, percent in ((0.0, 0.0), (2.0, 1.85)):  # MiB an hour, of some 90 MiB after the warm-up
+        run = [
+            replace(sample(minute, valkey=1.2 * (60 + minute) + leaked * minute / 60), stored={"valkey/1": (60 + minute) * MIB})
+            for minute in range(61)
+        ]
+        (slope,) = slopes(run)
+        assert slope.percent_an_hour == pytest.approx(percent, abs=0.5)
+
+
 def test_warming_up_and_noise_are_no_leak() -> None:
     run = [sample(minute, replica=min(100, 50 + 10 * minute) + (minute % 2)) for minute in range(61)]
     (slope,) = slopes(run)

@@ -50,6 +50,8 @@ PARTS: Final = 4
 """Of a run, in which the cost of each component is told: what costs more each time will not hold for long."""
 LAG_NOISE: Final = 200.0
 """Records that may wait at any moment: a batch of each partition."""
+COUNTED_BARE: Final = ("valkey",)
+"""Components that count what they store without the headers and gaps of their allocator."""
 LIKES_A_DAY: Final = 100_000
 MESSAGES_A_MINUTE: Final = 100_000
 
@@ -138,7 +140,10 @@ def slopes(samples: Sequence[Sample], exempt: Sequence[str] = ()) -> list[Slope]
     late = [sample for sample in samples if sample.at_s >= WARM * samples[-1].at_s]
     found = []
     for process in set(late[0].memory).intersection(*(sample.memory for sample in late)):
-        grown = [sample.memory[process] - sample.stored.get(process, 0) for sample in late]
+        # The allocator's share is taken to be what it was after the warm-up.
+        bare = process.split("/")[0] in COUNTED_BARE and late[0].stored.get(process, 0)
+        share = max(1.0, late[0].memory[process] / late[0].stored[process]) if bare else 1.0
+        grown = [sample.memory[process] - share * sample.stored.get(process, 0) for sample in late]
         an_hour = _slope([sample.at_s for sample in late], grown) * 3_600
         first, last = late[0], late[-1]
         found.append(Slope(

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from actors.realtime.actor import url_of
 from cluster.connections.postgres import connect
-from cluster.launch.bench import requests
+from cluster.launch.bench import measure, requests
 from cluster.launch.bench.accounting import SERVING, usage
 from cluster.launch.report import read_report
 from cluster.launch.state import running_settings
@@ -148,6 +148,8 @@ def delivery(
     settings = running_settings(data_dir)
     people = _people(settings, 2 * pairs * DEVICES)[: 2 * pairs]
     conversations = asyncio.run(_matched(settings, people))
+    noop = measure.bare_noop()
+    console.print(f"bare uvicorn + FastAPI + pydantic POST: {noop:.3f} CPU-s per 1,000")
     runs = {}
     with _generator(settings, people, 2 * pairs) as ask:
         console.print(f"opened {ask({'do': 'open', 'at_once': 50})}")
@@ -166,7 +168,7 @@ def delivery(
         ask({"do": "close"})
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "delivery.json"
-    path.write_text(json.dumps(runs, indent=1))
+    path.write_text(json.dumps({"noop_cpu_s_per_1000": round(noop, 4), **runs}, indent=1))
     console.print(f"written to {path}")
 
 
