@@ -67,7 +67,7 @@ def platform(people: int, cost: float, **plan: int) -> dict[str, Any]:
     return {
         "people": people, "plan": plan, "cores": 2, "idle_cores": {"broker": 0.06}, "memory_mib": {"cards": 100.0 + people / 1_000},
         "benches": {
-            "swipe": bench("swipe", cost=cost) | {"swipe_memory": {"swipes-0": {"sampled_facts": 100, "sampled_bytes": 1_400}}}, "cards": bench("cards warm", "cards cold", cost=cost),
+            "swipe": bench("swipe", cost=cost), "cards": bench("cards warm", "cards cold", cost=cost),
             "feed": bench("feed", cost=cost), "messages": bench("messages", cost=cost), "login": bench("login", cost=30 * cost),
             "delivery": {"closed loop": told, "half peak": told},
         },
@@ -86,7 +86,7 @@ def test_the_page_tells_every_operation_its_growth_and_both_plans(tmp_path: Path
     assert "not measured" not in page
     told = json.loads((tmp_path / "all.json").read_text())
     assert told["operations"]["10000 people"]["swipe"]["rate"] == 950.0, "the peak counts"
-    assert told["memory"]["bytes_a_swipe"] == 14.0
+    assert 8 < told["memory"]["bytes_a_swipe"] <= 16, "the limit, of 300 swipes a person"
     assert told["memory"]["bytes_a_person"] == pytest.approx(2**20 / 1_000)
     assert set(told["capacity"]) == {"100000", "1000000"}
     assert told["capacity"]["100000"]["cores"] > 10
@@ -103,7 +103,7 @@ def test_a_missed_limit_is_marked(tmp_path: Path) -> None:
 def test_a_slower_machine_is_judged_by_what_its_no_op_costs(tmp_path: Path) -> None:
     slow = platform(10_000, 0.9)
     slow["benches"] |= {
-        "swipe": bench("swipe", cost=1.2, noop=2 * RULER) | {"swipe_memory": slow["benches"]["swipe"]["swipe_memory"]},
+        "swipe": bench("swipe", cost=1.2, noop=2 * RULER),
         "sockets": {"bytes_a_socket": 25_000},
     }
     page = write_page({"10000 people": slow}, tmp_path).read_text()

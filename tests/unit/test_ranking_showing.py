@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from io import StringIO
 from typing import Any
@@ -64,9 +65,25 @@ def test_a_split_that_was_not_kept_is_said_so() -> None:
     text = printed(showing.show_experiment, figures)
     assert "do not trust this test" in text
     assert "no card of a test" in text
-    assert "0.3456 (0.2000–0.5000)" in text
+    assert "0.3456 (0.2000 to 0.5000)" in text
     arm["as_ranked"]["from_below"] = 0
     assert "from below" not in printed(showing.show_experiment, figures), "nobody explored"
+
+
+def test_what_nobody_answered_has_no_rate_and_is_still_a_document() -> None:
+    nothing = float("nan")
+    arm = {
+        "arm": "a", "version": "m1", "units": 0, "viewers": 0, "cards": 0, "seen": 0, "answered": 0, "likes": 0,
+        "like_rate": nothing, "like_rate_low": nothing, "like_rate_high": nothing, "as_ranked": {"cards": 0, "from_below": 0},
+    }
+    figures = {
+        "experiment": "spring", "split": "user", "arms": [arm], "matches": {},
+        "sample_ratio": {"units": {"a": 0}, "p": 1.0, "suspect": False, "mixed": 0},
+    }
+    assert "nan" not in printed(showing.show_experiment, figures)
+    # Python reads NaN where JSON has none.
+    read = json.loads(showing.document(figures), parse_constant=pytest.fail)
+    assert read["arms"][0]["like_rate"] is None
 
 
 def test_trials_are_shown_best_first_and_failed_ones_say_why() -> None:

@@ -19,6 +19,7 @@ from rich.console import Console
 from cluster.embedded.ports import free_port
 from cluster.launch.bench.accounting import usage
 from cluster.launch.bench.page import write_page
+from cluster.launch.report import read_report
 from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 
 console = Console(highlight=False)
@@ -31,6 +32,10 @@ UNLIMITED: Final = {
 START_S: Final = 400.0
 STOP_S: Final = 150.0
 IDLE_S: Final = 15.0
+SETTLED_S: Final = 900.0
+"""Longest wait until every consumer has taken in everybody who was loaded."""
+QUIET_LOOKS: Final = 10
+"""So many times in a row, a second apart."""
 PLATFORM: Final = "platform"
 """The part that is no bench: memory with everybody loaded, and what is spent while nothing happens."""
 OPERATIONS: Final = ("cards", "swipe", "messages", "feed", "delivery", "login")
@@ -99,6 +104,20 @@ def everything(
     console.print(f"written to {page} and {page.with_name('all.json')}")
 
 
+def _settle(data_dir: Path) -> None:
+    """Returns once nothing waits in the log: what is spent afterwards is spent on nothing.
+
+    Raises DependencyUnavailable: the consumers do not catch up.
+    """
+    until, quiet = time.monotonic() + SETTLED_S, 0
+    while quiet < QUIET_LOOKS:
+        if time.monotonic() > until:
+            raise DependencyUnavailable("the consumers do not catch up with the people who were loaded")
+        report = read_report(data_dir)
+        quiet = quiet + 1 if report is not None and not report.behind else 0
+        time.sleep(1.0)
+
+
 def _part(kept: Path, name: str) -> Path:
     return kept / f"{name}.json"
 
@@ -144,6 +163,7 @@ def _measure(
         sugar("up", "--port", str(port), *here, "--detach", "--wait", timeout_s=START_S)
         sugar("seed", "--users", str(variant.people), "--seed", "1", *here)
         if PLATFORM in left:
+            _settle(data_dir)
             before = usage(data_dir)
             time.sleep(IDLE_S)
             after = usage(data_dir)

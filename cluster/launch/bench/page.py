@@ -26,6 +26,7 @@ from cluster.launch.bench.capacity import (
     capacity,
     of_cards,
 )
+from cluster.launch.bench.shard import restored_swipes
 from configs.contracts.errors import ConfigurationError
 
 RULER: Final = 0.13
@@ -100,7 +101,7 @@ def figures(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         }
         sockets = next(platform["benches"]["sockets"] for platform in found.values() if "sockets" in platform["benches"])
         memories = {
-            "bytes_a_person": _slope(base, largest), "bytes_a_swipe": _bytes_a_swipe(base), "bytes_a_socket": float(sockets["bytes_a_socket"]),
+            "bytes_a_person": _slope(base, largest), "bytes_a_swipe": restored_swipes(1_000 * SWIPES_A_PERSON)[1], "bytes_a_socket": float(sockets["bytes_a_socket"]),
         }
     except (KeyError, StopIteration, ZeroDivisionError) as error:
         raise ConfigurationError("a bench did not measure what the model needs", missing=str(error)) from error
@@ -118,13 +119,6 @@ def _slope(base: Mapping[str, Any], largest: Mapping[str, Any]) -> float:
     """Bytes of all components for one person more, writers and servers' caches included."""
     more = largest["people"] - base["people"]
     return max(0.0, (sum(largest["memory_mib"].values()) - sum(base["memory_mib"].values())) * 2**20 / more) if more else 0.0
-
-
-def _bytes_a_swipe(base: Mapping[str, Any]) -> float:
-    """By the shards' own count of what a sample of people take, after the run of swipes."""
-    shards = base["benches"]["swipe"]["swipe_memory"].values()
-    facts = sum(shard["sampled_facts"] for shard in shards)
-    return float(sum(shard["sampled_bytes"] for shard in shards) / facts)
 
 
 def write_page(found: Mapping[str, Mapping[str, Any]], output: Path) -> Path:
@@ -221,7 +215,7 @@ def _memory(told: Mapping[str, Any]) -> str:
     person = _number(memory["bytes_a_person"], 0) if len(told["people"]) > 1 else "not measured: one population; the plans below lack it"
     return "<p>MiB, shared pages counted once.</p>" + _table(("component", *names), rows) + _table(("one more", "bytes"), [
         ["person (all components, by the difference of populations)", person],
-        ["swipe in its shard", _number(memory["bytes_a_swipe"])], ["socket", _number(memory["bytes_a_socket"], 0)],
+        [f"swipe in its shard, of {SWIPES_A_PERSON} a person", _number(memory["bytes_a_swipe"])], ["socket", _number(memory["bytes_a_socket"], 0)],
     ])
 
 

@@ -126,7 +126,7 @@ def shard(
     figures |= {"population": population, "people restored s": round(spent, 2), "bytes a person": round(size, 1)}
     rows.append((f"bytes a person, {population:,} people", f"{size:.0f}", f"≤ {BYTES_A_PERSON}", size <= BYTES_A_PERSON))
     rows.append((f"{population:,} people restored from rows", f"{spent:.2f} s", "", True))
-    spent, size = _swipes(swipes)
+    spent, size = restored_swipes(swipes)
     figures |= {"swipes": swipes, "swipes restored s": round(spent, 2), "bytes a swipe": round(size, 1)}
     rows.append((f"{swipes:,} swipes restored from rows", f"{spent:.2f} s", f"≤ {RESTORE_S:g} s", spent <= RESTORE_S))
     rows.append(("bytes a swipe", f"{size:.1f}", "", True))
@@ -172,7 +172,7 @@ def _people(count: int, seed: int) -> tuple[float, float]:
     return time.thread_time() - began, cards.nbytes / count
 
 
-def _swipes(count: int) -> tuple[float, float]:
+def restored_swipes(count: int) -> tuple[float, float]:
     """(processor seconds from the loader's bytes to memory, bytes a swipe); 300 swipes a person, a part repeated to fill the count."""
     rng = np.random.default_rng(1)
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -127,7 +127,7 @@ def train(
         if found["version"] not in operator.store.versions("models"):
             operator.publish(Path(found["artifact"]))
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(showing.document(found))
         return
     console.print(showing.trials(found["trials"]))
     where = "in the platform's store" if publish and running else f"saved in {found['artifact']}"
@@ -169,7 +169,7 @@ def evaluate_model(
     found = exported.read(data)
     figures = {name: evaluate(artifacts.load(operator.store.fetch("models", name)), found) for name in wanted}
     if as_json:
-        typer.echo(json.dumps(figures))
+        typer.echo(showing.document(figures))
     else:
         console.print(showing.figures(figures))
 
@@ -194,7 +194,7 @@ def list_versions(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False)
     operator = RankingOperator(running_settings(data_dir))
     found = showing.overview(operator)
     if as_json:
-        typer.echo(json.dumps(found, default=str))
+        typer.echo(showing.document(found))
     else:
         showing.show_overview(console, found)
 
@@ -290,7 +290,7 @@ def explain(
     settings = running_settings(data_dir)
     found = asking.explain(settings, api_root(data_dir, settings), viewer, candidate, version)
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(showing.document(found))
     else:
         showing.show_explanation(console, found)
 
@@ -371,7 +371,7 @@ def report_experiment(
         raise ConfigurationError("no such experiment", name=chosen, known=sorted(known))
     figures = report(found, known[chosen])
     if as_json:
-        typer.echo(json.dumps(figures))
+        typer.echo(showing.document(figures))
     else:
         showing.show_experiment(console, figures)
 

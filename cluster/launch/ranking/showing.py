@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -118,6 +119,15 @@ def trials(found: Sequence[Mapping[str, Any]]) -> Table:
     return shown
 
 
+def document(found: Any) -> str:
+    """One JSON document; what is not a number, a rate of nothing, is null in it."""
+    return msgspec.json.encode(found, enc_hook=str).decode()
+
+
+def _rate(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.4f}"
+
+
 def figures(found: Mapping[str, Mapping[str, float]]) -> Table:
     """One row a version."""
     names = list(dict.fromkeys(name for row in found.values() for name in row))
@@ -153,7 +163,7 @@ def show_experiment(console: Console, found: Mapping[str, Any]) -> None:
     for arm in found["arms"]:
         arms.add_row(
             arm["arm"], arm["version"], *(str(arm[name]) for name in ("units", "viewers", "cards", "seen", "answered", "likes")),
-            f"{arm['like_rate']:.4f}", f"{arm['like_rate_low']:.4f}–{arm['like_rate_high']:.4f}",
+            _rate(arm["like_rate"]), f"{_rate(arm['like_rate_low'])} to {_rate(arm['like_rate_high'])}",
         )
     console.print(arms)
     if any(arm["as_ranked"]["from_below"] for arm in found["arms"]):
@@ -177,7 +187,7 @@ def _as_ranked(arms: Sequence[Mapping[str, Any]]) -> Table:
     for arm in arms:
         found = arm["as_ranked"]
         shown.add_row(arm["arm"], str(found["cards"]), str(found["from_below"]), *(
-            f"{found[name]['value']:.4f} ({found[name]['low']:.4f}–{found[name]['high']:.4f})"
+            f"{_rate(found[name]['value'])} ({_rate(found[name]['low'])} to {_rate(found[name]['high'])})"
             for name in ("ips", "self_normalised", "doubly_robust")
         ), f"{found['ips']['effective']:.0f}")
     return shown
