@@ -121,7 +121,7 @@ def test_what_is_missing_is_named() -> None:
     with pytest.raises(ConfigurationError):
         figures(found)
     del found["10000 people"]["benches"]["feed"]
-    assert "feed" not in runs_of(found["10000 people"])
+    assert "feed" not in runs_of(found["10000 people"], RULER)
 
 
 def test_every_population_and_number_of_replicas_has_a_platform() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -44,16 +44,22 @@ th, td { border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: right
 """
 
 
-def runs_of(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def noop_of(found: Iterable[Mapping[str, Any]]) -> float:
+    """What a no-op costs on this machine, mostly: by the benches of these platforms that measured it."""
+    measured = [
+        result["noop_cpu_s_per_1000"] for platform in found for result in platform["benches"].values() if "noop_cpu_s_per_1000" in result
+    ]
+    return median(measured) if measured else RULER
+
+
+def runs_of(found: Mapping[str, Any], usual_noop: float) -> dict[str, dict[str, Any]]:
     """Operation -> its run at the peak, by one platform's benches: rate, latencies, errors, and costs by component, ``measured``
-    and by the ruler (``costs``; ``cost``: without writers and PostgreSQL)."""
-    rulers = [result["noop_cpu_s_per_1000"] for result in found["benches"].values() if "noop_cpu_s_per_1000" in result]
+    and by the ruler (``costs``; ``cost``: without writers and PostgreSQL). ``usual_noop``: for benches that measured none."""
     runs: dict[str, dict[str, Any]] = {}
     for bench, result in found["benches"].items():
         if bench == "sockets":
             continue
-        # A bench without a no-op of its own ran within minutes of the platform's others.
-        noop = result.get("noop_cpu_s_per_1000", median(rulers) if rulers else RULER)
+        noop = result.get("noop_cpu_s_per_1000", usual_noop)
         if bench == "delivery":
             run = result["closed loop"]
             runs["delivery"] = _costs({name: run["cpu_s_per_1000"].get(name, 0.0) for name in (*SERVING, *APART)}, noop) | {
@@ -90,7 +96,8 @@ def figures(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
     Raises ConfigurationError: a figure that the model needs was not measured.
     """
-    measured = {name: runs_of(platform) for name, platform in found.items()}
+    usual_noop = noop_of(found.values())
+    measured = {name: runs_of(platform, usual_noop) for name, platform in found.items()}
     populations = [name for name in found if not found[name]["plan"]]
     base, largest = found[populations[0]], found[populations[-1]]
     runs = measured[populations[0]]
