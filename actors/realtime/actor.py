@@ -38,7 +38,7 @@ def url_of(settings: Settings, slot: int) -> str:
 
 
 class GatewayHost:
-    """The gateway ``gateway-<slot>``, started by the first ``ping``."""
+    """The gateway ``gateway-<slot>``, started by the first ``ping``, and by the next one after it was drained."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         self._name = name
@@ -101,9 +101,12 @@ class GatewayHost:
         """Sends every client away and closes the port; how many there were."""
         if self._gateway is None or self._server is None:
             return 0
-        sent_away = await self._gateway.drain()
-        await self._server.stop()
-        await self._gateway.close()
+        gateway, server = self._gateway, self._server
+        sent_away = await gateway.drain()
+        await server.stop()
+        await gateway.close()
+        # Whoever asks next is a runtime that found this actor: the one that drained it asks no more.
+        self._gateway = self._server = self._starting = None
         log.info("gateway_drained", gateway=self._name, sockets=sent_away)
         return sent_away
 

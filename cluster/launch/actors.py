@@ -68,7 +68,8 @@ class Reservations:
 
         resource = self._settings.realtime.node_resource
         if kind == "gateway" and resource:
-            return {"resources": {resource: 1}, "num_cpus": self._settings.plan.actor_cpus}
+            # Such a node may offer no core, so that nothing else comes there.
+            return {"resources": {resource: 1}, "num_cpus": 0}
         if kind not in self._groups:
             self._groups[kind] = self._group(kind)
         return {

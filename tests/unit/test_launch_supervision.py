@@ -190,17 +190,19 @@ def test_shards_begin_anew_only_for_what_they_were_made_for(tmp_path: Path) -> N
     assert release() == release(plan={"serve_replicas": 9}), "replicas come and go without them"
     assert release() != release(plan={"swipe_actors": 3}), "two that divide keys differently must not run together"
     assert release() != release(log={"generations": {"matching.swipe": 2}})
+    assert release() != release(log={"partitions": 8})
 
 
 def test_what_all_processes_agree_on_travels_by_variables_and_no_secret_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load_settings("test", data_dir=tmp_path, log={"generations": {"matching.swipe": 2}}, plan={"swipe_actors": 3},
-                             auth={"refresh_key": "ab" * 32}, database_url="postgresql://u:password@db")
+    settings = load_settings("test", data_dir=tmp_path, log={"generations": {"matching.swipe": 2}, "partitions": 8},
+                             plan={"swipe_actors": 3}, realtime={"ports": (8100, 8101)}, auth={"refresh_key": "ab" * 32}, database_url="postgresql://u:password@db")
     travels = worker_environment(settings)
     assert not [secret for secret in ("ab" * 32, "password") if secret in "".join(travels.values())]
     for name, value in travels.items():
         monkeypatch.setenv(name, value)
     there = load_settings()
     assert (there.profile, there.plan, there.log) == ("test", settings.plan, settings.log)
+    assert there.realtime.ports == (8100, 8101)
 
 
 def test_a_node_has_the_platforms_environment_and_keeps_what_the_operator_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
