@@ -19,6 +19,12 @@ UUID_PATTERN: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f
 KEY_PATTERN: Final = r"^[\x21-\x7e]{1,64}$"
 CURSOR_PATTERN: Final = r"^[A-Za-z0-9_-]{1,512}$"
 DATE_PATTERN: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_ATOM: Final = r'[^\s\x00-\x20\x7f-\xa0@()<>\[\]:;,\\".]+'
+ADDRESS_PATTERN: Final = rf"^{_ATOM}(\.{_ATOM})*@{_ATOM}(\.{_ATOM})+$"
+"""Dot-atoms on both sides (RFC 5321, 6531): what a mail's header takes as one recipient, with nothing around it. Quoted local
+parts, comments and lists are none of it."""
+LOCAL_PART: Final = 64
+"""RFC 5321's bound."""
 
 
 class Body(BaseModel):
@@ -50,8 +56,8 @@ def filled(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    local, at, domain = text.rpartition("@")
-    if not at or not local or "." not in domain or domain.startswith((".", "-")) or domain.endswith((".", "-")):
+    local, _, domain = text.rpartition("@")
+    if len(local) > LOCAL_PART or any(label.startswith("-") or label.endswith("-") for label in domain.split(".")):
         raise ValueError("is not an e-mail address")
     return text
 
@@ -73,8 +79,7 @@ Text = Annotated[StrictStr, AfterValidator(_printable)]
 DisplayName = Annotated[Text, AfterValidator(filled), Field(min_length=1, max_length=100)]
 Bio = Annotated[Text, Field(max_length=2_000)]
 Address = Annotated[
-    StrictStr, Field(min_length=3, max_length=254, pattern=r"^[^\s@\x00-\x1f\x7f]+@[^\s@\x00-\x1f\x7f]+$"),
-    AfterValidator(_printable), AfterValidator(_address),
+    StrictStr, Field(min_length=3, max_length=254, pattern=ADDRESS_PATTERN), AfterValidator(_printable), AfterValidator(_address),
 ]
 Password = Annotated[StrictStr, Field(min_length=8, max_length=256), AfterValidator(_printable)]
 BirthDate = Annotated[date, BeforeValidator(_as_date), AfterValidator(_birth)]

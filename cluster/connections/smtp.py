@@ -12,6 +12,7 @@ from configs.contracts.errors import ConfigurationError, DependencyUnavailable, 
 from configs.settings import Settings
 
 TIMEOUT_S: Final = 10.0
+NO_SUCH_RECIPIENT: Final = 553
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -39,17 +40,21 @@ class Smtp:
         self._upgrade = not self._direct and self._host not in LOOPBACK and parse_qs(url.query).get("tls") != ["off"]
         self._client: smtplib.SMTP | None = None
 
-    def send(self, message: EmailMessage) -> None:
-        """Returns once the server has taken the mail; cut off before that, the server may have it or not.
+    def send(self, message: EmailMessage, address: str) -> None:
+        """Sends it to the one address, whatever its headers say; returns once the server has taken the mail; cut off before that, the server may have it or not.
 
         Raises MailRefused, MailDeferred: about this mail. DependencyUnavailable: the server does not answer.
         """
         try:
             client = self._client = self._client or self._connect()
-            client.send_message(message)
+            client.send_message(message, to_addrs=[address])
         except smtplib.SMTPRecipientsRefused as error:
             self._reset()
-            _raise_for(max(code for code, _ in error.recipients.values()), error)
+            _raise_for(max((code for code, _ in error.recipients.values()), default=NO_SUCH_RECIPIENT), error)
+        except smtplib.SMTPNotSupportedError as error:
+            # The address is not ASCII, and this server takes no other.
+            self._reset()
+            _raise_for(NO_SUCH_RECIPIENT, error)
         except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
             self._reset()
             _raise_for(error.smtp_code, error)

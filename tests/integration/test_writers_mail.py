@@ -128,6 +128,17 @@ def test_a_refused_mail_is_left_and_the_next_one_sent(handling: tuple[Handling, 
     assert (run.mail.figures["refused"], run.mail.figures["sent"]) == (1, 1)
 
 
+@pytest.mark.parametrize("address", ["a@[b.c", "a:;@x.y", '<@a.?:"', "(a@b.c", "a,b@c.de"])
+def test_an_address_that_is_none_stops_no_mail_behind_it(handling: tuple[Handling, Answering], address: str) -> None:
+    """They were taken once; the log may still hold them."""
+    run, server = handling
+    # Where Python's own parser does not, the server refuses.
+    server.answers = ["553 no such address"] if address == "a,b@c.de" else []
+    run.handle(request(address), request())
+    assert (run.mail.figures["refused"], run.mail.figures["sent"]) == (1, 1)
+    assert len(server.taken) == 1
+
+
 def test_a_deferred_mail_is_tried_again_a_bounded_number_of_times(handling: tuple[Handling, Answering]) -> None:
     run, server = handling
     server.answers = ["451 later"] * 2
@@ -159,11 +170,11 @@ def test_what_was_sent_before_the_server_went_away_is_not_sent_again(handling: t
     send = run.mail._smtp.send
     calls = iter((send,))
 
-    def once(message: Any) -> None:
+    def once(message: Any, address: str) -> None:
         call = next(calls, None)
         if call is None:
             raise DependencyUnavailable("gone")
-        call(message)
+        call(message, address)
 
     run.mail._smtp.send = once  # type: ignore[method-assign]
     with pytest.raises(DependencyUnavailable):

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from email.errors import MessageError
 from typing import Final, Protocol
 
 import structlog
@@ -34,13 +35,16 @@ TOO_OLD: Final = timedelta(hours=24)
 DEFERRED_S: Final = (0.5, 1.0, 2.0, 4.0)
 """Pauses before a deferred mail is tried again; then it is given up, so that others are not held up for long. A relay
 that takes mail at once and keeps trying by itself belongs before the world's mail servers."""
+UNWRITABLE: Final = (ValueError, AttributeError, IndexError, MessageError)
+"""What Python's parser of headers raises for addresses that are none. They are refused where they come in; one that came
+before must not stop the mails behind it."""
 VERSION = "SELECT version FROM mails WHERE email_hash = %s::uuid AND id = %s"
 
 
 class Sender(Protocol):
     """What the consumer needs of ``Smtp``."""
 
-    def send(self, message: object, /) -> None: ...
+    def send(self, message: object, address: str, /) -> None: ...
 
     def close(self) -> None: ...
 
@@ -91,10 +95,15 @@ class Mail:
         if self._clock() - fact.event.occurred_at > TOO_OLD:
             log.warning("mail_too_old", mail=request.mail_id, template=request.template)
             return "too_old"
+        try:
+            composed = message(self._settings, self._key, request)
+        except UNWRITABLE as error:
+            log.warning("mail_refused", mail=request.mail_id, template=request.template, kind=type(error).__name__)
+            return "refused"
         for pause_s in (*DEFERRED_S, None):
             try:
                 self._smtp = self._smtp or self._make(self._settings)
-                self._smtp.send(message(self._settings, self._key, request))
+                self._smtp.send(composed, request.address)
                 return "sent"
             except MailRefused as error:
                 log.warning("mail_refused", mail=request.mail_id, template=request.template, code=error.details["code"])
