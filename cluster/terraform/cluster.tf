@@ -87,10 +87,17 @@ resource "aws_eks_node_group" "this" {
 }
 
 resource "aws_eks_addon" "this" {
-  for_each     = toset(["vpc-cni", "coredns", "kube-proxy", "eks-pod-identity-agent"])
-  cluster_name = aws_eks_cluster.this.name
-  addon_name   = each.key
-  depends_on   = [aws_eks_node_group.this]
+  for_each = {
+    # Without it nobody enforces cluster/k8s/network.yaml.
+    "vpc-cni"                = jsonencode({ enableNetworkPolicy = "true" })
+    "coredns"                = null
+    "kube-proxy"             = null
+    "eks-pod-identity-agent" = null
+  }
+  cluster_name         = aws_eks_cluster.this.name
+  addon_name           = each.key
+  configuration_values = each.value
+  depends_on           = [aws_eks_node_group.this]
 }
 
 # Makes and attaches the volumes of Kafka and PostgreSQL; without this role every claim waits for ever.

@@ -86,8 +86,11 @@ FIELDS: dict[str, Any] = {
         "isCA": {}, "commonName": {}, "secretName": {}, "dnsNames": {}, "privateKey": {"algorithm": {}, "size": {}},
         "issuerRef": {"kind": {}, "name": {}},
     },
+    "gateway.envoyproxy.io/v1alpha1/EnvoyProxy": {
+        "provider": {"type": {}, "kubernetes": {"envoyService": {"externalTrafficPolicy": {}, "annotations": ANY}}},
+    },
     "gateway.networking.k8s.io/v1/Gateway": {
-        "gatewayClassName": {},
+        "gatewayClassName": {}, "infrastructure": {"parametersRef": {"group": {}, "kind": {}, "name": {}}},
         "listeners": {
             "name": {}, "hostname": {}, "port": {}, "protocol": {}, "allowedRoutes": {"namespaces": {"from": {}}},
             "tls": {"mode": {}, "certificateRefs": {"kind": {}, "name": {}}},
@@ -236,13 +239,62 @@ def test_the_planned_nodes_hold_the_planned_processes(monkeypatch: pytest.Monkey
     actors = plan.swipe_actors + plan.card_actors + plan.identity_actors + plan.message_actors + plan.commerce_actors + plan.writer_actors + 2
     needed = actors * plan.actor_cpus + plan.serve_replicas * plan.serve_cpus
     compute, gateway = RENDERED[("RayCluster", "sugar")]["spec"]["workerGroupSpecs"]
-    cpus = float(compute["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+    # Ray is told the limit as the node's cores.
+    cpus = float(compute["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
     assert needed <= (compute["minReplicas"] - 1) * cpus, "one lost node leaves room for everything"
     most = actors * plan.actor_cpus + plan.serve_replicas_max * plan.serve_cpus
     assert most <= compute["maxReplicas"] * cpus, "as many replicas as load may add find room"
     assert gateway["replicas"] == plan.gateways == len(settings.realtime.ports)
     assert len(set(settings.realtime.ports)) == 1, "each gateway has a node of its own, behind one port of the service"
     assert settings.realtime.node_resource in gateway["rayStartParams"]["resources"]
+    assert gateway["rayStartParams"]["num-cpus"] == "0", "nothing else may take what its sockets need"
+
+
+VCPUS = {"large": 2, "xlarge": 4, "2xlarge": 8, "4xlarge": 16}
+TAKEN_CPUS = 0.5
+"""Of a machine, by Kubernetes itself and the agents on every node."""
+
+
+def machines() -> dict[str, int]:
+    """Node group -> cores of its machines."""
+    text = (TERRAFORM / "variables.tf").read_text()
+    return {group: VCPUS[size] for group, size in re.findall(r'^\s*(\w+)\s*=\s*\{ machine = "\w+\.(\w+)"', text, re.MULTILINE)}
+
+
+def test_every_pod_fits_the_machine_that_is_planned_for_it() -> None:
+    def asked(resources: dict[str, Any]) -> float:
+        cpu = str(resources["requests"]["cpu"])
+        return float(cpu.removesuffix("m")) / 1_000 if cpu.endswith("m") else float(cpu)
+
+    compute, gateway = (group["template"] for group in RENDERED[("RayCluster", "sugar")]["spec"]["workerGroupSpecs"])
+    wanted = {
+        "compute": [asked(compute["spec"]["containers"][0]["resources"])],
+        "general": [asked(gateway["spec"]["containers"][0]["resources"]), asked(PODS["sugar/head"]["spec"]["containers"][0]["resources"])],
+        "data": [
+            asked(RENDERED[("Cluster", "sugar-db")]["spec"]["resources"]), asked(RENDERED[("KafkaNodePool", "broker")]["spec"]["resources"]),
+            asked(PODS["StatefulSet/sugar-redis"]["spec"]["containers"][0]["resources"]),
+        ],
+    }
+    for group, cores in machines().items():
+        assert max(wanted[group]) <= cores - TAKEN_CPUS, group
+
+
+def test_a_drained_node_gives_up_one_pod_of_a_group() -> None:
+    for group in RENDERED[("RayCluster", "sugar")]["spec"]["workerGroupSpecs"]:
+        budget = RENDERED[("PodDisruptionBudget", f"sugar-{group['groupName']}")]["spec"]
+        # A RayCluster has no scale: a budget that must ask how many there should be allows nothing, for ever.
+        assert set(budget) == {"minAvailable", "selector"}
+        assert budget["minAvailable"] == group["minReplicas"] - 1
+        assert budget["selector"]["matchLabels"] == {"ray.io/cluster": "sugar", "ray.io/group": group["groupName"]}
+    budgets = {name for kind, name in RENDERED if kind == "PodDisruptionBudget"}
+    assert budgets == {"sugar-compute", "sugar-gateway"}, "one pod alone can only be moved, or stop every drain"
+
+
+def test_the_edge_sees_the_addresses_of_clients() -> None:
+    reference = RENDERED[("Gateway", "sugar")]["spec"]["infrastructure"]["parametersRef"]
+    service = RENDERED[(reference["kind"], reference["name"])]["spec"]["provider"]["kubernetes"]["envoyService"]
+    assert service["externalTrafficPolicy"] == "Local", "a second hop would put its own address in the place of the client's"
+    assert service["annotations"]["service.beta.kubernetes.io/aws-load-balancer-type"] == "nlb"
 
 
 def test_services_and_policies_name_ports_and_pods_that_exist() -> None:
@@ -365,6 +417,17 @@ def test_the_driver_of_volumes_may_make_them() -> None:
     assert "role_arn        = aws_iam_role.volumes.arn" in driver.group()
     assert "service-role/AmazonEBSCSIDriverPolicy" in text
     assert '"eks-pod-identity-agent"' in text, "hands pods their roles"
+
+
+def test_network_policies_are_kept() -> None:
+    text = (TERRAFORM / "cluster.tf").read_text()
+    assert re.search(r'"vpc-cni"\s*=\s*jsonencode\(\{ enableNetworkPolicy = "true" \}\)', text), "without it nothing enforces them"
+
+
+def test_certificates_of_the_edge_can_be_proved_by_dns() -> None:
+    text = (TERRAFORM / "dns.tf").read_text()
+    for part in ('"route53:ChangeResourceRecordSets"', '"route53:GetChange"', 'service_account = "cert-manager"'):
+        assert part in text
 
 
 @pytest.mark.skipif(shutil.which("terraform") is None, reason="needs terraform; elsewhere `terraform fmt -check -recursive` by hand")
