@@ -32,12 +32,12 @@ def node_environment(settings: Settings) -> dict[str, str]:
 def worker_environment(settings: Settings) -> dict[str, str]:
     """Variables that every process of the deployment gets over its node's own."""
     plan = {f"SUGAR_PLAN__{name.upper()}": str(getattr(settings.plan, name)) for name in Plan.model_fields}
-    return plan | {
+    # One for each of plan.gateways, which stands in the plan.
+    ports = {"SUGAR_REALTIME__PORTS": json.dumps(settings.realtime.ports)} if settings.realtime.ports else {}
+    return plan | ports | {
         "SUGAR_PROFILE": settings.profile,
         # Keys and their versions go by it: a process with another number would write where nobody reads.
         "SUGAR_LOG__PARTITIONS": str(settings.log.partitions),
-        # One for each of plan.gateways, which stands in the plan.
-        "SUGAR_REALTIME__PORTS": json.dumps(list(settings.realtime.ports)),
         "SUGAR_LOG__GENERATIONS": json.dumps(settings.log.generations, sort_keys=True),
     }
 
