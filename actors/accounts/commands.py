@@ -1,4 +1,8 @@
-"""What an account shard is asked, and what it answers."""
+"""What an account shard is asked, and what it answers.
+
+Where a command has ``family_id`` and ``sessions_from``, they are the session that asks (as its access token says): of a
+session that has ended nothing is taken (NotSignedIn), also where a replica has not heard yet that it has.
+"""
 
 from __future__ import annotations
 
@@ -129,22 +133,24 @@ class ResetPassword:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetPassword:
-    """Another password, for whoever proved to know ``stored``; ends all sessions but ``kept_family_id``."""
+    """Another password, for whoever proved to know ``stored``; ends all sessions but the one that asks."""
 
     email_hash: str
     user_id: str
+    family_id: str
+    sessions_from: int
     stored: str
     password_hash: str
-    kept_family_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndSessions:
-    """End every session of the account but ``kept_family_id``."""
+    """End every session of the account but the one that asks."""
 
     email_hash: str
     user_id: str
-    kept_family_id: str | None = None
+    family_id: str
+    sessions_from: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +166,7 @@ class GrantRole:
 class SetStanding:
     """Carry out a decision, or an erasure, on an account. ``event_id`` is derived from it, as ``derive`` does too.
 
-    One with no higher number than was carried out changes nothing.
+    One with no higher number than was carried out changes nothing. ``family_id`` is None for a decision.
     """
 
     email_hash: str
@@ -169,6 +175,8 @@ class SetStanding:
     number: int
     cause_id: str
     event_id: str
+    family_id: str | None = None
+    sessions_from: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +215,8 @@ class EnableTotp:
 
     email_hash: str
     user_id: str
+    family_id: str
+    sessions_from: int
     sealed_secret: str
     step: int
     recovery_hashes: tuple[str, ...]
@@ -218,6 +228,8 @@ class DisableTotp:
 
     email_hash: str
     user_id: str
+    family_id: str
+    sessions_from: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +250,8 @@ class AddPasskey:
 
     email_hash: str
     user_id: str
+    family_id: str
+    sessions_from: int
     challenge: Challenge
     credential_id: str
     public_key: str
@@ -260,6 +274,8 @@ class UsePasskey:
 class RemovePasskey:
     email_hash: str
     user_id: str
+    family_id: str
+    sessions_from: int
     credential_id: str
 
 
@@ -339,7 +355,7 @@ class SignedIn:
 
 @dataclass(frozen=True, slots=True)
 class NotSignedIn:
-    """The account is another person's, has another password by now, or its address is not confirmed."""
+    """The account is another person's, has another password by now, its address is not confirmed, or the session ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ def decide_factor(command: FactorCommand, row: AccountRow | None, now: datetime)
         return _use_code(command, row, now)
     if isinstance(command, UsePasskey):
         return _use_passkey(command, row, now)
+    if not row.admits(row.user_id, command.sessions_from, command.family_id):
+        return None, NotSignedIn()
     if isinstance(command, AddPasskey):
         return _add_passkey(command, row, now)
     if isinstance(command, RemovePasskey):

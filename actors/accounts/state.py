@@ -165,10 +165,7 @@ class AccountMemory:
         if isinstance(command, SetPassword):
             return _set_password(command, row, now)
         if isinstance(command, EndSessions):
-            ended = SessionsEnded(
-                user_id=command.user_id, email_hash=command.email_hash, kept_family_id=command.kept_family_id
-            )
-            return _decided(ended, now, lambda version: _changed(row, version))
+            return _end_sessions(command, row, now)
         if isinstance(command, SignIn):
             return _answer(_sign_in(command, row))
         stands = row.admits(command.user_id, command.sessions_from, command.family_id)
@@ -282,14 +279,22 @@ def _reset(command: ResetPassword, row: AccountRow | None, now: datetime) -> Dec
 
 
 def _set_password(command: SetPassword, row: AccountRow, now: datetime) -> Decision[AccountAnswer]:
-    if row.password_hash != command.stored:
+    if row.password_hash != command.stored or not row.admits(command.user_id, command.sessions_from, command.family_id):
         return _answer(NotSignedIn())
     password = PasswordSet(
         user_id=row.user_id, email_hash=row.email_hash, password_hash=command.password_hash,
-        kept_family_id=command.kept_family_id,
+        kept_family_id=command.family_id,
     )
     verified = row.verified_at is not None
     return _decided(password, now, lambda version: AccountChanged(row.user_id, command.password_hash, verified, version))
+
+
+def _end_sessions(command: EndSessions, row: AccountRow, now: datetime) -> Decision[AccountAnswer]:
+    """Whoever is kept is admitted for good: a session that has ended must not keep itself."""
+    if not row.admits(command.user_id, command.sessions_from, command.family_id):
+        return _answer(NotSignedIn())
+    ended = SessionsEnded(user_id=row.user_id, email_hash=row.email_hash, kept_family_id=command.family_id)
+    return _decided(ended, now, lambda version: _changed(row, version))
 
 
 def _grant_role(command: GrantRole, row: AccountRow | None, now: datetime) -> Decision[AccountAnswer]:
@@ -306,6 +311,8 @@ def _grant_role(command: GrantRole, row: AccountRow | None, now: datetime) -> De
 def _set_standing(command: SetStanding, row: AccountRow, now: datetime) -> Decision[AccountAnswer]:
     if command.number <= row.standing_number:
         return _answer(_changed(row, row.sessions_from))
+    if command.family_id is not None and not row.admits(command.user_id, command.sessions_from, command.family_id):
+        return _answer(NotSignedIn())
     standing = StandingSet(
         user_id=row.user_id, email_hash=row.email_hash, status=command.status, number=command.number,
         cause_id=command.cause_id,

@@ -70,7 +70,9 @@ async def _ended(dependencies: Dependencies, user_id: str, family_id: str) -> No
 @router.delete("", operation_id="endOtherSessions", response_model=Success, responses=errors(*SIGNED_IN, "sign_in_again"))
 async def end_other_sessions(person: Person, dependencies: Deps) -> Success:
     """Ends every session of the person but this one; they are refused everywhere within 5 seconds."""
-    command = EndSessions(email_hash=person.email_hash, user_id=person.user_id, kept_family_id=person.family_id)
+    command = EndSessions(
+        email_hash=person.email_hash, user_id=person.user_id, family_id=person.family_id, sessions_from=person.sessions_from
+    )
     await to_the_end(_all_ended(dependencies, command))
     return Success()
 
@@ -79,4 +81,4 @@ async def _all_ended(dependencies: Dependencies, command: EndSessions) -> None:
     answer = await dependencies.accounts.end_sessions(command)
     if isinstance(answer, NotSignedIn):
         raise Refused("sign_in_again")
-    await all_ended(dependencies, answer, command.kept_family_id)
+    await all_ended(dependencies, answer, command.family_id)

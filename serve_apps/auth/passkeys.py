@@ -78,7 +78,8 @@ async def add(body: AddPasskeyBody, person: RecentSignIn, dependencies: Deps) ->
     except Exception as error:
         raise Refused("passkey_invalid") from error
     answer = await to_the_end(dependencies.accounts.change_factors(AddPasskey(
-        email_hash=person.email_hash, user_id=person.user_id, challenge=ceremony.challenge,
+        email_hash=person.email_hash, user_id=person.user_id, family_id=person.family_id,
+        sessions_from=person.sessions_from, challenge=ceremony.challenge,
         credential_id=_text(made.credential_id), public_key=_text(made.credential_public_key),
         sign_count=made.sign_count, name=body.name,
     )))
@@ -102,7 +103,10 @@ async def list_passkeys(person: Person, dependencies: Deps) -> Passkeys:
 )
 async def remove(credential_id: CredentialPath, person: RecentSignIn, dependencies: Deps) -> Success:
     """Removes a passkey; nobody signs in with it any more."""
-    command = RemovePasskey(email_hash=person.email_hash, user_id=person.user_id, credential_id=credential_id)
+    command = RemovePasskey(
+        email_hash=person.email_hash, user_id=person.user_id, family_id=person.family_id,
+        sessions_from=person.sessions_from, credential_id=credential_id,
+    )
     if isinstance(await to_the_end(dependencies.accounts.change_factors(command)), NotSignedIn):
         raise Refused("not_found")
     return Success()

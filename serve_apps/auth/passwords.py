@@ -96,8 +96,9 @@ async def change(body: ChangePasswordBody, person: Person, dependencies: Deps) -
         stored = credential.password_hash
         if await dependencies.passwords.verify(stored, body.current_password) and stored is not None:
             command = SetPassword(
-                email_hash=person.email_hash, user_id=person.user_id, stored=stored,
-                password_hash=await dependencies.passwords.hash(body.new_password), kept_family_id=person.family_id,
+                email_hash=person.email_hash, user_id=person.user_id, family_id=person.family_id,
+                sessions_from=person.sessions_from, stored=stored,
+                password_hash=await dependencies.passwords.hash(body.new_password),
             )
             if await to_the_end(_changed(dependencies, command)):
                 return Success()
@@ -142,12 +143,12 @@ async def _reset(dependencies: Dependencies, command: ResetPassword) -> None:
 
 
 async def _changed(dependencies: Dependencies, command: SetPassword) -> bool:
-    """False: the password that was verified is not the present one."""
+    """False: the password that was verified is not the present one, or the session has ended."""
     answer = await dependencies.accounts.set_password(command)
     if isinstance(answer, NotSignedIn):
         return False
     await asyncio.gather(
-        _written(dependencies, command.email_hash, answer), all_ended(dependencies, answer, command.kept_family_id)
+        _written(dependencies, command.email_hash, answer), all_ended(dependencies, answer, command.family_id)
     )
     return True
 

@@ -76,7 +76,8 @@ async def confirm(body: ConfirmTotpBody, person: RecentSignIn, dependencies: Dep
         raise Refused("code_invalid")
     codes = [base64.b32encode(secrets.token_bytes(10)).decode().lower() for _ in range(RECOVERY_CODES)]
     answer = await to_the_end(dependencies.accounts.change_factors(EnableTotp(
-        email_hash=person.email_hash, user_id=person.user_id, step=step,
+        email_hash=person.email_hash, user_id=person.user_id, family_id=person.family_id,
+        sessions_from=person.sessions_from, step=step,
         sealed_secret=dependencies.account_seals.seal(enrolment.secret, person.user_id),
         recovery_hashes=tuple(dependencies.account_seals.code_hash(person.user_id, code) for code in codes),
     )))
@@ -90,7 +91,9 @@ async def confirm(body: ConfirmTotpBody, person: RecentSignIn, dependencies: Dep
 )
 async def disable(person: RecentSignIn, dependencies: Deps) -> Success:
     """Turns codes off; the sign-in that this needs was completed with one."""
-    command = DisableTotp(email_hash=person.email_hash, user_id=person.user_id)
+    command = DisableTotp(
+        email_hash=person.email_hash, user_id=person.user_id, family_id=person.family_id, sessions_from=person.sessions_from
+    )
     answer = await to_the_end(dependencies.accounts.change_factors(command))
     if isinstance(answer, NotSignedIn):
         raise Refused("not_found")

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 
 from actors.accounts.commands import NotSignedIn, SetStanding
 from configs.contracts import changes
+from configs.contracts.access_tokens import Identity
 from configs.contracts.exports import export_key, read_export
 from configs.contracts.ids import derived_id
 from configs.contracts.moderation import ERASED_NUMBER
@@ -68,18 +69,18 @@ async def erase_me(person: RecentSignIn, dependencies: Deps) -> Success:
     address: ids of others' matches and swipes, evidence of reports, proof of age and of consents, and money
     movements, without what was written with them.
     """
-    await to_the_end(_erased(dependencies, person.user_id, person.email_hash))
+    await to_the_end(_erased(dependencies, person))
     return Success()
 
 
-async def _erased(dependencies: Dependencies, user_id: str, email_hash: str) -> None:
-    cause_id = derived_id(user_id, "erasure")
+async def _erased(dependencies: Dependencies, person: Identity) -> None:
+    cause_id = derived_id(person.user_id, "erasure")
     answer = await dependencies.accounts.set_standing(SetStanding(
-        email_hash=email_hash, user_id=user_id, status="deleted", number=ERASED_NUMBER, cause_id=cause_id,
-        event_id=derived_id(cause_id, "standing"),
+        email_hash=person.email_hash, user_id=person.user_id, status="deleted", number=ERASED_NUMBER, cause_id=cause_id,
+        event_id=derived_id(cause_id, "standing"), family_id=person.family_id, sessions_from=person.sessions_from,
     ))
     if isinstance(answer, NotSignedIn):
         raise Refused("sign_in_again")
     await asyncio.gather(
-        all_ended(dependencies, answer, None), dependencies.write_through.apply(*changes.erased(user_id)),
+        all_ended(dependencies, answer, None), dependencies.write_through.apply(*changes.erased(person.user_id)),
     )

@@ -239,6 +239,29 @@ class TestSessions:
         (session,) = (await person.ok("GET", "/auth/sessions"))["sessions"]
         assert (session["current"], session["sessionId"]) == (True, (await person.ok("GET", "/auth/me"))["sessionId"])
 
+    @pytest.mark.parametrize(("method", "path", "body", "refused"), [
+        ("DELETE", "/auth/sessions", None, (401, "sign_in_again")),
+        ("POST", "/auth/password/change", {"currentPassword": NEW, "newPassword": "a third password"}, (401, "wrong_credentials")),
+        ("DELETE", "/users/me", None, (401, "sign_in_again")),
+    ])
+    async def test_an_ended_session_changes_nothing_where_nobody_has_heard_of_its_end(
+        self, world: World, make_world: Callable[..., Awaitable[World]], monkeypatch: pytest.MonkeyPatch,
+        method: str, path: str, body: dict[str, str] | None, refused: tuple[int, str],
+    ) -> None:
+        """Otherwise a thief's session keeps itself for good and throws the owner out."""
+        behind = await make_world()
+        thief = await world.register()
+        await post(world, "/password/forgot", email=thief.email)
+        monkeypatch.setattr(behind.dependencies.revocations, "refuses", lambda identity: False)
+        token = world.mailed_token(thief.email, "reset")
+        assert (await post(world, "/password/reset", token=token, password=NEW)).status_code == 200
+        owner = await login(world, thief, NEW)
+        thief.world = behind
+        assert code(await thief.ask(method, path, **({} if body is None else {"json": body}))) == refused
+        assert await signed_in(owner)
+        assert await refreshes(owner)
+        assert not await refreshes(thief)
+
     async def test_a_session_that_began_before_all_ended_is_found_out_at_its_refresh(self, world: World) -> None:
         """Whatever Redis says: the account's shard knows."""
         person = await world.register()

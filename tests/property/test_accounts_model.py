@@ -226,29 +226,42 @@ class Accounts(ShardMachine):
             held.verified, held.password = True, fresh
             held.ended(None)
 
-    @rule(address=ADDRESSES, known=MOSTLY)
-    def change_password(self, address: str, known: bool) -> None:
+    def asking(self, held: Held, stands: bool) -> tuple[str, int] | None:
+        """A session of the account that still is one, or that has ended."""
+        sessions = held.sessions if stands else held.gone
+        return sessions[-1] if sessions else None
+
+    @rule(address=ADDRESSES, known=MOSTLY, stands=MOSTLY)
+    def change_password(self, address: str, known: bool, stands: bool) -> None:
         held = self.held(address)
-        if held is None:
+        if held is None or (session := self.asking(held, stands)) is None:
             return
-        kept, fresh = (held.sessions[-1][0] if held.sessions else new_id()), new_id()
+        before, fresh, taken = len(self.shard.log), new_id(), known and stands
         answer = self.shard.ask(SetPassword(
-            email_hash=email_hash(address), user_id=held.user_id, stored=held.password if known else "guessed",
-            password_hash=fresh, kept_family_id=kept,
+            email_hash=email_hash(address), user_id=held.user_id, family_id=session[0], sessions_from=session[1],
+            stored=held.password if known else "guessed", password_hash=fresh,
         ))
-        assert isinstance(answer, AccountChanged if known else NotSignedIn)
-        if known:
+        assert isinstance(answer, AccountChanged if taken else NotSignedIn)
+        assert len(self.shard.log) - before == int(taken)
+        if taken:
             held.password = fresh
             held.pending.pop("reset", None)
-            held.ended(kept)
+            held.ended(session[0])
 
-    @rule(address=ADDRESSES)
-    def end_sessions(self, address: str) -> None:
+    @rule(address=ADDRESSES, stands=MOSTLY)
+    def end_sessions(self, address: str, stands: bool) -> None:
+        """A session that has ended keeps neither itself nor throws anybody out."""
         held = self.held(address)
-        if held is not None:
-            answer = self.shard.ask(EndSessions(email_hash=email_hash(address), user_id=held.user_id))
-            assert isinstance(answer, AccountChanged)
-            held.ended(None)
+        if held is None or (session := self.asking(held, stands)) is None:
+            return
+        before = len(self.shard.log)
+        answer = self.shard.ask(EndSessions(
+            email_hash=email_hash(address), user_id=held.user_id, family_id=session[0], sessions_from=session[1]
+        ))
+        assert isinstance(answer, AccountChanged if stands else NotSignedIn)
+        assert len(self.shard.log) - before == int(stands)
+        if stands:
+            held.ended(session[0])
 
     @rule(address=ADDRESSES, known=MOSTLY, confirmed=MOSTLY.map(operator.not_))
     def sign_in(self, address: str, known: bool, confirmed: bool) -> None:

@@ -16,6 +16,7 @@ from actors.accounts.commands import (
     Challenge,
     DisableTotp,
     EnableTotp,
+    EndSessions,
     Factors,
     NotSignedIn,
     Register,
@@ -33,6 +34,7 @@ HASH = email_hash(ADDRESS)
 OWNER = "01a00000-0000-7000-8000-000000000001"
 CEREMONIES = st.integers(0, 3)
 LIVES = timedelta(minutes=5)
+MOSTLY = st.sampled_from([True, True, True, False])
 
 
 def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> AccountRows:
@@ -59,6 +61,13 @@ class SecondFactors(ShardMachine):
             user_id=OWNER, email=ADDRESS, email_hash=HASH, password_hash="h", role="sugar_baby", display_name="Ada",
             birth_date="1990-01-01",
         ))
+        ended = self.shard.ask(EndSessions(email_hash=HASH, user_id=OWNER, family_id=new_id(), sessions_from=0))
+        self.sessions_from: int = ended.version
+
+    def session(self, stands: bool) -> dict[str, Any]:
+        """Who asks: a session of the account that still is one, or that has ended."""
+        sessions_from = self.sessions_from if stands else 0
+        return {"email_hash": HASH, "user_id": OWNER, "family_id": new_id(), "sessions_from": sessions_from}
 
     def challenge(self, index: int) -> Challenge:
         """One of the last few ceremonies, or a new one."""
@@ -80,26 +89,28 @@ class SecondFactors(ShardMachine):
         if taken and hasattr(command, "challenge"):
             self.spent.add(command.challenge.challenge_id)
 
-    @rule(step=st.integers(1, 4))
-    def enable(self, step: int) -> None:
-        codes = (new_id(), new_id())
+    @rule(step=st.integers(1, 4), stands=MOSTLY)
+    def enable(self, step: int, stands: bool) -> None:
+        codes, taken = (new_id(), new_id()), stands and self.step is None
         self.ask(EnableTotp(
-            email_hash=HASH, user_id=OWNER, sealed_secret="s", step=step, recovery_hashes=codes
-        ), self.step is None, Factors)
-        if self.step is None:
+            **self.session(stands), sealed_secret="s", step=step, recovery_hashes=codes
+        ), taken, Factors)
+        if taken:
             self.step, self.recovery = step, set(codes)
 
-    @rule()
-    def disable(self) -> None:
-        self.ask(DisableTotp(email_hash=HASH, user_id=OWNER), self.step is not None, Factors)
-        self.step, self.recovery = None, set()
+    @rule(stands=MOSTLY)
+    def disable(self, stands: bool) -> None:
+        self.ask(DisableTotp(**self.session(stands)), stands and self.step is not None, Factors)
+        if stands:
+            self.step, self.recovery = None, set()
 
     @rule(step=st.integers(1, 8), which=CEREMONIES, crash=st.booleans(), mine=st.booleans())
     def use_code(self, step: int, which: int, crash: bool, mine: bool) -> None:
         challenge = self.challenge(which)
         taken = mine and self.step is not None and step > self.step and self.open(challenge)
         self.ask(UseCode(
-            email_hash=HASH, user_id=OWNER if mine else new_id(), challenge=challenge, sessions_from=0, step=step
+            email_hash=HASH, user_id=OWNER if mine else new_id(), challenge=challenge,
+            sessions_from=self.sessions_from, step=step,
         ), taken, SignedIn, crash)
         if taken:
             self.step = step
@@ -110,17 +121,17 @@ class SecondFactors(ShardMachine):
         code = min(self.recovery) if known and self.recovery else "used before"
         taken = code in self.recovery and self.open(challenge)
         self.ask(UseCode(
-            email_hash=HASH, user_id=OWNER, challenge=challenge, sessions_from=0, recovery_hash=code
+            email_hash=HASH, user_id=OWNER, challenge=challenge, sessions_from=self.sessions_from, recovery_hash=code
         ), taken, SignedIn, crash)
         if taken:
             self.recovery.discard(code)
 
-    @rule(name=st.sampled_from(["a", "b"]), which=CEREMONIES, count=st.integers(0, 2))
-    def add_passkey(self, name: str, which: int, count: int) -> None:
+    @rule(name=st.sampled_from(["a", "b"]), which=CEREMONIES, count=st.integers(0, 2), stands=MOSTLY)
+    def add_passkey(self, name: str, which: int, count: int, stands: bool) -> None:
         challenge = self.challenge(which)
-        taken = name not in self.passkeys and self.open(challenge)
+        taken = stands and name not in self.passkeys and self.open(challenge)
         self.ask(AddPasskey(
-            email_hash=HASH, user_id=OWNER, challenge=challenge, credential_id=name, public_key="k", sign_count=count, name="n"
+            **self.session(stands), challenge=challenge, credential_id=name, public_key="k", sign_count=count, name="n"
         ), taken, Factors)
         if taken:
             self.passkeys[name] = count
@@ -135,10 +146,12 @@ class SecondFactors(ShardMachine):
         if taken:
             self.passkeys[name] = count
 
-    @rule(name=st.sampled_from(["a", "b"]))
-    def remove_passkey(self, name: str) -> None:
-        self.ask(RemovePasskey(email_hash=HASH, user_id=OWNER, credential_id=name), name in self.passkeys, Factors)
-        self.passkeys.pop(name, None)
+    @rule(name=st.sampled_from(["a", "b"]), stands=MOSTLY)
+    def remove_passkey(self, name: str, stands: bool) -> None:
+        taken = stands and name in self.passkeys
+        self.ask(RemovePasskey(**self.session(stands), credential_id=name), taken, Factors)
+        if taken:
+            del self.passkeys[name]
 
     @rule(seconds=st.sampled_from([1, 120, 300]))
     def pass_time(self, seconds: int) -> None:

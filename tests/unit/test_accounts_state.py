@@ -10,10 +10,12 @@ import pytest
 
 from actors.accounts.commands import (
     AccountChanged,
+    AddPasskey,
     AddressTaken,
     Challenge,
     CheckSession,
     EnableTotp,
+    EndSessions,
     JoinIdentity,
     NotSignedIn,
     Register,
@@ -22,7 +24,10 @@ from actors.accounts.commands import (
     RequestToken,
     ResetPassword,
     SessionStands,
+    SetPassword,
+    SetStanding,
     SignedIn,
+    SignIn,
     TokenInvalid,
     UseCode,
     VerifyAddress,
@@ -31,6 +36,7 @@ from actors.accounts.state import AccountMemory, AccountRows, registration_id
 from configs.contracts.events import AccountRegistered, Event, ProviderIdentity, decode, encode
 from configs.contracts.ids import email_hash, new_id
 from configs.contracts.loading import AccountRow, IdempotencyRow
+from configs.contracts.moderation import ERASED_NUMBER
 from configs.contracts.positions import version_of
 from configs.contracts.topics import AUTH_ACCOUNTS
 
@@ -165,6 +171,41 @@ def test_a_token_that_sets_a_password_works_once_and_until_it_expires(confirmed:
     assert carry_out(memory, command) == TokenInvalid()
 
 
+def test_a_session_that_a_reset_ended_keeps_itself_by_nothing_and_throws_nobody_out() -> None:
+    """A thief's, on a replica that has not heard of the reset yet: the account knows."""
+    memory, command = holder(confirmed=True)
+    stolen = {"email_hash": HASH, "user_id": command.user_id, "family_id": str(command.family_id), "sessions_from": 0}
+    carry_out(memory, RequestToken(email_hash=HASH, purpose="reset", expires_at=NOW + HOUR))
+    carry_out(memory, ResetPassword(email_hash=HASH, token_id=LOG[-1].event_id, password_hash="new"))
+    owner = carry_out(memory, SignIn(email_hash=HASH, user_id=command.user_id, stored="new"))
+    challenge, before = Challenge(new_id(), NOW + HOUR), len(LOG)
+    tried: list[Any] = [
+        EndSessions(**stolen), SetPassword(**stolen, stored="new", password_hash="theirs"),
+        AddPasskey(**stolen, challenge=challenge, credential_id="c", public_key="k", sign_count=0, name="n"),
+        EnableTotp(**stolen, sealed_secret="s", step=7, recovery_hashes=()),
+        SetStanding(**stolen, status="deleted", number=ERASED_NUMBER, cause_id="c", event_id="e"),
+    ]
+    assert [carry_out(memory, one) for one in tried] == [NotSignedIn()] * len(tried)
+    assert len(LOG) == before
+    assert carry_out(memory, CheckSession(**stolen)) == SessionStands(False)
+    mine = stolen | {"family_id": new_id(), "sessions_from": owner.sessions_from}
+    assert carry_out(memory, CheckSession(**mine)) == SessionStands(True)
+
+
+def test_an_erasure_may_be_asked_for_again_by_the_session_that_it_ended() -> None:
+    """Its answer may have been lost."""
+    memory, command = holder(confirmed=True)
+    erasure = SetStanding(
+        email_hash=HASH, user_id=command.user_id, family_id=command.family_id, status="deleted", number=ERASED_NUMBER,
+        cause_id="c", event_id="e",
+    )
+    first = carry_out(memory, erasure)
+    assert isinstance(first, AccountChanged)
+    again = carry_out(memory, erasure)
+    assert isinstance(again, AccountChanged)
+    assert again.version == first.version
+
+
 def test_a_token_for_one_use_is_of_none_for_another() -> None:
     memory, _ = holder(confirmed=False)
     carry_out(memory, RequestToken(email_hash=HASH, purpose="verify", expires_at=NOW + HOUR))
@@ -175,7 +216,8 @@ def test_a_token_for_one_use_is_of_none_for_another() -> None:
 def test_the_code_of_a_step_works_once_whatever_the_challenge() -> None:
     memory, command = holder(confirmed=True)
     mine: dict[str, Any] = {"email_hash": HASH, "user_id": command.user_id}
-    carry_out(memory, EnableTotp(**mine, sealed_secret="s", step=7, recovery_hashes=("r",)))
+    session = {"family_id": command.family_id, "sessions_from": 0}
+    carry_out(memory, EnableTotp(**mine, **session, sealed_secret="s", step=7, recovery_hashes=("r",)))
     for step, expected in ((7, NotSignedIn), (8, SignedIn), (8, NotSignedIn), (7, NotSignedIn), (9, SignedIn)):
         challenge = Challenge(new_id(), NOW + HOUR)
         assert isinstance(carry_out(memory, UseCode(**mine, challenge=challenge, sessions_from=0, step=step)), expected)
