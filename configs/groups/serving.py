@@ -20,6 +20,7 @@ class Limits(Group):
     mails_per_account_an_hour: int = Field(5, ge=1, description="mails that one address can be made to get by requests without a token")
     mails_per_address_an_hour: int = Field(60, ge=1, description="such requests from one client address")
     codes_per_account_a_minute: int = Field(5, ge=1, description="second-factor codes tried for one account in a minute")
+    codes_per_account_a_day: int = Field(50, ge=1, description="second-factor codes tried for one account in a day")
     tokens_per_address_a_minute: int = Field(60, ge=1, description="mailed tokens presented from one client address")
     removal_requests_per_address_an_hour: int = Field(20, ge=1, description="requests to remove an intimate image from one client address")
     removal_requests_a_minute: int = Field(300, ge=1, description="such requests from everywhere; past it 429")

@@ -25,6 +25,7 @@ router = APIRouter(prefix="/auth", tags=["auth"])
 
 STEP_S: Final = 30
 MINUTE_S: Final = 60
+DAY_S: Final = 86_400
 SECRET_BYTES: Final = 20
 RECOVERY_CODES: Final = 10
 ENROL: Final = "enrolment"
@@ -42,9 +43,13 @@ def step_of(secret: bytes, code: str, *, now: float | None = None) -> int | None
 
 
 async def limit_codes(dependencies: Dependencies, email_hash: str) -> None:
-    """A code has a million values and three are right: few guesses a minute. Raises Refused."""
-    limit = dependencies.settings.limits.codes_per_account_a_minute
-    await dependencies.limits.take((Rate("second-factor", limit, MINUTE_S), email_hash))
+    """A code has a million values and three are right: few guesses a minute, and a day. Raises Refused.
+
+    One after the other, so that an attempt that comes too soon takes nothing from the day.
+    """
+    limits = dependencies.settings.limits
+    await dependencies.limits.take((Rate("second-factor", limits.codes_per_account_a_minute, MINUTE_S), email_hash))
+    await dependencies.limits.take((Rate("second-factor-day", limits.codes_per_account_a_day, DAY_S), email_hash))
 
 
 @router.post("/totp/enrol", operation_id="enrolTotp", response_model=Enrolment, responses=errors(*SIGNED_IN, "sign_in_again"))

@@ -112,6 +112,16 @@ class TestCodes:
         answers = [await somebody.complete(challenge, code=wrong) for _ in range(3)]
         assert [code(answer) for answer in answers] == [(401, "code_invalid")] * 2 + [(429, "too_many_requests")]
 
+    async def test_guesses_of_a_day_are_limited(self, world: World, make_world: Callable[..., Awaitable[World]]) -> None:
+        """Otherwise whoever knows the password guesses a code within weeks, minute by minute."""
+        strict = await make_world(limits=world.settings.limits.model_copy(update={"codes_per_account_a_day": 3}))
+        somebody = await Protected.make(strict)
+        challenge = await challenged(strict, somebody.person)
+        wrong = f"{(int(somebody.code()) + 500_000) % 1_000_000:06d}"
+        answers = [await somebody.complete(challenge, code=wrong) for _ in range(3)]
+        assert [code(answer) for answer in answers] == [(401, "code_invalid")] * 2 + [(429, "too_many_requests")]
+        assert 28_000 < int(answers[-1].headers["retry-after"]) <= 28_800, "a third of a day"
+
     async def test_a_password_that_was_changed_meanwhile_ends_the_attempt(self, world: World) -> None:
         somebody = await Protected.make(world)
         challenge = await challenged(world, somebody.person)
