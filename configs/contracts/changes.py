@@ -158,10 +158,15 @@ def matched(
 
 
 def ended(one: str, other: str, *, generation: int, reason: MatchEnd, version: int) -> tuple[Operation, ...]:
-    """The match and its conversation leave both people's lists."""
+    """The match and its conversation leave both people's lists. Both are told that it ended, once and never why.
+
+    Generation 0 is the block of somebody who was never matched: no list had them, and nobody is told.
+    """
+    if not generation:
+        return ()
     return (
         *_listed(one, other, version, {}, matched_at="", generation=generation, status=reason),
-        *_changed(one, other, match_change(match_id(one, other), generation, reason)),
+        *_changed(one, other, match_change(match_id(one, other), generation, "ended")),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -128,7 +128,7 @@ def mark_change(conversation_id: str, reader_id: str, seq: int) -> str:
     return f"r:{conversation_id}:{reader_id}:{seq}"
 
 
-def match_change(match_id: str, generation: int, status: str) -> str:
+def match_change(match_id: str, generation: int, status: Literal["active", "ended"]) -> str:
     return f"x:{match_id}:{generation}:{status}"
 
 

@@ -413,6 +413,18 @@ def read_record(value: bytes) -> UserRecord:
     return _RECORDS.decode(value)
 
 
+_MATCHES = msgspec.json.Decoder(MatchEntry)
+
+
+def read_match(value: bytes | None) -> MatchEntry | None:
+    """The entry of a match that stands or has ended; None where there never was one.
+
+    Entries of generation 0 were written once for blocks of people who had never matched; they count for nothing.
+    """
+    entry = None if value is None else _MATCHES.decode(read_versioned(value)[1])
+    return entry if entry is not None and entry.generation else None
+
+
 _CONFIGURATIONS = msgspec.json.Decoder(RankingConfiguration)
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from actors.swipes.commands import EndPair, Undo, UndoRefused
 from configs.contracts.ids import match_id as id_of_match
 from configs.contracts.ids import packed_keys
-from configs.contracts.read_model import MARKER, LikeEntry, MatchEntry, listing_keys, read_versioned
+from configs.contracts.read_model import MARKER, LikeEntry, MatchEntry, listing_keys, read_match
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import IdempotencyKey, MatchIdPath, Success
 from serve_apps.identity import Deps, Person
@@ -48,9 +48,10 @@ async def unmatch(match_id: MatchIdPath, person: Person, dependencies: Deps, ide
     """Ends a match for both; ending it again is answered the same."""
     _, entries = listing_keys("match", person.user_id)
     ((_, value),) = await dependencies.people.sets(person.user_id, ("HMGET", entries, MARKER, match_id), marked=(0,))
-    if value is None:
+    entry = read_match(value)
+    if entry is None:
         raise Refused("not_found")
-    await to_the_end(_unmatched(dependencies, person.user_id, _MATCHES.decode(read_versioned(value)[1])))
+    await to_the_end(_unmatched(dependencies, person.user_id, entry))
     return Success()
 
 

@@ -99,7 +99,8 @@ async def _told(
     matches: dict[str, None] = {}
     for kind, name, *rest in parts:
         if kind == "x":
-            matches[name] = None
+            if rest[0] != "0":  # written once for the block of somebody who was never matched
+                matches[name] = None
         elif name in active and kind == "m":
             wanted.setdefault(name, []).append(int(rest[0]))
         elif name in active:

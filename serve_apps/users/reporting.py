@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from configs.contracts.content import comments_keys, read_comment
 from configs.contracts.events import UserReported
-from configs.contracts.read_model import listing_keys
+from configs.contracts.read_model import listing_keys, read_match
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import IdempotencyKey, body_digest
 from serve_apps.identity import Deps, Person
@@ -53,7 +53,7 @@ async def _owner(dependencies: Dependencies, body: ReportBody, reporter_id: str)
         ((_, match),) = await dependencies.people.sets(
             reporter_id, ("HMGET", entries, "*", body.conversation_id), marked=(0,)
         )
-        if match is None:
+        if read_match(match) is None:
             raise Refused("not_found")
         return None
     if body.target_type == "media":

@@ -21,7 +21,10 @@ from hypothesis import strategies as st
 
 from cluster.connections.redis import apply_async
 from configs.contracts.albums import put_photos
-from configs.contracts.ids import new_id
+from configs.contracts.conversations import put_change
+from configs.contracts.ids import match_id, new_id
+from configs.contracts.read_model import MatchEntry, put_entry
+from writers.connections import open_rows
 
 pytestmark = pytest.mark.servers
 NUMBERS = itertools.count()
@@ -306,3 +309,65 @@ def test_the_walk_fills_every_parameter(path: str, theirs: list[str]) -> None:
     assert all("{" not in found and found.endswith("?q=1") for _, found in made)
     document["paths"][f"/{path}"]["get"]["parameters"][0]["name"] = "creatorId"  # type: ignore[index]
     assert [found.partition("?creatorId=")[2] for _, found in paths_of(document, theirs, "")] == theirs
+
+
+async def told(person: Person, since: str) -> list[str]:
+    """The matches of which the person is told that they ended."""
+    ended: list[str] = (await person.ok("GET", "/messaging/sync", params={"since": since}))["endedMatchIds"]
+    return ended
+
+
+async def answers(person: Person, match: str) -> list[tuple[int, str]]:
+    """What the person is answered who asks about a match by its id."""
+    report = {"targetType": "message", "targetId": new_id(), "category": "spam", "conversationId": match}
+    asked = [
+        await person.ask("DELETE", f"/matching/matches/{match}"),
+        await person.ask("POST", "/reports", json=report),
+        await person.ask("GET", f"/messaging/conversations/{match}/messages"),
+        await person.ask("POST", f"/messaging/conversations/{match}/read", json={"seq": 1}),
+        await person.ask("POST", "/messaging/send", json={"conversationId": match, "content": "c", "clientMessageId": new_id()}),
+    ]
+    return [(answer.status_code, answer.json()["code"]) for answer in asked]
+
+
+async def test_a_stranger_does_not_learn_that_they_were_blocked(world: ContentWorld) -> None:
+    blocker, blocked, nobody = await world.register(), await world.register(), await world.register()
+    match, never = match_id(blocker.user_id, blocked.user_id), match_id(nobody.user_id, blocked.user_id)
+    since = (await blocked.ok("GET", "/messaging/sync"))["position"]
+    await blocker.ok("POST", f"/users/{blocked.user_id}/block")
+
+    with open_rows(world.settings, "test") as conn:
+        await world.until(lambda: conn.execute("SELECT FROM matches WHERE match_id = %s", (match,)).rowcount == 2)
+    await asyncio.sleep(1.0)  # the projections follow
+    assert await told(blocked, since) == []
+    assert await answers(blocked, match) == await answers(blocked, never)
+    assert [block["userId"] for block in (await blocker.ok("GET", "/users/me/blocks"))["blocks"]] == [blocked.user_id]
+
+    # What was written of such a block before counts for nothing either.
+    entry = MatchEntry(match_id=match, other_id=blocker.user_id, matched_at="", generation=0, status="blocked")
+    await apply_async(world.dependencies.redis, [
+        *(put_entry(listing, blocked.user_id, match, entry, version=1, at_ms=None) for listing in ("match", "conv")),
+        put_change(blocked.user_id, f"x:{match}:0:blocked"),
+    ])
+    assert await told(blocked, since) == []
+    assert await answers(blocked, match) == await answers(blocked, never)
+
+
+@pytest.mark.parametrize("how", ["unmatched", "undone"])
+async def test_a_block_after_the_end_of_a_match_is_not_told_as_another_end(world: ContentWorld, how: str) -> None:
+    one, other = await world.register(), await world.register()
+    await one.swipe(other)
+    match = (await other.swipe(one))["matchId"]
+    begin = (await one.ok("GET", "/messaging/sync"))["position"]
+    if how == "undone":
+        await other.ok("POST", "/matching/undo")
+    else:
+        await other.ok("DELETE", f"/matching/matches/{match}")
+    missed = await one.ok("GET", "/messaging/sync", params={"since": begin})
+    assert missed["endedMatchIds"] == [match]
+
+    await other.ok("POST", f"/users/{one.user_id}/block")
+    with open_rows(world.settings, "test") as conn:
+        await world.until(lambda: conn.execute("SELECT FROM blocks WHERE blocked_id = %s", (one.user_id,)).rowcount == 1)
+    await asyncio.sleep(1.0)  # the projections follow
+    assert await told(one, missed["position"]) == []

@@ -22,7 +22,15 @@ from configs.contracts.errors import ReadModelRebuilding
 from configs.contracts.events import Event, Payload, encode
 from configs.contracts.ids import email_hash, match_id, new_id, pair, partition_of
 from configs.contracts.people import snap
-from configs.contracts.read_model import GENERATION, MARKER, put_record, read_record, record_key, relation_key
+from configs.contracts.read_model import (
+    GENERATION,
+    MARKER,
+    listing_keys,
+    put_record,
+    read_record,
+    record_key,
+    relation_key,
+)
 from configs.contracts.topics import TOPICS, Topic
 from configs.settings import Settings
 from writers.catching_up import catch_up
@@ -69,6 +77,8 @@ class World:
         self._active: set[tuple[str, str]] = set()
         self._sent: dict[tuple[str, str], dict[str, int]] = {}
         self._blocked: set[tuple[str, str]] = set()
+        self.strangers: list[tuple[str, str]] = []
+        """Blocked before they ever matched."""
         self.matches = self.revocations = 0
         self.ends: dict[str, int] = {}
         """Topic and partition -> offset after the newest appended record."""
@@ -125,6 +135,13 @@ class World:
         both = low, high = pair(one, other)
         ident = match_id(one, other)
         if both in self._blocked:
+            return
+        if both not in self._generations and self._random.random() < 0.3:
+            self._blocked.add(both)
+            self.strangers.append(both)
+            self.add(topics.MATCHING_MATCHED, ident, events.Unmatched(
+                match_id=ident, low_id=low, high_id=high, generation=0, ended_by=one, reason="blocked"
+            ))
             return
         if both not in self._active:
             generation = self._generations[both] = self._generations.get(both, 0) + 1
@@ -218,6 +235,15 @@ def snapshot(settings: Settings) -> dict[str, Any]:
     return found
 
 
+def listed_strangers(settings: Settings, world: World) -> list[tuple[str, str]]:
+    """Who is told by the read model of somebody who blocked them, or whom they blocked, as of a match that ended."""
+    with sync_client(settings) as client:
+        return [
+            (person, listing) for both in world.strangers for person in both for listing in ("match", "conv")
+            if client.hexists(listing_keys(listing, person)[1], match_id(*both))  # type: ignore[arg-type]
+        ]
+
+
 def behind(settings: Settings, world: World) -> list[str]:
     """What has not yet been taken in of everything that was appended and of what follows from it."""
     with connect(settings, "test") as conn, sync_client(settings) as client:
@@ -267,6 +293,8 @@ async def test_a_rebuilt_read_model_equals_the_projected_one(
     world.happen(300)
     await world.append()
     await taken_in(settings, world)
+    assert world.strangers
+    assert listed_strangers(settings, world) == []
     projected = snapshot(settings)
     assert {name for name in projected if name.startswith("rec:")} == {record_key(person) for person in world.people}
 
@@ -276,6 +304,7 @@ async def test_a_rebuilt_read_model_equals_the_projected_one(
     await eventually(lambda: generation(settings) not in (None, before))
 
     assert snapshot(settings) == projected
+    assert listed_strangers(settings, world) == []
 
     world.happen(60)
     await world.append()

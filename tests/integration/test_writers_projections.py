@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from cluster.connections.redis import apply, sync_client
 from configs.contracts import events
+from configs.contracts.conversations import feed_key
 from configs.contracts.events import TOPIC_OF, Event, Payload
 from configs.contracts.ids import derived_id, email_hash, match_id, new_id, pair
 from configs.contracts.read_model import (
@@ -35,6 +36,7 @@ from configs.contracts.read_model import (
 from configs.settings import Settings
 from writers.commit import write_facts
 from writers.connections import Connection, open_rows
+from writers.loads.people import load_people
 from writers.loads.read_model import people_operations
 from writers.projections.operations import changes_of
 from writers.records import Fact
@@ -304,6 +306,24 @@ def test_sockets_are_told_news_only_and_nothing_that_would_give_a_block_away(
     long_ago = now - timedelta(hours=1)
     old = events.NotificationSent(notification_id=new_id(), user_id=high, kind="match", title="old")
     assert told(conn, [fact(7, old, long_ago)]) == []
+
+
+def test_a_block_of_somebody_who_was_never_matched_is_in_no_list_and_told_to_nobody(
+    connections: tuple[Connection, redis.Redis]
+) -> None:
+    conn, client = connections
+    low, high = pair(new_id(), new_id())
+    match = match_id(low, high)
+    blocked = events.Unmatched(match_id=match, low_id=low, high_id=high, generation=0, ended_by=low, reason="blocked")
+    facts = [Fact(Event(new_id(), START, match, blocked), 7, 0)]
+    with conn.cursor() as cur:
+        write_facts(cur, facts)
+    project(conn, client, facts)
+    apply(client, people_operations(conn, (low, high))[1])
+    assert client.exists(*(key for who in (low, high) for key in (
+        feed_key(who), *listing_keys("match", who), *listing_keys("conv", who)
+    ))) == 0
+    assert [person.listings["match"] for person in load_people(conn, (low, high)).values()] == [{}, {}]
 
 
 def test_whoever_gets_a_row_after_a_rebuild_has_the_match_that_the_rebuild_passed_over(servers: Settings) -> None:

@@ -50,7 +50,7 @@ SELECT creator_id::text, 'cb:' || person_id, given, version FROM consents WHERE 
 MATCHES: Final = """
 SELECT person.id::text, match_id::text, other_id::text, status, generation, matched_at, version, last.sent_at
 FROM unnest(%s::uuid[]) AS person (id), LATERAL (
-    SELECT * FROM matches WHERE member_id = person.id
+    SELECT * FROM matches WHERE member_id = person.id AND generation > 0
     ORDER BY (status = 'active') DESC, matched_at DESC NULLS LAST LIMIT %s
 ) AS newest LEFT JOIN LATERAL (
     SELECT sent_at FROM messages WHERE conversation_id = newest.match_id AND newest.status = 'active'
