@@ -48,7 +48,11 @@ SECTIONS: Final[Mapping[str, str]] = {
     "devices": "SELECT platform, registered_at, removed_at FROM device_tokens WHERE user_id = %(user)s",
     "blocks": "SELECT blocked_id, active, changed_at FROM blocks WHERE user_id = %(user)s",
     "swipes": "SELECT swiped_id, action, created_at FROM swipes WHERE swiper_id = %(user)s",
-    "matches": "SELECT match_id, other_id, status, matched_at, ended_at FROM matches WHERE member_id = %(user)s",
+    # That a match ended, not why; and no strangers, who are rows only because one of the two blocked the other.
+    "matches": (
+        "SELECT match_id, other_id, CASE status WHEN 'active' THEN status ELSE 'ended' END AS status, matched_at, ended_at "
+        "FROM matches WHERE member_id = %(user)s AND generation > 0"
+    ),
     "messagesSent": (
         "SELECT conversation_id, seq, content, post_id, attachments::text[], sent_at FROM messages WHERE sender_id = %(user)s "
         "AND conversation_id IN (SELECT match_id FROM matches WHERE member_id = %(user)s) ORDER BY conversation_id, seq"

@@ -369,6 +369,11 @@ async def pictured(safety: SafetyWorld, person: Person) -> tuple[str, str]:
 async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids(safety: SafetyWorld) -> None:
     one, other, conversation = await pair(safety)
     await one.ok("PUT", "/users/profile", json={"bio": f"{CANARY} of mine"})
+    stranger, former = await safety.here.register(), await safety.here.register("sugar_daddy", at=HERE)
+    await one.swipe(former)
+    assert (await former.swipe(one))["matched"]
+    for person in (stranger, former):
+        await person.ok("POST", f"/users/{one.user_id}/block")
     picture_id, post_id = await pictured(safety, one)
     await other.ok("PUT", "/users/profile", json={"bio": "somebody else's"})
     assert (await send(one, conversation, f"{CANARY} said")).status_code == 200
@@ -381,6 +386,7 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
     )
     await until(lambda: len(rows_with(safety, (f"{one.user_id}.*,charge,",))) == 3)
     await until(lambda: "matches" in {table for table, _ in rows_with(safety, (conversation,))})
+    await until(lambda: len(rows_with(safety, (f"^.{one.user_id},.*,blocked,",))) == 2)
     await until(lambda: {"media", "posts"} <= {table for table, _ in rows_with(safety, (picture_id,))})
     old = safety.here.dependencies.tokens.issue(one.user_id, new_id(), signed_in_at=1.0)
     late = await safety.here.client.get("/api/v1/users/me/export", headers={"Authorization": f"Bearer {old}"})
@@ -400,7 +406,9 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
     assert data["account"][0]["email"] == one.email
     assert data["profile"][0]["bio"] == f"{CANARY} of mine"
     assert [message["content"] for message in data["messagesSent"]] == [f"{CANARY} said"]
-    assert [match["other_id"] for match in data["matches"]] == [other.user_id]
+    assert {(match["other_id"], match["status"]) for match in data["matches"]} == {
+        (other.user_id, "active"), (former.user_id, "ended")
+    }, "nor that anybody blocked them"
     assert [(post["id"], post["media_ids"], post["depicted"]) for post in data["posts"]] == [(post_id, [picture_id], [one.user_id])]
     assert [media["id"] for media in data["media"]] == [picture_id], "by which the owner gets the files"
     (tip,) = data["tipsGiven"]

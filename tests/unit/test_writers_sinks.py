@@ -77,6 +77,11 @@ class TestMatches:
         active = matches.fold({}, [matched(1, 10), ended(1, 11, "undone"), matched(2, 12)])
         assert matches.fold(active, [ended(1, 13)]) == {}
 
+    def test_a_block_does_not_move_the_time_at_which_a_match_ended(self) -> None:
+        over = matches.fold({}, [matched(1, 10), ended(1, 11, "undone")])
+        blocked = matches.fold(over, [ended(1, 12, "blocked")])
+        assert (blocked[MATCH].status, blocked[MATCH].ended_at) == ("blocked", over[MATCH].ended_at)
+
     def test_a_fact_that_is_older_than_the_row_changes_nothing(self) -> None:
         active = matches.fold({}, [matched(1, 10)])
         assert matches.fold(active, [ended(1, 9)]) == {}

@@ -1,7 +1,8 @@
 """matched, unmatched -> matches (one row a member) and conversations.
 
 A pair's state only moves forward: to a higher generation, from active to ended, from anything to blocked. So a match
-that two authorities recorded, or that is read again after its end, revives nothing.
+that two authorities recorded, or that is read again after its end, revives nothing. A block after the end leaves
+``ended_at``: both may read it.
 """
 
 from __future__ import annotations
@@ -82,8 +83,8 @@ def _after(before: Pair | None, fact: Fact) -> Pair | None:
     if not blocking and (pair.status != "active" or payload.generation < pair.generation):
         return None
     return replace(
-        pair, status=payload.reason, generation=max(pair.generation, payload.generation), ended_at=event.occurred_at,
-        ended_by=payload.ended_by, version=version,
+        pair, status=payload.reason, generation=max(pair.generation, payload.generation),
+        ended_at=pair.ended_at or event.occurred_at, ended_by=payload.ended_by, version=version,
     )
 
 
