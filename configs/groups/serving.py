@@ -24,6 +24,8 @@ class Limits(Group):
     tokens_per_address_a_minute: int = Field(60, ge=1, description="mailed tokens presented from one client address")
     removal_requests_per_address_an_hour: int = Field(20, ge=1, description="requests to remove an intimate image from one client address")
     removal_requests_a_minute: int = Field(300, ge=1, description="such requests from everywhere; past it 429")
+    reports_per_user_an_hour: int = Field(20, ge=1, description="reports that one person may make in an hour")
+    reports_per_user_a_day: int = Field(50, ge=1, description="reports that one person may make in a day")
     requests_per_user_a_second: int = Field(50, ge=1, description="requests of one person in a second, per replica")
     messages_per_conversation_a_minute: int = Field(60, ge=1, description="messages of one person in one conversation in a minute")
     messages_per_user_a_minute: int = Field(120, ge=1, description="messages of one person in a minute, over all conversations and shards")

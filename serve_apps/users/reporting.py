@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter
 
 from configs.contracts.content import comments_keys, read_comment
@@ -10,11 +12,15 @@ from configs.contracts.read_model import listing_keys, read_match
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import IdempotencyKey, body_digest
 from serve_apps.identity import Deps, Person
+from serve_apps.limits import Rate
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import recorded, to_the_end
 from serve_apps.users.models import ReportBody, Reported
 
 router = APIRouter(tags=["users"])
+
+HOUR_S: Final = 3_600
+DAY_S: Final = 86_400
 
 
 @router.post(
@@ -29,6 +35,10 @@ async def report(body: ReportBody, person: Person, dependencies: Deps, idempoten
     owner_id = await _owner(dependencies, body, person.user_id)
     if owner_id == person.user_id:
         raise Refused("self_target")
+    # One after the other, so that what the hour refuses does not use up the day.
+    limits = dependencies.settings.limits
+    await dependencies.limits.take((Rate("reports-hour", limits.reports_per_user_an_hour, HOUR_S), person.user_id))
+    await dependencies.limits.take((Rate("reports-day", limits.reports_per_user_a_day, DAY_S), person.user_id))
     payload = UserReported(
         report_id="", reporter_id=person.user_id, target_type=body.target_type, target_id=body.target_id,
         category=body.category, text=body.text, context_id=body.conversation_id or body.post_id,

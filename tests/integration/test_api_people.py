@@ -222,6 +222,23 @@ async def test_a_report_repeated_with_its_key_is_one_report(world: World) -> Non
     assert code(await one.ask("POST", "/reports", json=body | {"targetId": one.user_id})) == (422, "self_target")
 
 
+@pytest.mark.parametrize(("an_hour", "a_day", "longest_s"), [(2, 50, 1_800), (50, 2, 43_200)])
+async def test_reports_of_one_person_are_limited(
+    world: World, make_world: Callable[..., Awaitable[World]], an_hour: int, a_day: int, longest_s: int
+) -> None:
+    strict = await make_world(limits=world.settings.limits.model_copy(
+        update={"reports_per_user_an_hour": an_hour, "reports_per_user_a_day": a_day}
+    ))
+    one, also, other = await strict.register(), await strict.register(), await strict.register()
+    body = {"targetType": "user", "targetId": other.user_id, "category": "spam"}
+    for _ in range(2):
+        await one.ok("POST", "/reports", json=body)
+    refused = await one.ask("POST", "/reports", json=body)
+    assert code(refused) == (429, "too_many_requests")
+    assert longest_s - 60 < int(refused.headers["retry-after"]) <= longest_s
+    await also.ok("POST", "/reports", json=body)
+
+
 async def test_location_changes_are_limited(world: World) -> None:
     """The shards' limit stands in the answer; the test profile allows 1,000 an hour, so one person makes that many."""
     person = await world.register()
