@@ -165,7 +165,8 @@ class Everybody:
             return False
         flags = int(blocks.flags[row])
         if isinstance(payload, AgeAssessed):
-            blocks.flags[row] = _with(flags, candidates.UNVERIFIED, payload.status != "verified")
+            if payload.status == "verified":  # which no other check takes back
+                blocks.flags[row] = _with(flags, candidates.UNVERIFIED, False)
             return False
         if isinstance(payload, StandingChanged):
             # Whoever asked not to be shown is still left out when cards are served.

@@ -164,9 +164,16 @@ SESSIONS_TTL_S: Final = 60
 
 RECORD_LUA: Final = """
 local newest = false
+local lasting = {verification = '"verified"', verified = 'true'}
 for i = 3, #ARGV, 2 do
   local old = redis.call('HGET', KEYS[1], ARGV[i])
-  if not old or string.sub(old, 1, 16) < ARGV[2] then
+  local newer = not old or string.sub(old, 1, 16) < ARGV[2]
+  local lasts = lasting[ARGV[i]]
+  if lasts and old and ARGV[2] < ERASED and string.sub(old, 1, 16) < ERASED then
+    local found = ARGV[i + 1] == lasts
+    if found ~= (string.sub(old, 17) == lasts) then newer = found end
+  end
+  if newer then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[2] .. ARGV[i + 1]); newest = true
   end
 end
@@ -183,7 +190,8 @@ end
 parts[#parts + 1] = '"matchVersion":"' .. version .. '"}'
 redis.call('SET', KEYS[2], table.concat(parts, ','))
 return 1
-""".replace("MATCH_FIELDS", ",".join(f"['{name}']=true" for name in MATCH_FIELDS))
+""".replace("MATCH_FIELDS", ",".join(f"['{name}']=true" for name in MATCH_FIELDS)).replace("ERASED", f"'{version_text(ERASED_VERSION)}'")
+"""Each field holds its newest value; but whoever was found an adult stays ``verified``, whatever another check says."""
 
 FIELD_LUA: Final = """
 local old = redis.call('HGET', KEYS[1], ARGV[1])

@@ -101,6 +101,29 @@ async def test_an_age_check_ends_in_what_the_service_signs_and_nothing_else(reac
         await until(stored)
 
 
+async def test_a_late_answer_of_a_check_that_was_given_up_takes_nothing_back(reachable: SafetyWorld) -> None:
+    person = await reachable.here.register()
+    await reachable.in_rows(person)
+    given_up = await person.ok("POST", "/users/me/verification")
+    assert await checked(reachable, person, "verified") == "verified"
+    async with local_client(timeout=60) as browser:
+        assert (await browser.post(given_up["url"], data={"outcome": "failed"})).status_code == 200
+    late = AgeAssessed(user_id=person.user_id, assessment_id=new_id(), status="pending", provider="test")
+    await recorded(reachable.here.dependencies, person.user_id, late, scope="test", idempotency_key=None)
+
+    with connect(reachable.settings, "test") as conn:
+        def stored() -> bool:
+            rows = conn.execute("SELECT status FROM assessments WHERE user_id = %s ORDER BY status", (person.user_id,)).fetchall()
+            return bool(rows == [("failed",), ("pending",), ("verified",)])
+
+        await until(stored)
+        row = conn.execute("SELECT verification_status FROM users WHERE id = %s", (person.user_id,)).fetchone()
+    assert row == ("verified",)
+    await asyncio.sleep(1.0)  # the projections follow
+    assert (await person.ok("GET", "/users/me/verification"))["status"] == "verified"
+    assert (await person.ok("GET", "/users/me"))["verified"] is True
+
+
 async def test_consent_to_be_pictured_is_an_adults_to_give_and_to_withdraw(reachable: SafetyWorld) -> None:
     creator, person = await reachable.here.register(), await reachable.here.register()
     path = f"/users/me/consents/{creator.user_id}"

@@ -32,7 +32,7 @@ def history(rng: random.Random, user_ids: list[str], steps: int) -> Iterator[tup
     """(user, change, version) of people who register, move and change their minds; some never finish registering."""
     for version in range(1, steps + 1):
         user_id = rng.choice(user_ids)
-        kind = rng.randrange(6)
+        kind = rng.randrange(7)
         payload: events.Payload
         if kind == 0:
             payload = events.UserCreated(
@@ -52,6 +52,10 @@ def history(rng: random.Random, user_ids: list[str], steps: int) -> Iterator[tup
             payload = events.PreferencesChanged(
                 user_id=user_id, age_min=rng.choice((None, 18, 30)), age_max=rng.choice((None, 45, 99)),
                 max_distance_km=rng.choice((None, 5, 60, 500)), hide_distance=rng.choice((None, True, False)),
+            )
+        elif kind == 5:
+            payload = events.AgeAssessed(
+                user_id=user_id, assessment_id=new_id(), status=rng.choice(("pending", "verified", "failed")), provider="p",
             )
         else:
             payload = events.PreferencesChanged(
@@ -96,7 +100,7 @@ def queries(rng: random.Random, viewer_ids: list[str]) -> Iterator[DeckQuery]:
             birth_date="1985-06-01", role=role, gender=rng.choice((None, "woman", "man")), age_min=18,  # type: ignore[arg-type]
             age_max=99, max_distance_km=rng.choice((30, 500)),
             roles=rng.choice((("sugar_baby",), ("sugar_baby", "sugar_daddy"))), genders=rng.choice(((), ("woman",))),
-            online_recently=rng.random() < 0.3, size=100,
+            verified_only=rng.random() < 0.3, online_recently=rng.random() < 0.3, size=100,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,15 +16,18 @@ from hypothesis import strategies as st
 
 from cluster.connections.redis import apply, sync_client
 from configs.contracts import events
+from configs.contracts.changes import recorded
 from configs.contracts.conversations import feed_key
 from configs.contracts.events import TOPIC_OF, Event, Payload
 from configs.contracts.ids import derived_id, email_hash, match_id, new_id, pair
 from configs.contracts.read_model import (
+    ERASED_VERSION,
     LISTING_BOUNDS,
     Credential,
     LikeEntry,
     Operation,
     credential_key,
+    erased_fields,
     listing_keys,
     put_credential,
     put_entry,
@@ -53,6 +57,7 @@ steps = st.one_of(
     st.tuples(st.just("preferences"), person, st.sampled_from([{"age_min": 30}, {"roles": ("sugar_baby",)}, {"discoverable": False}])),
     st.tuples(st.just("location"), person, st.sampled_from([(52.5, 13.4), (48.1, 11.6)])),
     st.tuples(st.just("active"), person, st.none()),
+    st.tuples(st.just("assess"), person, st.sampled_from(["pending", "failed", "verified"])),
     st.tuples(st.just("block"), two, st.booleans()),
     st.tuples(st.just("swipe"), two, st.sampled_from(["like", "pass", "super_like", None])),
     st.tuples(st.just("match"), two, st.integers(1, 2)),
@@ -101,6 +106,7 @@ class History:
                 user_id=user, latitude=what[0], longitude=what[1], cell="861f1d48fffffff"
             ),
             "active": lambda: events.WasActive(user_id=user, active_at=START + timedelta(seconds=len(self.facts))),
+            "assess": lambda: events.AgeAssessed(user_id=user, assessment_id=new_id(), status=what, provider="p"),
             "notify": lambda: events.NotificationSent(notification_id=note, user_id=user, kind="match", title="t"),
             "renew": lambda: events.NotificationSent(
                 notification_id=note, user_id=user, kind="like", title=f"t{len(self.facts)}", renews=True
@@ -251,6 +257,26 @@ def test_an_older_or_repeated_operation_changes_nothing(connections: tuple[Conne
     assert after != before
     apply(client, [operation("old", 7), operation("other", 8), operation("old", 1)])
     assert everything() == after
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_whoever_was_found_an_adult_stays_verified_whatever_comes_when(
+    connections: tuple[Connection, redis.Redis], order: tuple[int, ...]
+) -> None:
+    _, client = connections
+    user = new_id()
+    said = [recorded(events.AgeAssessed(user_id=user, assessment_id=new_id(), status=status, provider="p"), 7 + number)
+            for number, status in enumerate(("verified", "failed", "pending"))]  # type: ignore[arg-type]
+    for number in order:
+        apply(client, said[number])
+
+    record = json.loads(client.get(record_key(user)) or b"{}")  # type: ignore[arg-type]
+    assert (record["verification"], record["verified"]) == ("verified", True)
+    assert client.hget(f"fld:{{{user}}}", "verified") == b"%016xtrue" % 7
+    apply(client, [put_record(user, erased_fields(), ERASED_VERSION)])
+    apply(client, said[0])
+    record = json.loads(client.get(record_key(user)) or b"{}")  # type: ignore[arg-type]
+    assert (record["verification"], record["verified"]) == ("unverified", False)
 
 
 def test_a_pass_leaves_no_trace_where_no_like_stood_before(connections: tuple[Connection, redis.Redis]) -> None:

@@ -175,6 +175,19 @@ class TestUsers:
         moved = users.fold(people, [fact(events.PreferencesChanged(user_id=ONE, age_min=30), 9)])
         assert moved[ONE].match_version == 9
 
+    @pytest.mark.parametrize("late", ["pending", "failed"])
+    @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+    def test_whoever_was_found_an_adult_stays_verified_whatever_another_check_says(self, late: Any, order: tuple[int, int]) -> None:
+        def assessed(status: Any, version: int) -> Fact:
+            return fact(events.AgeAssessed(user_id=ONE, assessment_id=new_id(), status=status, provider="p"), version)
+
+        both = (assessed("verified", 7), assessed(late, 8))
+        people = users.fold(users.fold({}, [assessed("pending", 6)]), [both[number] for number in order])
+        assert people[ONE].values["verification_status"] == "verified"
+        assert people[ONE].versions["verification"] == 7
+        again = users.fold(people, [assessed("verified", 9)])
+        assert again[ONE].versions["verification"] == 9
+
     def test_an_id_that_is_none_is_refused(self) -> None:
         with pytest.raises(InvalidEvent):
             users.fold({}, [fact(events.ProfileChanged(user_id="x", bio="b"), 1)])

@@ -13,8 +13,9 @@ INSERT INTO assessments AS stored (user_id, id, provider, method, status, change
 VALUES (%s, %s, %s, %s, %s, %s, %s)
 ON CONFLICT (user_id, id) DO UPDATE
 SET method = excluded.method, status = excluded.status, changed_at = excluded.changed_at, version = excluded.version
-WHERE stored.version < excluded.version
+WHERE stored.version < excluded.version AND excluded.status <> 'pending'
 """
+"""A check that is reported as begun after its result keeps the result."""
 CONSENTED = """
 INSERT INTO consents AS stored (person_id, creator_id, given, changed_at, version)
 VALUES (%s, %s, %s, %s, %s)

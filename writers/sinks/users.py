@@ -109,7 +109,7 @@ class Person:
             place = {"latitude": payload.latitude, "longitude": payload.longitude, "cell": _cell(payload.cell)}
             self._set("place", version, place)
         elif isinstance(payload, AgeAssessed):
-            self._set("verification", version, {"verification_status": payload.status})
+            self._assess(payload.status, version)
         elif isinstance(payload, StandingChanged):
             if payload.number >= self.versions.get(STANDING_NUMBER, 0):
                 self.versions[STANDING_NUMBER] = payload.number
@@ -122,6 +122,14 @@ class Person:
     def _fill(self, name: str, value: Any) -> None:
         if name not in self.versions:
             self.values[name], self.versions[name], self.changed = value, 0, True
+
+    def _assess(self, status: str, version: int) -> None:
+        """Whoever was found an adult stays ``verified``, whatever another check says; ``RECORD_LUA`` keeps the same rule."""
+        held, found = self.values.get("verification_status") == "verified", status == "verified"
+        if found and not held:
+            self.values["verification_status"], self.versions["verification"], self.changed = status, version, True
+        elif found or not held:
+            self._set("verification", version, {"verification_status": status})
 
     def _set(self, name: str, version: int, values: Mapping[str, Any]) -> None:
         if self._newer(name, version):

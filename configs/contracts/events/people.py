@@ -126,7 +126,10 @@ class UserUnblocked(Payload, frozen=True, kw_only=True):
 
 
 class AgeAssessed(Payload, frozen=True, kw_only=True):
-    """What an age-assurance service is asked or has found; never a document, nor what stood in one."""
+    """What an age-assurance service is asked or has found; never a document, nor what stood in one.
+
+    A check's first result counts, and ``verified`` stands whatever another check says.
+    """
 
     TYPE: ClassVar[str] = "age_assessed"
     user_id: str
