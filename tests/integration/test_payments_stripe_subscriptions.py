@@ -125,6 +125,18 @@ class TestSubscriptions:
         after = await subscription_state(stripe_provider, subscription_id)
         assert (after.tier_id, after.amount_minor, after.pending_tier_id) == (low.tier_id, 1_000, None)
 
+    async def test_a_downgrade_that_is_asked_for_again_stays(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
+        low, high = price(1_000), price(3_000)
+        subscription_id = (await stripe_provider.subscribe(pair.subscribe(high))).object_id
+        request = ChangeSubscription(request_id=new_id(), subscription_id=subscription_id, price=low, now=False)
+        for _ in range(3):
+            assert (await stripe_provider.change(request)).status == "succeeded"
+            held = await subscription_state(stripe_provider, subscription_id)
+            assert (held.tier_id, held.amount_minor, held.pending_tier_id) == (high.tier_id, 1_000, low.tier_id)
+        await sandbox.advance(31.5)
+        after = await subscription_state(stripe_provider, subscription_id)
+        assert (after.tier_id, after.amount_minor, after.pending_tier_id) == (low.tier_id, 1_000, None)
+
     async def test_a_downgrade_is_taken_back_without_a_charge(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
         low, high = price(1_000), price(3_000)
         subscription_id = (await stripe_provider.subscribe(pair.subscribe(high))).object_id

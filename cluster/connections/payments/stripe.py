@@ -128,6 +128,9 @@ class StripeProvider:
         item, price_id = found["items"]["data"][0], await self._price_id(request.price)
         metadata = found["metadata"] or {}
         held = metadata.get("heldFor") == item["price"]["id"] and found["_read_at"].timestamp() < int(metadata.get("heldUntil", 0))
+        if held and not request.now and item["price"]["id"] == price_id:
+            # This very change, repeated: it is made, and comes with the next period.
+            return await self._progress(found, settled=True)
         if held:
             # What is paid for until the period's end is taken up again; nothing is owed for that.
             item["price"] = {"id": metadata["heldPriceId"], "metadata": {"tierId": metadata["heldTierId"]}}
