@@ -214,6 +214,18 @@ async def test_strong_authentication_is_the_payers_and_access_waits_for_it(shop_
     assert (await fan.ok("POST", "/subscriptions", json=body, key="s"))["status"] == "active"
 
 
+async def test_who_asks_again_after_strong_authentication_is_let_in_before_any_webhook(shop_world: World, sandbox: SandboxDriver) -> None:
+    creator = await creator_of(shop_world)
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    fan, card = await payer_of(shop_world, sandbox, "pm_card_authenticationRequired")
+    body = {"tierId": tier["tierId"], "interval": "month", "paymentMethodId": card}
+    made = await fan.ok("POST", "/subscriptions", json=body, key="s")
+    assert made["status"] == "incomplete"
+    await sandbox.authenticate(made["clientSecret"])
+    assert (await fan.ok("POST", "/subscriptions", json=body, key="s"))["status"] == "active"
+    assert await may_open(shop_world, fan, creator) == "open"
+
+
 async def test_what_is_not_offered_or_not_ones_own_is_refused(shop_world: World, sandbox: SandboxDriver) -> None:
     world = shop_world
     creator, fan_card = await creator_of(world), await payer_of(world, sandbox)

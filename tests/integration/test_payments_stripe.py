@@ -90,13 +90,17 @@ class TestSinglePayments:
 
     async def test_a_card_that_wants_authentication_is_charged_after_it(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
         method = await sandbox.save_card(stripe_provider, pair.customer_id, "pm_card_authenticationRequired")
-        started = await stripe_provider.pay(pair.pay(payment_method_id=method))
+        request = pair.pay(payment_method_id=method)
+        started = await stripe_provider.pay(request)
         assert started.status == "needs_action"
         assert await stripe_provider.observe(started.object_id) == (), "nothing is true before it"
         assert started.client_secret is not None
         await sandbox.authenticate(started.client_secret)
         [paid] = await stripe_provider.observe(started.object_id)
         assert isinstance(paid, PaymentSucceeded)
+        again = await stripe_provider.pay(request)
+        assert (again.status, again.object_id) == ("succeeded", started.object_id)
+        assert [type(fact) for fact in again.facts] == [PaymentSucceeded], "asked again: what is true now"
 
     async def test_a_failed_authentication_charges_nothing(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
         method = await sandbox.save_card(stripe_provider, pair.customer_id, "pm_card_authenticationRequired")

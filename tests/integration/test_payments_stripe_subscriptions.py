@@ -11,6 +11,7 @@ from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import (
     InvoiceFailed,
     InvoicePaid,
+    SubscriptionState,
 )
 from configs.contracts.payments import (
     CapabilityMissing,
@@ -41,6 +42,31 @@ class TestSubscriptions:
         assert isinstance(bill, InvoicePaid)
         assert (bill.amount_minor, bill.fee_minor, bill.reason, bill.tier_id) == (1_000, 200, "first", request.price.tier_id)
         assert (await stripe_provider.subscribe(request)).object_id == started.object_id, "repeated, one subscription"
+
+    async def test_a_repeated_request_tells_what_is_true_now(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
+        """Not what was true when it was answered first, which Stripe keeps and repeats."""
+        method = await sandbox.save_card(stripe_provider, pair.customer_id, "pm_card_authenticationRequired")
+        request = pair.subscribe(price(1_000), payment_method_id=method)
+        started = await stripe_provider.subscribe(request)
+        assert started.status == "needs_action"
+        await sandbox.authenticate(started.client_secret or "")
+        seen = await subscription_state(stripe_provider, started.object_id)
+        again = await stripe_provider.subscribe(request)
+        [told] = again.facts
+        assert isinstance(told, SubscriptionState)
+        assert (again.status, again.object_id, told.status, told.order > seen.order) == ("succeeded", seen.object_id, "active", True)
+        cancel = new_id()
+        await stripe_provider.cancel_at_period_end(cancel, started.object_id)
+        await stripe_provider.resume(new_id(), started.object_id)
+        [told] = (await stripe_provider.cancel_at_period_end(cancel, started.object_id)).facts
+        assert isinstance(told, SubscriptionState)
+        assert not told.cancel_at_period_end, "taken back since"
+        other, late = await sandbox.save_card(stripe_provider, pair.customer_id), new_id()
+        await stripe_provider.pay_with(late, started.object_id, other)
+        await stripe_provider.end_now(new_id(), started.object_id)
+        [told] = (await stripe_provider.pay_with(late, started.object_id, other)).facts
+        assert isinstance(told, SubscriptionState)
+        assert told.status == "expired"
 
     async def test_a_trial_costs_nothing_and_then_renews(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
         started = await stripe_provider.subscribe(pair.subscribe(price(1_000), trial_days=7))
@@ -88,12 +114,14 @@ class TestSubscriptions:
         low, high = price(1_000), price(3_000)
         subscription_id = (await stripe_provider.subscribe(pair.subscribe(low))).object_id
         await sandbox.command("card", payment_method=pair.method_id, behaves_like="pm_card_chargeCustomerFail")
-        started = await stripe_provider.change(ChangeSubscription(request_id=new_id(), subscription_id=subscription_id, price=high, now=True))
+        request = ChangeSubscription(request_id=new_id(), subscription_id=subscription_id, price=high, now=True)
+        started = await stripe_provider.change(request)
         assert (started.status, started.code) == ("failed", "generic_decline")
         found = await subscription_state(stripe_provider, subscription_id)
         assert (found.status, found.tier_id, found.pending_tier_id) == ("active", low.tier_id, high.tier_id)
         await sandbox.advance(1)
         assert (await subscription_state(stripe_provider, subscription_id)).pending_tier_id is None, "given up after 23 hours"
+        assert (await stripe_provider.change(request)).status == "pending", "asked again: it did not come about"
 
     async def test_an_upgrade_opens_after_authentication(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
         low, high = price(1_000), price(3_000)

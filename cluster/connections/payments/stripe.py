@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from cluster.connections.payments.stripe_calls import Calls, Object, client, http_client
-from cluster.connections.payments.stripe_looking import HELD, Looking, moment
+from cluster.connections.payments.stripe_looking import EXPANDED, HELD, Looking, moment
 from cluster.connections.payments.stripe_reports import PAGE, Reports
 from configs.contracts.ids import derived_id
 from configs.contracts.payment_facts import MONTHS, AccountState, AnyFact
@@ -120,7 +120,9 @@ class StripeProvider:
             params["trial_settings"] = {"end_behavior": {"missing_payment_method": "cancel"}}
         if request.discount is not None:
             params["discounts"] = [{"coupon": await self._coupon_id(request.discount)}]
-        made = await self._ask(self._v1.subscriptions.create_async(params, _once(request.request_id, "subscribe")))
+        made = await self._current(await self._ask(
+            self._v1.subscriptions.create_async(params, _once(request.request_id, "subscribe"))
+        ))
         return await self._progress(made, settled=made["status"] in ("active", "trialing"))
 
     async def change(self, request: ChangeSubscription) -> Started:
@@ -159,7 +161,8 @@ class StripeProvider:
         if found["status"] == "trialing":
             params["trial_end"] = "now"
         made = await self._updated(request.subscription_id, params, _once(request.request_id, "change"))
-        return await self._progress(made, settled=made["pending_update"] is None)
+        in_force = made["items"]["data"][0]["price"]["id"] == price_id
+        return await self._progress(made, settled=in_force and made["pending_update"] is None)
 
     async def cancel_at_period_end(self, request_id: str, subscription_id: str) -> Started:
         made = await self._updated(subscription_id, {"cancel_at_period_end": True}, _once(request_id, "cancel"))
@@ -187,7 +190,13 @@ class StripeProvider:
         return await self._progress(made, settled=True)
 
     async def _updated(self, subscription_id: str, params: SubscriptionUpdateParams, options: RequestOptions) -> Object:
-        return await self._ask(self._v1.subscriptions.update_async(subscription_id, params, options))
+        return await self._current(await self._ask(self._v1.subscriptions.update_async(subscription_id, params, options)))
+
+    async def _current(self, subscription: Object) -> Object:
+        """The subscription as it is, also where the answer to a call was a replay of an earlier one."""
+        if not subscription["_replayed"]:
+            return subscription
+        return await self._ask(self._v1.subscriptions.retrieve_async(subscription["id"]))
 
     async def _progress(self, subscription: Object, *, settled: bool) -> Started:
         """How far a subscription's call has come; where its bill is not paid, by the bill's payment."""
@@ -246,7 +255,7 @@ class StripeProvider:
             "payment_method": request.payment_method_id, "confirm": True, "application_fee_amount": request.fee_minor,
             "transfer_data": {"destination": request.account_id},
             "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
-            "expand": ["latest_charge.balance_transaction"],
+            "expand": EXPANDED,
             "metadata": {
                 "requestId": request.request_id, "payerId": request.payer_id, "payeeId": request.payee_id, "purpose": request.purpose,
             },
@@ -259,6 +268,8 @@ class StripeProvider:
             if intent is None:
                 raise
             return Started(object_id=intent["id"], status="failed", code=error.details["code"])
+        if made["_replayed"]:
+            made = await self._ask(self._v1.payment_intents.retrieve_async(made["id"], {"expand": EXPANDED}))
         if made["status"] == "succeeded":
             return Started(object_id=made["id"], status="succeeded", facts=tuple(self._looking.payment(made)))
         if made["status"] == "requires_action":

@@ -54,6 +54,9 @@ class Calls:
     async def __call__(self, call: Awaitable[Any]) -> Object:
         """The answer, with the moment of which it is true at the latest under ``_read_at``.
 
+        ``_replayed``: Stripe repeats what it answered to the same request before. What has happened since is not in it, so no
+        fact may be made of it.
+
         Raises ProviderUnavailable, PaymentDeclined, ObjectUnknown, RequestConflict, ProviderRefused, ProviderMisconfigured.
         """
         import stripe
@@ -64,7 +67,9 @@ class Calls:
         except stripe.StripeError as error:
             raise translated(error) from error
         found: Object = answer.to_dict()
-        found["_read_at"] = self._provider_time(asked_at, answer.last_response)
+        response = answer.last_response
+        found["_read_at"] = self._provider_time(asked_at, response)
+        found["_replayed"] = response is not None and response.headers.get("idempotent-replayed") == "true"
         return found
 
     def _provider_time(self, asked_at: float, response: Any) -> datetime:

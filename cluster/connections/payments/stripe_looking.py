@@ -42,6 +42,8 @@ REASONS: Final[dict[str, Literal["first", "renewal", "change"]]] = {
     "subscription_create": "first", "subscription_cycle": "renewal", "subscription_update": "change",
 }
 PRICES_KEPT: Final = 4_096
+EXPANDED: Final = ["latest_charge.balance_transaction"]
+"""What a payment is read with: what Stripe took of it."""
 HELD: Final = ("heldPriceId", "heldTierId", "heldUntil", "heldFor")
 """Metadata of a subscription whose next period costs another price: what is paid for until then."""
 
@@ -160,7 +162,7 @@ class Looking:
     async def _fees(self, payment_id: str) -> tuple[int, int | None]:
         """(what the platform kept, what Stripe took) of a payment."""
         intent = await self._ask(
-            self._v1.payment_intents.retrieve_async(payment_id, params={"expand": ["latest_charge.balance_transaction"]})
+            self._v1.payment_intents.retrieve_async(payment_id, params={"expand": EXPANDED})
         )
         return intent["application_fee_amount"] or 0, _processor_fee(intent)
 
@@ -182,7 +184,7 @@ class Looking:
 
     async def _payment(self, payment_id: str) -> Sequence[AnyFact]:
         found = await self._ask(
-            self._v1.payment_intents.retrieve_async(payment_id, params={"expand": ["latest_charge.balance_transaction"]})
+            self._v1.payment_intents.retrieve_async(payment_id, params={"expand": EXPANDED})
         )
         return self.payment(found)
 
