@@ -25,8 +25,8 @@ from configs.contracts.events import (
     encode,
 )
 from configs.contracts.ids import derived_id, partition_of
-from configs.contracts.payment_facts import SubscriptionFact, SubscriptionState
-from configs.contracts.payments import PaymentProvider, ProviderMisconfigured, Refund, Started
+from configs.contracts.payment_facts import AnyFact, SubscriptionFact, SubscriptionState
+from configs.contracts.payments import PaymentProvider, ProviderMisconfigured, Refund
 from configs.contracts.subscriptions import BillRefund, Subscription
 from configs.contracts.tiers import Offer, checkout_key
 from configs.settings import Settings
@@ -130,25 +130,29 @@ class SubscriptionSettling(ProviderLooks):
             return ()
         provider = await self._providers.named(seen.provider)
         try:
-            started = await self._ask(provider, item, seen)
+            facts = await self._ask(provider, item, seen)
         except DependencyUnavailable:
             raise
         except PlatformError as error:
             log.warning("settling_refused", subscription=item.subscription_id, reason=str(error))
             self.figures["refused"] += 1
             return ()
-        return [fact for fact in started.facts if isinstance(fact, SubscriptionFact)]
+        return [fact for fact in facts if isinstance(fact, SubscriptionFact)]
 
-    async def _ask(self, provider: PaymentProvider, item: Subscription, seen: SubscriptionState) -> Started:
+    async def _ask(self, provider: PaymentProvider, item: Subscription, seen: SubscriptionState) -> Sequence[AnyFact]:
         if item.status == "incomplete":
-            return await provider.end_now(derived_id(item.subscription_id, "expired"), seen.object_id)
+            # Rows may not know yet that it was paid: ended would be what somebody has just bought.
+            facts = await provider.observe(seen.object_id)
+            if any(isinstance(fact, SubscriptionState) and fact.status != "incomplete" for fact in facts):
+                return facts
+            return (await provider.end_now(derived_id(item.subscription_id, "expired"), seen.object_id)).facts
         assert item.wish is not None
         request_id = derived_id(item.subscription_id, f"renewal:{item.version}")
         if item.wish.cancel:
             self.figures["stopped"] += 1
-            return await provider.cancel_at_period_end(request_id, seen.object_id)
+            return (await provider.cancel_at_period_end(request_id, seen.object_id)).facts
         self.figures["resumed"] += 1
-        return await provider.resume(request_id, seen.object_id)
+        return (await provider.resume(request_id, seen.object_id)).facts
 
     def _append(self, told: Iterable[Event]) -> None:
         events = list(told)

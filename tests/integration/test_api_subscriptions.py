@@ -417,6 +417,22 @@ async def test_a_checkout_that_nobody_finishes_ends_and_gives_back_what_it_took(
     await until(free)
 
 
+async def test_a_checkout_that_was_paid_before_any_webhook_told_is_not_ended(
+    shop_world: World, sandbox: SandboxDriver, settled: Callable[..., Awaitable[int]]
+) -> None:
+    creator = await creator_of(shop_world)
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    fan, card = await payer_of(shop_world, sandbox, "pm_card_authenticationRequired")
+    body = {"tierId": tier["tierId"], "interval": "month", "paymentMethodId": card}
+    made = await fan.ok("POST", "/subscriptions", json=body, key="p")
+    await sandbox.authenticate(made["clientSecret"])
+    open_one = "SELECT 1 FROM subscriptions WHERE id = %s AND status = 'incomplete' AND provider_subscription_id IS NOT NULL"
+    assert await settled(open_one, made["id"], later=timedelta(minutes=31)) >= 1
+    (found,) = [item for item in await sandbox.objects("subscription") if item["metadata"]["requestId"] == made["id"]]
+    assert found["status"] == "active"
+    await settled("SELECT 1 FROM subscriptions WHERE id = %s AND status = 'active' AND NOT unsettled", made["id"])
+
+
 def tiers_of(world: World, creator: Person) -> Callable[[], Shop]:
     """The shop as a projection reads it."""
     def read() -> Shop:
