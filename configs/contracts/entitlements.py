@@ -15,6 +15,9 @@ from configs.contracts.payment_facts import SubscriptionStatus
 
 GRACE: Final = timedelta(days=3)
 """How long access outlives a period whose renewal could not be collected yet."""
+RENEWING: Final = timedelta(hours=3)
+"""How long access outlives a period whose next one has begun at the provider and is not charged yet: Stripe leaves a renewal's
+bill a draft for about an hour, longer where it waits for an answer to a webhook."""
 LIVE: Final[frozenset[SubscriptionStatus]] = frozenset(("trialing", "active", "past_due"))
 Access = Literal["open", "hidden", "subscribe", "upgrade", "purchase"]
 """open: all of it · hidden: answered as if it did not exist · else what the viewer has to do first (402)."""
@@ -37,15 +40,16 @@ class Holding(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
 
     status: SubscriptionStatus
     periods: tuple[Period, ...] = ()
+    renewing: bool = False
+    """Active and not to end, and the provider has begun a period after the last of these."""
 
     def rank_at(self, now: datetime) -> int | None:
         """The highest rank of a tier that is open at this moment; None: none is."""
         if self.status not in LIVE:
             return None
-        grace = GRACE if self.status == "past_due" else timedelta(0)
         ranks = [
             period.rank for period in self.periods
-            if not period.revoked and period.starts_at <= now < period.ends_at + grace
+            if not period.revoked and period.starts_at <= now < self._open_until(period)
         ]
         return max(ranks, default=None)
 
@@ -54,8 +58,15 @@ class Holding(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
         """When access ends unless more is paid; None: it has ended, or never began."""
         if self.status not in LIVE:
             return None
-        grace = GRACE if self.status == "past_due" else timedelta(0)
-        return max((period.ends_at + grace for period in self.periods if not period.revoked), default=None)
+        return max((self._open_until(period) for period in self.periods if not period.revoked), default=None)
+
+    def _open_until(self, period: Period) -> datetime:
+        """The end of a period with the grace that the status gives it."""
+        if self.status == "past_due":
+            return period.ends_at + GRACE
+        if self.status == "active" and self.renewing and period.ends_at == max(each.ends_at for each in self.periods):
+            return period.ends_at + RENEWING
+        return period.ends_at
 
 
 class Content(msgspec.Struct, frozen=True):

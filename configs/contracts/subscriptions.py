@@ -194,7 +194,7 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
     @property
     def periods(self) -> tuple[Period, ...]:
-        """What each payment bought, and the trial while it runs; the latest ends first.
+        """What each payment bought, and the trial while it runs, or until it is followed by a payment; the latest ends first.
 
         The first begins with the request: the provider's clock may be ahead of ours.
         """
@@ -210,13 +210,23 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
         seen = self.observed
         if seen is not None and seen.status == "trialing":
             found.append(Period(self._rank(seen.tier_id), seen.period_start, seen.trial_end or seen.period_end))
+        elif seen is not None and seen.status == "active" and seen.trial_end is not None and not found:
+            found.append(Period(self.terms.rank, self.requested_at, seen.trial_end))
         found.sort(key=lambda period: (period.ends_at, period.starts_at, period.rank, period.revoked), reverse=True)
         return tuple(found)
 
     @property
     def holding(self) -> Holding:
         """What it is worth to the function that decides on access; the same at every moment."""
-        return Holding(self.status, self.periods[:PERIODS_SHOWN])
+        periods = self.periods[:PERIODS_SHOWN]
+        return Holding(self.status, periods, self._renewing(periods))
+
+    def _renewing(self, periods: tuple[Period, ...]) -> bool:
+        """Whether the provider has begun a period that nobody has paid for yet, and is about to charge it."""
+        seen = self.observed
+        if seen is None or seen.status != "active" or self.cancel_at_period_end:
+            return False
+        return bool(periods) and periods[0].ends_at < seen.period_end
 
     @property
     def entitled_until(self) -> datetime | None:

@@ -214,7 +214,8 @@ async def test_a_subscription_is_opened_renewed_and_ended_by_postbacks(world: Wo
     await form.tell("renewal", **period(1))
 
     async def renewed() -> bool:
-        return bool((await fan.ok("GET", own))["entitledUntil"] > first["entitledUntil"])
+        shown = await fan.ok("GET", own)
+        return bool(first["entitledUntil"] < shown["entitledUntil"] == shown["currentPeriodEnd"])
 
     await until(renewed)
     for method, path, fields in (

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from subscription_facts import BEGIN, CREATOR, FAN, MONTH, SUBSCRIPTION, TIERS, Reports, terms
 
-from configs.contracts.entitlements import GRACE, Content, Viewer, access
+from configs.contracts.entitlements import GRACE, RENEWING, Content, Viewer, access
 from configs.contracts.events import (
     Event,
     SubscriptionCancelled,
@@ -31,7 +31,7 @@ from configs.contracts.subscriptions import Subscription, subscription_after
 STEPS = st.lists(
     st.sampled_from([
         "renew", "fail", "recover", "upgrade", "pay_upgrade", "downgrade", "refund", "refund_part", "dispute", "win", "lose",
-        "cancel", "resume", "day", "week", "month",
+        "cancel", "resume", "hour", "day", "week", "month", "draft", "collect",
     ]),
     max_size=14,
 )
@@ -71,6 +71,7 @@ class History:
     ends: datetime = BEGIN
     trial_ends: datetime | None = None
     cancelling: bool = False
+    drafted: bool = False
 
     def __post_init__(self) -> None:
         if self.trial_days:
@@ -90,6 +91,7 @@ class History:
     def pay(self, reason: str) -> None:
         """A payment for the period that begins now, or (a change) for the rest of the present one."""
         name = f"pi_{len(self.bought) + 1}"
+        self.drafted = False
         if reason != "change":
             self.begins, self.ends = self.reports.now, self.reports.now + MONTH
         self.bought.append(Bought(name, self.rank, self.reports.now, self.ends))
@@ -113,6 +115,20 @@ class History:
         if self.status in ("trialing", "active") and self.reports.now >= self.ends and not self.cancelling:
             self.status, self.trial_ends = "active", None
             self.rank, self.next_rank = self.next_rank or self.rank, None
+            self.pay("renewal")
+            self.tell()
+
+    def _draft(self) -> None:
+        """The next period begins, and its bill waits to be charged."""
+        if self.status in ("trialing", "active") and self.reports.now >= self.ends and not self.cancelling:
+            self.status, self.drafted = "active", True
+            self.rank, self.next_rank = self.next_rank or self.rank, None
+            self.begins, self.ends = self.reports.now, self.reports.now + MONTH
+            self.tell()
+
+    def _collect(self) -> None:
+        if self.status == "active" and self.drafted:
+            self.trial_ends = None
             self.pay("renewal")
             self.tell()
 
@@ -194,6 +210,9 @@ class History:
             ))
             self.tell()
 
+    def _hour(self) -> None:
+        self.reports.now += timedelta(hours=1)
+
     def _day(self) -> None:
         self.reports.now += timedelta(days=1)
 
@@ -208,10 +227,18 @@ class History:
         now = self.reports.now
         if self.status not in ("trialing", "active", "past_due"):
             return None
-        grace = GRACE if self.status == "past_due" else timedelta(0)
+        bought = list(self.bought)
+        if not bought and self.status == "active" and self.trial_ends is not None:
+            bought = [Bought("trial", 1, BEGIN, self.trial_ends)]
+        last = max((item.ends for item in bought), default=now)
+        renewing = self.status == "active" and not self.cancelling and last < self.ends
+
+        def grace(item: Bought) -> timedelta:
+            return GRACE if self.status == "past_due" else RENEWING if renewing and item.ends == last else timedelta(0)
+
         ranks = [
-            item.rank for item in self.bought
-            if not item.refunded and not item.disputed and item.begins <= now < item.ends + grace
+            item.rank for item in bought
+            if not item.refunded and not item.disputed and item.begins <= now < item.ends + grace(item)
         ]
         if self.status == "trialing" and self.trial_ends is not None and now < self.trial_ends:
             ranks.append(1)
@@ -252,6 +279,10 @@ def played(trial_days: int, steps: list[str], off_percent: int = 0) -> History:
 
 
 @settings(max_examples=300, deadline=None)
+@example(0, 0, ["month", "draft", "hour"])
+@example(7, 0, ["week", "draft", "hour", "hour"])
+@example(0, 0, ["upgrade", "pay_upgrade", "month", "draft", "refund"])
+@example(0, 0, ["month", "draft", "collect", "refund"])
 @given(st.sampled_from([0, 7]), st.sampled_from([0, 50, 90]), STEPS)
 def test_access_is_what_was_paid_for_and_is_still_paid_for(trial_days: int, off_percent: int, steps: list[str]) -> None:
     history = played(trial_days, steps, off_percent)

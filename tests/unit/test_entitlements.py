@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from configs.contracts.content import Visibility
-from configs.contracts.entitlements import GRACE, Access, Content, Holding, Period, Viewer, access
+from configs.contracts.entitlements import GRACE, RENEWING, Access, Content, Holding, Period, Viewer, access
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -23,6 +23,10 @@ def period(rank: int = 1, begins: timedelta = -DAY, ends: timedelta = DAY, *, re
 
 def holding(status: Any, *periods: Period) -> Holding:
     return Holding(status, periods or (period(),))
+
+
+def renewing(status: Any, *periods: Period) -> Holding:
+    return Holding(status, periods, renewing=True)
 
 
 def content(visibility: Visibility = "subscribers", rank: int = 0, *, exists: bool = True) -> Content:
@@ -50,6 +54,15 @@ TABLE: list[tuple[str, Content, tuple[Holding, ...], dict[str, Any], Access]] = 
     ("past due within grace", content(), (holding("past_due", period(ends=TICK - GRACE)),), {}, "open"),
     ("past due after grace", content(), (holding("past_due", period(ends=-GRACE)),), {}, "subscribe"),
     ("grace is for past due only", content(), (holding("active", period(ends=-TICK)),), {}, "subscribe"),
+    ("renewed, and the bill is not charged yet", content(), (renewing("active", period(ends=TICK - RENEWING)),), {}, "open"),
+    ("renewed, and the bill was long to be charged", content(), (renewing("active", period(ends=-RENEWING)),), {}, "subscribe"),
+    ("renewed, and what was paid last was refunded", content(),
+     (renewing("active", period(begins=-2 * DAY, ends=-TICK), period(ends=TICK, revoked=True)),), {}, "subscribe"),
+    ("renewed after an upgrade that was refunded", content("tier_specific", 2),
+     (renewing("active", period(1, ends=-TICK), period(2, ends=-TICK, revoked=True)),), {}, "upgrade"),
+    ("renewed to a lower tier", content("tier_specific", 2),
+     (renewing("active", period(2, ends=-TICK), period(1, begins=-TICK)),), {}, "upgrade"),
+    ("renewing is no grace of what ended", content(), (renewing("expired", period(ends=-TICK)),), {}, "subscribe"),
     ("refunded or disputed", content(), (holding("active", period(revoked=True)),), {}, "subscribe"),
     ("refunded, past due", content(), (holding("past_due", period(ends=-DAY, revoked=True)),), {}, "subscribe"),
     ("a refund takes what that payment bought", content("tier_specific", 2),
@@ -93,6 +106,8 @@ def test_entitled_until_is_the_last_moment_that_is_paid_for() -> None:
     first, second = period(1), period(2, ends=2 * DAY)
     assert holding("active", first, second).entitled_until == second.ends_at
     assert holding("past_due", first).entitled_until == first.ends_at + GRACE
+    assert renewing("active", first).entitled_until == first.ends_at + RENEWING
+    assert renewing("active", first, second).entitled_until == second.ends_at + RENEWING
     assert holding("active", first, revoked(second)).entitled_until == first.ends_at
     assert holding("expired", first).entitled_until is None
     assert holding("active", revoked(first)).entitled_until is None

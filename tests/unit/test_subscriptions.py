@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from subscription_facts import BEGIN, CREATOR, FAN, SUBSCRIPTION, Reports, terms
+from subscription_facts import BEGIN, CREATOR, FAN, MONTH, SUBSCRIPTION, Reports, terms
 
 from actors.sharding.client import ActorPool
 from cluster.launch.actors import names
 from configs.contracts import events
+from configs.contracts.entitlements import GRACE, RENEWING
 from configs.contracts.events import Event, Payload
 from configs.contracts.ids import new_id
 from configs.contracts.subscriptions import Subscription, entry_of, subscription_after
@@ -142,6 +143,42 @@ def test_time_alone_ends_checkouts_and_cancelled_periods() -> None:
     over = BEGIN + timedelta(days=30)
     assert (ending.status_at(over - timedelta(seconds=1)), ending.status_at(over)) == ("active", "expired")
     assert entry_of(ending).status_at(over) == "expired"
+
+
+def paid(**changes: Any) -> events.SubscriptionObserved:
+    return events.SubscriptionObserved(owner_id=FAN, fact=Reports().paid("pi_1", **changes))
+
+
+NEXT = {"period_start": BEGIN + MONTH, "period_end": BEGIN + 2 * MONTH, "later": True}
+
+
+@pytest.mark.parametrize(
+    ("payloads", "trial_days", "until"),
+    [
+        ((paid(), observed("active")), 0, BEGIN + MONTH),
+        ((paid(), observed("active", **NEXT)), 0, BEGIN + MONTH + RENEWING),
+        ((paid(), observed("active", cancel_at_period_end=True, **NEXT)), 0, BEGIN + MONTH),
+        ((paid(), observed("active", **NEXT | {"later": False}), CANCELLED), 0, BEGIN + MONTH),
+        ((paid(), observed("past_due", **NEXT)), 0, BEGIN + MONTH + GRACE),
+        ((observed("active", **NEXT),), 0, None),
+        ((observed("trialing", trial_end=BEGIN + MONTH),), 30, BEGIN + MONTH),
+        ((observed("active", trial_end=BEGIN + MONTH, **NEXT),), 30, BEGIN + MONTH + RENEWING),
+        ((observed("active", trial_end=BEGIN + MONTH, cancel_at_period_end=True, **NEXT),), 30, BEGIN + MONTH),
+        ((observed("past_due", trial_end=BEGIN + MONTH, **NEXT),), 30, None),
+        ((paid(period_end=BEGIN + 2 * MONTH), observed("active", trial_end=BEGIN + MONTH, **NEXT)), 30, BEGIN + 2 * MONTH),
+    ],
+    ids=[
+        "paid", "renewed and not charged yet", "cancelled", "to be cancelled", "charged in vain", "never paid", "on trial",
+        "trial over and not charged yet", "trial over and cancelled", "trial over and charged in vain", "trial over and paid",
+    ],
+)
+def test_access_does_not_stop_between_the_end_of_a_period_and_the_next_charge(
+    payloads: tuple[Payload, ...], trial_days: int, until: datetime | None
+) -> None:
+    item = subscription(*payloads, trial_days=trial_days)
+    assert item.entitled_until == until
+    if until is not None:
+        assert [item.holding.rank_at(until + moment) for moment in (-timedelta(seconds=1), timedelta(0))] == [1, None]
 
 
 def test_what_is_sold_has_actors_of_its_own_where_the_plan_says_so() -> None:
