@@ -100,7 +100,7 @@ class PaymentSucceeded(MoneyFact, frozen=True, kw_only=True, tag="payment_succee
     """A single payment (tip, pay-per-view) was charged. ``object_id`` is the payment.
 
     ``fee_minor`` is what the platform kept of it, ``processor_fee_minor`` what the provider charged the platform where
-    it says so.
+    it says so, in the payment's currency.
     """
 
     amount_minor: int
@@ -160,7 +160,7 @@ class DisputeOpened(MoneyFact, frozen=True, kw_only=True, tag="dispute_opened", 
     amount_minor: int
     reason: str
     fee_minor: int = 0
-    """What the provider charges for the dispute."""
+    """What the provider charges for the dispute, where it does so in the payment's currency."""
 
 
 class DisputeClosed(MoneyFact, frozen=True, kw_only=True, tag="dispute_closed", gc=False):

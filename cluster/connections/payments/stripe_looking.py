@@ -248,9 +248,8 @@ class Looking:
         facts = self._base(found) | _of(parties) | {
             "payment_id": _id(found["payment_intent"]), "currency": found["currency"].upper(), "amount_minor": found["amount"],
         }
-        opened = DisputeOpened(
-            **facts, reason=found["reason"], fee_minor=sum(entry["fee"] for entry in found["balance_transactions"]),
-        )
+        moved = [entry for entry in found["balance_transactions"] if entry["currency"] == found["currency"]]
+        opened = DisputeOpened(**facts, reason=found["reason"], fee_minor=sum(entry["fee"] for entry in moved))
         if found["status"] in ("won", "lost", "prevented"):
             return opened, DisputeClosed(**facts, won=found["status"] != "lost")
         return (opened,)
@@ -307,6 +306,10 @@ def _needs_action(intent: Object) -> bool:
 
 
 def _processor_fee(intent: Object) -> int | None:
+    """What Stripe took of a payment, in the payment's currency; None: it says so in another one, or not yet."""
     charge = intent.get("latest_charge")
     transaction = charge.get("balance_transaction") if isinstance(charge, dict) else None
-    return transaction["fee"] if isinstance(transaction, dict) else None
+    if not isinstance(transaction, dict) or transaction["currency"] != intent["currency"]:
+        return None
+    fee: int = transaction["fee"]
+    return fee
