@@ -100,7 +100,7 @@ class Gateway:
         self._leaving: set[asyncio.Task[None]] = set()
         self._next_connection = 0
         self.draining = False
-        self.refused = self.frames = 0
+        self.refused = self.frames = self.flooded = 0
 
     async def start(self) -> None:
         """Connects; without Redis it refuses sockets until Redis is back."""
@@ -165,7 +165,11 @@ class Gateway:
         connection_id = connection_name(int(time() * 1_000), self._standing.life, self._next_connection)
         socket = Socket(Session(connection_id, self._settings, _now()), wire, self._settings)
         wire.on_writable = socket.flush
+        wire.on_flood = self._count_flood
         return socket
+
+    def _count_flood(self) -> None:
+        self.flooded += 1
 
     async def _converse(self, socket: Socket, receive: Receive) -> None:
         session = socket.session
@@ -371,7 +375,7 @@ class Gateway:
             "sockets": len(self._hub), "people": self._hub.people, "nameless": len(self._nameless),
             "channels": len(self._subscriptions), "watched": len(self._watching), "refused": self.refused,
             "heard": self._subscriptions.received, "told": self._hub.told, "frames": self.frames,
-            "overflowed": self._hub.overflowed, "slow": sum(socket.waiting > 0 for socket in self._hub),
+            "overflowed": self._hub.overflowed, "flooded": self.flooded, "slow": sum(socket.waiting > 0 for socket in self._hub),
         }
 
     def describe(self) -> dict[str, Any]:

@@ -95,7 +95,7 @@ DASHBOARDS: Final[Mapping[str, tuple[str, Sequence[Panel]]]] = {
         Panel("Sockets", "short", {"ray_sugar_sockets": "{{gateway}}", "sum(ray_sugar_sockets)": "all"}),
         Panel("People, channels, slow sockets", "short", {"sum by (of) (ray_sugar_gateway_state)": "{{of}}"}),
         Panel("Frames", "short", {_rate("gateway_work_total", "of", '{of=~"frames|heard|told"}'): "{{of}}"}),
-        Panel("Closed as too slow, refused", "short", {_rate("gateway_work_total", "gateway, of", '{of=~"overflowed|refused"}'): "{{gateway}} {{of}}"}),
+        Panel("Closed as too slow, cut for a flood, refused", "short", {_rate("gateway_work_total", "gateway, of", '{of=~"overflowed|flooded|refused"}'): "{{gateway}} {{of}}"}),
         Panel("Memory", "bytes", {'ray_sugar_actor_memory_bytes{actor=~"gateway-.*"}': "{{actor}}"}),
         Panel("Messages stored", "short", {_rate("events_stored_total", "type", '{type=~"message_.*"}'): "{{type}}"}),
         Panel("Pushes", "short", {"sum by (provider, of) (ray_sugar_push)": "{{provider}} {{of}}"}),

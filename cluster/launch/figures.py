@@ -16,7 +16,7 @@ from configs.contracts.metrics import Sample
 from writers.loads.log import ROWS
 
 GATEWAY_STATE: Final = ("people", "nameless", "channels", "watched", "slow")
-GATEWAY_WORK: Final = ("frames", "heard", "told", "overflowed", "refused")
+GATEWAY_WORK: Final = ("frames", "heard", "told", "overflowed", "flooded", "refused")
 APART: Final = frozenset({"services", "gateway", "stored"})
 """What an actor says of itself that is neither a consumer nor work in the background."""
 NO_OUTCOMES: Final = frozenset({"records", "commits", "epoch"})

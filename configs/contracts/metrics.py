@@ -61,7 +61,7 @@ MODELS_REFUSED: Final = Metric("sugar_ranking_models_refused", ("actor",), "Mode
 GINI: Final = Metric("sugar_exposure_gini", ("model",), "Inequality of exposure in the newest responses: 0 even, 1 one person has all.")
 SOCKETS: Final = Metric("sugar_sockets", ("gateway",), "Open sockets.")
 GATEWAY_NOW: Final = Metric("sugar_gateway_state", ("gateway", "of"), "What a gateway holds: people, channels, slow sockets.")
-GATEWAY_WORK: Final = Metric("sugar_gateway_work_total", ("gateway", "of"), "What a gateway has done: frames, told, overflowed, refused.")
+GATEWAY_WORK: Final = Metric("sugar_gateway_work_total", ("gateway", "of"), "What a gateway has done: frames, told, overflowed, flooded, refused.")
 # Writers.
 CONSUMED: Final = Metric("sugar_consumer_records_total", ("writer", "consumer"), "Records consumed; over commits it is a commit's size.")
 COMMITS: Final = Metric("sugar_consumer_commits_total", ("writer", "consumer"), "Batches committed.")

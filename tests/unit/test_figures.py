@@ -40,7 +40,7 @@ REPORT = Report(
             "ranking": {"refused": {"m2": "broken"}},
         }}),
         actor("gateway-0", gateway=dict.fromkeys(
-            ("sockets", "people", "nameless", "channels", "watched", "refused", "heard", "told", "frames", "overflowed", "slow"), 1,
+            ("sockets", "people", "nameless", "channels", "watched", "refused", "heard", "told", "frames", "overflowed", "flooded", "slow"), 1,
         )),
         actor(
             "writer-0", rows=consumer(), payments=consumer(applied=2), stored={"swipe_recorded": 8}, payment_polling={"looks": 1},
