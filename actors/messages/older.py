@@ -17,8 +17,8 @@ BITS_A_REQUEST: Final = 12
 class Older:
     """A Bloom filter of request digests: never says no of one that was added.
 
-    It doubles by repeating itself: the index of a bit is a part of the digest modulo the size, so a bit of the half may
-    be either of two in the whole.
+    It takes no room before its first one. It doubles by repeating itself: the index of a bit is a part of the digest
+    modulo the size, so a bit of the half may be either of two in the whole.
     """
 
     __slots__ = ("_bits", "count")
@@ -27,7 +27,7 @@ class Older:
         bits = BITS
         while len(digests) * BITS_A_REQUEST > bits < MOST_BITS:
             bits *= 2
-        self._bits = bytearray(bits // 8)
+        self._bits = bytearray(bits // 8 if digests else 0)
         self.count = 0
         for digest in digests:
             self.add(digest)
@@ -41,6 +41,8 @@ class Older:
 
     def add(self, digest: bytes) -> None:
         self.count += 1
+        if not self._bits:
+            self._bits = bytearray(BITS // 8)
         if self.count * BITS_A_REQUEST > len(self._bits) * 8 < MOST_BITS:
             self._bits *= 2
         bits, mask = self._bits, len(self._bits) * 8 - 1
@@ -50,7 +52,7 @@ class Older:
 
     def __contains__(self, digest: bytes) -> bool:
         bits, mask = self._bits, len(self._bits) * 8 - 1
-        return all(bits[(part & mask) >> 3] >> (part & 7) & 1 for part in _PARTS.unpack(digest))
+        return bool(bits) and all(bits[(part & mask) >> 3] >> (part & 7) & 1 for part in _PARTS.unpack(digest))
 
     def __sizeof__(self) -> int:
         return len(self._bits)

@@ -7,7 +7,7 @@ only move forward. So late, repeated and foreign events are harmless.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -58,6 +58,9 @@ Answer = (
 MARK_EVERY: Final = timedelta(seconds=1)
 LOOK_AGAIN: Final = timedelta(seconds=0.2)
 """Between two looks for a conversation that is not there."""
+ABSENT: Final = 10_000
+"""Ids of no conversation that are remembered, some 200 bytes each; about 20 batches of rows, so that one is remembered while
+its command waits for its turn."""
 
 
 def message_id(conversation_id: str, sender_id: str, client_message_id: str) -> str:
@@ -68,13 +71,16 @@ def message_id(conversation_id: str, sender_id: str, client_message_id: str) -> 
 class MessageMemory:
     """Conversations in memory. ``epoch_of`` tells the epoch under which a conversation's shard writes.
 
-    An evicted conversation's rates begin with what the rows hold of its last minute.
+    An evicted conversation's rates begin with what the rows hold of its last minute. Ids of which neither rows nor log know
+    anything are no entries: whoever asks for many of them displaces nobody's conversation.
     """
 
     def __init__(
         self, limits: Limits, *, epoch_of: Callable[[str], int], owns: Callable[[str], bool] = lambda conversation_id: True
     ) -> None:
         self._conversations: Entries[Conversation] = Entries(Conversation)
+        self._absent: OrderedDict[str, datetime] = OrderedDict()
+        """Ids that are in no rows and of which nothing was heard since, and when they were last looked for again."""
         self._rates = Rates(limits)
         self._hold = timedelta(seconds=limits.undo_hold_s)
         self._epoch_of = epoch_of
@@ -93,13 +99,29 @@ class MessageMemory:
 
     def known(self, key: str) -> bool:
         conversation = self._conversations.get(key)
-        return conversation is not None and conversation.loaded
+        return key in self._absent if conversation is None else conversation.loaded
+
+    def _use(self, key: str) -> Conversation:
+        """The conversation, of which something is known from now on."""
+        conversation = self._conversations.use(key)
+        if self._absent.pop(key, None) is not None:
+            conversation.load(None)
+        return conversation
+
+    def _note_absent(self, key: str, looked_at: datetime) -> None:
+        self._absent[key] = looked_at
+        self._absent.move_to_end(key)
+        if len(self._absent) > ABSENT:
+            self._absent.popitem(last=False)
 
     def load(self, key: str, row: object | None) -> None:
         """Merges a ``ConversationRow``; None: there is none. What the rows hold of the last minute counts for rates."""
-        conversation = self._conversations.use(key)
-        if conversation.loaded:
+        if self.known(key):
             return
+        if row is None and self._conversations.get(key) is None:
+            self._note_absent(key, LONG_AGO)
+            return
+        conversation = self._conversations.use(key)
         counted = {message.seq for message, _ in conversation.waiting}
         conversation.load(row if isinstance(row, ConversationRow) else None)
         for message in conversation.recent.last_minute():
@@ -201,7 +223,7 @@ class MessageMemory:
         if isinstance(payload, MessageSent | MessageRead):
             if not self._owns(payload.conversation_id):
                 return
-            conversation = self._conversations.use(payload.conversation_id)
+            conversation = self._use(payload.conversation_id)
             if isinstance(payload, MessageRead):
                 conversation.mark(payload, event.occurred_at)
                 conversation.read_version = max(version, conversation.read_version)
@@ -245,7 +267,7 @@ class MessageMemory:
 
     def hold(self, conversation_id: str, now: datetime) -> None:
         """Accepts no message from now on, for a while."""
-        self._conversations.use(conversation_id).hold_until = now + self._hold
+        self._use(conversation_id).hold_until = now + self._hold
 
     def release(self, conversation_id: str) -> None:
         conversation = self._conversations.get(conversation_id)
@@ -314,27 +336,29 @@ class MessageMemory:
         """Those that were in no rows and were not looked for lately: a match may be in rows before it is in the tail."""
         found = []
         for name in dict.fromkeys(conversation_ids):
+            looked_at = self._absent.get(name)
             conversation = self._conversations.get(name)
-            if (
-                conversation is not None and conversation.loaded and not conversation.code
-                and now - conversation.looked_at >= LOOK_AGAIN
-            ):
+            if conversation is not None and conversation.loaded and not conversation.code:
+                looked_at = conversation.looked_at
+            if looked_at is not None and now - looked_at >= LOOK_AGAIN:
                 found.append(name)
         return found
 
     def load_again(self, rows: Mapping[str, ConversationRow], conversation_ids: Sequence[str], now: datetime) -> None:
         """Takes in what the rows say by now of absent conversations."""
         for name in conversation_ids:
-            conversation = self._conversations.get(name)
-            if conversation is not None:
-                conversation.load_again(rows.get(name), now)
+            row = rows.get(name)
+            if name in self._absent and row is None:
+                self._note_absent(name, now)
+            elif name in self._absent or self._conversations.get(name) is not None:
+                self._use(name).load_again(row, now)
 
     def _become(
         self, conversation_id: str, generation: int, code: int, version: int, members: tuple[str, str] | None
     ) -> None:
         if not self._owns(conversation_id):
             return
-        conversation = self._conversations.use(conversation_id)
+        conversation = self._use(conversation_id)
         if members is not None:
             conversation.joined(*members)
         conversation.become(generation, code)

@@ -67,6 +67,7 @@ class Messages(RuleBasedStateMachine):
         self.shard = SimulatedShard(self.make, rows_of)
         self.model = Model()
         self.requests = 0
+        assert self.ask(SendMessage(CONVERSATION, LOW, "too early", "a")) == NoConversation()
         self.append(Matched(match_id=CONVERSATION, low_id=LOW, high_id=HIGH, generation=1))
 
     def make(self) -> MessageMemory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 from conversation_world import CONVERSATION, HIGH, LOW, PARTITIONS, World
 
+from actors.messages import state
 from actors.messages.admission import Admitted, Sending
 from actors.messages.client import ConversationsClient
 from actors.messages.commands import (
     ContentConflict,
+    HoldConversation,
     Look,
     Marked,
     Member,
@@ -24,7 +27,8 @@ from actors.messages.commands import (
     SeqUnknown,
     TooManyMessages,
 )
-from actors.messages.older import Older
+from actors.messages.conversation import Conversation
+from actors.messages.older import BITS, Older
 from actors.messages.recent import Numbered, content_digest, request_digest
 from actors.messages.shard import MessageService
 from actors.messages.state import message_id
@@ -267,6 +271,52 @@ def test_a_filter_of_requests_forgets_none_and_hardly_names_others() -> None:
     assert sum(request_digest(HIGH, str(number)) in loaded for number in range(2_000)) < 2_000 * 0.03
     assert older.__sizeof__() <= 8_192
     assert digests[0] in Older.everything()
+
+
+def test_a_conversation_without_forgotten_messages_has_no_filter_of_requests() -> None:
+    older = Conversation().recent.older
+    assert older is not None
+    assert older.__sizeof__() == 0
+    assert request_digest(LOW, "r") not in older
+    older.add(request_digest(LOW, "r"))
+    assert request_digest(LOW, "r") in older
+    assert older.__sizeof__() == BITS // 8
+
+
+async def test_ids_of_no_conversation_take_bounded_memory_and_displace_nobody(world: World) -> None:
+    await world.send()
+    tracemalloc.start()
+    for _ in range(30):
+        looks = await world.service.look([Look(new_id(), LOW) for _ in range(500)])
+        assert looks == [NoConversation()] * 500
+    [unknown] = await world.service.send([SendMessage(new_id(), LOW, "r", "x")])
+    assert unknown == NoConversation()
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 8_000_000, "whoever asks for random ids fills the shard's memory"
+    assert world.service.memory.entries() == 1
+    assert world.service.memory.forget(1, lambda topic, key: 1 << 60) == 0, "a real conversation had to go"
+    assert world.service.memory.known(CONVERSATION)
+
+
+async def test_a_match_is_found_whether_or_not_the_shard_remembers_that_it_was_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "ABSENT", 2)
+    for others in (0, 5):
+        for how in ("rows", "told", "held and told"):
+            world = World()
+            await world.start()
+            assert await world.send() == NoConversation()
+            await world.service.look([Look(new_id(), LOW) for _ in range(others)])
+            if how == "rows":
+                world.rows.rows[CONVERSATION] = ConversationRow(CONVERSATION, LOW, HIGH, "active", 1, b"", {})
+                world.now += timedelta(seconds=1)
+            else:
+                if how == "held and told":
+                    await world.service.hold([HoldConversation(CONVERSATION)])
+                await world.service.note_match([NoteMatch(CONVERSATION, LOW, HIGH, 1, 7)])
+            await world.service.look([Look(new_id(), LOW) for _ in range(others)])
+            assert (await world.send()).seq == 1
+            await world.close()
 
 
 async def test_conversations_are_forgotten_only_when_the_rows_hold_all_their_topics(world: World) -> None:
