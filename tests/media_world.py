@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,52 @@ def video(seconds: float = 2.0, *, width: int = 320, height: int = 240, seed: in
         container.mux(shown.encode())
         container.mux(heard.encode())
     return buffer.getvalue()
+
+
+def scene(seed: int, *, width: int = 160, height: int = 120) -> Any:
+    """Pixels (height, width, 3) of a picture that no other seed's is like."""
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def recording(lengths_s: Sequence[float], *, rate: int = 10, uneven_ms: int = 0) -> bytes:
+    """A WebM as browsers record them, without a duration: scene after scene, each so many seconds long.
+
+    ``uneven_ms``: every second picture comes later by so much.
+    """
+    from fractions import Fraction
+
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="webm", options={"live": "1"}) as container:
+        shown = container.add_stream("libvpx", rate=rate, options={"deadline": "realtime", "cpu-used": "8"})
+        shown.width, shown.height, shown.pix_fmt = 160, 120, "yuv420p"
+        shown.codec_context.time_base, shown.bit_rate = Fraction(1, 1_000), 2_000_000
+        number = 0
+        for seed, length_s in enumerate(lengths_s):
+            for _ in range(round(length_s * rate)):
+                frame = av.VideoFrame.from_ndarray(scene(seed), format="rgb24")
+                frame.pts, frame.time_base = number * 1_000 // rate + number % 2 * uneven_ms, Fraction(1, 1_000)
+                container.mux(shown.encode(frame))
+                number += 1
+        container.mux(shown.encode())
+    return buffer.getvalue()
+
+
+def with_duration(webm: bytes, seconds: float) -> bytes:
+    """The file with a Duration element (Matroska counts it in milliseconds) at the end of its Info element."""
+    info = bytes.fromhex("1549a966")
+    place = webm.index(info, webm.index(info) + 4) + 4  # the first one is its place in the table of contents
+    length_bytes = 9 - webm[place].bit_length()
+    length = int.from_bytes(webm[place : place + length_bytes]) & ((1 << 7 * length_bytes) - 1)
+    body = place + length_bytes
+    element = bytes.fromhex("448988") + struct.pack(">d", seconds * 1_000)
+    longer = ((1 << 56) | (length + len(element))).to_bytes(8)
+    return webm[:place] + longer + webm[body : body + length] + element + webm[body + length :]
 
 
 def upload_body(content: bytes, kind: str = "image", content_type: str = "image/jpeg") -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
 from configs.contracts.media import POSTER, SEGMENTS
-from writers.media.pictures import Unacceptable, derivatives, hashes, sample
+from writers.media.pictures import Unacceptable, derivatives, hashes
+from writers.media.sampling import Sampling
 
 HEIGHTS: Final = (360, 720)
 """Steps of the ladder, as far as the video itself goes."""
@@ -19,9 +21,10 @@ KEYFRAME_S: Final = 2
 SEGMENT_S: Final = 4
 FRAMES_A_SECOND: Final = 120
 SIDE_PX: Final = 4_096
-SAMPLES: Final = 8
-HASHED: Final = 16
-"""Pictures that are hashed, evenly over the whole."""
+POSTER_AT: Final = 1 / 16
+"""Where the poster is, as a share of the announced length."""
+USUAL_S: Final = 10
+"""Length of a video that announces none, as browsers record them; it decides about the poster only."""
 DECODED_LEAST: Final = 0.9
 """Share of the announced length that must be there; less is a file that was cut off."""
 _FORMATS: Final = {"video/webm": "matroska"}
@@ -179,27 +182,29 @@ class _Decoding:
         self._rate = rate
         self._sound = sound
         self._seconds = seconds
-        self._every = max(1, int((announced or 10) * rate / HASHED))
+        self._sampling = Sampling(out)
+        self._poster_s = (announced or USUAL_S) * POSTER_AT
         self._steps: list[Step] = []
         self._frames = 0
         self._last_s = 0.0
         self._size = (0, 0)
         self._poster: Any = None
-        self._own: list[str] = []
-        self._asked: list[str] = []
-        self._samples: list[str] = []
+        self._on_screen: Any = None
+        self._since_s = 0.0
         self._turn = ""
 
     def show(self, frame: Any) -> None:
         if not self._steps:
             self._begin(frame)
         self._frames += 1
+        before_s = self._last_s
         if frame.time is not None:
             self._last_s = max(self._last_s, float(frame.time))
         if self._last_s > self._seconds or self._frames > self._seconds * FRAMES_A_SECOND:
             raise Unacceptable("too_long")
-        if (self._frames - 1) % self._every == 0 and (self._frames - 1) // self._every <= HASHED:
-            self._look(frame)
+        # Each picture counts for some time, so that nothing hides behind false times of its own.
+        self._look(self._since_s + max(self._last_s - before_s, 1 / FRAMES_A_SECOND))
+        self._on_screen = frame
         for step in self._steps:
             step.show(frame)
 
@@ -223,35 +228,41 @@ class _Decoding:
                 self._out, _even(height * scale), _even(width * scale), self._rate, self._sound, self._turn
             ))
 
-    def _look(self, frame: Any) -> None:
-        """Hashes the picture, and keeps some for the classifier and one for the poster."""
+    def _look(self, until_s: float) -> None:
+        """Looks at the picture that is on screen until then, if it is one of those that stand for the whole."""
+        if self._on_screen is None:
+            return
+        poster = self._poster is None or self._since_s <= self._poster_s < until_s
+        wanted = self._sampling.wants(self._since_s, until_s)
+        if poster or wanted:
+            image = self._upright(self._on_screen)
+            if wanted:
+                self._sampling.see(image, self._since_s, until_s)
+            if poster:
+                self._poster = image.copy_memory()
+        self._since_s = until_s
+
+    def _upright(self, frame: Any) -> Any:
         import pyvips
 
         image = pyvips.Image.new_from_array(frame.to_ndarray(format="rgb24")).copy(interpretation="srgb")
-        image = {"transpose=clock,": image.rot90, "transpose=cclock,": image.rot270, "hflip,vflip,": image.rot180}.get(
+        return {"transpose=clock,": image.rot90, "transpose=cclock,": image.rot270, "hflip,vflip,": image.rot180}.get(
             self._turn, image.copy
         )()
-        own, asked = hashes(image, crops=False)
-        self._own += own
-        self._asked += asked
-        number = (self._frames - 1) // self._every
-        if number % 2 == 0 and len(self._samples) < SAMPLES:
-            name = f"sample-{len(self._samples) + 1}.jpg"
-            sample(image, self._out / name)
-            self._samples.append(name)
-        if number <= 1:
-            self._poster = image.copy_memory()
 
     def finish(self, announced: float) -> dict[str, Any]:
+        self._look(math.inf)
         if self._poster is None or self._last_s + 1 / float(self._rate) < announced * DECODED_LEAST:
             raise Unacceptable("unreadable")
         facts = derivatives(self._poster, self._out, POSTER)
         renditions = [step.finish() for step in self._steps]
+        pairs = [hashes(self._poster, crops=False), *((seen.own, seen.asked) for seen in self._sampling.kept)]
         return {
             "width": self._size[0], "height": self._size[1], "durationMs": round(1_000 * (self._last_s + 1 / float(self._rate))),
-            "own": list(dict.fromkeys(self._own)), "asked": list(dict.fromkeys(self._asked)), "renditions": renditions,
+            "own": list(dict.fromkeys(each for own, _ in pairs for each in own)),
+            "asked": list(dict.fromkeys(each for _, asked in pairs for each in asked)), "renditions": renditions,
             "derivatives": facts["derivatives"] + [rendition["name"] for rendition in renditions],
-            "samples": facts["samples"] + self._samples,
+            "samples": facts["samples"] + self._sampling.samples(),
         }
 
 
