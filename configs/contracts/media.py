@@ -90,8 +90,13 @@ def preserved_key(media_id: str) -> str:
     return f"preserved/{media_id}"
 
 
+def derivatives_folder(media_id: str) -> str:
+    """What all derivatives of a media are below."""
+    return f"media/{media_id}"
+
+
 def derivative_key(media_id: str, name: str) -> str:
-    return f"media/{media_id}/{name}"
+    return f"{derivatives_folder(media_id)}/{name}"
 
 
 def preview_key(media_id: str) -> str:

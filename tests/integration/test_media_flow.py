@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,6 +27,7 @@ from configs.contracts.ids import new_id
 from configs.contracts.media import (
     LARGE,
     THUMB,
+    MediaRecord,
     derivative_key,
     preserved_key,
     preview_key,
@@ -37,6 +40,7 @@ from writers.connections import open_rows
 from writers.differences import media_differences
 from writers.loads.media import albums, media_rows
 from writers.media.block_lists import CSAM, add, counts, matches
+from writers.media.processing import Processing
 from writers.pruning import prune
 from writers.withheld import end_withheld
 from writers.worker import Writer
@@ -146,6 +150,39 @@ async def test_a_photo_is_shown_to_others_once_it_was_approved_and_gone_once_it_
         assert (album.photos, album.shown(), dict(album.media)) == ((media,), (), {})
         client.delete(media_key(media))
         assert [found.user_id for found in media_differences(client, rows)] == [media]
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+async def test_what_is_removed_while_it_is_processed_leaves_nothing(
+    world: World, writer: Writer, settings: Settings, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    owner, store = await world.register(), media_store(settings)
+    stored: dict[str, list[str]] = {}
+    removed = threading.Event()
+    put_derivatives = Processing._put
+
+    def put(self: Processing, record: MediaRecord, out: Path, facts: Mapping[str, Any]) -> None:
+        put_derivatives(self, record, out, facts)
+        if record.owner_id == owner.user_id:
+            stored[record.media_id] = [derivative_key(record.media_id, name) for name in facts["derivatives"]]
+            assert removed.wait(60)
+
+    monkeypatch.setattr(Processing, "_put", put)
+    content, content_type = (picture(51), "image/jpeg") if kind == "image" else (video(1.0, seed=51), "video/mp4")
+    media = await uploaded(owner, content, kind, content_type)
+    await eventually(lambda: media in stored)
+    keys = [*stored[media], preview_key(media)]
+    assert all(store.size(key) for key in keys)
+    assert (await owner.ask("DELETE", f"/media/{media}")).status_code in (200, 204)
+
+    def state() -> str:
+        with open_rows(settings, "test") as conn:
+            return media_rows(conn, (media,))[media].record.state
+
+    await eventually(lambda: state() == "removed")
+    removed.set()
+    await eventually(lambda: all(store.size(key) is None for key in [*keys, quarantine_key(media)]))
+    assert state() == "removed"
 
 
 async def test_what_a_decision_withholds_is_served_nowhere_and_goes_with_its_owner(

@@ -19,7 +19,7 @@ from cluster.connections.media.store import media_store
 from cluster.connections.redis import sync_client
 from configs.contracts import topics
 from configs.contracts.albums import media_key, read_media
-from configs.contracts.events import MediaRequested, MediaUploaded
+from configs.contracts.events import MediaRemoved, MediaRequested, MediaUploaded
 from configs.contracts.ids import new_id
 from configs.contracts.media import LARGE, THUMB, derivative_key, preview_key, quarantine_key
 from configs.contracts.read_model import GENERATION
@@ -92,12 +92,10 @@ time.sleep(150)
 PLACES = ("while derivatives are being stored", "before the outcome is in the log", "before the upload is deleted")
 
 
-@pytest.mark.parametrize("place", PLACES)
-async def test_a_writer_killed_in_the_middle_of_processing_loses_and_doubles_nothing(
-    settings: Settings, tmp_path: Path, place: str
-) -> None:
+async def _killed(settings: Settings, tmp_path: Path, place: str, number: int) -> tuple[str, str]:
+    """(owner, media) of an upload in whose processing the writer was killed."""
     owner, media = new_id(), new_id()
-    content = picture(100 + PLACES.index(place))
+    content = picture(number)
     store = media_store(settings)
     path = tmp_path / "content"
     path.write_bytes(content)
@@ -116,6 +114,15 @@ async def test_a_writer_killed_in_the_middle_of_processing_loses_and_doubles_not
         check=False, capture_output=True,
     )
     assert done.returncode == 9, done.stderr.decode()[-2_000:]
+    return owner, media
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_writer_killed_in_the_middle_of_processing_loses_and_doubles_nothing(
+    settings: Settings, tmp_path: Path, place: str
+) -> None:
+    _, media = await _killed(settings, tmp_path, place, 100 + PLACES.index(place))
+    store = media_store(settings)
     assert state_of(settings, media) in ("uploaded", "ready", None)
     with writing(settings):
         await eventually(lambda: state_of(settings, media) == "ready")
@@ -123,6 +130,18 @@ async def test_a_writer_killed_in_the_middle_of_processing_loses_and_doubles_not
         await eventually(_projected(settings, media))
     for key in (derivative_key(media, LARGE), derivative_key(media, THUMB), preview_key(media)):
         assert store.size(key)
+
+
+async def test_what_a_killed_writer_stored_goes_with_its_media(settings: Settings, tmp_path: Path) -> None:
+    owner, media = await _killed(settings, tmp_path, "before the outcome is in the log", 110)
+    store, keys = media_store(settings), [derivative_key(media, LARGE), derivative_key(media, THUMB), preview_key(media)]
+    assert all(store.size(key) for key in keys)
+    await append(settings, record(
+        settings, topics.MEDIA_UPLOADED, owner, MediaRemoved(media_id=media, owner_id=owner, reason="owner")
+    ))
+    with writing(settings):
+        await eventually(lambda: all(store.size(key) is None for key in [*keys, quarantine_key(media)]))
+    assert state_of(settings, media) == "removed"
 
 
 def _projected(settings: Settings, media: str) -> Callable[[], bool]:

@@ -13,13 +13,14 @@ import pytest
 from media_world import nanio, send, sha256
 from pydantic import SecretStr
 
+from cluster.connections.media import s3
 from cluster.connections.media.local import media_dir
 from cluster.connections.media.s3 import S3Store
 from cluster.connections.media.signing import S3Signer, UrlSigner, url_signer
 from cluster.connections.media.store import MediaStore, ObjectMissing, UploadIncomplete, media_store, part_sizes
 from cluster.embedded.media_store import EmbeddedMediaStore, sweep
 from configs.contracts.ids import new_id
-from configs.contracts.media import derivative_key, preview_key, quarantine_key
+from configs.contracts.media import derivative_key, derivatives_folder, preview_key, quarantine_key, withheld_key
 from configs.settings import Media, Settings, load_settings
 
 CONTENT = bytes(range(256)) * 64
@@ -202,6 +203,21 @@ def test_objects_are_copied_and_deleted_once_and_again(place: Place, tmp_path: P
         place.store.fetch(key, tmp_path / "none", 1 << 20)
     assert httpx.get(place.url(key)).status_code == 404
     place.store.delete([copy])
+
+
+def test_what_is_below_a_folder_is_deleted_and_nothing_else(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "KEYS_A_CALL", 2)
+    media = new_id()
+    folder = derivatives_folder(media)
+    names = ["large.webp", "thumb.webp", "360p.mp4", "720p.mp4", "poster.webp"]
+    others = [f"{folder}0/large.webp", derivative_key(new_id(), "large.webp"), withheld_key(media, "large.webp"), preview_key(media)]
+    for key in [*(derivative_key(media, name) for name in names), *others]:
+        place.store.put(key, _file(CONTENT), "image/webp")
+    for _ in range(2):
+        place.store.delete_below(folder)
+        assert [place.store.size(derivative_key(media, name)) for name in names] == [None] * len(names)
+        assert [place.store.size(key) for key in others] == [len(CONTENT)] * len(others)
+    place.store.delete(others)
 
 
 def test_our_signature_is_botocores(place: Place) -> None:

@@ -18,14 +18,17 @@ from cluster.connections.kafka import Record
 from cluster.connections.media.store import MediaStore, ObjectMissing, media_store
 from configs.contracts import topics
 from configs.contracts.albums import MediaRow
-from configs.contracts.events import Event, MediaRemoved, MediaRestored, MediaUploaded, encode
+from configs.contracts.events import Event, MediaRejected, MediaRemoved, MediaRestored, MediaUploaded, encode
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.media import (
     LARGE,
     MediaKind,
     MediaRecord,
+    MediaState,
     derivative_key,
+    derivatives_folder,
     preserved_key,
+    preview_key,
     quarantine_key,
     stored_keys,
     withheld_key,
@@ -43,6 +46,8 @@ from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 log = structlog.get_logger(__name__)
 
 TOPICS = (topics.MEDIA_UPLOADED,)
+ENDED: Final[tuple[MediaState, ...]] = ("rejected", "removed")
+"""Nothing is served of these, whatever a processing of them still stores."""
 KINDS: Final[tuple[MediaKind, ...]] = ("image", "video")
 EVIDENCE: Final = ("moderation", "intimate_image")
 """Reasons of a removal after which what was shown is kept as evidence, where nobody gets it."""
@@ -88,10 +93,10 @@ class MediaConsumer:
             fact = decoded.get((record.partition, record.offset))
             if fact is not None and isinstance(fact.event.payload, MediaUploaded):
                 uploads.append(fact)
-            elif fact is not None and isinstance(fact.event.payload, MediaRemoved | MediaRestored):
+            elif fact is not None and isinstance(fact.event.payload, MediaRejected | MediaRemoved | MediaRestored):
                 self._process(conn, uploads)
                 uploads = []
-                self._settle(conn, fact.event.payload.media_id)
+                self._settle(conn, fact.event.payload)
             window.append(record)
             if len(uploads) == self._settings.media.at_once:
                 self._process(conn, uploads)
@@ -135,6 +140,10 @@ class MediaConsumer:
                 )
                 for event in events
             ])
+            # One whose end was settled meanwhile, by another writer perhaps, has derivatives again now.
+            for row in media_rows(conn, {record.media_id for _, record in due}).values():
+                if row.record.state in ENDED:
+                    self._clear(row)
         self._store.delete([
             quarantine_key(media_id) for media_id, row in rows.items() if row.record.kind == self._kind
         ])
@@ -142,23 +151,30 @@ class MediaConsumer:
     def _waits(self, row: MediaRow) -> bool:
         return row.record.kind == self._kind and row.record.state == "uploaded"
 
-    def _settle(self, conn: Connection, media_id: str) -> None:
+    def _settle(self, conn: Connection, payload: MediaRejected | MediaRemoved | MediaRestored) -> None:
         """Leaves in the store what the rows say of a media now, so a repetition and an event that is behind change nothing."""
-        row = media_rows(conn, (media_id,)).get(media_id)
+        row = media_rows(conn, (payload.media_id,)).get(payload.media_id)
         if row is None or row.record.kind != self._kind:
             return
+        if row.record.state in ENDED:
+            self._clear(row)
+            self.figures["removed"] += row.record.state == "removed"
+        elif not isinstance(payload, MediaRejected):
+            served = tuple(stored_keys(row.record))
+            self._move([withheld_key(payload.media_id, key) for key in served], served)
+            self.figures["restored"] += 1
+
+    def _clear(self, row: MediaRow) -> None:
+        """Deletes all that is served of a media that has ended, also what its record does not name."""
+        media_id = row.record.media_id
         served = tuple(stored_keys(row.record))
         withheld = tuple(withheld_key(media_id, key) for key in served)
-        if row.record.state != "removed":
-            self._move(withheld, served)
-            self.figures["restored"] += 1
-            return
         if row.record.reason in EVIDENCE and row.record.derivatives:
             self._copy(derivative_key(media_id, _best(row.record)), preserved_key(media_id))
         if row.removed_by is not None:
             self._move(served, withheld)
-        self._store.delete([*served, quarantine_key(media_id), *(() if row.removed_by is not None else withheld)])
-        self.figures["removed"] += 1
+        self._store.delete([preview_key(media_id), quarantine_key(media_id), *(() if row.removed_by is not None else withheld)])
+        self._store.delete_below(derivatives_folder(media_id))
 
     def _move(self, sources: Sequence[str], targets: Sequence[str]) -> None:
         for source, target in zip(sources, targets, strict=True):

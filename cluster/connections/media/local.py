@@ -153,3 +153,9 @@ class LocalStore:
         with _disk():
             for key in keys:
                 object_path(self._root, key).unlink(missing_ok=True)
+
+    def delete_below(self, folder: str) -> None:
+        directory = object_path(self._root, folder)
+        with _disk():
+            for path in directory.iterdir() if directory.is_dir() else ():
+                path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Objects in a bucket of S3, R2 or their like, by boto3.
 
-The bucket is private and needs two lifecycle rules of its operator: objects under ``quarantine/`` expire after 2 days,
-unfinished multipart uploads after 1 day (cluster/terraform/buckets.tf sets them).
+The bucket is private, its access key may also list it, and it needs two lifecycle rules of its operator: objects under
+``quarantine/`` expire after 2 days, unfinished multipart uploads after 1 day (cluster/terraform/buckets.tf sets them).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from configs.contracts.errors import DependencyUnavailable
 from configs.settings import Media
 
 KEYS_A_CALL: Final = 1_000
-"""S3's own limit for one deletion of many."""
+"""S3's own limit for one listing, and for one deletion of many."""
 _MISSING: Final = ("404", "NoSuchKey", "NotFound")
 
 
@@ -37,6 +37,8 @@ def _answering() -> Iterator[None]:
         raise DependencyUnavailable("the media store refuses", code=code) from error
     except BotoCoreError as error:
         raise DependencyUnavailable("the media store does not answer", kind=type(error).__name__) from error
+    except OSError as error:
+        raise DependencyUnavailable("the disk beside the media store does not work", kind=type(error).__name__) from error
 
 
 class S3Store:
@@ -169,3 +171,11 @@ class S3Store:
                 )
             if answer.get("Errors"):
                 raise DependencyUnavailable("the media store did not delete", count=len(answer["Errors"]))
+
+    def delete_below(self, folder: str) -> None:
+        more = True
+        while more:
+            with _answering():
+                page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=f"{folder}/", MaxKeys=KEYS_A_CALL)
+            self.delete(found["Key"] for found in page.get("Contents", ()))
+            more = bool(page.get("IsTruncated"))

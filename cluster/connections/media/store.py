@@ -74,6 +74,10 @@ class MediaStore(Protocol):
         """Deletes objects; those that do not exist count as deleted."""
         ...
 
+    def delete_below(self, folder: str) -> None:
+        """Deletes every object whose key begins with the folder's name and a slash."""
+        ...
+
 
 def media_store(settings: Settings) -> MediaStore:
     """The store that the settings name. Raises ConfigurationError: keys are missing."""
