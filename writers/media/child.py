@@ -17,6 +17,8 @@ from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
 RESULT: Final = "result.json"
+NO_PROCESS: Final = -1
+"""Status of a request for which the machine had no process: nothing is said of its file."""
 FILE_BYTES: Final = 8 << 30
 OPEN_FILES: Final = 64
 
@@ -80,7 +82,11 @@ def serve() -> None:
     print(json.dumps({"ready": True}), flush=True)  # noqa: T201  the answer
     for line in sys.stdin:
         request = json.loads(line)
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:
+            print(json.dumps({"status": NO_PROCESS}), flush=True)  # noqa: T201  the answer
+            continue
         if child == 0:
             _carry_out(request)
         _, status = os.waitpid(child, 0)

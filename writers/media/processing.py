@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from cluster.connections.media.store import MediaStore, ObjectMissing, UploadIncomplete, media_store
+from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import MediaProcessed, MediaRejected
 from configs.contracts.media import (
     MediaRecord,
@@ -26,6 +28,8 @@ from writers.media.block_lists import CSAM, BlockLists
 from writers.media.classifying import Classifier, classifier_of
 from writers.media.decoding import Decoder
 from writers.media.pictures import PREVIEW
+
+log = structlog.get_logger(__name__)
 
 Outcome = MediaProcessed | MediaRejected
 TYPES: Final = {".webp": "image/webp", ".mp4": "video/mp4"}
@@ -45,8 +49,15 @@ class Processing:
     def process(self, record: MediaRecord, lists: BlockLists) -> Outcome:
         """What became of an upload; its derivatives are stored by then. The upload itself stays where it is.
 
-        Raises DependencyUnavailable: the store does not answer; nothing is decided.
+        Raises DependencyUnavailable: the store or this machine does not work; nothing is decided.
         """
+        try:
+            return self._processed(record, lists)
+        except OSError as error:
+            log.exception("media_not_processed", media=record.media_id)
+            raise DependencyUnavailable("this machine does not work", kind=type(error).__name__, errno=error.errno) from error
+
+    def _processed(self, record: MediaRecord, lists: BlockLists) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="media-") as directory:
             path, out = Path(directory) / "upload", Path(directory) / "out"
             out.mkdir()

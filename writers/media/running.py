@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
-from configs.contracts.errors import DependencyUnavailable, PlatformError
+from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import MediaRejected
 from configs.contracts.media import MediaRecord
 from configs.settings import Settings, load_settings
 from writers.media.block_lists import BlockLists
 from writers.media.processing import Outcome, Processing
+
+if TYPE_CHECKING:
+    from ray.exceptions import RayError
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +51,9 @@ class ThreadRunner:
         self._made: list[Processing] = []
 
     def run(self, records: Sequence[MediaRecord], lists: BlockLists) -> list[Outcome]:
-        return list(self._threads.map(lambda record: self._mine().process(record, lists), records))
+        running = [self._threads.submit(lambda record: self._mine().process(record, lists), record) for record in records]
+        wait(running)  # before one of them fails this call, so that none is begun twice at once
+        return [each.result() for each in running]
 
     def _mine(self) -> Processing:
         if not hasattr(self._local, "processing"):
@@ -77,6 +82,16 @@ def process_one(record: MediaRecord, lists: BlockLists) -> Outcome | DependencyU
         return error
 
 
+def failed(record: MediaRecord, error: RayError) -> MediaRejected | DependencyUnavailable:
+    """What follows from a task without an answer: only a file whose workers died, each time anew, is to blame itself."""
+    from ray.exceptions import WorkerCrashedError
+
+    log.error("media_task_failed", media=record.media_id, kind=type(error).__name__, exc_info=error)
+    if isinstance(error, WorkerCrashedError):
+        return MediaRejected(media_id=record.media_id, owner_id=record.owner_id, reason="unreadable")
+    return DependencyUnavailable("media tasks fail", kind=type(error).__name__)
+
+
 class RayRunner:
     """A Ray task for each media. A worker that dies is replaced, and its media processed anew, three times at most."""
 
@@ -93,6 +108,7 @@ class RayRunner:
         task = ray.remote(num_cpus=CPU_SHARE, max_retries=RETRIES)(process_one)
         waiting = [(record, task.remote(record, self._lists[1])) for record in records]
         outcomes: list[Outcome] = []
+        unavailable: DependencyUnavailable | None = None
         for record, reference in waiting:
             media = self._settings.media
             cpu_s = media.image_timeout_s if record.kind == "image" else media.video_timeout_s
@@ -103,11 +119,13 @@ class RayRunner:
                     ray.cancel(each, force=True)
                 raise DependencyUnavailable("media tasks do not end") from error
             except RayError as error:
-                log.warning("media_worker_died", media=record.media_id, kind=type(error).__name__)
-                found = MediaRejected(media_id=record.media_id, owner_id=record.owner_id, reason="unreadable")
-            if isinstance(found, PlatformError):
-                raise found
-            outcomes.append(found)
+                found = failed(record, error)
+            if isinstance(found, DependencyUnavailable):
+                unavailable = found
+            else:
+                outcomes.append(found)
+        if unavailable is not None:  # raised after all have ended, so that none is begun twice at once
+            raise unavailable
         return outcomes
 
     def close(self) -> None:
