@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from cluster.connections.reading import Command, Reads, Warming
 from configs.contracts.adults import may_see_explicit
-from configs.contracts.albums import media_key
+from configs.contracts.albums import media_key, read_media
 from configs.contracts.content import PostRecord, counts_key, media_posts_key, post_key, read_count, read_post
 from configs.contracts.entitlements import Access, Content, Viewer, access
 from configs.contracts.errors import ReadModelUnknown
@@ -46,6 +46,11 @@ class Seen(NamedTuple):
     comments: int
     liked: bool
     own: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of its media are there for whoever it is open to."""
+        return all(value is not None and read_media(value).published for value in self.media)
 
 
 T = TypeVar("T")
@@ -121,6 +126,19 @@ class Contents:
         newest = sorted(zip(named[1::2], named[::2], strict=True), reverse=True)[:POSTS_OF_A_MEDIA]
         found = await self.page(viewer_id, [(post_id.decode(), creator_id) for _, post_id in newest])
         return any(seen.access == "open" and media_id in seen.record.media_ids for seen in found)
+
+    async def sells(self, media_id: str) -> bool:
+        """Whether a post that was ever on sale, and that nobody took away, shows the media, whose record was read before.
+
+        Raises ReadModelUnknown.
+        """
+        (named,) = await self._reads.read(("HGETALL", media_posts_key(media_id)))
+        post_ids = [post_id.decode() for post_id in named[::2]]
+        if not post_ids:
+            return False
+        values = await self._values(post_ids, (await self._reads.read(("MGET", *map(post_key, post_ids))))[0])
+        records = [read_post(value) for value in values if value is not None]
+        return any(record.sold and record.state != "removed" and media_id in record.media_ids for record in records)
 
     async def page(self, viewer_id: str, names: Sequence[tuple[str, str]]) -> list[Seen]:
         """Those of the (post, creator) that the viewer may know of, in order.

@@ -198,9 +198,17 @@ async def get_media(media_id: MediaIdPath, person: Person, dependencies: Deps, r
     return OwnMedia.of(record, dependencies.media_urls)
 
 
-@router.delete("/media/{mediaId}", operation_id="removeMedia", response_model=Success, responses=errors(*SIGNED_IN, "not_found"))
+@router.delete(
+    "/media/{mediaId}", operation_id="removeMedia", response_model=Success, responses=errors(*SIGNED_IN, "not_found", "post_sold")
+)
 async def remove_media(media_id: MediaIdPath, person: Person, dependencies: Deps) -> Success:
-    """Takes one's own media away for good, wherever it is shown; what is stored of it is deleted."""
+    """Takes one's own media away for good, wherever it is shown; what is stored of it is deleted.
+
+    What a post shows that was on sale stays: somebody may have bought it.
+    """
+    record = (await dependencies.media_records.of((media_id,))).get(media_id)
+    if record is not None and record.owner_id == person.user_id and await dependencies.contents.sells(media_id):
+        raise Refused("post_sold")
     answer = await to_the_end(_removed(dependencies, person.user_id, media_id))
     if answer is None:
         raise Refused("not_found")

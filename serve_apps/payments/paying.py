@@ -124,7 +124,7 @@ async def purchase(
             raise Refused("not_for_sale")
         if seen.access == "open":
             raise Refused("already_bought")
-        if not record.for_sale or record.currency is None:
+        if not record.for_sale or record.currency is None or not seen.whole:
             raise Refused("not_for_sale")
         account = await payee_of(dependencies, provider, record.creator_id, seen.creator)
         return _request(

@@ -13,8 +13,11 @@ from api_world import Person
 from content_world import ContentWorld, content_world
 from log_writing import append, record
 
+from actors.posts.commands import RemovePost
 from cluster.connections.redis import apply_async
 from configs.contracts import events, topics
+from configs.contracts.albums import media_key
+from configs.contracts.content import media_posts_key, post_key
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import SubscriptionState
@@ -27,6 +30,7 @@ from writers.reconcile import reconcile
 pytestmark = pytest.mark.servers
 
 
+PPV = {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}}
 TEXT: dict[str, Any] = {"contentType": "text", "caption": "words", "access": {"visibility": "public"}, "state": "published"}
 
 
@@ -187,6 +191,44 @@ async def test_what_was_on_sale_can_only_be_unlisted(world: ContentWorld) -> Non
     assert (await reader.ask("GET", path)).status_code == 404
     assert (await creator.ok("PUT", path, json={"state": "published"}))["state"] == "published"
     assert await shown(reader, post["postId"]) == seen
+
+
+async def test_media_that_were_on_sale_are_not_their_owners_to_delete(world: ContentWorld) -> None:
+    creator, other = await world.creator(), await world.creator()
+    sold, free = [await world.media(creator, new_id()) for _ in range(2)]
+    with open_rows(world.settings, "test") as conn:  # as if the log held them: the shard finds them, and a removal is newer
+        conn.execute("INSERT INTO albums (owner_id, version) VALUES (%s, 1)", (creator.user_id,))
+        conn.execute(
+            "UPDATE media SET version = 1, facts = jsonb_set(facts, '{version}', '1') WHERE owner_id = %s", (creator.user_id,)
+        )
+
+    async def deleted(media_id: str, by: Person = creator) -> str:
+        return str((await by.ask("DELETE", f"/media/{media_id}")).json().get("code", "deleted"))
+
+    post = await world.post(creator, contentType="image", mediaIds=[sold], access=PPV, state="draft")
+    await world.post(creator, contentType="image", mediaIds=[free])
+    path = f"/content/posts/{post['postId']}"
+    await creator.ok("PUT", path, json={"state": "published"})
+    assert [await deleted(sold), await deleted(sold, other)] == ["post_sold", "not_found"]
+    await creator.ok("DELETE", path)
+    assert (await shown(creator, post["postId"]))["state"] == "unlisted"
+    assert await deleted(sold) == "post_sold", "it stays its buyers'"
+    await world.until(lambda: _in_rows(world, post["postId"], "unlisted"))
+    await world.dependencies.redis.delete(media_key(sold), media_posts_key(sold), post_key(post["postId"]))
+    assert await deleted(sold) == "post_sold", "also of what the read model has to learn first"
+    assert [await deleted(free), await deleted(free)] == ["deleted", "not_found"], "nobody has paid for it"
+    # Whoever bought what the moderation took away has their money back.
+    await world.dependencies.posts.record(RemovePost(creator.user_id, post["postId"], "moderation", new_id()))
+
+    async def freed() -> bool:
+        return await deleted(sold) == "deleted"
+
+    await world.until(freed)
+
+
+def _in_rows(world: ContentWorld, post_id: str, state: str) -> bool:
+    with open_rows(world.settings, "test") as conn:
+        return conn.execute("SELECT state FROM posts WHERE id = %s", (post_id,)).fetchall() == [(state,)]
 
 
 async def test_a_purchase_opens_its_post_while_it_stands(world: ContentWorld) -> None:

@@ -6,12 +6,17 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import httpx
+import msgspec
 import pytest
 import pytest_asyncio
 from api_world import Person, World
 from payments_world import RETURN, SandboxDriver, assured, code, creator_of, payer_of, paying
 
+from cluster.connections.redis import apply_async
+from configs.contracts.albums import put_media
 from configs.contracts.ids import derived_id, new_id
+from configs.contracts.media import MediaRecord
 from configs.settings import Settings
 
 pytestmark = pytest.mark.servers
@@ -131,6 +136,31 @@ async def test_two_hundred_purchases_of_one_post_at_once_charge_once(world: Worl
     other = await post_for_sale(creator)
     answer = await payer.ask("POST", f"/payments/posts/{other}/purchase", json={"paymentMethodId": card}, key=f"buy-{first}")
     assert code(answer) == (409, "idempotency_conflict")
+
+
+async def test_a_post_that_lost_a_picture_is_not_sold_any_more(world: World, sandbox: SandboxDriver) -> None:
+    creator = await creator_of(world)
+    payer, card = await payer_of(world, sandbox)
+    await assured(world, payer)
+    pictures = [
+        MediaRecord(media_id=new_id(), owner_id=creator.user_id, kind="image", state="ready", review="approved") for _ in range(2)
+    ]
+    await apply_async(world.dependencies.redis, [put_media(picture, 1) for picture in pictures])
+    post = (await creator.ok("POST", "/content/posts", json={
+        "contentType": "image", "mediaIds": [picture.media_id for picture in pictures], "state": "published",
+        "access": {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}},
+    }))["postId"]
+
+    async def bought(key: str) -> httpx.Response:
+        return await payer.ask("POST", f"/payments/posts/{post}/purchase", json={"paymentMethodId": card}, key=key)
+
+    for version, change in enumerate(({"state": "removed"}, {"review": "rejected"}), 2):
+        lost = msgspec.structs.replace(pictures[1], **change)
+        await apply_async(world.dependencies.redis, [put_media(lost, version)])
+        assert code(await bought(f"lost-{version}")) == (409, "not_for_sale")
+    assert await paid(sandbox, payer) == []
+    await apply_async(world.dependencies.redis, [put_media(pictures[1], 9)])
+    assert (await bought("whole")).status_code == 201
 
 
 async def test_a_declined_purchase_opens_nothing_and_another_card_may_follow(world: World, sandbox: SandboxDriver) -> None:
