@@ -226,6 +226,45 @@ async def test_media_that_were_on_sale_are_not_their_owners_to_delete(world: Con
     await world.until(freed)
 
 
+async def test_media_that_the_moderation_takes_away_take_what_sold_them_along(world: ContentWorld) -> None:
+    """So whoever bought it gets their money back, and nobody else buys it; a reversal brings the post back."""
+    creator, buyer = await world.creator(), await world.adult(await world.register("sugar_daddy"))
+    media = await world.media(creator, new_id())
+    shows: dict[str, Any] = {"contentType": "image", "mediaIds": [media]}
+    sold, unlisted, free, draft = [(await world.post(creator, **shows, **more))["postId"] for more in (
+        {"access": PPV}, {"access": PPV}, {}, {"access": PPV, "state": "draft"},
+    )]
+    await creator.ok("DELETE", f"/content/posts/{unlisted}")
+    payment = await world.paid(buyer, creator, post_id=sold)
+    refunds = "SELECT coalesce(jsonb_array_length(state -> 'refunds'), 0) FROM post_purchases WHERE id = %s AND status = 'completed'"
+    with open_rows(world.settings, "test") as conn:
+        await world.until(lambda: conn.execute(refunds, (payment,)).fetchall() == [(0,)])
+        await world.until(lambda: _in_rows(world, unlisted, "unlisted"))
+        await world.until(lambda: _in_rows(world, draft, "draft"))
+        case: dict[str, Any] = {
+            "decision_id": new_id(), "target_type": "media", "target_id": media, "subject_id": creator.user_id, "action": "remove",
+            "statement": "why", "decided_by": "person:m",
+        }
+        decided = events.CaseDecided(**case, category="nudity", number=1)
+        await append(world.settings, record(world.settings, topics.MODERATION_DECIDED, media, decided))
+        await world.until(lambda: conn.execute(refunds, (payment,)).fetchall() == [(1,)])
+    await world.until(lambda: _in_rows(world, sold, "removed") and _in_rows(world, unlisted, "removed"))
+    assert _in_rows(world, free, "published")
+    assert _in_rows(world, draft, "draft")
+
+    async def found() -> bool:
+        return await _answers(buyer, sold)
+
+    async def gone() -> bool:
+        return not await found()
+
+    await world.until(gone)
+    reversed_ = events.AppealDecided(**case, appeal_id=new_id(), outcome="reversed", number=2)
+    await append(world.settings, record(world.settings, topics.MODERATION_DECIDED, media, reversed_))
+    await world.until(found)
+    await world.until(lambda: _in_rows(world, unlisted, "unlisted"))
+
+
 def _in_rows(world: ContentWorld, post_id: str, state: str) -> bool:
     with open_rows(world.settings, "test") as conn:
         return conn.execute("SELECT state FROM posts WHERE id = %s", (post_id,)).fetchall() == [(state,)]

@@ -43,10 +43,10 @@ def decided(action: Any, target_type: Any = "user", target: str = SUBJECT, **fie
     )
 
 
-def follows(payload: Payload, event_id: str = DECISION, *, gone: bool = False) -> list[tuple[Topic, Event]]:
+def follows(payload: Payload, event_id: str = DECISION, *, gone: bool = False, **more: Any) -> list[tuple[Topic, Event]]:
     """``gone``: the subject has no account any more."""
     target: str = payload.target_id  # type: ignore[attr-defined]
-    sides = Sides({} if gone else {SUBJECT: ADDRESS}, {target: [REPORTER]}, {TARGET: (POST, CREATOR)})
+    sides = Sides({} if gone else {SUBJECT: ADDRESS}, {target: [REPORTER]}, {TARGET: (POST, CREATOR)}, **more)
     event = Event(event_id, AT, target, payload)
     made = list(follows_decision(event, sides, KEY))
     assert made == list(follows_decision(event, sides, KEY)), "a repetition derives the same events"
@@ -93,6 +93,30 @@ def test_removed_media_is_removed_and_blocked_by_hash_where_nobody_may_upload_it
     assert (removed.media_id, removed.owner_id, removed.reason, removed.block) == (TARGET, SUBJECT, reason, block)
     assert removed.decision_id == DECISION
     assert [(topic, event.key) for topic, event in made if event.payload is removed] == [(topics.MEDIA_UPLOADED, SUBJECT)]
+
+
+@pytest.mark.parametrize(("category", "reason", "decision"), [
+    ("nudity", "moderation", DECISION), ("intimate_image", "intimate_image", None), ("child_abuse", "moderation", None),
+])
+def test_removed_media_takes_away_what_was_sold_with_it_and_a_reversal_brings_that_back(
+    category: str, reason: str, decision: str | None
+) -> None:
+    sold = {TARGET: [POST, CREATOR], new_id(): [new_id()]}
+    made = follows(decided("remove", "media", TARGET, category=category), sold=sold)
+    removed = [(topic, event.key, event.payload) for topic, event in made if isinstance(event.payload, ContentRemoved)]
+    assert [(payload.post_id, payload.reason, payload.decision_id) for _, _, payload in removed] == [
+        (post, reason, decision) for post in sold[TARGET]
+    ], "what is blocked comes back by no reversal"
+    assert {(topic, key, payload.creator_id) for topic, key, payload in removed} == {(topics.CONTENT_PUBLISHED, SUBJECT, SUBJECT)}
+    assert payloads(follows(decided("dismiss", "media", TARGET), sold=sold), ContentRemoved) == []
+
+    reversal = msgspec.structs.replace(appealed("reversed"), target_type="media", target_id=TARGET, action="remove")
+    taken = {DECISION: [POST, CREATOR], new_id(): [new_id()]}
+    restored = payloads(follows(reversal, new_id(), taken=taken), ContentRestored)
+    assert [(payload.post_id, payload.creator_id, payload.decision_id) for payload in restored] == [
+        (post, SUBJECT, DECISION) for post in taken[DECISION]
+    ]
+    assert payloads(follows(reversal, new_id(), taken=taken, gone=True), ContentRestored) == []
 
 
 def test_media_without_fault_is_approved_and_posts_are_removed() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from configs.contracts import topics
 from configs.contracts.events import (
@@ -43,6 +43,15 @@ SELECT DISTINCT target_id::text, post_id::text, creator_id::text
 FROM reports JOIN comments ON post_id = context_id AND comments.id = target_id
 WHERE target_id = ANY(%s::uuid[]) AND target_type = 'comment'
 """
+SOLD: Final = """
+SELECT shown.id::text, posts.id::text FROM unnest(%s::uuid[], %s::uuid[]) AS shown (owner, id)
+JOIN posts ON posts.creator_id = shown.owner AND shown.id = ANY(posts.media_ids)
+WHERE posts.sold AND posts.state <> 'removed'
+"""
+TAKEN: Final = """
+SELECT decision.id::text, posts.id::text FROM unnest(%s::uuid[], %s::uuid[]) AS decision (creator, id)
+JOIN posts ON posts.creator_id = decision.creator AND posts.removed_by = decision.id
+"""
 _WORDS: Final[Mapping[Action, str]] = {
     "dismiss": "no rule was broken", "warn": "a warning", "remove": "it was removed", "suspend": "the account is suspended",
     "ban": "the account is closed", "reinstate": "the account is active again",
@@ -59,6 +68,10 @@ class Sides:
     """Target -> who reported it before it was decided."""
     comments: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Comment that is to be removed, or brought back -> its post, and the post's creator."""
+    sold: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Media that is to be removed -> posts that were on sale and show it."""
+    taken: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Decision about a media that is reversed -> posts that it took away."""
 
 
 def sides_of(conn: Connection, facts: Sequence[Fact]) -> Sides:
@@ -73,10 +86,22 @@ def sides_of(conn: Connection, facts: Sequence[Fact]) -> Sides:
         reporters.setdefault(target_id, []).append(reporter_id)
     concerned = [payload.target_id for payload in payloads if payload.target_type == "comment" and payload.action == "remove"]
     comments = conn.execute(COMMENTS, (concerned,)).fetchall() if concerned else []
+    media = [payload for payload in payloads if payload.target_type == "media" and payload.action == "remove"]
+    removed = [(payload.subject_id, payload.target_id) for payload in media if isinstance(payload, CaseDecided)]
+    decisions = [(payload.subject_id, payload.decision_id) for payload in media if isinstance(payload, AppealDecided)]
     return Sides(
         addresses(conn, subjects), {target: sorted(found)[:TOLD] for target, found in reporters.items()},
         {target: (post, creator) for target, post, creator in comments},
+        _posts(conn, SOLD, removed), _posts(conn, TAKEN, decisions),
     )
+
+
+def _posts(conn: Connection, statement: str, asked: Sequence[tuple[str | None, str]]) -> Mapping[str, Sequence[str]]:
+    """Asked for -> posts, of (creator, media or decision)."""
+    found: dict[str, list[str]] = {}
+    for name, post_id in conn.execute(statement, ([one for one, _ in asked], [name for _, name in asked])) if asked else ():
+        found.setdefault(name, []).append(post_id)
+    return found
 
 
 def follows_decision(event: Event, sides: Sides, account_key: bytes) -> Iterator[tuple[Topic, Event]]:
@@ -120,11 +145,16 @@ def _content(event: Event, payload: CaseDecided, sides: Sides) -> Iterator[tuple
         return
     name = derived_id(event.event_id, "content")
     if payload.target_type == "media" and payload.action == "remove":
-        intimate = payload.category == "intimate_image"
+        reason: Literal["intimate_image", "moderation"] = "intimate_image" if payload.category == "intimate_image" else "moderation"
+        block = payload.category in BLOCKED
         yield topics.MEDIA_UPLOADED, Event(name, event.occurred_at, owner, MediaRemoved(
-            media_id=target, owner_id=owner, reason="intimate_image" if intimate else "moderation",
-            block=payload.category in BLOCKED, decision_id=payload.decision_id,
+            media_id=target, owner_id=owner, reason=reason, block=block, decision_id=payload.decision_id,
         ))
+        # Whoever bought what shows it gets their money back. What is blocked comes back by no reversal, nor do its posts.
+        for post_id in sides.sold.get(target, ()):
+            yield topics.CONTENT_PUBLISHED, Event(_of_post(event, post_id), event.occurred_at, owner, ContentRemoved(
+                post_id=post_id, creator_id=owner, reason=reason, decision_id=None if block else payload.decision_id,
+            ))
     elif payload.target_type == "media" and payload.action == "dismiss":
         yield topics.MEDIA_UPLOADED, Event(name, event.occurred_at, owner, MediaReviewed(
             media_id=target, owner_id=owner, verdict="approved", decision_id=payload.decision_id,
@@ -140,6 +170,11 @@ def _content(event: Event, payload: CaseDecided, sides: Sides) -> Iterator[tuple
         ))
 
 
+def _of_post(event: Event, post_id: str) -> str:
+    """The id of what happens to one of the posts that show a media that is decided about."""
+    return derived_id(event.event_id, f"content:{post_id}")
+
+
 def _restored(event: Event, payload: AppealDecided, sides: Sides) -> Iterator[tuple[Topic, Event]]:
     """What a removal took away comes back, where nothing else took it away; what is blocked stays gone."""
     owner, target, decision_id = payload.subject_id, payload.target_id, payload.decision_id
@@ -152,6 +187,10 @@ def _restored(event: Event, payload: AppealDecided, sides: Sides) -> Iterator[tu
         yield topics.MEDIA_UPLOADED, Event(
             name, event.occurred_at, owner, MediaRestored(media_id=target, owner_id=owner, decision_id=decision_id)
         )
+        for post_id in sides.taken.get(decision_id, ()):
+            yield topics.CONTENT_PUBLISHED, Event(_of_post(event, post_id), event.occurred_at, owner, ContentRestored(
+                post_id=post_id, creator_id=owner, decision_id=decision_id,
+            ))
     elif payload.target_type == "comment" and target in sides.comments:
         post_id, creator_id = sides.comments[target]
         yield topics.CONTENT_COMMENTED, Event(name, event.occurred_at, post_id, CommentRestored(
