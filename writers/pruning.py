@@ -21,6 +21,7 @@ from configs.contracts.read_model import REVOKED
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
 from writers.days import keep_days
+from writers.erased_media import remove_left
 from writers.exporting import forget_due
 from writers.looks import keep_looking
 from writers.sinks.erasures import sweep
@@ -78,6 +79,7 @@ def prune(settings: Settings) -> dict[str, int]:
             "devices": _delete(conn, DEVICES),
             "mails": _delete(conn, MAILS),
             "erased_late": _swept(conn),
+            "erased_media": remove_left(settings, conn),
             "exports": forget_due(settings, conn),
             "withheld": end_withheld(settings, conn),
             "impressions": keep_days(conn, settings.ranking.impressions_days, datetime.now(UTC)),

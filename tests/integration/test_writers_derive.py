@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -138,3 +139,26 @@ def test_pruning_forgets_what_is_due_and_nothing_else(settings: Settings, query:
         assert client.zscore(REVOKED, young) is not None
     assert query("SELECT key FROM idempotency_keys WHERE owner = %s", owner) == [("young",)]
     assert query("SELECT record_offset FROM dead_letters WHERE topic = %s", owner) == [(2,)]
+
+
+async def test_media_that_came_after_their_owners_erasure_was_derived_are_taken_away_by_the_sweep(
+    settings: Settings, writer: Writer, query: Callable[..., list[Any]]
+) -> None:
+    erased, long_ago, here = new_id(), new_id(), new_id()
+    media = {(owner, new_id()) for owner in (erased, erased, long_ago, here)}
+    await append(settings, *(record(settings, topics.MEDIA_UPLOADED, owner, events.MediaRequested(
+        media_id=name, owner_id=owner, kind="image", content_type="image/jpeg", size=1, sha256="ab" * 32,
+    )) for owner, name in media))
+
+    def states() -> dict[str, list[str]]:
+        owners = [erased, long_ago, here]
+        rows = query("SELECT owner_id::text, state FROM media WHERE owner_id = ANY(%s::uuid[])", owners)
+        return {owner: sorted(state for of, state in rows if of == owner) for owner in owners}
+
+    await eventually(lambda: states() == {erased: ["pending"] * 2, long_ago: ["pending"], here: ["pending"]})
+    for owner, age in ((erased, "7 days"), (long_ago, "9 days")):
+        query("INSERT INTO erasures VALUES (%s, now() - %s::interval, 1, now()) RETURNING 1", owner, age)
+    for _ in range(2):  # again, before the rows hold it: nothing more happens
+        await asyncio.to_thread(prune, settings)
+    await eventually(lambda: states() == {erased: ["removed"] * 2, long_ago: ["pending"], here: ["pending"]})
+    assert query("SELECT DISTINCT facts -> 'record' ->> 'reason' FROM media WHERE owner_id = %s", erased) == [("account_deleted",)]
