@@ -26,6 +26,7 @@ from actors.media.commands import (
 )
 from actors.sharding.memory import Append, Decision
 from configs.contracts.albums import Album, MediaRow, album_after, shown_photos
+from configs.contracts.changes import rfc3339
 from configs.contracts.events import (
     Event,
     MediaRemoved,
@@ -109,6 +110,11 @@ class AlbumMemory:
             record = row.record
             same = record.state != "pending" or (record.kind, record.content_type, record.size, record.sha256) == asked
             return _answer(_found(album, row) if same else IdempotencyConflict())
+        if command.media_id in album.removed:
+            gone = MediaRecord(
+                media_id=command.media_id, owner_id=album.owner_id, kind=command.kind, state="removed", created_at=rfc3339(now)
+            )
+            return _answer(Found(gone, 0, None, album.shown(), album.version))
         limit = self._exceeded(album, command.size, now)
         if limit is not None:
             return _answer(limit)

@@ -68,7 +68,8 @@ class ArrangeRequest(msgspec.Struct, frozen=True, rename="camel"):
 class Album:
     """All of one person's media that are not removed, and the profile's photos in order.
 
-    ``withheld``: what a decision removed and its reversal would bring back; counts for nothing until then.
+    ``withheld``: what a decision removed and its reversal would bring back; counts for nothing until then. ``removed``: ids of
+    what is gone for good, under which nothing is uploaded again.
     """
 
     owner_id: str
@@ -78,6 +79,7 @@ class Album:
     requests: tuple[ArrangeRequest, ...] = ()
     media: Mapping[str, MediaRow] = field(default_factory=dict)
     withheld: Mapping[str, MediaRow] = field(default_factory=dict)
+    removed: frozenset[str] = frozenset()
 
     def shown(self) -> tuple[str, ...]:
         """The photos that others see."""
@@ -159,6 +161,8 @@ def album_after(album: Album | None, event: Event, version: int) -> Album | None
         return replace(
             album, version=version, photos=payload.media_ids, requests=requests_after(album.requests, event)
         )
+    if payload.media_id in album.removed:
+        return replace(album, version=version)
     before = album.media.get(payload.media_id) or album.withheld.get(payload.media_id)
     after = media_after(before, event, version)
     if after is before or after is None:
@@ -169,11 +173,13 @@ def album_after(album: Album | None, event: Event, version: int) -> Album | None
         if row.record.state != "pending" or row.requested_at > oldest
     }
     withheld = dict(album.withheld)
-    for place, holds in ((media, after.record.state != "removed"), (withheld, after.removed_by is not None)):
+    stands, reversible = after.record.state != "removed", after.removed_by is not None
+    for place, holds in ((media, stands), (withheld, reversible)):
         place.pop(payload.media_id, None)
         if holds:
             place[payload.media_id] = after
-    return replace(album, version=version, media=media, withheld=withheld)
+    removed = album.removed if stands or reversible else album.removed | {payload.media_id}
+    return replace(album, version=version, media=media, withheld=withheld, removed=removed)
 
 
 def requests_after(requests: Sequence[ArrangeRequest], event: Event) -> tuple[ArrangeRequest, ...]:

@@ -25,7 +25,15 @@ from actors.media.commands import (
 from actors.media.state import AlbumMemory, MediaCommand
 from cluster.launch.media import hashes_of
 from configs.contracts.albums import Album, album_after
-from configs.contracts.events import Event, MediaProcessed, MediaRejected, MediaRemoved, MediaRestored, Payload
+from configs.contracts.events import (
+    Event,
+    MediaProcessed,
+    MediaRejected,
+    MediaRemoved,
+    MediaRequested,
+    MediaRestored,
+    Payload,
+)
 from configs.contracts.ids import derived_id
 from configs.settings import Media
 
@@ -174,6 +182,17 @@ def test_what_is_gone_for_another_reason_too_comes_back_by_no_reversal(ends: lis
     shard.outcome(restored())
     assert isinstance(shard(FindMedia(owner_id=OWNER, media_id=ONE)), MediaUnknown)
     assert (shard.album().media, shard.album().withheld) == ({}, {})
+
+
+def test_nothing_is_uploaded_again_under_the_id_of_what_is_gone() -> None:
+    """A request that comes again after a removal gets no upload that the rows would not take."""
+    shard = approved_photo()
+    shard(RemoveMedia(owner_id=OWNER, media_id=ONE, reason="owner"))
+    told, again = len(shard.log), shard(request())
+    assert (again.record.state, again.version, len(shard.log)) == ("removed", 0, told)
+    assert isinstance(shard(complete()), MediaUnknown)
+    shard.outcome(MediaRequested(media_id=ONE, owner_id=OWNER, kind="image", content_type="image/jpeg", size=1, sha256="ab" * 32))
+    assert (shard.album().media, shard.album().removed) == ({}, {ONE}), "as in rows, also of what another life appended"
 
 
 def test_a_late_retry_of_an_arrangement_brings_nothing_back() -> None:

@@ -13,9 +13,10 @@ from writers.sinks.media import read_media_row, read_requests
 
 ALBUMS: Final = "SELECT owner_id::text, version, photos::text[], requests::text FROM albums WHERE owner_id = ANY(%s)"
 MEDIA_OF: Final = """
-SELECT owner_id::text, facts::text FROM media
-WHERE owner_id = ANY(%s) AND (state <> 'removed' OR facts ->> 'removedBy' IS NOT NULL) AND (state <> 'pending' OR created_at > now() - %s)
+SELECT owner_id::text, id::text, CASE WHEN state <> 'removed' OR facts ->> 'removedBy' IS NOT NULL THEN facts::text END FROM media
+WHERE owner_id = ANY(%s) AND (state <> 'pending' OR created_at > now() - %s)
 """
+"""One statement, so that nothing is both there and gone; of what is gone for good the id alone."""
 PHOTOS: Final = """
 SELECT albums.owner_id::text, albums.version, albums.photos::text[], media.facts::text
 FROM albums LEFT JOIN media ON media.owner_id = albums.owner_id AND media.id = ANY(albums.photos) AND media.state = 'ready'
@@ -27,17 +28,24 @@ FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 def albums(conn: Connection, owner_ids: Sequence[str]) -> Mapping[str, Album]:
-    """Only people who have uploaded anything; what was removed for good is not in their albums."""
+    """Only people who have uploaded anything; of what was removed for good their albums hold the ids."""
     ids = _uuids(owner_ids)
     found = conn.execute(ALBUMS, (ids,)).fetchall()
     media: dict[str, dict[str, MediaRow]] = {}
     withheld: dict[str, dict[str, MediaRow]] = {}
+    removed: dict[str, set[str]] = {}
     if found:
-        for owner, facts in conn.execute(MEDIA_OF, (ids, OPEN_FOR)).fetchall():
+        for owner, media_id, facts in conn.execute(MEDIA_OF, (ids, OPEN_FOR)).fetchall():
+            if facts is None:
+                removed.setdefault(owner, set()).add(media_id)
+                continue
             row = read_media_row(facts)
-            (media if row.removed_by is None else withheld).setdefault(owner, {})[row.record.media_id] = row
+            (media if row.removed_by is None else withheld).setdefault(owner, {})[media_id] = row
     return {
-        owner: Album(owner, version, tuple(photos), read_requests(requests), media.get(owner, {}), withheld.get(owner, {}))
+        owner: Album(
+            owner, version, tuple(photos), read_requests(requests), media.get(owner, {}), withheld.get(owner, {}),
+            frozenset(removed.get(owner, ())),
+        )
         for owner, version, photos, requests in found
     }
 
