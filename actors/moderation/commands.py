@@ -105,7 +105,7 @@ class RemovalTaken:
 
 @dataclass(frozen=True, slots=True)
 class TooManyRequests:
-    """The target has as many requests as are remembered; nothing was recorded, and the case is open already."""
+    """The target has as many undecided requests as are remembered; nothing was recorded, and the case is open already."""
 
 
 ModerationAnswer = DecisionMade | CaseMoved | Appealed | NotAppealable | SameModerator | RemovalTaken | TooManyRequests

@@ -25,7 +25,15 @@ from actors.moderation.commands import (
 from actors.sharding.memory import Append, Decision
 from configs.contracts.events import AppealDecided, CaseDecided, DecisionAppealed, Event, Payload, RemovalRequested
 from configs.contracts.ids import derived_id, new_id
-from configs.contracts.moderation import APPEAL_WINDOW, REQUESTS, CaseRow, appealable, case_after, statement_digest
+from configs.contracts.moderation import (
+    APPEAL_WINDOW,
+    REQUESTS,
+    CaseRow,
+    History,
+    appealable,
+    case_after,
+    statement_digest,
+)
 from configs.contracts.topics import MODERATION_DECIDED
 
 
@@ -138,11 +146,11 @@ def _decide_appeal(command: DecideAppeal, row: CaseRow | None, now: datetime) ->
 
 
 def _requested(command: RequestRemoval, row: CaseRow | None, now: datetime) -> Decision[ModerationAnswer]:
-    requests = () if row is None else row.history.requests
-    held = dict(requests).get(command.digest)
+    history = History() if row is None else row.history
+    held = dict(history.requests).get(command.digest)
     if held is not None:
         return _answer(RemovalTaken(held))
-    if len(requests) >= REQUESTS:
+    if history.undecided >= REQUESTS:
         return _answer(TooManyRequests())
     requested = RemovalRequested(
         request_id=command.request_id, target_type=command.target_type, target_id=command.target_id,

@@ -31,7 +31,7 @@ RANKS: Final[dict[PermissionRole, int]] = {"user": 0, "moderator": 1, "admin": 2
 DECISIONS: Final = 32
 """Newest decisions of one target that its shard remembers; older ones can no longer be appealed, rows keep them."""
 REQUESTS: Final = 64
-"""Newest removal requests of one target that are remembered; so many further ones are one and the same case."""
+"""Newest removal requests of one target that are remembered; so many that nobody has decided about are one and the same case."""
 APPEAL_WINDOW: Final = timedelta(days=183)
 """Six months (Digital Services Act, article 20)."""
 APPEAL_TOKEN_LENGTH: Final = 107
@@ -112,6 +112,8 @@ class History(msgspec.Struct, frozen=True, rename="camel"):
     """The newest, oldest first."""
     requests: tuple[tuple[str, str], ...] = ()
     """(digest, request id) of the newest removal requests."""
+    undecided: int = 0
+    """Removal requests since the newest decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ def case_after(row: CaseRow | None, event: Event, version: int) -> CaseRow | Non
         if any(digest == payload.digest for digest, _ in history.requests):
             return replace(row, version=version)
         kept = (*history.requests, (payload.digest, payload.request_id))[-REQUESTS:]
-        return replace(row, version=version, history=msgspec.structs.replace(history, requests=kept))
+        return replace(row, version=version, history=msgspec.structs.replace(
+            history, requests=kept, undecided=history.undecided + 1,
+        ))
     if isinstance(payload, CaseDecided):
         made = Decided(
             payload.decision_id, payload.number, payload.action, payload.decided_by, event.occurred_at, payload.subject_id,
@@ -157,7 +161,7 @@ def case_after(row: CaseRow | None, event: Event, version: int) -> CaseRow | Non
         decisions = (*history.decisions, made)[-DECISIONS:]
         return CaseRow(
             row.target_id, payload.target_type, max(row.number, payload.number), version,
-            msgspec.structs.replace(history, decisions=decisions),
+            msgspec.structs.replace(history, decisions=decisions, undecided=0),
         )
     appeal = Appeal(payload.appeal_id, payload.outcome if isinstance(payload, AppealDecided) else None)
     decisions = tuple(

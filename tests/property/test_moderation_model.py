@@ -1,4 +1,7 @@
-"""One decision at a time, one appeal a decision, one receipt a request: whatever is lost, repeated and replayed."""
+"""One decision at a time, one appeal a decision, one receipt a request: whatever is lost, repeated and replayed.
+
+Nobody closes the form for good: every decision makes room for further requests.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,12 @@ from actors.moderation.commands import (
     RemovalTaken,
     RequestRemoval,
     SameModerator,
+    TooManyRequests,
 )
 from actors.moderation.state import ModerationMemory
 from configs.contracts.events import CaseDecided, Event
 from configs.contracts.ids import derived_id, new_id
-from configs.contracts.moderation import APPEAL_WINDOW, CaseRow, case_after
+from configs.contracts.moderation import APPEAL_WINDOW, REQUESTS, CaseRow, case_after
 from configs.contracts.positions import version_of
 
 TARGETS = [derived_id("target", str(number)) for number in range(2)]
@@ -57,7 +61,9 @@ class Moderation(ShardMachine):
         self.shard = SimulatedShard(ModerationMemory, rows_of)
         self.numbers = dict.fromkeys(TARGETS, 0)
         self.made: dict[str, Made] = {}
-        self.receipts: dict[tuple[str, str], str] = {}
+        self.remembered: dict[str, list[str]] = {target: [] for target in TARGETS}
+        """Target -> digests of its newest requests."""
+        self.undecided = dict.fromkeys(TARGETS, 0)
 
     def ask(self, command: Any, crash: bool) -> Any:
         if crash:
@@ -83,6 +89,7 @@ class Moderation(ShardMachine):
         again = self.shard.ask(command)
         assert (again.decision_id, again.repeated) == (answer.decision_id, True)
         self.numbers[about] = number + 1
+        self.undecided[about] = 0
         self.made[answer.decision_id] = Made(about, by, action, self.shard.now)
 
     @rule(data=st.data(), crash=st.booleans(), foreign=st.booleans())
@@ -125,14 +132,29 @@ class Moderation(ShardMachine):
 
     @rule(about=TARGET, digest=st.sampled_from(["d1", "d2"]), crash=st.booleans())
     def request(self, about: str, digest: str, crash: bool) -> None:
+        self.requested(about, digest, crash)
+
+    @rule(about=TARGET, requests=st.integers(30, REQUESTS))
+    def flood(self, about: str, requests: int) -> None:
+        for _ in range(requests):
+            self.requested(about, new_id(), False)
+
+    def requested(self, about: str, digest: str, crash: bool) -> None:
+        receipt = derived_id(f"{about} {digest}", "removal")
+        appended = len(self.shard.log)
         answer = self.ask(RequestRemoval(
-            request_id=new_id(), target_type="media", target_id=about, contact="c", signature="s", description="d",
+            request_id=receipt, target_type="media", target_id=about, contact="c", signature="s", description="d",
             digest=digest,
         ), crash)
-        assert isinstance(answer, RemovalTaken)
-        if crash:
-            self.receipts.setdefault((about, digest), answer.request_id)
-        assert answer.request_id == self.receipts.setdefault((about, digest), answer.request_id)
+        if digest in self.remembered[about]:
+            assert answer == RemovalTaken(receipt)
+            assert len(self.shard.log) == appended
+        elif self.undecided[about] == REQUESTS:
+            assert answer == TooManyRequests()
+        else:
+            assert answer == RemovalTaken(receipt)
+            self.remembered[about] = [*self.remembered[about], digest][-REQUESTS:]
+            self.undecided[about] += 1
 
     @rule(about=TARGET)
     def a_replaced_shard_decides_once_more(self, about: str) -> None:
@@ -146,6 +168,7 @@ class Moderation(ShardMachine):
         self.shard.log.append((Event(payload.decision_id, self.shard.now, about, payload), version_of(1, len(self.shard.log))))
         self.shard.memory.apply(*self.shard.log[-1])
         self.made[payload.decision_id] = Made(about, "person:z", "warn", self.shard.now)
+        self.undecided[about] = 0
 
     @rule(days=st.sampled_from([1, 200]))
     def pass_time(self, days: int) -> None:
@@ -156,6 +179,7 @@ class Moderation(ShardMachine):
         for target, number in self.numbers.items():
             row = rows_of(target, self.shard.log, self.shard.now)
             assert (0 if row is None else row.number) == number
+            assert (0 if row is None else row.history.undecided) == self.undecided[target]
 
 
 TestModeration = Moderation.TestCase
