@@ -7,6 +7,7 @@ from typing import Any, cast
 from actors.accounts.commands import (
     SERVICE,
     AccountChanged,
+    AccountGone,
     AddPasskey,
     AddressTaken,
     AwaitsConfirmation,
@@ -81,9 +82,9 @@ class AccountsClient:
     async def end_sessions(self, command: EndSessions) -> AccountChanged | NotSignedIn:
         return cast(AccountChanged | NotSignedIn, await self._ask(command))
 
-    async def sign_in(self, command: SignIn) -> SignedIn | NotSignedIn:
+    async def sign_in(self, command: SignIn) -> SignedIn | NotSignedIn | AccountGone:
         """Whether whoever knows the password may begin a session: Redis may hold an older password."""
-        return cast(SignedIn | NotSignedIn, await self._ask(command))
+        return cast(SignedIn | NotSignedIn | AccountGone, await self._ask(command))
 
     async def join(self, command: JoinIdentity) -> Joined | Incomplete | NotSignedIn:
         """The account of an identity whose address a provider vouches for."""

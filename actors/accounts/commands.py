@@ -17,6 +17,7 @@ from configs.contracts.events import PermissionRole, ProviderIdentity, Role, Sta
 __all__ = [
     "SERVICE",
     "AccountChanged",
+    "AccountGone",
     "AddPasskey",
     "AddressTaken",
     "AwaitsConfirmation",
@@ -183,7 +184,7 @@ class SetStanding:
 class SignIn:
     """May ``user_id``, who proved to know the password of ``stored``, or to be ``identity_hash``, begin a session?
 
-    ``confirmed``: only when the address is verified. Appends nothing.
+    ``confirmed``: only when the address is verified. AccountGone is answered to identities only. Appends nothing.
     """
 
     email_hash: str
@@ -356,6 +357,11 @@ class SignedIn:
 @dataclass(frozen=True, slots=True)
 class NotSignedIn:
     """The account is another person's, has another password by now, its address is not confirmed, or the session ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountGone:
+    """The person whose identity it was is erased, for good: the identity may join another account."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Final
 
 from actors.accounts.commands import (
     AccountChanged,
+    AccountGone,
     AddressTaken,
     AwaitsConfirmation,
     CheckSession,
@@ -74,7 +75,7 @@ AccountCommand = (
 )
 AccountAnswer = (
     Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict | Rehashed | TokenRequested | TokenInvalid
-    | AccountChanged | SignedIn | NotSignedIn | SessionStands | Joined | Incomplete | Factors
+    | AccountChanged | SignedIn | NotSignedIn | AccountGone | SessionStands | Joined | Incomplete | Factors
 )
 
 
@@ -152,7 +153,7 @@ class AccountMemory:
         if isinstance(command, GrantRole):
             return _grant_role(command, row, now)
         if row is None or row.user_id != command.user_id:
-            return _answer(_refusal(command))
+            return _answer(_refusal(command, row))
         if isinstance(command, SetStanding):
             return _set_standing(command, row, now)
         if isinstance(command, Rehash):
@@ -351,6 +352,8 @@ def _join(command: JoinIdentity, row: AccountRow | None, now: datetime) -> Decis
 
 def _sign_in(command: SignIn, row: AccountRow) -> AccountAnswer:
     if command.identity_hash is not None:
+        if row.vacant:
+            return AccountGone()
         if row.status != "active" or command.identity_hash not in dict(row.security.identities):
             return NotSignedIn()
         return _admitted(row)
@@ -365,10 +368,12 @@ def _admitted(row: AccountRow) -> SignedIn:
     )
 
 
-def _refusal(command: AccountCommand) -> AccountAnswer:
+def _refusal(command: AccountCommand, row: AccountRow | None) -> AccountAnswer:
     """The answer where the address is not the person's."""
     if isinstance(command, Rehash):
         return Rehashed(0)
+    if isinstance(command, SignIn) and command.identity_hash is not None and row is not None:
+        return AccountGone()  # an address that an identity signed in to changes hands only when its account is erased
     return SessionStands(False) if isinstance(command, CheckSession) else NotSignedIn()
 
 

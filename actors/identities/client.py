@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from actors.identities.commands import SERVICE, ClaimIdentity, Identified, IdentityUnknown, NonceUsed, UseIdentity
+from actors.identities.commands import (
+    SERVICE,
+    ClaimIdentity,
+    FindIdentity,
+    Identified,
+    IdentityUnknown,
+    NonceUsed,
+    UseIdentity,
+)
 from actors.sharding.client import ActorPool
 
 
@@ -13,6 +21,9 @@ class IdentitiesClient:
 
     def __init__(self, pool: ActorPool) -> None:
         self._pool = pool
+
+    async def find(self, command: FindIdentity) -> Identified | NonceUsed | IdentityUnknown:
+        return cast(Identified | NonceUsed | IdentityUnknown, await self._ask(command))
 
     async def use(self, command: UseIdentity) -> Identified | NonceUsed | IdentityUnknown:
         return cast(Identified | NonceUsed | IdentityUnknown, await self._ask(command))

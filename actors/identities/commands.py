@@ -10,6 +10,14 @@ SERVICE = "identities"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FindIdentity:
+    """Whose is the identity of a token whose nonce was not used yet? Appends nothing."""
+
+    identity_hash: str
+    identity: ProviderIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseIdentity:
     """Use up the nonce of a token of a known identity."""
 
@@ -21,7 +29,8 @@ class UseIdentity:
 class ClaimIdentity:
     """Give an identity to an account, unless it has one, and use up the token's nonce.
 
-    ``parent_event_id``: the event of the account that linked it, from which the claim is derived.
+    ``parent_event_id``: the event of the account that linked it, from which the claim is derived. ``replaces``: somebody
+    erased (AccountGone), who does not count as having it; erased is for good, so the claim may come as late as it likes.
     """
 
     identity_hash: str
@@ -29,15 +38,15 @@ class ClaimIdentity:
     user_id: str
     email_hash: str
     parent_event_id: str
+    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The account of the identity, and the event that used up the nonce."""
+    """The account of the identity."""
 
     user_id: str
     email_hash: str
-    event_id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from datetime import datetime
 
 from actors.entries import Entries
 from actors.folded import Folded
-from actors.identities.commands import ClaimIdentity, Identified, IdentityUnknown, NonceUsed, UseIdentity
+from actors.identities.commands import ClaimIdentity, FindIdentity, Identified, IdentityUnknown, NonceUsed, UseIdentity
 from actors.sharding.memory import Append, Decision
 from configs.contracts.accounts import NONCES, IdentityRow, identity_after
 from configs.contracts.events import Event, IdentityClaimed, IdentityUsed
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.topics import AUTH_IDENTITIES
 
-IdentityCommand = UseIdentity | ClaimIdentity
+IdentityCommand = FindIdentity | UseIdentity | ClaimIdentity
 IdentityAnswer = Identified | NonceUsed | IdentityUnknown
 
 
@@ -23,7 +23,7 @@ def _identity() -> Folded[IdentityRow]:
 
 
 class IdentityMemory:
-    """Identities in memory. One belongs to one account for good, and a nonce works once."""
+    """Identities in memory. One belongs to one account until that is erased, and a nonce works once."""
 
     def __init__(self) -> None:
         self._identities: Entries[Folded[IdentityRow]] = Entries(_identity)
@@ -46,18 +46,13 @@ class IdentityMemory:
         identity = self._identities.get(command.identity_hash) or _identity()
         row = identity.row
         if row is None:
-            if isinstance(command, UseIdentity):
-                return _answer(IdentityUnknown())
-            claimed = IdentityClaimed(
-                identity_hash=command.identity_hash, user_id=command.user_id, email_hash=command.email_hash,
-                identity=command.identity,
-            )
-            return _decided(
-                Event(derived_id(command.parent_event_id, "identity"), now, command.identity_hash, claimed),
-                command.user_id, command.email_hash,
-            )
+            return _claimed(command, now) if isinstance(command, ClaimIdentity) else _answer(IdentityUnknown())
         if _was_used(row, command, now):
             return _answer(NonceUsed())
+        if isinstance(command, FindIdentity):
+            return _answer(Identified(row.user_id, row.email_hash))
+        if isinstance(command, ClaimIdentity) and command.replaces == row.user_id:
+            return _claimed(command, now)
         used = IdentityUsed(identity_hash=command.identity_hash, user_id=row.user_id, identity=command.identity)
         return _decided(Event(new_id(), now, command.identity_hash, used), row.user_id, row.email_hash)
 
@@ -77,10 +72,21 @@ def _was_used(row: IdentityRow, command: IdentityCommand, now: datetime) -> bool
     return command.identity.nonce_hash in living or len(living) >= NONCES
 
 
+def _claimed(command: ClaimIdentity, now: datetime) -> Decision[IdentityAnswer]:
+    claimed = IdentityClaimed(
+        identity_hash=command.identity_hash, user_id=command.user_id, email_hash=command.email_hash,
+        identity=command.identity, replaces=command.replaces,
+    )
+    return _decided(
+        Event(derived_id(command.parent_event_id, "identity"), now, command.identity_hash, claimed),
+        command.user_id, command.email_hash,
+    )
+
+
 def _answer(answer: IdentityAnswer) -> Decision[IdentityAnswer]:
     return Decision((), lambda versions: answer)
 
 
 def _decided(event: Event, user_id: str, email_hash: str) -> Decision[IdentityAnswer]:
-    answer = Identified(user_id, email_hash, event.event_id)
+    answer = Identified(user_id, email_hash)
     return Decision((Append(AUTH_IDENTITIES, event.key, event),), lambda versions: answer)

@@ -256,7 +256,11 @@ class IdentityRow:
 
 
 def identity_after(row: IdentityRow | None, event: Event, version: int) -> IdentityRow | None:
-    """The identity after one more of its events; the first claim in the log counts, a nonce is used by any."""
+    """The identity after one more of its events; the first claim in the log counts, a nonce is used by any.
+
+    A later claim counts where it names the person it replaces, who was erased, and the identity is still theirs. Nonces stay
+    used whosever the identity is.
+    """
     payload = event.payload
     if not isinstance(payload, IdentityClaimed | IdentityUsed) or (row is not None and version <= row.version):
         return row
@@ -267,6 +271,8 @@ def identity_after(row: IdentityRow | None, event: Event, version: int) -> Ident
             payload.identity_hash, payload.user_id, payload.email_hash, version, payload.identity.issuer,
             payload.identity.subject,
         )
+    elif isinstance(payload, IdentityClaimed) and payload.replaces == row.user_id:
+        row = replace(row, user_id=payload.user_id, email_hash=payload.email_hash)
     used = (payload.identity.nonce_hash, payload.identity.nonce_until)
     nonces = [held for held in row.nonces if held[1] > event.occurred_at and held[0] != used[0]]
     return replace(row, version=version, nonces=(*nonces, used)[-NONCES:])

@@ -10,8 +10,8 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
-from actors.accounts.commands import Incomplete, Joined, JoinIdentity, NotSignedIn, SignedIn, SignIn
-from actors.identities.commands import ClaimIdentity, Identified, IdentityUnknown, NonceUsed, UseIdentity
+from actors.accounts.commands import AccountGone, Incomplete, Joined, JoinIdentity, NotSignedIn, SignedIn, SignIn
+from actors.identities.commands import ClaimIdentity, FindIdentity, Identified, IdentityUnknown, NonceUsed, UseIdentity
 from configs.contracts import changes
 from configs.contracts.events import ProviderIdentity, UserCreated
 from configs.contracts.ids import email_hash, identity_hash, new_id
@@ -70,15 +70,16 @@ async def _signed_in(dependencies: Dependencies, token: IdToken, body: OauthBody
         issuer=token.issuer, subject=token.subject, nonce_hash=hashlib.sha256(body.nonce.encode()).hexdigest(),
         nonce_until=datetime.fromtimestamp(token.used_until, UTC),
     )
-    account = await dependencies.identities.use(UseIdentity(identity_hash=hashed, identity=identity))
-    if isinstance(account, IdentityUnknown):
-        account = await _joined(dependencies, token, identity, hashed, body)
-    if isinstance(account, NonceUsed):
-        raise Refused("identity_token_invalid")
-    admitted = await dependencies.accounts.sign_in(
-        SignIn(email_hash=account.email_hash, user_id=account.user_id, identity_hash=hashed)
-    )
-    if not isinstance(admitted, SignedIn):
+    account = await dependencies.identities.find(FindIdentity(identity_hash=hashed, identity=identity))
+    admitted = await _admitted(dependencies, account, hashed)
+    if isinstance(admitted, SignedIn):
+        account = await dependencies.identities.use(UseIdentity(identity_hash=hashed, identity=identity))
+    elif isinstance(admitted, IdentityUnknown | AccountGone):
+        # Nothing was used up yet: a new person who is asked for what is missing comes again with the same token.
+        erased = account.user_id if isinstance(account, Identified) else ""
+        account = await _joined(dependencies, token, identity, hashed, body, erased)
+        admitted = await _admitted(dependencies, account, hashed)
+    if not isinstance(account, Identified) or not isinstance(admitted, SignedIn) or admitted.user_id != account.user_id:
         raise Refused("identity_token_invalid")
     if (asked := asked_first(dependencies, admitted, account.email_hash)) is not None:
         return asked
@@ -88,10 +89,21 @@ async def _signed_in(dependencies: Dependencies, token: IdToken, body: OauthBody
     ))
 
 
+async def _admitted(
+    dependencies: Dependencies, account: Identified | NonceUsed | IdentityUnknown, hashed: str
+) -> SignedIn | NotSignedIn | AccountGone | NonceUsed | IdentityUnknown:
+    """Whether the identity may begin a session of its account; where it has none, what its shard said."""
+    if not isinstance(account, Identified):
+        return account
+    return await dependencies.accounts.sign_in(
+        SignIn(email_hash=account.email_hash, user_id=account.user_id, identity_hash=hashed)
+    )
+
+
 async def _joined(
-    dependencies: Dependencies, token: IdToken, identity: ProviderIdentity, hashed: str, body: OauthBody
+    dependencies: Dependencies, token: IdToken, identity: ProviderIdentity, hashed: str, body: OauthBody, erased: str
 ) -> Identified | NonceUsed:
-    """Links the identity to the account of its address, which may be made now."""
+    """Links the identity to the account of its address, which may be made now; ``erased``: whose it was until they left."""
     email = _checked(_ADDRESS, token.email)
     if email is None:
         raise Refused("address_unverified")
@@ -109,7 +121,7 @@ async def _joined(
     await _written(dependencies, command, joined)
     return await dependencies.identities.claim(ClaimIdentity(
         identity_hash=hashed, identity=identity, user_id=joined.user_id, email_hash=command.email_hash,
-        parent_event_id=joined.event_id,
+        parent_event_id=joined.event_id, replaces=erased,
     ))
 
 

@@ -17,7 +17,8 @@ from api_world import World
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from oidc_issuer import AUDIENCE, Issuer
 
-from configs.contracts.ids import new_id
+from actors.accounts.commands import SetStanding
+from configs.contracts.ids import email_hash, new_id
 
 pytestmark = pytest.mark.servers
 
@@ -119,6 +120,61 @@ async def test_an_account_that_nobody_confirmed_gives_way(signing: World, issuer
     assert code(refused) == (401, "refresh_token_invalid")
     login = await signing.client.post("/api/v1/auth/login", json={"email": squatter.email, "password": squatter.password})
     assert code(login) == (401, "wrong_credentials")
+
+
+async def test_whoever_erased_their_account_begins_anew_with_the_same_identity(signing: World, issuer: Issuer) -> None:
+    """Otherwise nobody signs in with it until its shard forgets whose it was. What is missing is asked for as of anybody new."""
+    somebody = Somebody(signing, issuer)
+    nonce = new_id()
+    first_token = issuer.token(somebody.subject, somebody.email, nonce)
+    before = await present(signing, first_token, nonce, **FIELDS)
+    await erases(signing, before.json()["accessToken"])
+    assert code(await present(signing, first_token, nonce, **FIELDS)) == (401, "identity_token_invalid"), "it was used before"
+
+    nonce = new_id()
+    token = issuer.token(somebody.subject, somebody.email, nonce)
+    assert code(await present(signing, token, nonce)) == (422, "registration_incomplete")
+    answers = await asyncio.gather(*(present(signing, token, nonce, **FIELDS) for _ in range(3)))
+    assert sorted(answer.status_code for answer in answers) == [200, 401, 401]
+    (after,) = [answer.json() for answer in answers if answer.status_code == 200]
+    assert after["userId"] != before.json()["userId"]
+    assert await signed_in(signing, after["accessToken"])
+    assert not await signed_in(signing, before.json()["accessToken"])
+    assert (await somebody.signs_in()).json()["userId"] == after["userId"]
+
+    await erases(signing, after["accessToken"])
+    again = await somebody.signs_in(**FIELDS)
+    assert again.status_code == 200, again.text
+    assert again.json()["userId"] not in (before.json()["userId"], after["userId"])
+
+
+async def test_an_identity_follows_into_the_account_that_has_the_address_by_now(signing: World, issuer: Issuer) -> None:
+    somebody = Somebody(signing, issuer)
+    await erases(signing, (await somebody.signs_in(**FIELDS)).json()["accessToken"])
+    person = await signing.register(email=somebody.email)
+    await signing.client.post("/api/v1/auth/email/verify", json={"email": somebody.email})
+    token = signing.mailed_token(somebody.email, "verify")
+    await signing.client.post("/api/v1/auth/email/verify", json={"token": token})
+    assert (await somebody.signs_in()).json()["userId"] == person.user_id
+    assert (await somebody.signs_in()).json()["userId"] == person.user_id
+
+
+@pytest.mark.parametrize("status", ["suspended", "banned"])
+async def test_the_identity_of_an_account_that_was_closed_opens_no_other(signing: World, issuer: Issuer, status: Any) -> None:
+    """Otherwise a ban would end with the next sign-in, under the same identity and another address."""
+    somebody = Somebody(signing, issuer)
+    user_id = (await somebody.signs_in(**FIELDS)).json()["userId"]
+    await signing.dependencies.accounts.set_standing(SetStanding(
+        email_hash=email_hash(somebody.email), user_id=user_id, status=status, number=1, cause_id=new_id(), event_id=new_id()
+    ))
+    for email in (somebody.email, f"{new_id()}@example.com"):
+        somebody.email = email
+        assert code(await somebody.signs_in(**FIELDS)) == (401, "identity_token_invalid")
+
+
+async def erases(world: World, access_token: str) -> None:
+    answer = await world.client.delete("/api/v1/users/me", headers={"Authorization": f"Bearer {access_token}"})
+    assert answer.status_code == 200, answer.text
 
 
 async def test_an_address_that_the_provider_does_not_vouch_for_links_and_registers_nothing(

@@ -436,3 +436,28 @@ def test_a_changed_mind_is_one_row_with_the_last_action_and_the_newest_keys(benc
         "SELECT action, ever_liked, version & 1099511627775, idempotency_keys, bucket FROM swipes WHERE swiper_id = %s", (user,)
     ).fetchall()
     assert row == [(2, True, 11, [f"k{offset}" for offset in range(11, 3, -1)], 0)]
+
+
+def test_an_identity_goes_to_whom_its_claim_replaces_the_erased_and_stays_theirs(bench: Bench) -> None:
+    """In one batch and in several, and when the tombstone of the erased comes after the claim."""
+    old, new, address = new_id(), new_id(), new_id().replace("-", "")
+    hashed = identity_hash("i", old)
+
+    def claimed(user: str, offset: int, replaces: str = "") -> LogRecord:
+        identity = events.ProviderIdentity(issuer="i", subject=old, nonce_hash=f"n{offset}", nonce_until=START + timedelta(days=1))
+        return record(events.IdentityClaimed(
+            identity_hash=hashed, user_id=user, email_hash=address, identity=identity, replaces=replaces
+        ), offset)
+
+    def owners() -> list[Any]:
+        rows = bench.conn.execute("SELECT user_id::text, jsonb_array_length(nonces) FROM identities WHERE identity_hash = %s", (UUID(hashed),))
+        return rows.fetchall()
+
+    bench.commit([claimed(old, 0), claimed(new, 1), claimed(new, 2, replaces=new_id())])
+    assert owners() == [(old, 3)]
+    bench.before = {bench.place: bench.position()}
+    bench.commit([claimed(new, 3, replaces=old), claimed(new_id(), 4, replaces=old)])
+    assert owners() == [(new, 5)], "every nonce stays used"
+    bench.before = {bench.place: bench.position()}
+    bench.commit([record(events.UserErased(user_id=old), 5)])
+    assert owners() == [(new, 5)]

@@ -11,9 +11,11 @@ import pytest
 
 from actors.accounts.commands import (
     AccountChanged,
+    AccountGone,
     AddressTaken,
     CheckSession,
     GrantRole,
+    JoinIdentity,
     NotSignedIn,
     Register,
     Registered,
@@ -25,8 +27,8 @@ from actors.accounts.commands import (
 )
 from actors.accounts.state import AccountMemory, AccountRows
 from configs.contracts.accounts import after
-from configs.contracts.events import AddressTokenRequested, Event, StandingSet
-from configs.contracts.ids import email_hash, new_id
+from configs.contracts.events import AddressTokenRequested, Event, ProviderIdentity, StandingSet
+from configs.contracts.ids import email_hash, identity_hash, new_id
 from configs.contracts.moderation import ERASED_NUMBER
 from configs.contracts.positions import version_of
 
@@ -133,3 +135,22 @@ def test_of_an_erased_account_nothing_is_remembered_and_the_address_is_free() ->
     shard.stand("banned", ERASED_NUMBER + 1, first)
     shard.user = again.user_id
     assert isinstance(shard.sign_in(), SignedIn), "what concerned the erased person does not concern the new one"
+
+
+def test_an_identity_is_told_that_its_account_is_gone_only_after_an_erasure() -> None:
+    """Only then may it join another account; a password is told no more than that it does not sign in."""
+    shard, identity = Shard(), ProviderIdentity(issuer="i", subject="s", nonce_hash="n", nonce_until=NOW)
+    joined = shard.ask(JoinIdentity(
+        email=ADDRESS, email_hash=HASH, identity=identity, user_id=new_id(), role="sugar_baby", display_name="A",
+        birth_date="1990-01-01",
+    ))
+    mine = SignIn(email_hash=HASH, user_id=joined.user_id, identity_hash=identity_hash("i", "s"))
+    assert isinstance(shard.ask(mine), SignedIn)
+    for number, status in enumerate(("suspended", "banned"), 1):
+        shard.stand(status, number, joined.user_id)
+        assert shard.ask(mine) == NotSignedIn()
+    shard.stand("deleted", ERASED_NUMBER, joined.user_id)
+    shard.user = joined.user_id
+    assert (shard.ask(mine), shard.sign_in()) == (AccountGone(), NotSignedIn())
+    shard.register()
+    assert (shard.ask(mine), shard.sign_in()) == (AccountGone(), NotSignedIn()), "somebody else has the address"

@@ -22,7 +22,8 @@ INSERT INTO identities AS stored (identity_hash, user_id, email_hash, version, i
 SELECT identity_hash, user_id, email_hash, version, issuer, subject, nonces::jsonb
 FROM unnest(%s, %s, %s, %s, %s, %s, %s) AS batch
     (identity_hash, user_id, email_hash, version, issuer, subject, nonces)
-ON CONFLICT (identity_hash) DO UPDATE SET nonces = excluded.nonces, version = excluded.version
+ON CONFLICT (identity_hash) DO UPDATE
+SET user_id = excluded.user_id, email_hash = excluded.email_hash, nonces = excluded.nonces, version = excluded.version
 WHERE stored.version < excluded.version
 """
 Nonces = tuple[tuple[str, datetime], ...]

@@ -211,6 +211,8 @@ class IdentityClaimed(Payload, frozen=True, kw_only=True):
     user_id: str
     email_hash: str
     identity: ProviderIdentity
+    replaces: str = ""
+    """Somebody who was erased, whose claim ends by this one; anybody else's stays."""
 
 
 class IdentityUsed(Payload, frozen=True, kw_only=True):
