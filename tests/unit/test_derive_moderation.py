@@ -97,7 +97,7 @@ def test_removed_media_is_removed_and_blocked_by_hash_where_nobody_may_upload_it
 
 @pytest.mark.parametrize(("category", "reason", "decision"), [
     ("nudity", "moderation", DECISION), ("intimate_image", "intimate_image", None), ("child_abuse", "moderation", None),
-])
+], ids=["nudity", "intimate image", "child abuse"])
 def test_removed_media_takes_away_what_was_sold_with_it_and_a_reversal_brings_that_back(
     category: str, reason: str, decision: str | None
 ) -> None:
