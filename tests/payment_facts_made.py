@@ -36,6 +36,8 @@ def _step(kind: str, amount: int, second: int, payer: str, payee: str, currency:
             return PaymentSucceeded(object_id="pi_1", processor_fee_minor=amount % 90 or None, **paid, **money)
         case "refund":
             return Refunded(object_id="ch_1", amount_minor=1_999, refunded_minor=amount, fee_refunded_minor=amount // 5, **money)
+        case "sent back":
+            return Refunded(object_id="ch_1", amount_minor=1_999, refunded_minor=0, fee_refunded_minor=0, **money)
         case "opened":
             return DisputeOpened(object_id=f"dp_{amount % 2}", amount_minor=amount, reason="fraudulent", fee_minor=1_500, **money)
         case _:
@@ -43,7 +45,7 @@ def _step(kind: str, amount: int, second: int, payer: str, payee: str, currency:
 
 
 STEPS = st.lists(st.tuples(
-    st.sampled_from(["invoice", "paid", "refund", "opened", "closed"]), st.integers(1, 1_999), st.integers(0, 3)
+    st.sampled_from(["invoice", "paid", "refund", "sent back", "opened", "closed"]), st.integers(1, 1_999), st.integers(0, 3)
 ), max_size=8)
 
 

@@ -125,6 +125,15 @@ def dispute(
     console.print(f"{done['id']}: {done['status']}")
 
 
+@app.command("fail-refund")
+def fail_refund(
+    refund: Annotated[str, typer.Argument(help="A refund (re_…) that was made.")], data_dir: DataDir = DEFAULT
+) -> None:
+    """Let the payer's bank send a refund back, as it may days later."""
+    done = asked(data_dir, "POST", "/fail-refund", {"refund": refund})
+    console.print(f"{done['id']}: {done['status']}")
+
+
 @app.command("card")
 def card(
     payment_method: Annotated[str, typer.Argument(help="A saved card (pm_…).")],

@@ -4,8 +4,9 @@ Every transaction's entries sum to zero. A positive entry is what the account ga
 their entries, and what customers paid in is the negative of ``customer_funds``. A transaction is named by what happened
 (payment and step), not by when it was told: facts may come twice and in any order, and the transactions of a payment are
 a function of the set of its facts. Of one object and kind the greatest counts, and when it was told first is when it
-happened. Totals grow: each total of a refund that was told is a step of its own, so a later one leaves an earlier month as
-it was. Nothing is given back before the charge itself is known.
+happened. Each total of a refund that was told is a step of its own, so a later one leaves an earlier month as it was; a
+lesser total takes the steps above it away, since a bank sent those refunds back. Nothing is given back before the charge
+itself is known.
 Test money and real money never meet: ``livemode`` is part of every transaction.
 """
 
@@ -116,16 +117,15 @@ def _of_payment(facts: Sequence[PaymentFact]) -> Iterator[Transaction]:
 def _refund_steps(facts: Iterable[PaymentFact], most: int) -> Iterator[tuple[int, int, datetime]]:
     """(total given back, the platform's share of it, when it was told first) of each total up to the newest, from the least.
 
-    The newest may be less than one before: a refund that a bank sent back.
+    A total may be less than one before: a refund that a bank sent back. What is made again then is told anew.
     """
     steps: dict[int, tuple[int, datetime]] = {}
-    refunds = [fact for fact in facts if isinstance(fact, Refunded)]
-    newest = max(refunds, key=lambda fact: fact.order, default=None)
-    for fact in refunds:
-        if newest is not None and 0 < fact.refunded_minor <= newest.refunded_minor:
-            total = min(fact.refunded_minor, most)
+    for fact in sorted((fact for fact in facts if isinstance(fact, Refunded)), key=lambda fact: fact.order):
+        total = min(fact.refunded_minor, most)
+        steps = {known: step for known, step in steps.items() if known <= total}
+        if total > 0:
             fee, at = steps.get(total, (0, fact.as_of))
-            steps[total] = max(fee, min(fact.fee_refunded_minor, total)), min(at, fact.as_of)
+            steps[total] = max(fee, min(fact.fee_refunded_minor, total)), at
     for total in sorted(steps):
         yield total, *steps[total]
 

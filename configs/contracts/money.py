@@ -40,3 +40,14 @@ def format_amount(minor: int, currency: str) -> str:
 def share_of(share: int, part: int, whole: int) -> int:
     """What of a share of ``whole`` belongs to ``part`` of it, floored to the minor unit."""
     return share * part // whole
+
+
+def refundable(paid: int, *, back: int | None, made: int, asked: int) -> int:
+    """What may still be given back of a payment: all that was paid but what went back, or is on its way.
+
+    ``back``: the processor's total so far; None: it told none. ``made``: what it made of the refunds that were asked for,
+    ``asked``: those that it has not answered. A total below what it made says that a bank sent some of it back: that may be
+    given again.
+    """
+    stands = made if back is None else min(made, back)
+    return max(0, paid - max(back or 0, stands + asked))

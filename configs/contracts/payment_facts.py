@@ -141,7 +141,8 @@ class InvoiceFailed(MoneyFact, frozen=True, kw_only=True, tag="invoice_failed", 
 class Refunded(MoneyFact, frozen=True, kw_only=True, tag="refunded", gc=False):
     """What was given back of a payment so far. ``object_id`` is the charge.
 
-    ``fee_refunded_minor`` is the platform's share of it; the rest came back from the creator.
+    ``fee_refunded_minor`` is the platform's share of it; the rest came back from the creator. A total that is less than one
+    before, zero included, says that a bank sent a refund back.
     """
 
     amount_minor: int
@@ -150,7 +151,7 @@ class Refunded(MoneyFact, frozen=True, kw_only=True, tag="refunded", gc=False):
 
     @property
     def order(self) -> tuple[datetime, int, str]:
-        """Of one second the greater total is newer: totals only grow."""
+        """Of one moment the greater total is newer: a refund fails long after it was made."""
         return self.as_of, self.refunded_minor, self.event_id
 
 

@@ -17,6 +17,7 @@ from configs.contracts.events import (
     RefundAnswered,
     RefundRequested,
 )
+from configs.contracts.money import refundable
 from configs.contracts.payment_facts import (
     DisputeClosed,
     DisputeOpened,
@@ -73,9 +74,11 @@ class Payment(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_de
         paid = self.succeeded
         if paid is None or self.status == "disputed":
             return 0
-        back = max((fact.refunded_minor for fact in self.facts if isinstance(fact, Refunded)), default=0)
-        asked = sum(refund.amount_minor for refund in self.refunds if refund.made is not False)
-        return max(0, paid.amount_minor - max(back, asked))
+        return refundable(
+            paid.amount_minor, back=max((fact.refunded_minor for fact in self.facts if isinstance(fact, Refunded)), default=None),
+            made=sum(refund.amount_minor for refund in self.refunds if refund.made),
+            asked=sum(refund.amount_minor for refund in self.refunds if refund.made is None),
+        )
 
     @property
     def succeeded(self) -> PaymentSucceeded | None:

@@ -26,6 +26,7 @@ from configs.contracts.events import (
     SubscriptionResumed,
 )
 from configs.contracts.events.subscriptions import Terms
+from configs.contracts.money import refundable
 from configs.contracts.payment_facts import (
     MONTHS,
     DisputeClosed,
@@ -184,13 +185,14 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
         for fact in self.facts:
             if isinstance(fact, DisputeOpened | DisputeClosed) and fact.payment_id == bill.payment_id and fact.object_id not in won:
                 return 0
-        back = max((
-            fact.refunded_minor for fact in self.facts if isinstance(fact, Refunded) and fact.payment_id == bill.payment_id
-        ), default=0)
-        asked = sum(
-            refund.amount_minor for refund in self.refunds if refund.bill_id == bill.object_id and refund.made is not False
+        own = [refund for refund in self.refunds if refund.bill_id == bill.object_id]
+        return refundable(
+            bill.amount_minor, back=max((
+                fact.refunded_minor for fact in self.facts if isinstance(fact, Refunded) and fact.payment_id == bill.payment_id
+            ), default=None),
+            made=sum(refund.amount_minor for refund in own if refund.made),
+            asked=sum(refund.amount_minor for refund in own if refund.made is None),
         )
-        return max(0, bill.amount_minor - max(back, asked))
 
     @property
     def periods(self) -> tuple[Period, ...]:

@@ -227,6 +227,29 @@ async def test_a_refund_that_nobody_came_back_to_make_is_made_once(refunding: Re
     assert await ledger_of(world, refunding.payer) == [("charge", 500), ("refund", 150)]
 
 
+async def test_a_refund_that_the_bank_sends_back_opens_the_post_again_and_may_be_asked_for_again(
+    refunding: Refunding, sandbox: SandboxDriver
+) -> None:
+    world, payer = refunding.world, refunding.payer
+    assert (await refunding.ask("first")).status_code == 201
+    assert await refunding.access() == "purchase"
+    row = "SELECT 1 FROM post_purchases WHERE id = %s AND status = %s"
+    await asyncio.to_thread(in_rows, world.settings, row, refunding.payment_id, "refunded")
+    (refund,) = await refunds_of(sandbox, refunding.object_id)
+    await sandbox.command("fail-refund", refund=refund["id"])
+    answer = await reported(world, payer, refunding.payment_id, refund["charge"])
+    assert (answer.payment.status, answer.payment.refundable_minor) == ("completed", 500)
+    await asyncio.to_thread(in_rows, world.settings, row, refunding.payment_id, "completed")
+    assert await ledger_of(world, payer) == [("charge", 500)]
+    again = await refunding.ask("second")
+    assert (again.status_code, again.json()["amount"], again.json()["left"]) == (201, "5.00", "0.00")
+    assert await refunding.access() == "purchase"
+    assert code(await refunding.ask("third")) == (409, "not_refundable")
+    await asyncio.to_thread(in_rows, world.settings, row, refunding.payment_id, "refunded")
+    assert await ledger_of(world, payer) == [("charge", 500), ("refund", 500)]
+    assert sorted(item["status"] for item in await refunds_of(sandbox, refunding.object_id)) == ["failed", "succeeded"]
+
+
 async def test_what_the_moderation_takes_away_is_given_back_to_everybody_who_paid_or_was_about_to(
     refunding: Refunding, sandbox: SandboxDriver
 ) -> None:

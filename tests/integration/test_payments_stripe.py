@@ -151,6 +151,26 @@ class TestMoneyBack:
         [paid] = await stripe_provider.observe(payment_id)
         assert isinstance(paid, PaymentSucceeded)
 
+    async def test_a_refund_that_fails_later_is_told_as_the_total_that_stands_and_may_be_made_again(
+        self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair
+    ) -> None:
+        payment_id = (await stripe_provider.pay(pair.pay(1_000))).object_id
+        part = await stripe_provider.refund(Refund(request_id=new_id(), payment_id=payment_id, amount_minor=300))
+        rest = Refund(request_id=new_id(), payment_id=payment_id)
+        made = await stripe_provider.refund(rest)
+        for refund_id, left, fee_left in ((made.object_id, 300, 60), (part.object_id, 0, 0)):
+            await sandbox.command("fail-refund", refund=refund_id)
+            report, *_ = [item async for item in stripe_provider.list_since(BEGINNING) if item.kind == "refund.failed"]
+            [fact] = await stripe_provider.facts(report)
+            assert isinstance(fact, Refunded)
+            assert (fact.payment_id, fact.refunded_minor, fact.fee_refunded_minor) == (payment_id, left, fee_left)
+        assert (await stripe_provider.refund(rest)).status == "failed", "the same request stays what it was"
+        [again] = (await stripe_provider.refund(Refund(request_id=new_id(), payment_id=payment_id))).facts
+        assert isinstance(again, Refunded)
+        assert (again.refunded_minor, again.fee_refunded_minor) == (1_000, 200)
+        [transfer] = [item for item in await sandbox.objects("transfer") if item["destination"] == pair.account_id]
+        assert transfer["amount_reversed"] == 1_000, "the creator's share is taken back once"
+
     async def test_a_subscriptions_payment_is_refunded_in_the_subscribers_name(self, stripe_provider: StripeProvider, pair: Pair) -> None:
         started = await stripe_provider.subscribe(pair.subscribe(price(2_000)))
         [bill] = await stripe_provider.observe((await subscription_state(stripe_provider, started.object_id)).latest_invoice_id or "")

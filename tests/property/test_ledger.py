@@ -82,6 +82,16 @@ def test_each_refund_is_booked_when_it_was_told_and_a_later_one_changes_nothing_
     assert accounts(sent_back)["customer_funds"] == 500 - 1_999
 
 
+def test_a_refund_that_a_bank_sent_back_is_not_booked_until_it_is_made_again() -> None:
+    back = told(("paid", 90, 0), ("refund", 1_999, 1), ("refund", 0, 2))
+    assert [item.kind for item in back] == ["charge"]
+    again = told(("refund", 1_999, 3), ("refund", 0, 2), ("refund", 1_999, 1), ("paid", 90, 0))
+    assert [(item.kind, item.amount_minor, (item.occurred_at - START).seconds) for item in again] == [
+        ("charge", 1_999, 0), ("refund", 1_999, 3),
+    ]
+    assert accounts(again) == {}
+
+
 def test_nothing_is_given_back_of_a_payment_that_is_not_known() -> None:
     assert told(("refund", 500, 1), ("opened", 500, 1)) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from configs.contracts.payment_facts import (
     PaymentSucceeded,
     Refunded,
 )
-from configs.contracts.purchases import Payment, SingleFact, payment_after, payment_place, post_place
+from configs.contracts.purchases import Payment, Refunding, SingleFact, payment_after, payment_place, post_place
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAYER, PAYEE, POST, NAME = (new_id() for _ in range(4))
@@ -91,6 +92,20 @@ def test_what_a_payment_is_worth() -> None:
     assert folded([facts_of(NAME, 0, "paid"), facts_of(NAME, 1, "refund", 250)]).status == "completed"
     assert after("paid", "opened") == after("paid", "opened", "lost") == after("paid", "lost") == "disputed"
     assert after("paid", "opened", "won") == after("paid", "won", "opened") == "completed"
+
+
+def test_a_refund_may_be_asked_for_again_once_a_bank_has_sent_it_back() -> None:
+    def after(made: bool | None, *totals: int) -> int:
+        payment = folded([facts_of(NAME, 0, "paid"), *(facts_of(NAME, at, "refund", total) for at, total in enumerate(totals, 1))])
+        refund = Refunding(refund_id="r", amount_minor=300, body_digest="", asked_at=NOW, made=made)
+        return msgspec.structs.replace(payment, refunds=(refund,)).refundable_minor
+
+    assert after(True) == after(None) == 200, "nothing is told of it yet"
+    assert after(True, 300) == after(None, 300) == 200
+    assert after(True, 300, 0) == after(False) == 500
+    assert after(True, 300, 100) == 400, "part of it stands"
+    assert after(None, 500) == after(True, 500) == 0
+    assert folded([facts_of(NAME, 0, "paid"), facts_of(NAME, 1, "refund"), facts_of(NAME, 2, "refund", 0)]).status == "completed"
 
 
 STEPS = st.lists(

@@ -114,6 +114,13 @@ class Payers(RuleBasedStateMachine):
                 "payment_intent": data.draw(st.sampled_from(paid)), "reverse_transfer": "true", "refund_application_fee": "true",
             } | ({} if part is None else {"amount": str(part)}))
 
+    @rule(data=st.data())
+    def refund_fails(self, data: st.DataObject) -> None:
+        made = [refund["id"] for refund in self.sandbox.store.all("refund") if refund["status"] == "succeeded"]
+        if made:
+            with self.sandbox.store.changing():
+                self.sandbox.reversals.fail_refund(data.draw(st.sampled_from(made)))
+
     @rule(hours=st.sampled_from([1, 24, 24 * 8, 24 * 33]))
     def time_passes(self, hours: int) -> None:
         with self.sandbox.store.changing():
@@ -141,6 +148,9 @@ class Payers(RuleBasedStateMachine):
     def nothing_is_refunded_twice_and_bills_are_paid_by_charges(self) -> None:
         charges = {charge["payment_intent"]: charge for charge in self.sandbox.store.all("charge")}
         assert all(0 <= charge["amount_refunded"] <= charge["amount"] for charge in charges.values())
+        standing = [refund for refund in self.sandbox.store.all("refund") if refund["status"] == "succeeded"]
+        for charge in charges.values():
+            assert charge["amount_refunded"] == sum(refund["amount"] for refund in standing if refund["charge"] == charge["id"])
         for invoice in self.sandbox.store.all("invoice"):
             intent = self.sandbox.invoices.intent_of(invoice)
             if invoice["status"] == "paid":

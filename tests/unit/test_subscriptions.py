@@ -54,6 +54,28 @@ def test_who_blocks_or_leaves_is_charged_no_further_period(payload: Payload, exp
     assert bool(pairs or ended) == bool(expected)
 
 
+def test_a_bill_whose_refund_a_bank_sent_back_opens_what_it_paid_for_and_may_be_given_back_again() -> None:
+    reports = Reports()
+    bill = reports.paid("pi_1")
+    asked = events.BillRefundRequested(
+        refund_id=new_id(), subscription_id=SUBSCRIPTION, subscriber_id=FAN, bill_id=bill.object_id, amount_minor=1_000,
+        reason="", requested_by="service:test", body_digest="", stops_renewal=False,
+    )
+    answered = events.BillRefundAnswered(
+        refund_id=asked.refund_id, subscription_id=SUBSCRIPTION, subscriber_id=FAN, made=True
+    )
+
+    def seen(*facts: Any) -> list[Payload]:
+        return [events.SubscriptionObserved(owner_id=FAN, fact=fact) for fact in facts]
+
+    whole = seen(bill, reports.state("active"), reports.refunded("pi_1"))
+    given_back = subscription(*whole, asked, answered)
+    assert (given_back.refundable_minor(bill), given_back.periods[0].revoked) == (0, True)
+    reports.now += timedelta(days=5)
+    sent_back = subscription(*whole, asked, answered, *seen(reports.refunded("pi_1", 0.0)))
+    assert (sent_back.refundable_minor(bill), sent_back.periods[0].revoked) == (1_000, False)
+
+
 @pytest.mark.parametrize("late", ["requested", "observed"])
 def test_a_subscription_that_is_derived_after_its_people_parted_is_stopped(late: str) -> None:
     requested = events.SubscriptionRequested(

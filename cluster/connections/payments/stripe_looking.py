@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from cluster.connections.payments.stripe_calls import Calls, Object
+from configs.contracts.money import share_of
 from configs.contracts.payment_facts import (
     AccountState,
     AnyFact,
@@ -44,6 +45,8 @@ REASONS: Final[dict[str, Literal["first", "renewal", "change"]]] = {
 PRICES_KEPT: Final = 4_096
 EXPANDED: Final = ["latest_charge.balance_transaction"]
 """What a payment is read with: what Stripe took of it."""
+REFUNDS_READ: Final = 100
+"""Stripe's limit of a page; of a charge with more refunds its own total counts."""
 HELD: Final = ("heldPriceId", "heldTierId", "heldUntil", "heldFor")
 """Metadata of a subscription whose next period costs another price: what is paid for until then."""
 
@@ -229,15 +232,22 @@ class Looking:
         return None
 
     async def _charge(self, charge_id: str) -> Sequence[AnyFact]:
+        """What stands of a charge's refunds: zero once the only one failed, nothing where there never was one."""
         found = await self._ask(self._v1.charges.retrieve_async(charge_id, params={"expand": ["application_fee"]}))
-        parties = await self._parties(_id(found["payment_intent"])) if found["amount_refunded"] else None
+        listed = await self._ask(self._v1.refunds.list_async({"charge": charge_id, "limit": REFUNDS_READ}))
+        parties = await self._parties(_id(found["payment_intent"])) if listed["data"] else None
         if parties is None:
             return ()
+        standing = [refund for refund in listed["data"] if refund["status"] not in ("failed", "canceled")]
+        back = found["amount_refunded"] if listed["has_more"] else sum(refund["amount"] for refund in standing)
         fee = found.get("application_fee") or {}
+        fee_back = fee.get("amount_refunded", 0)
+        if len(standing) < len(listed["data"]):
+            # Stripe keeps both shares reversed when a refund fails: the platform holds that money, and may give it back again.
+            fee_back = min(fee_back, share_of(fee.get("amount", 0), back, found["amount"]))
         return (Refunded(
             **self._base(found), **_of(parties), payment_id=_id(found["payment_intent"]) or charge_id,
-            currency=found["currency"].upper(), amount_minor=found["amount"], refunded_minor=found["amount_refunded"],
-            fee_refunded_minor=fee.get("amount_refunded", 0),
+            currency=found["currency"].upper(), amount_minor=found["amount"], refunded_minor=back, fee_refunded_minor=fee_back,
         ),)
 
     async def _dispute(self, dispute_id: str) -> Sequence[AnyFact]:

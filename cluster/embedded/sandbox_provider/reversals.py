@@ -42,25 +42,44 @@ class Reversals:
         refund = self._store.add({
             "id": self._store.fresh("re"), "object": "refund", "amount": amount, "charge": charge["id"], "created": self._store.now(),
             "currency": charge["currency"], "metadata": p.get("metadata", {}), "payment_intent": charge["payment_intent"],
-            "reason": p.get("reason"), "status": "succeeded", "transfer_reversal": reversal,
+            "reason": p.get("reason"), "status": "succeeded", "transfer_reversal": reversal, "failure_reason": None,
         })
         self._events.emit("refund.created", refund)
         self._events.emit("charge.refunded", charge, before=before)
         return refund
 
+    def fail_refund(self, object_id: str) -> Document:
+        """The payer's bank sends a refund back: its money is the platform's then, and both shares stay reversed."""
+        refund = self._store.get(object_id, "refund")
+        if refund is None or refund["status"] != "succeeded":
+            raise missing("refund", object_id)
+        charge = self._store.get(refund["charge"], "charge")
+        assert charge is not None
+        before, was = dict(refund), dict(charge)
+        refund |= {"status": "failed", "failure_reason": "expired_or_canceled_card"}
+        charge |= {"amount_refunded": charge["amount_refunded"] - refund["amount"], "refunded": False}
+        self._store.save(refund)
+        self._store.save(charge)
+        self._events.emit("refund.failed", refund, before=before)
+        self._events.emit("charge.updated", charge, before=was)
+        return refund
+
     def _reverse(self, charge: Document, p: Document) -> str | None:
-        """Takes the creator's and the platform's shares back in proportion to all that was refunded."""
+        """Takes the creator's and the platform's shares back in proportion to all that was refunded.
+
+        What a refund that failed has taken back already is not taken again.
+        """
         transfer = self._store.get(charge["transfer"], "transfer")
         assert transfer is not None
         destination, moved, reversal = transfer["destination"], 0, None
         if p.get("reverse_transfer"):
-            total = transfer["amount"] * charge["amount_refunded"] // charge["amount"]
+            total = max(transfer["amount_reversed"], transfer["amount"] * charge["amount_refunded"] // charge["amount"])
             moved -= total - transfer["amount_reversed"]
             self._store.save(transfer | {"amount_reversed": total, "reversed": total == transfer["amount"]})
             reversal = self._store.fresh("trr")
         fee = self._store.get(charge["application_fee"] or "", "application_fee")
         if p.get("refund_application_fee") and fee is not None:
-            total = fee["amount"] * charge["amount_refunded"] // charge["amount"]
+            total = max(fee["amount_refunded"], fee["amount"] * charge["amount_refunded"] // charge["amount"])
             moved += total - fee["amount_refunded"]
             self._store.save(fee | {"amount_refunded": total, "refunded": total == fee["amount"]})
         self._payments.credit(destination, charge["currency"], moved, self._store.now())

@@ -168,6 +168,8 @@ class Server:
                 return public(sandbox.reversals.dispute_payment(wanted["payment_intent"]))
             if command == "close-dispute":
                 return public(sandbox.reversals.close_dispute(wanted["dispute"], won=bool(wanted["won"])))
+            if command == "fail-refund":
+                return public(sandbox.reversals.fail_refund(wanted["refund"]))
             if command == "verify":
                 return public(sandbox.connect.verify(wanted["account"], ok=bool(wanted.get("ok", True))))
             if command == "bank":
