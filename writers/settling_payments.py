@@ -1,7 +1,7 @@
 """What rows say that a payment processor still has to do, outside of subscriptions.
 
 To make refunds and payouts that were asked for when nobody came back to do it, to give back what was paid twice for one post,
-and to forget payers who were erased.
+to forget payers who were erased, and to end payments whose time is over.
 Everything is asked again until the processor has done it, under ids that a repetition makes again. What a processor owes whose
 keys are not known here waits until they are, and nothing waits behind it.
 """
@@ -17,11 +17,19 @@ import structlog
 from cluster.connections.kafka import Record
 from cluster.connections.postgres import translated
 from configs.contracts.errors import DependencyUnavailable, PlatformError
-from configs.contracts.events import Event, Payload, PaymentObserved, PayoutAnswered, RefundAnswered, encode
+from configs.contracts.events import (
+    Event,
+    Payload,
+    PaymentAbandoned,
+    PaymentObserved,
+    PayoutAnswered,
+    RefundAnswered,
+    encode,
+)
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.payment_facts import PaymentFact
 from configs.contracts.payments import Payout as ProviderPayout
-from configs.contracts.payments import ProviderMisconfigured, Refund
+from configs.contracts.payments import ProviderMisconfigured, Refund, Started
 from configs.contracts.payouts import Payout
 from configs.contracts.purchases import Payment
 from configs.contracts.topics import PAYMENT_COMPLETED
@@ -59,6 +67,19 @@ SELECT state::text FROM (
     SELECT refund_due, state FROM post_purchases WHERE refund_due < %(before)s AND provider_payment_id IS NOT NULL
 ) AS due WHERE state -> 'facts' -> 0 ->> 'provider' = ANY(%(processors)s) ORDER BY refund_due LIMIT %(most)s
 """
+EXPIRED: Final = """
+SELECT pending.state::text, coalesce(preferences ->> 'paymentCustomer', '') FROM (
+    SELECT from_user_id AS payer, id, requested_at, state FROM tips
+    WHERE status = 'pending' AND state #>> '{asked,paymentMethodId}' <> ''
+    UNION ALL
+    SELECT buyer_id, id, requested_at, state FROM post_purchases
+    WHERE status = 'pending' AND state #>> '{asked,paymentMethodId}' <> ''
+) AS pending LEFT JOIN users ON users.id = payer
+WHERE (pending.state #>> '{asked,checkoutUntil}')::timestamptz < %(before)s AND pending.id <> ALL(%(but)s::uuid[])
+  AND (NOT coalesce(preferences ? 'paymentCustomer', false) OR split_part(preferences ->> 'paymentCustomer', ':', 1) = ANY(%(processors)s))
+ORDER BY pending.requested_at LIMIT %(most)s
+"""
+"""Those that are paid on a processor's own page end there."""
 PAYOUTS_DUE: Final = """
 SELECT state::text FROM payouts
 WHERE due < %s AND state -> 'asked' ->> 'provider' = ANY(%s) AND state -> 'asked' ->> 'accountId' <> '' ORDER BY due LIMIT %s
@@ -66,13 +87,18 @@ WHERE due < %s AND state -> 'asked' ->> 'provider' = ANY(%s) AND state -> 'asked
 """Without an account staff pays them."""
 ROUTE_S: Final = 30
 """For so long a route that asked for something may still be on its way to the processor."""
+ENDS_AFTER: Final = timedelta(minutes=5)
+"""After its time: a call that began within it, or the payer's bank, may still be busy."""
+ENDED_AT_ONCE: Final = 20
+"""In one look, oldest first: each is two or three calls, and refunds come first."""
 REFUSED_KEPT: Final = 1_000
 REFUSED_FOR: Final = timedelta(hours=1)
 """What a processor refuses is asked again after this: people at the processor may have changed their mind."""
 
 
 class PaymentSettling(ProviderLooks):
-    """``figures``: refunded, paid_out, given_back (paid twice), forgotten (payers), refused (the processor does not do it)."""
+    """``figures``: refunded, paid_out, given_back (paid twice), forgotten (payers), ended (payments whose time was over),
+    refused (the processor does not do it)."""
 
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(settings, name, "settling-payments", every_s=LOOK_S, clock=clock)
@@ -81,7 +107,7 @@ class PaymentSettling(ProviderLooks):
     def look(self) -> int:
         """Has done what is due; how many that were."""
         with open_rows(self._settings, "settling-payments") as conn, translated():
-            return self._refund(conn) + self._pay_out(conn) + self._give_back(conn) + self._forget_payers(conn)
+            return sum(part(conn) for part in (self._refund, self._pay_out, self._give_back, self._forget_payers, self._end))
 
     def _refund(self, conn: Connection) -> int:
         """Refunds that were asked for and not answered."""
@@ -133,17 +159,63 @@ class PaymentSettling(ProviderLooks):
 
     def _give_back(self, conn: Connection) -> int:
         """Refunds what was paid for a post that another payment opens already, whole and once."""
-        now = self._clock()
-        self._refused = {name: until for name, until in self._refused.items() if until > now}
-        rows = conn.execute(TWICE, (list(self._refused), list(self._providers.names), AT_ONCE)).fetchall()
+        rows = conn.execute(TWICE, (self._waiting(), list(self._providers.names), AT_ONCE)).fetchall()
         due = [read_payment(state) for (state,) in rows]
         for payment in due:
             facts = self._run(self._refunded(payment, derived_id(payment.asked.payment_id, "paid twice"), None))
             self._append(payment.asked.payer_id, facts or ())
             self.figures["given_back"] += facts is not None
-            if facts is None and len(self._refused) < REFUSED_KEPT:
-                self._refused[payment.asked.payment_id] = now + REFUSED_FOR
+            if facts is None:
+                self._later(payment)
         return len(due)
+
+    def _waiting(self) -> list[str]:
+        """Payments about which the processor is not asked again yet."""
+        now = self._clock()
+        self._refused = {name: until for name, until in self._refused.items() if until > now}
+        return list(self._refused)
+
+    def _later(self, payment: Payment) -> None:
+        if len(self._refused) < REFUSED_KEPT:
+            self._refused[payment.asked.payment_id] = self._clock() + REFUSED_FOR
+
+    def _end(self, conn: Connection) -> int:
+        """Payments whose time is over are paid no more; what was paid after all is told."""
+        wanted = {
+            "before": self._clock() - ENDS_AFTER, "but": self._waiting(), "processors": list(self._providers.names), "most": ENDED_AT_ONCE,
+        }
+        due = [(read_payment(state), customer) for state, customer in conn.execute(EXPIRED, wanted).fetchall()]
+        for payment, customer in due:
+            ended = self._run(self._ended(payment, customer))
+            if ended is None or ended.status == "pending":
+                self._later(payment)
+                continue
+            asked = payment.asked
+            given_up = PaymentAbandoned(payment_id=asked.payment_id, payer_id=asked.payer_id, reason="provider_refused")
+            self._append(
+                asked.payer_id, [fact for fact in ended.facts if isinstance(fact, PaymentFact)],
+                *([(derived_id(asked.payment_id, "abandoned"), given_up)] if ended.status == "failed" else []),
+            )
+            self.figures["ended"] += ended.status == "failed"
+        return len(due)
+
+    async def _ended(self, payment: Payment, customer: str) -> Started | None:
+        """How a payment stands at the processor that shall not be paid any more; None: it refuses.
+
+        Of a payer whom it was told to forget it holds no card.
+        """
+        processor, _, name = customer.partition(":")
+        if not name:
+            return Started(object_id="", status="failed")
+        provider = await self._providers.named(processor)
+        try:
+            return await provider.end_payment(payment.asked.payment_id, name, payment.requested_at)
+        except (DependencyUnavailable, ProviderMisconfigured):
+            raise
+        except PlatformError as error:
+            log.warning("payment_not_ended", payment=payment.asked.payment_id, reason=str(error))
+            self.figures["refused"] += 1
+            return None
 
     async def _refunded(self, payment: Payment, request_id: str, amount_minor: int | None) -> Sequence[PaymentFact] | None:
         """What the processor says after a refund; None: it refuses."""

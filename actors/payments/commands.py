@@ -59,7 +59,7 @@ class Observe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abandon:
-    """The provider refused it. Changes nothing once the provider says that it was paid."""
+    """The provider refused it, or ended it once its time was over. Changes nothing once the provider says that it was paid."""
 
     payer_id: str
     payment_id: str

@@ -238,6 +238,13 @@ class PaymentProvider(Protocol):
 
     async def pay(self, request: Pay) -> Started: ...
 
+    async def end_payment(self, request_id: str, customer_id: str, since: datetime) -> Started:
+        """Takes care that a payment that was asked for since then, whether or not anybody heard how that went, is paid no more.
+
+        ``failed``: it never will be. ``succeeded``: it was paid before, as ``facts`` say. ``pending``: the provider still tries.
+        """
+        ...
+
     async def hosted_form(self, request: Pay | Subscribe, return_url: str, until: datetime) -> HostedForm:
         """Where the payer pays until then; raises CapabilityMissing where payments are made by call."""
         ...

@@ -29,7 +29,7 @@ from configs.contracts.selling import bought
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import UUID_PATTERN, Answer, Body, Text, Time, UserIdText, body_digest
 from serve_apps.identity import Deps, Person
-from serve_apps.payments.parties import form_of, payee_of, payer_at, provider_of, same_kind
+from serve_apps.payments.parties import form_of, parties_of, payee_of, payer_at, provider_of, same_kind
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
 from serve_apps.subscriptions.checkout import CHECKOUT_S, FEE_PERCENT, WRONG, limited
@@ -193,12 +193,52 @@ async def _paid(
     else:
         payment = found.payment
         if payment.status != "pending":
-            if payment.abandoned is not None:
-                raise Refused("payment_declined" if payment.abandoned == "declined" else "payment_refused")
-            return _view(dependencies, payment, None)
+            return _view(dependencies, _as_before(payment), None)
         same_kind(provider, payment.asked.payment_method_id)
+        if datetime.now(UTC) >= payment.asked.checkout_until and not provider.capabilities.hosted_form:
+            return _view(dependencies, _as_before(await _ended(dependencies, provider, payment)), None)
         customer, _ = await payer_at(dependencies, provider, payer_id, payment.asked.payment_method_id or None)
     return await _called(dependencies, provider, payment, customer)
+
+
+def _as_before(payment: Payment) -> Payment:
+    """Raises Refused: it was given up, and is again for the same reason."""
+    if payment.status == "failed" and payment.abandoned is not None:
+        raise Refused("payment_declined" if payment.abandoned == "declined" else "payment_refused")
+    return payment
+
+
+async def _ended(dependencies: Dependencies, provider: PaymentProvider, payment: Payment) -> Payment:
+    """A payment whose time is over, so that nothing of what it was asked for with holds: paid before, or never any more."""
+    asked = payment.asked
+    customer = (await parties_of(dependencies, asked.payer_id)).customer(provider.name)
+    if customer is None:
+        raise Refused("payment_refused")
+    try:
+        ended = await provider.end_payment(asked.payment_id, customer, payment.requested_at)
+    except WRONG as error:
+        raise Refused("payment_refused") from error
+    payment = await _observed(dependencies, payment, ended)
+    if ended.status == "failed":
+        answer = await dependencies.payments.tell(
+            Abandon(payer_id=asked.payer_id, payment_id=asked.payment_id, reason="provider_refused")
+        )
+        payment = answer.payment if isinstance(answer, PaymentStands) else payment
+    return payment
+
+
+async def _observed(dependencies: Dependencies, payment: Payment, started: Started) -> Payment:
+    """The payment with what the processor's answer proves, in the read model too."""
+    asked = payment.asked
+    facts = tuple(fact for fact in started.facts if isinstance(fact, SingleFact))
+    answer = await dependencies.payments.tell(Observe(
+        payer_id=asked.payer_id, payment_id=asked.payment_id, facts=facts, post_id=asked.post_id,
+    ))
+    if not isinstance(answer, PaymentStands):
+        return payment
+    if asked.post_id is not None and answer.payment.status != "pending":
+        await dependencies.write_through.apply(bought(answer.held))
+    return answer.payment
 
 
 async def _called(
@@ -226,15 +266,7 @@ async def _called(
     if started.status == "failed":
         await dependencies.payments.tell(Abandon(payer_id=asked.payer_id, payment_id=asked.payment_id, reason="declined"))
         raise Refused("payment_declined")
-    facts = tuple(fact for fact in started.facts if isinstance(fact, SingleFact))
-    answer = await dependencies.payments.tell(Observe(
-        payer_id=asked.payer_id, payment_id=asked.payment_id, facts=facts, post_id=asked.post_id,
-    ))
-    if isinstance(answer, PaymentStands):
-        payment = answer.payment
-        if asked.post_id is not None and payment.status != "pending":
-            await dependencies.write_through.apply(bought(answer.held))
-    return _view(dependencies, payment, started)
+    return _view(dependencies, await _observed(dependencies, payment, started), started)
 
 
 def _view(dependencies: Dependencies, payment: Payment, started: Started | HostedForm | None) -> PaymentView:

@@ -13,11 +13,14 @@ import pytest_asyncio
 from api_world import Person, World
 from payments_world import RETURN, SandboxDriver, assured, code, creator_of, payer_of, paying
 
+from cluster.connections.payments.stripe import StripeProvider
 from cluster.connections.redis import apply_async
 from configs.contracts.albums import put_media
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.media import MediaRecord
+from configs.contracts.payments import Pay, ProviderUnavailable, Started
 from configs.settings import Settings
+from serve_apps.payments import paying as routes
 
 pytestmark = pytest.mark.servers
 
@@ -180,3 +183,54 @@ async def test_a_declined_purchase_opens_nothing_and_another_card_may_follow(wor
     answer = await payer.ask("POST", f"/payments/posts/{free['postId']}/purchase", json={"paymentMethodId": bad}, key="c")
     assert code(answer) == (409, "not_for_sale")
     assert await paid(sandbox, payer) == []
+
+
+class TestAfterItsTime:
+    """A payment that stayed pending, asked for again when price and payee hold no longer."""
+
+    @pytest.fixture(autouse=True)
+    def _over_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(routes, "CHECKOUT_S", 0)
+
+    async def test_what_waits_for_its_payers_bank_is_ended_and_not_charged_again(
+        self, world: World, sandbox: SandboxDriver
+    ) -> None:
+        creator = await creator_of(world)
+        payer, card = await payer_of(world, sandbox, "pm_card_authenticationRequired")
+        body = {"toUserId": creator.user_id, "amount": "5", "currency": "USD", "paymentMethodId": card}
+        made = await payer.ok("POST", "/payments/tips", json=body, key="a")
+        assert made["status"] == "pending"
+        await payer.ok("DELETE", f"/payments/methods/{card}")
+        for _ in range(2):
+            assert code(await payer.ask("POST", "/payments/tips", json=body, key="a")) == (409, "payment_refused")
+        (intent,) = [item for item in await sandbox.objects("payment_intent") if item["metadata"]["requestId"] == made["id"]]
+        assert intent["status"] == "canceled"
+        assert (await payer.ok("GET", f"/payments/requests/{made['id']}"))["status"] == "failed"
+
+    @pytest.mark.parametrize("reached", [False, True])
+    async def test_what_nobody_heard_the_end_of_is_paid_as_it_was_and_else_never(
+        self, world: World, sandbox: SandboxDriver, monkeypatch: pytest.MonkeyPatch, reached: bool
+    ) -> None:
+        """Whether or not the first call reached the processor."""
+        creator = await creator_of(world)
+        post_id = await post_for_sale(creator)
+        payer, card = await payer_of(world, sandbox)
+        await assured(world, payer)
+        real = StripeProvider.pay
+
+        async def unanswered(provider: StripeProvider, request: Pay) -> Started:
+            if reached:
+                await real(provider, request)
+            raise ProviderUnavailable("nobody answers")
+
+        path = f"/payments/posts/{post_id}/purchase"
+        with monkeypatch.context() as broken:
+            broken.setattr(StripeProvider, "pay", unanswered)
+            assert (await payer.ask("POST", path, json={"paymentMethodId": card}, key="a")).status_code == 503
+        await creator.ok("POST", f"/users/{payer.user_id}/block")
+        answer = await payer.ask("POST", path, json={"paymentMethodId": card}, key="a")
+        if reached:
+            assert (answer.status_code, answer.json()["status"]) == (201, "completed")
+        else:
+            assert code(answer) == (409, "payment_refused")
+        assert await paid(sandbox, payer) == ([(500, 100)] if reached else [])

@@ -9,9 +9,17 @@ from typing import Any
 
 import psycopg
 import pytest
+from log_reading import records_of
 from payments_world import SandboxDriver
 
-from configs.contracts.events import Event, PaymentObserved, PaymentPartiesChanged, PaymentRequested, UserErased
+from configs.contracts.events import (
+    Event,
+    PaymentAbandoned,
+    PaymentObserved,
+    PaymentPartiesChanged,
+    PaymentRequested,
+    UserErased,
+)
 from configs.contracts.ids import new_id
 from configs.contracts.parties import party
 from configs.contracts.payment_facts import PaymentSucceeded, Refunded
@@ -52,6 +60,45 @@ async def test_an_erased_payer_is_forgotten_by_the_processor_and_what_was_paid_s
     assert pair.customer_id not in [item["id"] for item in await sandbox.objects("customer")]
     assert list(await provider.payment_methods(pair.customer_id)) == []
     assert paid.object_id in [item["id"] for item in await sandbox.objects("payment_intent")]
+    await provider.close()
+
+
+async def test_payments_whose_time_is_over_are_ended_once_and_what_was_paid_is_told(
+    servers: Settings, sandbox: SandboxDriver
+) -> None:
+    provider = sandbox.provider()
+    pair = await sandbox.pair(provider)
+    slow = await sandbox.save_card(provider, pair.customer_id, "pm_card_authenticationRequired")
+    asked = {"waits": slow, "paid": pair.method_id, "never": pair.method_id, "young": slow}
+    names = {kind: new_id() for kind in asked}
+    started = {kind: await provider.pay(pair.pay(request_id=names[kind], payment_method_id=asked[kind])) for kind in asked if kind != "never"}
+    payer, long_ago = pair.payer_id, datetime(2020, 1, 1, tzinfo=UTC)
+    events = [Event(new_id(), long_ago, payer, PaymentPartiesChanged(
+        user_id=payer, payment_customer=party("stripe", pair.customer_id)
+    ))]
+    for kind, method in asked.items():
+        events.append(Event(names[kind], long_ago, payer, PaymentRequested(
+            payment_id=names[kind], payer_id=payer, payee_id=pair.creator_id, purpose="tip", amount_minor=500, currency="USD",
+            fee_minor=100, account_id=pair.account_id, payment_method_id=method, body_digest="",
+            checkout_until=datetime.now(UTC) if kind == "young" else long_ago,
+        )))
+    with open_rows(servers, "settling-test") as conn, conn.transaction(), conn.cursor() as cur:
+        write_facts(cur, [Fact(event, 1 << 40 | number, 0) for number, event in enumerate(events, 1)])
+    settling = PaymentSettling(sandbox.settings(servers), "test")
+    try:
+        for _ in range(2):
+            await asyncio.to_thread(settling.look)
+    finally:
+        await asyncio.to_thread(settling.close)
+    told = [event.payload for event in await asyncio.to_thread(records_of, servers, "payment.completed", payer)]
+    given_up = {payload.payment_id for payload in told if isinstance(payload, PaymentAbandoned)}
+    assert given_up == {names["waits"], names["never"]}
+    paid = {payload.fact.request_id for payload in told if isinstance(payload, PaymentObserved) and isinstance(payload.fact, PaymentSucceeded)}
+    assert paid == {names["paid"]}
+    intents = {item["id"]: item["status"] for item in await sandbox.objects("payment_intent")}
+    assert {kind: intents[made.object_id] for kind, made in started.items()} == {
+        "waits": "canceled", "paid": "succeeded", "young": "requires_action",
+    }
     await provider.close()
 
 

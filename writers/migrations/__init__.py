@@ -61,6 +61,7 @@ MIGRATIONS = (
     "0031_attachments",
     "0032_reversed_decisions",
     "0033_withheld_media_concurrently",
+    "0034_pending_payments_concurrently",
 )
 
 

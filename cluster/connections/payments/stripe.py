@@ -15,7 +15,7 @@ from cluster.connections.payments.stripe_calls import Calls, Object, client, htt
 from cluster.connections.payments.stripe_looking import EXPANDED, HELD, Looking, moment
 from cluster.connections.payments.stripe_reports import PAGE, Reports
 from configs.contracts.ids import derived_id
-from configs.contracts.payment_facts import MONTHS, AccountState, AnyFact
+from configs.contracts.payment_facts import MONTHS, AccountState, AnyFact, PaymentFailed, PaymentSucceeded
 from configs.contracts.payments import (
     Capabilities,
     CapabilityMissing,
@@ -41,12 +41,15 @@ if TYPE_CHECKING:
     from stripe import RequestOptions
     from stripe.params import (
         PaymentIntentCreateParams,
+        PaymentIntentListParams,
         RefundCreateParams,
         SubscriptionCreateParams,
         SubscriptionUpdateParams,
     )
 
 NAME: Final = "stripe"
+CLOCKS_S: Final = 3_600
+"""More than our clocks and Stripe's are ever apart."""
 
 
 class StripeProvider:
@@ -277,6 +280,34 @@ class StripeProvider:
         if made["status"] == "requires_payment_method":
             return Started(object_id=made["id"], status="failed", code=_code(made))
         return Started(object_id=made["id"], status="pending")
+
+    async def end_payment(self, request_id: str, customer_id: str, since: datetime) -> Started:
+        # Nobody may know its name, and the key is forgotten after a day: the payer's list has it.
+        ended = Started(object_id="", status="failed")
+        for payment_id in await self._payments_of(request_id, customer_id, since):
+            with suppress(ProviderRefused):  # it was paid, or given up, before
+                await self._ask(self._v1.payment_intents.cancel_async(payment_id))
+            facts = tuple(await self._looking.facts(payment_id))
+            status = ended.status
+            if any(isinstance(fact, PaymentSucceeded) for fact in facts):
+                status = "succeeded"
+            elif status == "failed" and not any(isinstance(fact, PaymentFailed) and fact.final for fact in facts):
+                status = "pending"
+            ended = Started(object_id=payment_id, status=status, facts=(*ended.facts, *facts))
+        return ended
+
+    async def _payments_of(self, request_id: str, customer_id: str, since: datetime) -> list[str]:
+        found: list[str] = []
+        page: PaymentIntentListParams = {"customer": customer_id, "created": {"gte": int(since.timestamp()) - CLOCKS_S}, "limit": PAGE}
+        while True:
+            try:
+                listed = await self._ask(self._v1.payment_intents.list_async(page))
+            except ObjectUnknown:  # the payer was forgotten
+                return found
+            found += [item["id"] for item in listed["data"] if (item["metadata"] or {}).get("requestId") == request_id]
+            if not listed["has_more"]:
+                return found
+            page["starting_after"] = listed["data"][-1]["id"]
 
     async def hosted_form(self, request: Pay | Subscribe, return_url: str, until: datetime) -> HostedForm:
         raise CapabilityMissing("payments are made by call")

@@ -33,7 +33,7 @@ class PaymentRequested(Payload, frozen=True, kw_only=True):
 
 
 class PaymentAbandoned(Payload, frozen=True, kw_only=True):
-    """The provider refused the payment, and nothing was paid."""
+    """The provider refused the payment, or ended it once its time was over; nothing was paid."""
 
     TYPE: ClassVar[str] = "payment_abandoned"
     payment_id: Id
