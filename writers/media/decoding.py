@@ -27,7 +27,7 @@ WALL_FACTOR: Final = 4
 """Seconds on the wall for one CPU second, on a machine that has others to serve."""
 ATTEMPTS: Final = 2
 FREE_BYTES: Final = 64 << 20
-"""With less room than this left for derivatives, a decoder may have failed for want of it."""
+"""Where less room than this is left for derivatives, a decoder may have failed for want of it."""
 _KEPT: Final = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "HOME", "LANG")
 _THREADS: Final = {"VIPS_CONCURRENCY": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
