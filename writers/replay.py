@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cluster.connections.kafka import Record
 from cluster.connections.postgres import translated
 from cluster.connections.redis import apply, sync_client
 from configs.contracts.events import encode
 from configs.contracts.ids import partition_of
-from configs.contracts.read_model import REVOKED, Operation
+from configs.contracts.read_model import REVOKED
 from configs.settings import Settings
 from writers.appending import ThreadAppender
 from writers.commit import RECORD_ERRORS, write_facts
@@ -35,8 +34,7 @@ HOLD = "SELECT FROM writer_positions WHERE consumer = 'rows' AND partition = %s 
 def replay(settings: Settings, letter_ids: Sequence[int]) -> list[Replayed]:
     """Applies dead letters with the version of their own position: rows, what follows from them, the read model.
 
-    In the order given. Replaying again changes nothing; a newer fact that came meanwhile stays. Of money an older fact counts
-    beside it, as it would have in its time.
+    In the order given. Replaying again changes nothing; a newer fact that came meanwhile stays.
     Raises DependencyUnavailable: a server did not answer; letters not yet marked as replayed can be replayed again.
     """
     appender = ThreadAppender(settings, "replay")
@@ -89,21 +87,8 @@ def _follow_up(
     changes = changes_of(conn, {letter.topic: facts})
     client = sync_client(settings)
     try:
-        _let_in(client, changes.operations)
         apply(client, changes.operations)
         if changes.revoked:
             client.zadd(REVOKED, changes.revoked, nx=True)
     finally:
         client.close()
-
-
-def _let_in(client: Any, operations: Sequence[Operation]) -> None:
-    """Takes out what Redis holds otherwise under the very version that is written now: late facts of money change a row
-    and leave its version, which is the newest event's."""
-    for operation in operations:
-        if operation.script in ("field", "listing"):
-            field, version, value = operation.args[:3]
-            held = client.hget(operation.keys[-1], field)
-            wanted = value if isinstance(value, bytes) else str(value).encode()
-            if held is not None and held[:16] == str(version).encode() and held[16:] != wanted:
-                client.hdel(operation.keys[-1], field)

@@ -259,11 +259,7 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
 
 def subscription_after(before: Subscription | None, event: Event, version: int) -> Subscription | None:
-    """The subscription once an event of its own has been taken in.
-
-    Facts and refunds count whenever they come, also from a dead letter that is older than what is held; of all else an older
-    event than it holds changes nothing.
-    """
+    """The subscription once an event of its own has been taken in; an older one than it holds changes nothing."""
     payload = event.payload
     if before is None:
         if not isinstance(payload, SubscriptionRequested):
@@ -274,20 +270,9 @@ def subscription_after(before: Subscription | None, event: Event, version: int) 
             requested_at=event.occurred_at, checkout_until=payload.checkout_until, body_digest=payload.body_digest,
             version=version,
         )
-    replace, last = msgspec.structs.replace, max(version, before.version)
-    if isinstance(payload, SubscriptionObserved):
-        facts = with_fact(before.facts, payload.fact)
-        return before if facts == before.facts else replace(before, facts=facts, version=last)
-    if isinstance(payload, BillRefundRequested):
-        return _refund_asked(before, payload, event.occurred_at, version)
-    if isinstance(payload, BillRefundAnswered):
-        known = before.refund(payload.refund_id)
-        if known is None or known.made is not None:
-            return before
-        answered = tuple(replace(item, made=payload.made) if item is known else item for item in before.refunds)
-        return replace(before, refunds=answered, version=last)
     if version <= before.version:
         return before
+    replace = msgspec.structs.replace
     if isinstance(payload, SubscriptionAbandoned):
         return replace(before, abandoned=payload.reason, version=version)
     if isinstance(payload, SubscriptionChangeRequested):
@@ -298,11 +283,22 @@ def subscription_after(before: Subscription | None, event: Event, version: int) 
         return replace(before, wish=Wish(True, event.occurred_at, payload.reason), version=version)
     if isinstance(payload, SubscriptionResumed):
         return replace(before, wish=Wish(False, event.occurred_at, "subscriber"), version=version)
+    if isinstance(payload, BillRefundRequested):
+        return _refund_asked(before, payload, event.occurred_at, version)
+    if isinstance(payload, BillRefundAnswered):
+        known = before.refund(payload.refund_id)
+        if known is None or known.made is not None:
+            return before
+        answered = tuple(replace(item, made=payload.made) if item is known else item for item in before.refunds)
+        return replace(before, refunds=answered, version=version)
+    if isinstance(payload, SubscriptionObserved):
+        facts = with_fact(before.facts, payload.fact)
+        return before if facts == before.facts else replace(before, facts=facts, version=version)
     return before
 
 
 def _refund_asked(before: Subscription, payload: BillRefundRequested, at: datetime, version: int) -> Subscription:
-    """A refund is asked for once. What stopped renewal before keeps its reason, and what was wished later stays."""
+    """A refund is asked for once. What stopped renewal before keeps its reason."""
     if before.refund(payload.refund_id) is not None:
         return before
     asked = BillRefund(
@@ -310,8 +306,8 @@ def _refund_asked(before: Subscription, payload: BillRefundRequested, at: dateti
         body_digest=payload.body_digest, asked_at=at,
     )
     stopped = before.wish is not None and before.wish.cancel
-    wish = Wish(True, at, "refund") if payload.stops_renewal and not stopped and version > before.version else before.wish
-    return msgspec.structs.replace(before, refunds=(*before.refunds, asked), wish=wish, version=max(version, before.version))
+    wish = Wish(True, at, "refund") if payload.stops_renewal and not stopped else before.wish
+    return msgspec.structs.replace(before, refunds=(*before.refunds, asked), wish=wish, version=version)
 
 
 def subscription_of(event: Event) -> str | None:

@@ -31,7 +31,7 @@ CHANGE = """
 ON CONFLICT ({payer}, id) DO UPDATE
 SET status = excluded.status, provider_payment_id = excluded.provider_payment_id, state = excluded.state,
     version = excluded.version, refund_due = excluded.refund_due
-WHERE stored.version <= excluded.version
+WHERE stored.version < excluded.version
 """
 TIPS = """
 INSERT INTO tips AS stored

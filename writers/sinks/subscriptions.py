@@ -41,7 +41,7 @@ SET tier_id = excluded.tier_id, status = excluded.status, cancel_at_period_end =
     current_period_start = excluded.current_period_start, current_period_end = excluded.current_period_end,
     cancelled_at = excluded.cancelled_at, state = excluded.state, version = excluded.version,
     unsettled = excluded.unsettled
-WHERE stored.version <= excluded.version
+WHERE stored.version < excluded.version
 """
 REQUESTS = """
 INSERT INTO subscription_requests (subscriber_id, id, subscription_id, body_digest, upgrade, version)
