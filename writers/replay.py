@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from cluster.connections.kafka import Record
 from cluster.connections.postgres import translated
 from cluster.connections.redis import apply, sync_client
-from configs.contracts.events import encode
+from configs.contracts.events import (
+    BillRefundAnswered,
+    BillRefundRequested,
+    PaymentObserved,
+    PayoutAnswered,
+    RefundAnswered,
+    RefundRequested,
+    SubscriptionObserved,
+    encode,
+)
 from configs.contracts.ids import partition_of
 from configs.contracts.read_model import REVOKED
+from configs.contracts.topics import BY_NAME
 from configs.settings import Settings
 from writers.appending import ThreadAppender
 from writers.commit import RECORD_ERRORS, write_facts
@@ -28,13 +39,20 @@ class Replayed:
     id: int
     error: str | None
 
+
+IN_ANY_ORDER: Final = (
+    PaymentObserved, SubscriptionObserved, RefundRequested, RefundAnswered, BillRefundRequested, BillRefundAnswered, PayoutAnswered,
+)
+"""Money's facts, which count whenever they come and once however often: they are appended anew. Under its own old version a
+row, or a value in Redis, would refuse one after anything newer about the same payment."""
 HOLD = "SELECT FROM writer_positions WHERE consumer = 'rows' AND partition = %s ORDER BY topic FOR UPDATE"
 
 
 def replay(settings: Settings, letter_ids: Sequence[int]) -> list[Replayed]:
     """Applies dead letters with the version of their own position: rows, what follows from them, the read model.
 
-    In the order given. Replaying again changes nothing; a newer fact that came meanwhile stays.
+    In the order given. Replaying again changes nothing; a newer fact that came meanwhile stays, and money counts beside it as
+    soon as the writers have read it anew.
     Raises DependencyUnavailable: a server did not answer; letters not yet marked as replayed can be replayed again.
     """
     appender = ThreadAppender(settings, "replay")
@@ -77,10 +95,11 @@ def _follow_up(
     keys = Keys.of(settings)
     known = known_of(conn, facts)
     headers = tuple((name, value) for name, value in letter.headers if value is not None)
+    following = [told for fact in facts for told in follows(fact.event, fact.version, known, keys)]
+    again = [(BY_NAME[letter.topic], fact.event) for fact in facts if isinstance(fact.event.payload, IN_ANY_ORDER)]
     appender.append([
         Record(topic.name, partition_of(event.key, settings.log.partitions), event.key, encode(event), headers)
-        for fact in facts
-        for topic, event in follows(fact.event, fact.version, known, keys)
+        for topic, event in (*again, *following)
     ])
     if not facts:
         return

@@ -298,15 +298,15 @@ def subscription_after(before: Subscription | None, event: Event, version: int) 
 
 
 def _refund_asked(before: Subscription, payload: BillRefundRequested, at: datetime, version: int) -> Subscription:
-    """A refund is asked for once. What stopped renewal before keeps its reason."""
+    """A refund is asked for once. What stopped renewal before keeps its reason, and what was wished later stays."""
     if before.refund(payload.refund_id) is not None:
         return before
     asked = BillRefund(
         refund_id=payload.refund_id, bill_id=payload.bill_id, amount_minor=payload.amount_minor,
         body_digest=payload.body_digest, asked_at=at,
     )
-    stopped = before.wish is not None and before.wish.cancel
-    wish = Wish(True, at, "refund") if payload.stops_renewal and not stopped else before.wish
+    settled = before.wish is not None and (before.wish.cancel or before.wish.at > at)
+    wish = Wish(True, at, "refund") if payload.stops_renewal and not settled else before.wish
     return msgspec.structs.replace(before, refunds=(*before.refunds, asked), wish=wish, version=version)
 
 

@@ -10,19 +10,24 @@ from typing import Any
 import psycopg
 import pytest
 from log_reading import records_of
+from subscription_facts import BEGIN, MONTH, Reports, terms
 
 from cluster.connections.redis import apply, sync_client
 from configs.contracts import events
-from configs.contracts.events import Event, encode
+from configs.contracts.events import Event, decode, encode
 from configs.contracts.ids import derived_id, email_hash, new_id
-from configs.contracts.read_model import credential_key, read_record, record_key
+from configs.contracts.payment_facts import PaymentSucceeded, Refunded
+from configs.contracts.positions import version_of
+from configs.contracts.read_model import commerce_key, credential_key, read_record, record_key
+from configs.contracts.selling import purchase_field, read_holdings, read_purchase
 from configs.settings import Settings
 from writers.commit import commit_batch
 from writers.connections import Connection, open_rows
 from writers.dead_letters import count_waiting, describe_error, list_letters, show_letter
 from writers.loads.read_model import people_operations
 from writers.positions import claim
-from writers.records import LogRecord
+from writers.projections.operations import changes_of
+from writers.records import Fact, LogRecord
 from writers.replay import replay
 from writers.sinks import SINKS
 from writers.sinks.base import Sink
@@ -114,6 +119,75 @@ def test_a_replayed_fact_fills_what_is_missing_and_overwrites_nothing_newer(
         assert rows(conn, "SELECT bio, gender FROM users WHERE id = %s", user) == [("newer", "woman")]
         value: Any = client.get(record_key(user))
     assert (read_record(value).gender, read_record(value).bio) == ("woman", "newer")
+
+
+@pytest.fixture
+def reread(servers: Settings, conn: Connection, store: Callable[..., LogRecord]) -> Callable[[LogRecord], None]:
+    """Lets rows and Redis take in what a replay appended anew of a record: the last event of its key."""
+
+    def reread(late: LogRecord) -> None:
+        assert late.key is not None and late.value is not None
+        again = records_of(servers, late.topic, late.key.decode())[-1]
+        assert again == decode(late.value)
+        place = store(late.topic, again.key, encode(again))
+        with sync_client(servers) as client:
+            changes = changes_of(conn, {late.topic: [Fact(again, version_of(1, place.offset), 0)]})
+            apply(client, changes.operations)
+
+    return reread
+
+
+def test_a_replayed_bill_opens_what_it_paid_for_beside_a_newer_state_of_the_subscription(
+    servers: Settings, conn: Connection, store: Callable[..., LogRecord], reread: Callable[[LogRecord], None]
+) -> None:
+    fan, creator, name = new_id(), new_id(), new_id()
+    reports = Reports(name, fan, creator)
+    store("subscription.created", fan, events.SubscriptionRequested(
+        subscription_id=name, subscriber_id=fan, creator_id=creator, account_id="acct", payment_method_id="pm", terms=terms(1),
+        checkout_until=BEGIN, body_digest="d",
+    ))
+    bill, ending = reports.paid("pi_1"), reports.state("active", cancel_at_period_end=True)
+    late = store("subscription.created", fan, events.SubscriptionObserved(owner_id=fan, fact=bill), broken=True)
+    store("subscription.created", fan, events.SubscriptionCancelled(
+        request_id=new_id(), subscription_id=name, subscriber_id=fan, reason="subscriber", body_digest="d",
+    ))
+    store("subscription.created", fan, events.SubscriptionObserved(owner_id=fan, fact=ending))
+    before = "SELECT entitled_until, status, cancel_at_period_end FROM subscriptions WHERE id = %s"
+    assert rows(conn, before, name) == [(None, "active", True)]
+    for _ in range(2):
+        assert replay(servers, [letter_of(servers, late)])[0].error is None
+        reread(late)
+        assert rows(conn, before, name) == [(BEGIN + MONTH, "active", True)]
+        with sync_client(servers) as client:
+            held: Any = client.hget(commerce_key(fan), creator)
+        assert [period.ends_at for holding in read_holdings(held) for period in holding.periods] == [BEGIN + MONTH]
+
+
+def test_a_replayed_payment_opens_the_post_beside_a_newer_fact(
+    servers: Settings, conn: Connection, store: Callable[..., LogRecord], reread: Callable[[LogRecord], None]
+) -> None:
+    buyer, creator, post, name = new_id(), new_id(), new_id(), new_id()
+    told: dict[str, Any] = {
+        "provider": "elsewhere", "livemode": False, "event_id": new_id(), "as_of": BEGIN, "payment_id": "pi_1", "payer_id": buyer,
+        "payee_id": creator, "request_id": name, "currency": "USD", "amount_minor": 500,
+    }
+    store("payment.completed", buyer, events.PaymentRequested(
+        payment_id=name, payer_id=buyer, payee_id=creator, purpose="post", post_id=post, amount_minor=500, currency="USD",
+        fee_minor=100, account_id="acct", payment_method_id="pm", checkout_until=BEGIN, body_digest="d",
+    ), event_id=name)
+    paid = PaymentSucceeded(**told, object_id="pi_1", fee_minor=100)
+    late = store("payment.completed", buyer, events.PaymentObserved(owner_id=buyer, fact=paid), broken=True)
+    part = Refunded(**told | {"event_id": new_id()}, object_id="ch_1", refunded_minor=200, fee_refunded_minor=40)
+    store("payment.completed", buyer, events.PaymentObserved(owner_id=buyer, fact=part))
+    state = "SELECT status, effective FROM post_purchases WHERE id = %s"
+    assert rows(conn, state, name) == [("pending", False)]
+    for _ in range(2):
+        assert replay(servers, [letter_of(servers, late)])[0].error is None
+        reread(late)
+        assert rows(conn, state, name) == [("completed", True)]
+        with sync_client(servers) as client:
+            held: Any = client.hget(commerce_key(buyer), purchase_field(post))
+        assert read_purchase(held)
 
 
 def test_a_record_that_still_cannot_be_applied_stays_and_says_why(
