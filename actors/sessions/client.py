@@ -6,10 +6,12 @@ from typing import Any, cast
 
 from actors.sessions.commands import (
     SERVICE,
+    FindSession,
     Revoked,
     RevokeSession,
     Rotated,
     RotateSession,
+    SessionFound,
     SessionInvalid,
     Started,
     StartSession,
@@ -29,6 +31,9 @@ class SessionsClient:
 
     async def start(self, command: StartSession, *, traceparent: str | None = None) -> Started:
         return cast(Started, await self._ask(command.family_id, command, traceparent))
+
+    async def find(self, family_id: str) -> SessionFound | SessionInvalid:
+        return cast(SessionFound | SessionInvalid, await self._ask(family_id, FindSession(family_id=family_id), None))
 
     async def rotate(self, command: RotateSession, *, traceparent: str | None = None) -> Rotated | SessionInvalid:
         return cast(Rotated | SessionInvalid, await self._ask(command.family_id, command, traceparent))

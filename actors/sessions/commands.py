@@ -32,6 +32,13 @@ class StartSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FindSession:
+    """Whose is the family? Appends nothing."""
+
+    family_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RotateSession:
     """Replace refresh token number ``counter``, whose signature the caller has checked, by the next one."""
 
@@ -61,6 +68,15 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionFound:
+    """The family's owner, and the account as it was when they signed in; it is neither revoked nor expired."""
+
+    user_id: str
+    email_hash: str | None
+    sessions_from: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rotated:
     """The family's present refresh token has number ``counter`` and is valid until ``expires_at``.
 
@@ -78,7 +94,7 @@ class Rotated:
 
 @dataclass(frozen=True, slots=True)
 class SessionInvalid:
-    """The token is refused. ``reused``: an old token was presented, and the family is revoked because of it.
+    """The token, or the family, is refused. ``reused``: an old token was presented, and the family is revoked because of it.
 
     ``user_id`` is None for an unknown family. ``revoked_now`` tells whether this very request revoked it.
     """

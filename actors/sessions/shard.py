@@ -27,12 +27,16 @@ class SessionService(LogService[SessionCommand, SessionAnswer]):
         async def load_rows(keys: Sequence[str]) -> Mapping[str, object]:
             return await loader.sessions(keys)
 
-        memory = SessionMemory(refresh_ttl_s=settings.auth.refresh_ttl_s, grace_s=settings.auth.refresh_grace_s)
+        self._memory = SessionMemory(refresh_ttl_s=settings.auth.refresh_ttl_s, grace_s=settings.auth.refresh_grace_s)
         super().__init__(
-            SERVICE, AUTH_SESSIONS, memory, load_rows,
+            SERVICE, AUTH_SESSIONS, self._memory, load_rows,
             settings=settings, shards=shards, appender=appender, loader=loader, die=die,
         )
-        self._tickets = Tickets(revoked=memory.revoked)
+        self._tickets = Tickets(revoked=self._memory.revoked)
+
+    async def start(self) -> None:
+        await super().start()
+        self._memory.restored()
 
     async def issue_tickets(self, commands: Sequence[IssueTicket]) -> list[TicketAnswer | ShardUnavailable]:
         """A ticket each; nothing is durable."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from actors.entries import Entries
 from actors.sessions.commands import (
+    FindSession,
     RevocationReason,
     Revoked,
     RevokeSession,
     Rotated,
     RotateSession,
+    SessionFound,
     SessionInvalid,
     Started,
     StartSession,
@@ -26,24 +29,26 @@ from configs.contracts.ids import derived_id, new_id
 from configs.contracts.loading import SessionRow
 from configs.contracts.topics import AUTH_SESSIONS
 
-SessionCommand = StartSession | RotateSession | RevokeSession
-SessionAnswer = Started | Rotated | SessionInvalid | Revoked
+SessionCommand = StartSession | FindSession | RotateSession | RevokeSession
+SessionAnswer = Started | SessionFound | Rotated | SessionInvalid | Revoked
 
 UNSTARTED = -1
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
+OUTAGE: Final = timedelta(minutes=5)
+"""A rotation from so long before the memory was restored may be one that nobody heard of: the shard died before it
+answered. A guess: restarts take seconds, a lost node a minute or two."""
 
 
-def first_start_id(family_id: str) -> str:
-    """The id of the event that starts a family at a sign-in (one after a registration is derived from that)."""
-    return derived_id(family_id, "started")
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Family:
     """One token family; ``counter`` is its present refresh token's number, UNSTARTED while none is known."""
 
     __slots__ = (
-        "counter", "email_hash", "expires_at", "loaded", "newest", "revoked", "revoked_at_ms", "rotated_at", "sessions_from",
-        "signed_in_at", "user_id",
+        "applied_at", "counter", "email_hash", "expires_at", "loaded", "newest", "revoked", "revoked_at_ms", "rotated_at",
+        "sessions_from", "signed_in_at", "user_id",
     )
 
     def __init__(self) -> None:
@@ -51,6 +56,8 @@ class Family:
         self.user_id: str | None = None
         self.counter = UNSTARTED
         self.rotated_at = LONG_AGO
+        self.applied_at = LONG_AGO
+        """When this memory learned of the present counter; of one that rows or a replay told it does not know."""
         self.expires_at = LONG_AGO
         self.revoked = False
         self.revoked_at_ms: int | None = None
@@ -67,23 +74,33 @@ class Family:
     def rotation(self, user_id: str, counter: int, expires_at: datetime, version: int) -> Rotated:
         return Rotated(user_id, counter, expires_at, version, self.email_hash, self.sessions_from, self.signed_in_at)
 
-    def advance(self, user_id: str, counter: int, at: datetime, expires_at: datetime) -> None:
+    def advance(self, user_id: str, counter: int, at: datetime, expires_at: datetime, applied_at: datetime) -> None:
         """Takes in that the family reached a counter; of two reports of one counter the earlier time counts."""
         if counter < self.counter:
             return
         if counter > self.counter:
             self.user_id, self.counter, self.rotated_at, self.expires_at = user_id, counter, at, expires_at
+            self.applied_at = applied_at
             return
         self.rotated_at, self.expires_at = min(self.rotated_at, at), max(self.expires_at, expires_at)
 
 
 class SessionMemory:
-    """Families in memory. ``refresh_ttl_s``: life without use; ``grace_s``: how long a predecessor is answered."""
+    """Families in memory. ``refresh_ttl_s``: life without use; ``grace_s``: how long a predecessor is answered.
 
-    def __init__(self, *, refresh_ttl_s: float, grace_s: float) -> None:
+    The grace begins when the successor can be handed out: a client that got none presents its token again.
+    """
+
+    def __init__(self, *, refresh_ttl_s: float, grace_s: float, clock: Callable[[], datetime] = utc_now) -> None:
         self._families: Entries[Family] = Entries(Family)
         self._ttl = timedelta(seconds=refresh_ttl_s)
         self._grace = timedelta(seconds=grace_s)
+        self._clock = clock
+        self._restored_at = LONG_AGO
+
+    def restored(self) -> None:
+        """Says that the replay is over and commands follow."""
+        self._restored_at = self._clock()
 
     def needs(self, command: SessionCommand) -> Sequence[str]:
         """None for a sign-in: its family is new, and its event id tells a repeated command."""
@@ -105,7 +122,7 @@ class SessionMemory:
         family.user_id = family.user_id or row.user_id
         family.revoked = family.revoked or row.revoked
         family.began(row.email_hash, row.sessions_from, row.signed_in_at)
-        family.advance(row.user_id, row.counter, row.rotated_at, row.expires_at)
+        family.advance(row.user_id, row.counter, row.rotated_at, row.expires_at, LONG_AGO)
 
     def conflict_key(self, command: SessionCommand) -> str:
         return command.family_id
@@ -114,6 +131,8 @@ class SessionMemory:
         family = self._families.get(command.family_id) or Family()
         if isinstance(command, StartSession):
             return self._start(command, family, now)
+        if isinstance(command, FindSession):
+            return _answer(_found(family, now))
         if isinstance(command, RotateSession):
             return self._rotate(command, family, now)
         return self._revoke(command, family, now)
@@ -122,7 +141,7 @@ class SessionMemory:
         if family.counter > UNSTARTED or family.revoked:
             return _answer(Started(family.newest))
         parent = command.parent_event_id
-        event_id = first_start_id(command.family_id) if parent is None else derived_id(parent, "session")
+        event_id = derived_id(command.family_id, "started") if parent is None else derived_id(parent, "session")
         payload = SessionStarted(
             family_id=command.family_id,
             user_id=command.user_id,
@@ -136,13 +155,10 @@ class SessionMemory:
         return _decision(Event(event_id, now, command.family_id, payload), Started)
 
     def _rotate(self, command: RotateSession, family: Family, now: datetime) -> Decision[SessionAnswer]:
-        user_id = family.user_id
-        if user_id is None or (family.counter == UNSTARTED and not family.revoked):
-            return _answer(SessionInvalid("unknown"))
-        if family.revoked:
-            return _answer(SessionInvalid("revoked", user_id))
-        if now >= family.expires_at:
-            return _answer(SessionInvalid("expired", user_id))
+        found = _found(family, now)
+        if isinstance(found, SessionInvalid):
+            return _answer(found)
+        user_id = found.user_id
         if command.counter > family.counter:
             # A rotation that a memory-only broker lost with its log; not the holder's fault, so nothing is revoked.
             return _answer(SessionInvalid("unknown", user_id))
@@ -159,12 +175,17 @@ class SessionMemory:
                 Event(new_id(), now, command.family_id, payload),
                 lambda version: family.rotation(user_id, counter, expires_at, version),
             )
-        if command.counter == family.counter - 1 and now - family.rotated_at <= self._grace:
+        if command.counter == family.counter - 1 and now - self._handed_out_at(family) <= self._grace:
             return _answer(family.rotation(user_id, family.counter, family.expires_at, family.newest))
         return _decision(
             _revocation(command.family_id, user_id, "reuse", now),
             lambda version: SessionInvalid("reused", user_id, revoked_now=True),
         )
+
+    def _handed_out_at(self, family: Family) -> datetime:
+        """When somebody can have got the present token at the earliest: a late append, or a restart, comes between."""
+        lately = self._restored_at - family.rotated_at <= OUTAGE
+        return max(family.rotated_at, family.applied_at, self._restored_at if lately else LONG_AGO)
 
     def _revoke(self, command: RevokeSession, family: Family, now: datetime) -> Decision[SessionAnswer]:
         if command.only_own and family.user_id != command.user_id:
@@ -184,6 +205,7 @@ class SessionMemory:
         if not isinstance(payload, SessionStarted | SessionRotated | SessionRevoked):
             return
         family = self._families.use(payload.family_id)
+        applied_at = self._clock() if family.loaded else LONG_AGO
         family.newest = max(family.newest, version)
         if isinstance(payload, SessionRevoked):
             at_ms = _milliseconds(event.occurred_at)
@@ -191,12 +213,11 @@ class SessionMemory:
             family.revoked_at_ms = at_ms if family.revoked_at_ms is None else min(family.revoked_at_ms, at_ms)
             family.user_id = family.user_id or payload.user_id
         elif isinstance(payload, SessionRotated):
-            family.advance(payload.user_id, payload.counter, event.occurred_at, payload.expires_at)
+            family.advance(payload.user_id, payload.counter, event.occurred_at, payload.expires_at, applied_at)
         else:
             family.began(payload.email_hash, payload.sessions_from, payload.signed_in_at)
-            family.advance(payload.user_id, 0, event.occurred_at, payload.expires_at)
-            # Nothing can precede the start of a family that is made at a sign-in: no row needs to be loaded.
-            family.loaded = family.loaded or event.event_id == first_start_id(payload.family_id)
+            family.advance(payload.user_id, 0, event.occurred_at, payload.expires_at, applied_at)
+            # Not loaded by that: the log's echo of a start may come after its family was revoked, committed and evicted.
 
     def revoked(self, family_id: str) -> bool:
         """Whether the memory holds that the family is revoked; False also when it holds nothing of it."""
@@ -208,6 +229,16 @@ class SessionMemory:
 
     def evict(self, limit: int, committed: Callable[[str], int]) -> int:
         return self._families.evict(limit, lambda key, family: family.newest < committed(key))
+
+
+def _found(family: Family, now: datetime) -> SessionFound | SessionInvalid:
+    if family.user_id is None or (family.counter == UNSTARTED and not family.revoked):
+        return SessionInvalid("unknown")
+    if family.revoked:
+        return SessionInvalid("revoked", family.user_id)
+    if now >= family.expires_at:
+        return SessionInvalid("expired", family.user_id)
+    return SessionFound(family.user_id, family.email_hash, family.sessions_from)
 
 
 def _revocation(family_id: str, user_id: str, reason: RevocationReason, now: datetime) -> Event:

@@ -93,6 +93,7 @@ async def refresh(body: RefreshBody, dependencies: Deps) -> Tokens:
     if parsed is None:
         raise Refused("refresh_token_invalid")
     family_id, counter = parsed
+    permission_role = await _stands(dependencies, family_id)
     following = refresh_token(dependencies.refresh_key, family_id, counter + 1)
     answer = await dependencies.sessions.rotate(
         RotateSession(family_id=family_id, counter=counter, next_token_hash=token_hash(following))
@@ -102,20 +103,30 @@ async def refresh(body: RefreshBody, dependencies: Deps) -> Tokens:
             dependencies.revocations.add(family_id)
             await dependencies.write_through.revoke(family_id, dependencies.now_ms())
         raise Refused("refresh_token_invalid")
-    permission_role: PermissionRole = "user"
-    if answer.email_hash is not None:
-        session = await dependencies.accounts.stands(CheckSession(
-            email_hash=answer.email_hash, user_id=answer.user_id, family_id=family_id, sessions_from=answer.sessions_from,
-        ))
-        if not session.stands:
-            await revoked(dependencies, RevokeSession(family_id=family_id, user_id=answer.user_id, reason="password_changed"))
-            raise Refused("refresh_token_invalid")
-        permission_role = session.permission_role
     return tokens(
         dependencies, answer.user_id, family_id, refresh_token(dependencies.refresh_key, family_id, answer.counter),
         email_hash=answer.email_hash, sessions_from=answer.sessions_from, signed_in_at=answer.signed_in_at,
         permission_role=permission_role,
     )
+
+
+async def _stands(dependencies: Dependencies, family_id: str) -> PermissionRole:
+    """What the session's account may do by now. Raises Refused: the session has ended.
+
+    Asked before the rotation: one whose successor cannot be handed out afterwards would make the client's token an old one.
+    """
+    found = await dependencies.sessions.find(family_id)
+    if isinstance(found, SessionInvalid):
+        raise Refused("refresh_token_invalid")
+    if found.email_hash is None:
+        return "user"
+    session = await dependencies.accounts.stands(CheckSession(
+        email_hash=found.email_hash, user_id=found.user_id, family_id=family_id, sessions_from=found.sessions_from,
+    ))
+    if not session.stands:
+        await revoked(dependencies, RevokeSession(family_id=family_id, user_id=found.user_id, reason="password_changed"))
+        raise Refused("refresh_token_invalid")
+    return session.permission_role
 
 
 @router.post("/logout", operation_id="logout", response_model=Success, responses=errors(*SIGNED_IN))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 import pytest
 from api_world import World
 
+from cluster.connections.kafka import LogAppender
+from configs.contracts.errors import ShardUnavailable
 from configs.contracts.ids import new_id
+from configs.contracts.topics import AUTH_SESSIONS
 
 pytestmark = pytest.mark.servers
 
@@ -115,6 +119,27 @@ async def test_reuse_of_an_old_refresh_token_ends_the_family(world: World) -> No
     assert code(await refresh(world, person.refresh_token)) == (401, "refresh_token_invalid")
     assert code(await refresh(world, third.json()["refreshToken"])) == (401, "refresh_token_invalid")
     assert code(await person.ask("GET", "/users/me")) == (401, "unauthenticated")
+
+
+async def test_a_refresh_that_cannot_be_answered_uses_no_token_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise an outage of accounts longer than the grace time signs everybody out who refreshes meanwhile."""
+    person = await world.register()
+    appended: list[Any] = []
+    append = LogAppender.submit
+
+    def counted(appender: LogAppender, records: Any) -> Any:
+        appended.extend(records)
+        return append(appender, records)
+
+    async def away(command: object) -> object:
+        raise ShardUnavailable("accounts are away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LogAppender, "submit", counted)
+        patched.setattr(world.dependencies.accounts, "stands", away)
+        assert (await refresh(world, person.refresh_token)).status_code == 503
+    assert [record for record in appended if record.topic == AUTH_SESSIONS.name] == []
+    assert (await refresh(world, person.refresh_token)).status_code == 200
 
 
 async def test_logout_ends_access_and_refresh(world: World) -> None:

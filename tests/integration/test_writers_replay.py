@@ -126,7 +126,8 @@ def reread(servers: Settings, conn: Connection, store: Callable[..., LogRecord])
     """Lets rows and Redis take in what a replay appended anew of a record: the last event of its key."""
 
     def reread(late: LogRecord) -> None:
-        assert late.key is not None and late.value is not None
+        assert late.key is not None
+        assert late.value is not None
         again = records_of(servers, late.topic, late.key.decode())[-1]
         assert again == decode(late.value)
         place = store(late.topic, again.key, encode(again))

@@ -40,17 +40,22 @@ class SimulatedShard:
         """Carries out a command as a turn does; returns its answer."""
         return self._turn(command, crash=False)
 
-    def ask_and_crash(self, command: Any) -> None:
-        """The append is acknowledged, then the process dies: nobody hears the answer."""
-        self._turn(command, crash=True)
+    def ask_in_vain(self, command: Any, late_s: float) -> None:
+        """The append is acknowledged after its deadline: the caller was told 503."""
+        self._turn(command, crash=False, late_s=late_s)
+
+    def ask_and_crash(self, command: Any, *, down_s: float = 0) -> None:
+        """The append is acknowledged, then the process dies, for ``down_s``: nobody hears the answer."""
+        self._turn(command, crash=True, late_s=down_s)
         self.restart()
 
-    def _turn(self, command: Any, *, crash: bool) -> Any:
+    def _turn(self, command: Any, *, crash: bool, late_s: float = 0) -> Any:
         for key in self.memory.needs(command):
             if not self.memory.known(key):
                 self.memory.load(key, self._rows_of(key, self.log[: self.committed], self.now))
         decision = self.memory.decide(command, self.now)
         versions = []
+        self.pass_time(late_s)
         for append in decision.appends:
             event = decode(encode(append.event))
             assert event.key == append.key

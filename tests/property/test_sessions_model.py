@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,15 +12,17 @@ from hypothesis.stateful import rule
 from simulated_shard import BEGIN, Logged, ShardMachine, SimulatedShard
 
 from actors.sessions.commands import (
+    FindSession,
     Revoked,
     RevokeSession,
     Rotated,
     RotateSession,
+    SessionFound,
     SessionInvalid,
     Started,
     StartSession,
 )
-from actors.sessions.state import SessionMemory
+from actors.sessions.state import OUTAGE, SessionMemory
 from configs.contracts.events import Event, SessionRevoked, SessionRotated, SessionStarted
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.loading import SessionRow
@@ -28,11 +30,12 @@ from configs.contracts.positions import version_of
 
 TTL_S = 1_000.0
 GRACE_S = 10.0
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 SLOTS = st.integers(0, 2)
 
 
 def make() -> SessionMemory:
-    return SessionMemory(refresh_ttl_s=TTL_S, grace_s=GRACE_S)
+    return SessionMemory(refresh_ttl_s=TTL_S, grace_s=GRACE_S, clock=lambda: BEGIN)
 
 
 def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> SessionRow | None:
@@ -58,22 +61,55 @@ def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> SessionRow 
 
 @dataclass
 class Model:
-    """One family as it should be; ``counter`` -1 until it is started."""
+    """One family as it should be; ``counter`` -1 until it is started.
+
+    ``applied_at``: when the memory that decided the last rotation took it in; a later memory does not know.
+    """
 
     family_id: str
     user_id: str
     parent: str | None
     counter: int = -1
     rotated_at: datetime = BEGIN
+    applied_at: datetime = LONG_AGO
     expires_at: datetime = BEGIN
     revoked: bool = False
+
+
+class SessionShard(SimulatedShard):
+    def __init__(self) -> None:
+        super().__init__(
+            lambda: SessionMemory(refresh_ttl_s=TTL_S, grace_s=GRACE_S, clock=lambda: self.now), rows_of
+        )
+        self.restored_at = LONG_AGO
+
+    def restart(self) -> None:
+        super().restart()
+        self.memory.restored()  # type: ignore[attr-defined]
+        self.restored_at = self.now
 
 
 class Sessions(ShardMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.shard = SimulatedShard(make, rows_of)
+        self.shard: SessionShard = SessionShard()
         self.families = [Model(new_id(), new_id(), parent) for parent in (None, new_id(), new_id())]
+
+    def forgotten(self) -> None:
+        """What the memory does not hold any more, it knows from the log and the rows only."""
+        for model in self.families:
+            if not self.shard.memory.known(model.family_id):
+                model.applied_at = LONG_AGO
+
+    @rule()
+    def restart(self) -> None:
+        self.shard.restart()
+        self.forgotten()
+
+    @rule()
+    def evict(self) -> None:
+        self.shard.evict()
+        self.forgotten()
 
     def start_command(self, model: Model) -> StartSession:
         return StartSession(
@@ -92,21 +128,27 @@ class Sessions(ShardMachine):
             model.counter, model.rotated_at = 0, self.shard.now
             model.expires_at = self.shard.now + timedelta(seconds=TTL_S)
 
-    def rotated(self, model: Model, counter: int) -> SessionInvalid | tuple[int, datetime]:
-        """What a rotation should answer; changes the model accordingly."""
-        now = self.shard.now
+    def refused(self, model: Model) -> SessionInvalid | None:
         if model.counter < 0 and not model.revoked:
             return SessionInvalid("unknown")
         if model.revoked:
             return SessionInvalid("revoked", model.user_id)
-        if now >= model.expires_at:
-            return SessionInvalid("expired", model.user_id)
+        return SessionInvalid("expired", model.user_id) if self.shard.now >= model.expires_at else None
+
+    def rotated(self, model: Model, counter: int) -> SessionInvalid | tuple[int, datetime]:
+        """What a rotation should answer now; changes the model accordingly."""
+        now, restored_at = self.shard.now, self.shard.restored_at
+        if (refused := self.refused(model)) is not None:
+            return refused
         if counter > model.counter:
             return SessionInvalid("unknown", model.user_id)
+        handed_out_at = max(model.rotated_at, model.applied_at)
+        if restored_at - model.rotated_at <= OUTAGE:
+            handed_out_at = max(handed_out_at, restored_at)
         if counter == model.counter:
-            model.counter, model.rotated_at = counter + 1, now
+            model.counter, model.rotated_at, model.applied_at = counter + 1, now, now
             model.expires_at = now + timedelta(seconds=TTL_S)
-        elif counter < model.counter - 1 or now - model.rotated_at > timedelta(seconds=GRACE_S):
+        elif counter < model.counter - 1 or now - handed_out_at > timedelta(seconds=GRACE_S):
             model.revoked = True
             return SessionInvalid("reused", model.user_id, revoked_now=True)
         return model.counter, model.expires_at
@@ -135,25 +177,66 @@ class Sessions(ShardMachine):
         if model.parent is not None or (model.counter < 0 and not model.revoked):
             self.shard.ask_and_crash(self.start_command(model))
             self.started(model)
+            self.forgotten()
 
     @rule(slot=SLOTS, back=st.integers(-1, 3))
     def rotate(self, slot: int, back: int) -> None:
         model = self.families[slot]
         counter = max(0, model.counter - back)
-        answer = self.shard.ask(RotateSession(family_id=model.family_id, counter=counter, next_token_hash="t"))
         expected = self.rotated(model, counter)
+        answer = self.shard.ask(RotateSession(family_id=model.family_id, counter=counter, next_token_hash="t"))
         if isinstance(expected, SessionInvalid):
             assert answer == expected
         else:
             assert isinstance(answer, Rotated)
             assert (answer.counter, answer.expires_at, answer.user_id) == (*expected, model.user_id)
 
+    @rule(slot=SLOTS, late_s=st.sampled_from([3, 11, 400]), crash=st.booleans(), forget=st.booleans(), wait_s=st.sampled_from([0, 9, 11]))
+    def rotate_and_repeat_after_an_outage(self, slot: int, late_s: int, crash: bool, forget: bool, wait_s: int) -> None:
+        """Whoever got 503 presents the token again, once the shard answers: nobody has used it twice."""
+        model = self.families[slot]
+        counter, fresh = max(0, model.counter), self.refused(model) is None
+        self.rotated(model, counter)
+        command = RotateSession(family_id=model.family_id, counter=counter, next_token_hash="t")
+        if crash:
+            self.shard.ask_and_crash(command, down_s=late_s)
+            self.forgotten()
+        else:
+            self.shard.ask_in_vain(command, late_s)
+            if fresh:
+                model.applied_at = self.shard.now
+        if forget:
+            self.shard.commit(len(self.shard.log))
+            self.restart()
+        self.shard.pass_time(wait_s)
+        expected = self.rotated(model, counter)
+        answer = self.shard.ask(command)
+        if isinstance(expected, SessionInvalid):
+            assert answer == expected
+            assert expected.reason != "reused" or wait_s > GRACE_S or timedelta(seconds=late_s) > OUTAGE
+        else:
+            assert isinstance(answer, Rotated)
+            assert (answer.counter, answer.expires_at, answer.user_id) == (*expected, model.user_id)
+
+    @rule(slot=SLOTS)
+    def find(self, slot: int) -> None:
+        model, before = self.families[slot], len(self.shard.log)
+        expected = self.refused(model)
+        answer = self.shard.ask(FindSession(family_id=model.family_id))
+        assert len(self.shard.log) == before
+        if expected is not None:
+            assert answer == expected
+        else:
+            assert isinstance(answer, SessionFound)
+            assert answer.user_id == model.user_id
+
     @rule(slot=SLOTS)
     def rotate_with_lost_answer(self, slot: int) -> None:
         model = self.families[slot]
         counter = max(0, model.counter)
-        self.shard.ask_and_crash(RotateSession(family_id=model.family_id, counter=counter, next_token_hash="t"))
         self.rotated(model, counter)
+        self.shard.ask_and_crash(RotateSession(family_id=model.family_id, counter=counter, next_token_hash="t"))
+        self.forgotten()
 
     @rule(slot=SLOTS)
     def revoke(self, slot: int) -> None:

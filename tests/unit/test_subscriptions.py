@@ -76,6 +76,23 @@ def test_a_bill_whose_refund_a_bank_sent_back_opens_what_it_paid_for_and_may_be_
     assert (sent_back.refundable_minor(bill), sent_back.periods[0].revoked) == (1_000, False)
 
 
+def test_a_refund_that_is_told_late_stops_no_renewal_that_was_wished_for_after_it() -> None:
+    """A dead letter may come anew after whatever its person has done since."""
+    asked = events.BillRefundRequested(
+        refund_id=new_id(), subscription_id=SUBSCRIPTION, subscriber_id=FAN, bill_id="in_1", amount_minor=1_000, reason="",
+        requested_by="service:test", body_digest="", stops_renewal=True,
+    )
+    resumed = events.SubscriptionResumed(request_id=new_id(), subscription_id=SUBSCRIPTION, subscriber_id=FAN, body_digest="")
+    told = [Event(new_id(), BEGIN, FAN, asked), Event(new_id(), BEGIN + timedelta(minutes=1), FAN, resumed)]
+    for order in (told, told[::-1]):
+        state: Subscription | None = subscription()
+        for version, each in enumerate(order, 2):
+            state = subscription_after(state, each, version)
+        assert state is not None
+        assert state.wish is not None
+        assert (state.wish.cancel, len(state.refunds)) == (False, 1)
+
+
 @pytest.mark.parametrize("late", ["requested", "observed"])
 def test_a_subscription_that_is_derived_after_its_people_parted_is_stopped(late: str) -> None:
     requested = events.SubscriptionRequested(
