@@ -75,7 +75,11 @@ SECTIONS: Final[Mapping[str, str]] = {
     "comments": "SELECT post_id, text, commented_at, deleted_at FROM comments WHERE author_id = %(user)s",
     "likes": "SELECT post_id, liked, changed_at FROM post_likes WHERE user_id = %(user)s AND liked",
     "follows": "SELECT creator_id, active, changed_at FROM follows WHERE user_id = %(user)s",
-    "subscriptions": "SELECT * FROM subscriptions WHERE subscriber_id = %(user)s",
+    # Not why renewal ended: a creator may have blocked them.
+    "subscriptions": (
+        "SELECT id, creator_id, tier_id, state -> 'terms' ->> 'tierName' AS tier_name, status, requested_at, current_period_start, "
+        "current_period_end, entitled_until, cancel_at_period_end, cancelled_at FROM subscriptions WHERE subscriber_id = %(user)s"
+    ),
     "tiers": (
         "SELECT id, name, description, currency, price_monthly, price_yearly, benefits, archived, created_at "
         "FROM subscription_tiers WHERE creator_id = %(user)s"

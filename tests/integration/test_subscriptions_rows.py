@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +27,7 @@ from configs.settings import Settings
 from writers.commit import write_facts
 from writers.connections import Connection, open_rows
 from writers.differences import compare, read_copies
+from writers.exporting import archive
 from writers.loads import subscriptions, tiers
 from writers.loads.people import load_people
 from writers.loads.read_model import people_operations
@@ -211,6 +213,24 @@ def test_rows_redis_and_memory_agree(
     if subscriber is not None:
         value: Any = client.hget(commerce_key(history.fan), history.creator)
         assert read_holdings(value) == subscriber.holdings(history.creator)
+
+
+def test_an_export_says_that_a_renewal_ended_and_not_that_its_creator_blocked(
+    connections: tuple[Connection, redis.Redis]
+) -> None:
+    conn, _ = connections
+    history = History([("subscribe", 1, None), ("state", 1, "active"), ("paid", 1, 1)])
+    parted = events.SubscriptionCancelled(
+        request_id=new_id(), subscription_id=history.names[1], subscriber_id=history.fan, reason="blocked", body_digest="d"
+    )
+    end = Fact(Event(new_id(), START + timedelta(days=1), history.fan, parted), 1 << 40 | 1_000, 0)
+    with conn.cursor() as cur, conn.transaction():
+        write_facts(cur, [*history.facts, end])
+    [told] = json.loads("".join(archive(conn, history.fan)))["subscriptions"]
+    assert (told["id"], told["creator_id"], told["tier_name"], told["status"], told["cancel_at_period_end"]) == (
+        history.names[1], history.creator, "Tier 1", "active", True
+    )
+    assert "blocked" not in json.dumps(told)
 
 
 def test_a_shop_and_what_was_taken_of_it_are_read_as_shards_ask(connections: tuple[Connection, redis.Redis]) -> None:
