@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import io
-import itertools
-import json
-import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
-from media_world import picture, recording, scene, sha256, video, with_duration
+from media_world import picture, recording, sha256, video
 from PIL import Image
 from pydantic import SecretStr
 
@@ -35,9 +31,7 @@ from configs.contracts.media import (
 from configs.settings import Media, Settings, load_settings
 from serve_apps.media import playlists
 from writers.media.block_lists import CSAM, EMPTY, BlockLists
-from writers.media.classifying import HttpClassifier, HumanReview, Verdict
 from writers.media.processing import Outcome, Processing
-from writers.media.sampling import KEPT, Sampling
 
 
 class Bench:
@@ -301,160 +295,6 @@ def test_a_video_becomes_a_ladder_that_plays_by_byte_ranges(bench: Bench) -> Non
     assert isinstance(again, MediaRejected)
 
 
-SCENES = 5
-"""Of a recording of 20 seconds."""
-
-
-class Noticing(HumanReview):
-    """A classifier that notes which scenes it gets to see."""
-
-    def __init__(self) -> None:
-        self.seen: set[int] = set()
-        self.count = 0
-
-    def judge(self, samples: Sequence[Path]) -> Verdict:
-        self.count = len(samples)
-        for path in samples:
-            small = np.asarray(Image.open(path).convert("RGB").resize((160, 120))).astype(int)
-            self.seen.add(min(range(SCENES), key=lambda seed: abs(small - scene(seed)).mean()))
-        return super().judge(samples)
-
-
-def of_scene(bench: Bench, seed: int) -> tuple[str, ...]:
-    """The hashes that stand for a scene on a block list."""
-    buffer = io.BytesIO()
-    Image.fromarray(scene(seed)).save(buffer, "PNG")
-    return accepted(bench.process(buffer.getvalue(), content_type="image/png")).hashes
-
-
-@pytest.mark.parametrize("announced_s", [None, 1, 20], ids=["no duration", "a false one", "its own"])
-def test_a_video_is_looked_at_all_over_whatever_length_it_announces(tmp_path: Path, announced_s: float | None) -> None:
-    import av
-
-    bench, noticing = Bench(tmp_path, video_seconds=30), Noticing()
-    bench.processing._classifier = noticing
-    content = recording([4.0] * SCENES)
-    if announced_s is not None:
-        content = with_duration(content, announced_s)
-    with av.open(io.BytesIO(content)) as container:
-        assert container.duration == (None if announced_s is None else announced_s * 1_000_000)
-    try:
-        outcome = accepted(bench.process(content, "video", "video/webm"))
-        assert abs(outcome.duration_ms - 20_000) < 200
-        assert SCENES <= len(outcome.hashes) <= 33
-        assert (noticing.seen, noticing.count) == (set(range(SCENES)), 9)
-        for seed in range(SCENES):
-            match = listed("removed", outcome.hashes).match(of_scene(bench, seed))
-            assert match is not None, f"scene {seed} goes on the block list with its video"
-        refused = bench.process(content, "video", "video/webm", lists=listed("removed", of_scene(bench, SCENES - 1)[:1]))
-        assert isinstance(refused, MediaRejected), "the last scene is not found on the block list"
-        assert refused.reason == "blocked"
-    finally:
-        bench.processing.close()
-
-
 def test_a_recording_whose_pictures_come_unevenly_is_accepted(bench: Bench) -> None:
     outcome = accepted(bench.process(recording([1.0, 2.0], rate=30, uneven_ms=16), "video", "video/webm"))
     assert abs(outcome.duration_ms - 3_000) < 100
-
-
-def seen(tmp_path: Path, lengths_s: Sequence[float]) -> Sampling:
-    """What is kept of pictures that are on screen one after the other for so long."""
-    import pyvips
-
-    sampling, start_s = Sampling(tmp_path), 0.0
-    for seed, length_s in enumerate(lengths_s):
-        if sampling.wants(start_s, start_s + length_s):
-            sampling.see(pyvips.Image.new_from_array(scene(seed)).copy(interpretation="srgb"), start_s, start_s + length_s)
-        start_s += length_s
-    assert {path.name for path in tmp_path.glob("*.jpg")} == {each.sample for each in sampling.kept}
-    return sampling
-
-
-@pytest.mark.parametrize("length_s", [0.5, 3, 50])
-def test_pictures_are_few_and_evenly_spread_over_any_length(tmp_path: Path, length_s: float) -> None:
-    sampling = seen(tmp_path, [1 / 16] * int(16 * length_s))
-    starts = [each.start_s for each in sampling.kept]
-    assert min(length_s * 16, KEPT / 2) <= len(starts) <= KEPT
-    steps = {after - before for before, after in itertools.pairwise(starts)}
-    assert len(steps) == 1
-    assert starts[0] == 0
-    assert length_s - starts[-1] <= steps.pop()
-    names = sampling.samples()
-    assert (names[0], names[-1], len(names)) == (sampling.kept[0].sample, sampling.kept[-1].sample, min(8, len(starts)))
-
-
-def test_a_still_that_is_on_screen_for_long_is_never_dropped(tmp_path: Path) -> None:
-    """Not even if it comes between two looks, among many pictures that are on screen for a moment."""
-    flicker = [1 / 32] * 400
-    sampling = seen(tmp_path, [*flicker, 20.0, *flicker, *flicker])
-    assert (400 / 32, 400 / 32 + 20) in [(each.start_s, each.end_s) for each in sampling.kept]
-
-
-class Scores(BaseHTTPRequestHandler):
-    """A classifier that answers what the test says."""
-
-    answer: ClassVar[Any] = {"scores": {"explicit": 0.0}}
-    status = 200
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
-        body = json.dumps(type(self).answer).encode()
-        self.send_response(type(self).status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        """Says nothing."""
-
-
-@pytest.fixture
-def scores() -> Iterator[tuple[type[Scores], str]]:
-    handler = type("Answering", (Scores,), {})
-    server = HTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield handler, f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.mark.parametrize(("answer", "status", "expected"), [
-    ({"scores": {"explicit": 0.05, "minor": 0.0}}, 200, "approved"),
-    ({"scores": {"explicit": 0.5}}, 200, "pending"),
-    ({"scores": {"explicit": 0.1, "minor": 0.95}}, 200, "rejected"),
-    ({"scores": {}}, 200, "pending"),
-    ({"scores": {"explicit": 7}}, 200, "pending"),
-    ({"scores": {"explicit": "low"}}, 200, "pending"),
-    ({"error": "overloaded"}, 200, "pending"),
-    ({"scores": {"explicit": 0.0}}, 503, "pending"),
-])
-def test_the_classifier_fails_closed(
-    scores: tuple[type[Scores], str], tmp_path: Path, answer: Mapping[str, Any], status: int, expected: str
-) -> None:
-    handler, url = scores
-    handler.answer, handler.status = answer, status
-    sample = tmp_path / "sample.jpg"
-    sample.write_bytes(picture(14))
-    classifier = HttpClassifier(Media(classifier_url=url, approve_below=0.2, reject_above=0.9))
-    assert classifier.judge([sample, sample]).review == expected
-    classifier.close()
-
-
-def test_without_a_classifier_or_without_its_answer_a_person_decides(tmp_path: Path) -> None:
-    sample = tmp_path / "sample.jpg"
-    sample.write_bytes(picture(14))
-    assert HumanReview().judge([sample]).review == "pending"
-    away = HttpClassifier(Media(classifier_url="http://127.0.0.1:9/", approve_below=0.9, classifier_timeout_s=0.2))
-    assert away.judge([sample]).review == "pending"
-    away.close()
-
-
-def test_no_score_approves_while_the_threshold_is_not_set(scores: tuple[type[Scores], str], tmp_path: Path) -> None:
-    sample = tmp_path / "sample.jpg"
-    sample.write_bytes(picture(14))
-    classifier = HttpClassifier(Media(classifier_url=scores[1]))
-    assert classifier.judge([sample]).review == "pending"
-    classifier.close()
