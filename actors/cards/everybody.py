@@ -154,7 +154,7 @@ class Everybody:
         self._versions[person] = self._match_versions[person] = np.iinfo(np.uint64).max
 
     def _updated(self, person: int, payload: Any) -> bool:
-        """Applies a change; whether it named a field of ``read_model.MATCH_FIELDS``."""
+        """Applies a change; whether it named a field of ``record_scripts.MATCH_FIELDS``."""
         blocks, row = self._blocks, self._blocks.row_of[person]
         if isinstance(payload, LocationChanged):
             self._place(person, self._group(int(payload.cell, 16)))

@@ -39,7 +39,6 @@ from configs.contracts.events import (
 )
 from configs.contracts.ids import match_id
 from configs.contracts.read_model import (
-    ERASED_VERSION,
     Credential,
     Listing,
     MatchEntry,
@@ -55,6 +54,7 @@ from configs.contracts.read_model import (
     put_record,
     put_relation,
 )
+from configs.contracts.record_scripts import ERASED_VERSION
 
 _PROFILE: Final = (("display_name", "displayName"), ("bio", "bio"), ("gender", "gender"))
 _PREFERENCES: Final = (

@@ -204,7 +204,7 @@ class PeopleRows:
     versions: NDArray[np.uint64]
     """Version of the newest user.updated event of any kind in the row (0: none yet)."""
     match_versions: NDArray[np.uint64]
-    """Version of the newest user.updated event that carried a field of ``read_model.MATCH_FIELDS`` (0: none yet).
+    """Version of the newest user.updated event that carried a field of ``record_scripts.MATCH_FIELDS`` (0: none yet).
 
     That is gender in profile_changed; ageMin, ageMax, maxDistanceKm, roles, genders or discoverable in
     preferences_changed; any location_changed. Exactly ``UserRecord.match_version``: a card whose version differs from

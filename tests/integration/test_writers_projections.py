@@ -21,7 +21,6 @@ from configs.contracts.conversations import feed_key
 from configs.contracts.events import TOPIC_OF, Event, Payload
 from configs.contracts.ids import derived_id, email_hash, match_id, new_id, pair
 from configs.contracts.read_model import (
-    ERASED_VERSION,
     LISTING_BOUNDS,
     Credential,
     LikeEntry,
@@ -37,6 +36,7 @@ from configs.contracts.read_model import (
     relation_key,
     unread_key,
 )
+from configs.contracts.record_scripts import ERASED_VERSION
 from configs.settings import Settings
 from writers.commit import write_facts
 from writers.connections import Connection, open_rows

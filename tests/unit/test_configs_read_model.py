@@ -13,7 +13,6 @@ from configs.contracts.positions import version_of, version_text
 from configs.contracts.read_model import (
     LISTING_BOUNDS,
     MARKED_LISTINGS,
-    MATCH_FIELDS,
     SCRIPTS,
     Credential,
     LikeEntry,
@@ -31,6 +30,7 @@ from configs.contracts.read_model import (
     read_record,
     read_versioned,
 )
+from configs.contracts.record_scripts import MATCH_FIELDS
 
 VERSION = version_of(2, 77)
 ENTRY = MatchEntry("m", "other", "2026-03-01T12:00:00Z", 1)

@@ -15,7 +15,6 @@ from configs.contracts.content import FollowEntry, HeartEntry, PostEntry
 from configs.contracts.loading import ACTION_CODES
 from configs.contracts.purchases import stands
 from configs.contracts.read_model import (
-    ERASED_VERSION,
     LISTING_BOUNDS,
     Credential,
     LikeEntry,
@@ -24,6 +23,7 @@ from configs.contracts.read_model import (
     NotificationEntry,
     erased_fields,
 )
+from configs.contracts.record_scripts import ERASED_VERSION
 from configs.contracts.selling import SHOP, held, purchase_field
 from configs.contracts.subscriptions import entry_of
 from configs.contracts.tiers import shown_shop
