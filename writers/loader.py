@@ -33,7 +33,7 @@ from configs.contracts.payouts import Funds, Payouts
 from configs.contracts.purchases import Payment
 from configs.contracts.ranking import RankingConfiguration
 from configs.contracts.read_model import Operation
-from configs.contracts.subscriptions import Subscriber
+from configs.contracts.subscribers import Subscriber
 from configs.contracts.tiers import Offer, Shop
 from configs.process import process_space, resident_bytes
 from configs.settings import Settings, load_settings

@@ -29,7 +29,7 @@ from configs.contracts.moderation import CaseRow
 from configs.contracts.payouts import Funds, Payouts
 from configs.contracts.purchases import Payment
 from configs.contracts.ranking import RankingConfiguration
-from configs.contracts.subscriptions import Subscriber
+from configs.contracts.subscribers import Subscriber
 from configs.contracts.tiers import Offer, Shop
 
 DEADLINE_S = 10.0

@@ -8,7 +8,8 @@ from typing import Literal
 from actors.idempotency import IdempotencyConflict
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.payment_facts import SubscriptionFact
-from configs.contracts.subscriptions import Subscriber, Subscription
+from configs.contracts.subscribers import Subscriber
+from configs.contracts.subscriptions import Subscription
 
 __all__ = [
     "SERVICE", "Abandon", "AlreadySubscribed", "AnswerBillRefund", "Cancel", "Change", "ChangeMethod", "Find",

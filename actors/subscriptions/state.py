@@ -44,14 +44,8 @@ from configs.contracts.events.base import Payload
 from configs.contracts.ids import derived_id
 from configs.contracts.loading import SubscriptionRequestRow
 from configs.contracts.payment_facts import SubscriptionFact
-from configs.contracts.subscriptions import (
-    REFUNDS,
-    Subscriber,
-    Subscription,
-    subscriber_after,
-    subscription_of,
-    with_fact,
-)
+from configs.contracts.subscribers import Subscriber, subscriber_after
+from configs.contracts.subscriptions import REFUNDS, Subscription, subscription_of, with_fact
 from configs.contracts.topics import SUBSCRIPTION_CREATED
 
 SubscriptionCommand = Subscribe | Find | Abandon | Change | ChangeMethod | Cancel | Resume | Observe | RefundBill | AnswerBillRefund

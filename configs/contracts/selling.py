@@ -15,7 +15,7 @@ from configs.contracts.entitlements import Holding
 from configs.contracts.positions import version_text
 from configs.contracts.purchases import Payment, stands
 from configs.contracts.read_model import Operation, commerce_key, put_entry, read_versioned
-from configs.contracts.subscriptions import Subscriber, SubscriptionEntry, entry_of
+from configs.contracts.subscribers import Subscriber, SubscriptionEntry, entry_of
 from configs.contracts.tiers import Shop, shown_shop
 
 SHOP: Final = "shop"

@@ -35,7 +35,8 @@ from configs.contracts.payments import (
 )
 from configs.contracts.payments import Subscribe as ProviderSubscribe
 from configs.contracts.selling import put_shop, subscribed
-from configs.contracts.subscriptions import Subscriber, Subscription
+from configs.contracts.subscribers import Subscriber
+from configs.contracts.subscriptions import Subscription
 from configs.contracts.tiers import Shop, Tier
 from serve_apps.dependencies import Dependencies
 from serve_apps.limits import Rate

@@ -25,7 +25,8 @@ from configs.contracts.money import format_amount
 from configs.contracts.payment_facts import MONTHS, Interval
 from configs.contracts.payments import ChangeSubscription, HostedForm, PaymentDeclined, Started
 from configs.contracts.read_model import MARKER, listing_keys, read_versioned, relation_key
-from configs.contracts.subscriptions import Subscription, SubscriptionEntry
+from configs.contracts.subscribers import SubscriptionEntry
+from configs.contracts.subscriptions import Subscription
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import body_digest
 from serve_apps.identity import Deps, Person

@@ -21,7 +21,7 @@ from configs.contracts.events.tiers import Bundle
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.read_model import LISTING_BOUNDS, commerce_key, listing_keys
 from configs.contracts.selling import SHOP, read_holdings, read_shop
-from configs.contracts.subscriptions import Subscriber, subscriber_after
+from configs.contracts.subscribers import Subscriber, subscriber_after
 from configs.contracts.tiers import Shop, checkout_key, instrument_key, shop_after
 from configs.settings import Settings
 from writers.commit import write_facts

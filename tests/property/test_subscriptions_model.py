@@ -39,7 +39,7 @@ from configs.contracts.events import (
 )
 from configs.contracts.ids import derived_id
 from configs.contracts.loading import SubscriptionRequestRow
-from configs.contracts.subscriptions import Subscriber, subscriber_after
+from configs.contracts.subscribers import Subscriber, subscriber_after
 
 OTHER = "0198c0de-0000-7000-8000-000000000003"
 KEYS = st.sampled_from(["k1", "k2", "k3"])

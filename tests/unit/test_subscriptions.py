@@ -14,7 +14,8 @@ from configs.contracts import events
 from configs.contracts.entitlements import GRACE, RENEWING
 from configs.contracts.events import Event, Payload
 from configs.contracts.ids import new_id
-from configs.contracts.subscriptions import Subscription, entry_of, subscription_after
+from configs.contracts.subscribers import entry_of
+from configs.contracts.subscriptions import Subscription, subscription_after
 from configs.contracts.tiers import Offer
 from configs.settings import load_settings
 from writers.consumers.subscriptions import Renewing, pairs_and_ended, stopped, subscribing

@@ -25,7 +25,7 @@ from configs.contracts.read_model import (
 )
 from configs.contracts.record_scripts import ERASED_VERSION
 from configs.contracts.selling import SHOP, held, purchase_field
-from configs.contracts.subscriptions import entry_of
+from configs.contracts.subscribers import entry_of
 from configs.contracts.tiers import shown_shop
 from writers.connections import Connection
 from writers.loads import payments, subscriptions, tiers

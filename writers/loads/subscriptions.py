@@ -7,7 +7,8 @@ from typing import Final
 from uuid import UUID
 
 from configs.contracts.loading import SubscriptionRequestRow
-from configs.contracts.subscriptions import Subscriber, Subscription
+from configs.contracts.subscribers import Subscriber
+from configs.contracts.subscriptions import Subscription
 from writers.connections import Connection
 from writers.consumers.subscriptions import Renewing
 from writers.loads.blocks import blocked
