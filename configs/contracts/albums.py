@@ -141,6 +141,8 @@ def media_after(row: MediaRow | None, event: Event, version: int) -> MediaRow | 
             record=change(row.record, state="removed", reason=payload.reason),
             removed_by=payload.decision_id if reversible else None, removed_from=row.record.review if reversible else None,
         )
+    if isinstance(payload, MediaRemoved) and row.removed_by not in (None, payload.decision_id):
+        return change(row, version=version, removed_by=payload.decision_id)  # the last word about it counts
     if isinstance(payload, MediaRestored) and row.removed_from is not None and row.removed_by == payload.decision_id:
         return change(
             row, version=version, removed_by=None, removed_from=None,

@@ -20,6 +20,7 @@ from configs.contracts.events import (
     ContentType,
     ContentUpdated,
     Event,
+    Payload,
     PostAccess,
     Visibility,
 )
@@ -31,6 +32,8 @@ MEDIA_A_POST: Final = 10
 COMMENT_LENGTH: Final = 1_000
 COMMENTS_SHOWN: Final = 200
 """Newest comments of a post that the read model keeps; older ones stay in rows only."""
+DECISIONS: Final = 16
+"""Decisions beside the first that a removed post remembers."""
 FOLLOWS: Final = 5_000
 """Creators that one person follows at most (the bound of the listing ``follow``)."""
 
@@ -74,6 +77,8 @@ class PostRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     """Id of the event that scheduled it."""
     removed_by: str | None = None
     """The decision that removed it."""
+    also_removed_by: tuple[str, ...] = ()
+    """Decisions that would have removed it since, about it or what it shows: it comes back when all are reversed."""
     removed_from: tuple[PostState, PostReview] | None = None
     """What it was before that."""
     request_digest: str = ""
@@ -138,15 +143,10 @@ def post_after(row: PostRecord | None, event: Event, version: int) -> PostRecord
     """The post after one more of its events, in the order of the log: the same for the shard that decides and for rows."""
     payload = event.payload
     if isinstance(payload, ContentRestored):
-        if row is None or row.removed_from is None or row.removed_by != payload.decision_id:
-            return row
-        state, reviewed = row.removed_from
-        return msgspec.structs.replace(
-            row, state=state, review=reviewed, removed_by=None, removed_from=None, scheduled_at=None, version=version
-        )
+        return _restored(row, payload.decision_id, version)
     erased = isinstance(payload, ContentRemoved) and payload.reason == "account_deleted"
     if row is not None and row.state == "removed" and not erased:
-        return row
+        return _removed_again(row, payload, version)
     if isinstance(payload, ContentRemoved):
         if row is None:
             row = PostRecord(post_id=payload.post_id, creator_id=payload.creator_id, created_at=rfc3339(event.occurred_at))
@@ -155,7 +155,7 @@ def post_after(row: PostRecord | None, event: Event, version: int) -> PostRecord
         before: PostState = "draft" if row.state == "scheduled" else row.state
         return msgspec.structs.replace(
             row, state="removed", review=review, schedule_id=None, version=version, removed_by=payload.decision_id,
-            caption="" if erased else row.caption,
+            also_removed_by=(), caption="" if erased else row.caption,
             removed_from=None if payload.decision_id is None else (before, row.review),
         )
     if not isinstance(payload, ContentUpdated | ContentPublished):
@@ -182,6 +182,32 @@ def post_after(row: PostRecord | None, event: Event, version: int) -> PostRecord
             scheduled_at=rfc3339(payload.scheduled_at) if scheduled and payload.scheduled_at is not None else None,
         )
     return _on_sale(msgspec.structs.replace(changed, version=version))
+
+
+def _restored(row: PostRecord | None, decision_id: str, version: int) -> PostRecord | None:
+    """After the end of a decision: as it was before the first one, once none is left."""
+    if row is None or row.removed_from is None or row.removed_by is None:
+        return row
+    standing = tuple(held for held in (row.removed_by, *row.also_removed_by) if held != decision_id)
+    if len(standing) > len(row.also_removed_by):
+        return row
+    if standing:
+        return msgspec.structs.replace(row, removed_by=standing[0], also_removed_by=standing[1:], version=version)
+    state, review = row.removed_from
+    return msgspec.structs.replace(
+        row, state=state, review=review, removed_by=None, removed_from=None, scheduled_at=None, version=version
+    )
+
+
+def _removed_again(row: PostRecord, payload: Payload, version: int) -> PostRecord:
+    """A removed post after one more removal: what nobody will reverse ends it for good, as do more than DECISIONS."""
+    if not isinstance(payload, ContentRemoved) or row.removed_by is None:
+        return row
+    if payload.decision_id in (row.removed_by, *row.also_removed_by):
+        return row
+    if payload.decision_id is None or len(row.also_removed_by) >= DECISIONS:
+        return msgspec.structs.replace(row, removed_by=None, also_removed_by=(), removed_from=None, version=version)
+    return msgspec.structs.replace(row, also_removed_by=(*row.also_removed_by, payload.decision_id), version=version)
 
 
 def incomplete(record: PostRecord) -> Literal["post_incomplete"] | None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -227,10 +228,10 @@ async def test_media_that_were_on_sale_are_not_their_owners_to_delete(world: Con
 
 
 async def test_media_that_the_moderation_takes_away_take_what_sold_them_along(world: ContentWorld) -> None:
-    """So whoever bought it gets their money back, and nobody else buys it; a reversal brings the post back."""
+    """So whoever bought it gets their money back, and nobody else buys it; the reversal of all decisions brings the post back."""
     creator, buyer = await world.creator(), await world.adult(await world.register("sugar_daddy"))
-    media = await world.media(creator, new_id())
-    shows: dict[str, Any] = {"contentType": "image", "mediaIds": [media]}
+    media, other = await world.media(creator, new_id()), await world.media(creator, new_id())
+    shows: dict[str, Any] = {"contentType": "image", "mediaIds": [media, other]}
     sold, unlisted, free, draft = [(await world.post(creator, **shows, **more))["postId"] for more in (
         {"access": PPV}, {"access": PPV}, {}, {"access": PPV, "state": "draft"},
     )]
@@ -241,14 +242,20 @@ async def test_media_that_the_moderation_takes_away_take_what_sold_them_along(wo
         await world.until(lambda: conn.execute(refunds, (payment,)).fetchall() == [(0,)])
         await world.until(lambda: _in_rows(world, unlisted, "unlisted"))
         await world.until(lambda: _in_rows(world, draft, "draft"))
-        case: dict[str, Any] = {
-            "decision_id": new_id(), "target_type": "media", "target_id": media, "subject_id": creator.user_id, "action": "remove",
-            "statement": "why", "decided_by": "person:m",
+        cases: dict[str, dict[str, Any]] = {
+            target: {
+                "decision_id": new_id(), "target_type": "media", "target_id": target, "subject_id": creator.user_id,
+                "action": "remove", "statement": "why", "decided_by": "person:m",
+            } for target in (media, other)
         }
-        decided = events.CaseDecided(**case, category="nudity", number=1)
-        await append(world.settings, record(world.settings, topics.MODERATION_DECIDED, media, decided))
+        for target, told in cases.items():
+            decided = events.CaseDecided(**told, category="nudity", number=1)
+            await append(world.settings, record(world.settings, topics.MODERATION_DECIDED, target, decided))
+            await world.until(lambda: _in_rows(world, sold, "removed") and _in_rows(world, unlisted, "removed"))
         await world.until(lambda: conn.execute(refunds, (payment,)).fetchall() == [(1,)])
-    await world.until(lambda: _in_rows(world, sold, "removed") and _in_rows(world, unlisted, "removed"))
+        by = "SELECT ARRAY[removed_by] || also_removed_by FROM posts WHERE id = %s AND state = 'removed'"
+        decisions = [UUID(told["decision_id"]) for told in cases.values()]
+        await world.until(lambda: conn.execute(by, (sold,)).fetchall() == [(decisions,)])
     assert _in_rows(world, free, "published")
     assert _in_rows(world, draft, "draft")
 
@@ -259,8 +266,13 @@ async def test_media_that_the_moderation_takes_away_take_what_sold_them_along(wo
         return not await found()
 
     await world.until(gone)
-    reversed_ = events.AppealDecided(**case, appeal_id=new_id(), outcome="reversed", number=2)
-    await append(world.settings, record(world.settings, topics.MODERATION_DECIDED, media, reversed_))
+    for target, told in cases.items():
+        reversed_ = events.AppealDecided(**told, appeal_id=new_id(), outcome="reversed", number=2)
+        await append(world.settings, record(world.settings, topics.MODERATION_DECIDED, target, reversed_))
+        if target == media:
+            with open_rows(world.settings, "test") as conn:
+                await world.until(lambda: conn.execute(by, (sold,)).fetchall() == [(decisions[1:],)])
+            assert await gone()
     await world.until(found)
     await world.until(lambda: _in_rows(world, unlisted, "unlisted"))
 

@@ -35,7 +35,7 @@ from writers.sinks import comments, follows, post_likes, posts
 pytestmark = pytest.mark.servers
 
 CREATOR, PEOPLE = new_id(), [new_id() for _ in range(3)]
-SAID = st.tuples(st.integers(0, 1), st.sampled_from(PEOPLE), st.sampled_from(["like", "unlike", "comment", "delete", "strange", "remove", "restore"]))
+SAID = st.tuples(st.integers(0, 1), st.sampled_from(PEOPLE), st.sampled_from(["like", "unlike", "comment", "delete", "strange", "remove", "remove again", "restore", "restore again"]))
 SPLITS = st.lists(st.integers(1, 6), min_size=1, max_size=8)
 
 
@@ -51,10 +51,11 @@ def payload(post: str, person: str, what: str, number: int, written: list[tuple[
     mine = [name for place, name in written if place == post]
     if not mine:
         return None
-    if what == "restore":
-        return CommentRestored(**common, comment_id=mine[-1], decision_id=derived_id(mine[-1], "decision"))
-    if what == "remove":
-        return CommentDeleted(**common, comment_id=mine[-1], user_id=CREATOR, decision_id=derived_id(mine[-1], "decision"))
+    decision = derived_id(mine[-1], "another" if what.endswith("again") else "decision")
+    if what.startswith("restore"):
+        return CommentRestored(**common, comment_id=mine[-1], decision_id=decision)
+    if what.startswith("remove"):
+        return CommentDeleted(**common, comment_id=mine[-1], user_id=CREATOR, decision_id=decision)
     # Who is neither its author nor the creator deletes nothing.
     return CommentDeleted(**common, comment_id=mine[-1], user_id=CREATOR if what == "delete" else new_id())
 
@@ -64,6 +65,7 @@ def payload(post: str, person: str, what: str, number: int, written: list[tuple[
 @example(said=[(0, PEOPLE[0], "comment"), (0, PEOPLE[0], "strange"), (0, PEOPLE[0], "delete")], splits=[3], again=[])
 @example(said=[(0, PEOPLE[0], what) for what in ("comment", "remove", "restore")], splits=[1], again=[1])
 @example(said=[(0, PEOPLE[0], what) for what in ("comment", "remove", "delete", "restore")], splits=[2], again=[0])
+@example(said=[(0, PEOPLE[0], what) for what in ("comment", "remove", "remove again", "restore")], splits=[2], again=[0])
 def _counts_are_exact(
     conn: psycopg.Connection, said: Sequence[tuple[int, str, str]], splits: Sequence[int], again: Sequence[int]  # type: ignore[type-arg]
 ) -> None:
@@ -104,8 +106,8 @@ def _stands(comment_id: str, facts: Sequence[Fact]) -> bool:
         if isinstance(payload, CommentDeleted | CommentRestored) and payload.comment_id == comment_id:
             if isinstance(payload, CommentRestored):
                 gone.discard(payload.decision_id)
-            elif payload.user_id == CREATOR and (payload.decision_id is None or not gone):
-                gone.add(payload.decision_id)
+            elif payload.user_id == CREATOR and None not in gone:
+                gone = {payload.decision_id}
     return not gone
 
 

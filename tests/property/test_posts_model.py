@@ -134,17 +134,22 @@ class Posts(ShardMachine):
         assert not loaded or (held is not None and held.events == [] and held.base == row)
         self.removed.add(post)
 
-    @rule(post=POST, another=st.booleans())
-    def the_decision_that_removed_it_is_reversed(self, post: str, another: bool) -> None:
-        """It is as it was; the reversal of any other decision, or of what its creator removed, says nothing."""
+    @rule(post=POST, which=st.integers(0, 2))
+    def a_decision_that_removed_it_is_reversed(self, post: str, which: int) -> None:
+        """After the last one it is as it was; the reversal of any other, or of what its creator removed, says nothing."""
         row = self.row(post)
         if row is None:
             return
-        decision = new_id() if another or row.removed_by is None else row.removed_by
+        standing = [] if row.removed_by is None else [row.removed_by, *row.also_removed_by]
+        decision = standing.pop(which) if which < len(standing) else new_id()
+        known = decision in (row.removed_by, *row.also_removed_by)
         self.elsewhere(post, ContentRestored(post_id=post, creator_id=CREATOR, decision_id=decision))
         after = self.row(post)
         assert after is not None
-        if decision == row.removed_by:
+        if known and standing:
+            assert (after.state, after.removed_from) == ("removed", row.removed_from)
+            assert [after.removed_by, *after.also_removed_by] == standing
+        elif known:
             assert row.removed_from is not None
             assert (after.state, after.review, after.removed_by) == (*row.removed_from, None)
             assert (after.media_ids, after.caption, after.published_at) == (row.media_ids, row.caption, row.published_at)

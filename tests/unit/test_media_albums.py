@@ -169,6 +169,16 @@ def test_what_a_decision_removed_is_back_as_it_was_when_that_decision_is_reverse
     assert shard.album().withheld == {}
 
 
+def test_of_two_decisions_only_the_end_of_the_last_brings_it_back() -> None:
+    shard = approved_photo()
+    shard.outcome(decided())
+    shard.outcome(decided(decision="later"))
+    shard.outcome(restored())
+    assert isinstance(shard(FindMedia(owner_id=OWNER, media_id=ONE)), MediaUnknown)
+    shard.outcome(restored(decision="later"))
+    assert shard(FindMedia(owner_id=OWNER, media_id=ONE)).record.review == "approved"
+
+
 @pytest.mark.parametrize("ends", [
     [decided(block=True)],
     [decided(), MediaRemoved(media_id=ONE, owner_id=OWNER, reason="account_deleted")],

@@ -46,11 +46,12 @@ WHERE target_id = ANY(%s::uuid[]) AND target_type = 'comment'
 SOLD: Final = """
 SELECT shown.id::text, posts.id::text FROM unnest(%s::uuid[], %s::uuid[]) AS shown (owner, id)
 JOIN posts ON posts.creator_id = shown.owner AND shown.id = ANY(posts.media_ids)
-WHERE posts.sold AND posts.state <> 'removed'
+WHERE posts.sold AND (posts.state <> 'removed' OR posts.removed_by IS NOT NULL)
 """
 TAKEN: Final = """
 SELECT decision.id::text, posts.id::text FROM unnest(%s::uuid[], %s::uuid[]) AS decision (creator, id)
-JOIN posts ON posts.creator_id = decision.creator AND posts.removed_by = decision.id
+JOIN posts ON posts.creator_id = decision.creator
+ AND (posts.removed_by = decision.id OR decision.id = ANY(posts.also_removed_by))
 """
 _WORDS: Final[Mapping[Action, str]] = {
     "dismiss": "no rule was broken", "warn": "a warning", "remove": "it was removed", "suspend": "the account is suspended",

@@ -24,7 +24,7 @@ from writers.connections import Connection
 COLUMNS: Final = (
     "creator_id::text, id::text, content_type, caption, media_ids::text[], depicted::text[], visibility, "
     "required_tier_id::text, required_rank, price_minor, currency, state, review, sold, created_at, published_at, "
-    "scheduled_at, schedule_id::text, removed_by::text, removed_from, request_digest, version, recipient_id::text"
+    "scheduled_at, schedule_id::text, removed_by::text, also_removed_by::text[], removed_from, request_digest, version, recipient_id::text"
 )
 _NAMED: Final = f"""
 SELECT {COLUMNS} FROM posts JOIN unnest(%s::uuid[], %s::uuid[]) AS wanted (owner, name) ON creator_id = owner AND id = name
@@ -60,15 +60,15 @@ def record_of(row: Sequence[Any]) -> PostRecord:
     """The post of a row of ``COLUMNS``."""
     (
         creator_id, post_id, content_type, caption, media_ids, depicted, visibility, tier_id, rank, price_minor, currency,
-        state, review, sold, created_at, published_at, scheduled_at, schedule_id, removed_by, removed_from, request_digest, version,
-        recipient_id,
+        state, review, sold, created_at, published_at, scheduled_at, schedule_id, removed_by, also_removed_by, removed_from, request_digest,
+        version, recipient_id,
     ) = row
     return PostRecord(
         post_id=post_id, creator_id=creator_id, content_type=content_type, caption=caption, media_ids=tuple(media_ids),
         depicted=tuple(depicted), visibility=visibility, required_tier_id=tier_id, required_rank=rank,
         price_minor=price_minor, currency=currency, state=state, review=review, sold=sold, created_at=rfc3339(created_at),
         published_at=_text(published_at), scheduled_at=_text(scheduled_at), schedule_id=schedule_id,
-        removed_by=removed_by, removed_from=None if removed_from is None else tuple(removed_from),
+        removed_by=removed_by, also_removed_by=tuple(also_removed_by), removed_from=None if removed_from is None else tuple(removed_from),
         request_digest=request_digest, version=version, recipient_id=recipient_id,
     )
 

@@ -62,6 +62,7 @@ MIGRATIONS = (
     "0032_reversed_decisions",
     "0033_withheld_media_concurrently",
     "0034_pending_payments_concurrently",
+    "0035_posts_removed_twice",
 )
 
 

@@ -60,9 +60,11 @@ def standing_after(held: Standing, fact: Fact) -> Standing:
         return replace(held, deleted_at=None, deleted_by=None, decision_id=None, version=fact.version)
     if payload.user_id not in (held.author_id, held.creator_id):
         return held
-    # The first deletion stands; but one that nobody will reverse counts more than a decision.
-    if held.deleted_at is not None and (held.decision_id is None or payload.decision_id is not None):
+    # The first deletion stands; but of decisions the last counts, and one that nobody will reverse more than any.
+    if held.deleted_at is not None and held.decision_id is None:
         return held
+    if held.deleted_at is not None and payload.decision_id is not None:
+        return replace(held, decision_id=payload.decision_id, version=fact.version)
     return replace(
         held, deleted_at=fact.event.occurred_at, deleted_by=payload.user_id, decision_id=payload.decision_id,
         version=fact.version,

@@ -18,22 +18,22 @@ SELECT {COLUMNS} FROM posts JOIN unnest(%s, %s) AS wanted (owner, name) ON creat
 WRITE = """
 INSERT INTO posts AS stored
     (creator_id, id, content_type, caption, media_ids, depicted, visibility, required_tier_id, required_rank, price_minor,
-     currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id, removed_by, removed_from,
-     request_digest, version, recipient_id)
+     currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id, removed_by, also_removed_by,
+     removed_from, request_digest, version, recipient_id)
 SELECT creator_id, id, content_type, caption, media_ids::uuid[], depicted::uuid[], visibility, required_tier_id,
        required_rank, price_minor, currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id,
-       removed_by, removed_from::text[], request_digest, version, recipient_id
-FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+       removed_by, also_removed_by::uuid[], removed_from::text[], request_digest, version, recipient_id
+FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
      AS batch (creator_id, id, content_type, caption, media_ids, depicted, visibility, required_tier_id, required_rank,
                price_minor, currency, state, review, sold, created_at, published_at, scheduled_at, schedule_id,
-               removed_by, removed_from, request_digest, version, recipient_id)
+               removed_by, also_removed_by, removed_from, request_digest, version, recipient_id)
 ON CONFLICT (creator_id, id) DO UPDATE
 SET content_type = excluded.content_type, caption = excluded.caption, media_ids = excluded.media_ids,
     depicted = excluded.depicted, visibility = excluded.visibility, required_tier_id = excluded.required_tier_id,
     required_rank = excluded.required_rank, price_minor = excluded.price_minor, currency = excluded.currency,
     state = excluded.state, review = excluded.review, sold = excluded.sold, published_at = excluded.published_at,
     scheduled_at = excluded.scheduled_at, schedule_id = excluded.schedule_id, removed_by = excluded.removed_by,
-    removed_from = excluded.removed_from, version = excluded.version
+    also_removed_by = excluded.also_removed_by, removed_from = excluded.removed_from, version = excluded.version
 WHERE stored.version < excluded.version
 """
 
@@ -79,6 +79,7 @@ def _rows(rows: Sequence[PostRecord]) -> tuple[columns.Column, ...]:
         columns.timestamps([instant(row.scheduled_at) for row in rows]),
         columns.uuids([row.schedule_id for row in rows]),
         columns.uuids([row.removed_by for row in rows]),
+        columns.texts("{" + ",".join(row.also_removed_by) + "}" for row in rows),
         columns.texts(None if row.removed_from is None else "{" + ",".join(row.removed_from) + "}" for row in rows),
         columns.texts(row.request_digest for row in rows),
         columns.bigints([row.version for row in rows]),
