@@ -95,6 +95,7 @@ def ray_environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, s
         "RAY_DASHBOARD_AGENT_LOOP_MONITOR_INTERVAL_S": "5",
         "RAY_raylet_report_resources_period_milliseconds": "1000",
         "REPORTER_UPDATE_INTERVAL_MS": "15000",
+        "METRICS_RECORD_INTERVAL_S": "60",
         "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "2000",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(root / "haproxy"),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(root / "haproxy.cfg"),
