@@ -25,7 +25,7 @@ PASSWORD = "demo password"  # noqa: S105 - of made-up people, refused in product
 CHUNK = 200
 APPEND_TIMEOUT_S = 30.0
 VISIBLE_TIMEOUT_S = 300.0
-"""A guess: twenty times what 20,000 people take on two busy cores."""
+"""Longest wait for anybody else to be shown. A guess: twenty times what 20,000 people take on two busy cores."""
 
 
 def load_population(settings: Settings, *, users: int, near: str | None, seed: int, console: Console) -> None:
@@ -116,6 +116,8 @@ def _wait_visible(settings: Settings, user_ids: Sequence[str], progress: Progres
         while waiting:
             left = _not_visible(client, waiting[: 10 * CHUNK])
             progress.advance(task, min(len(waiting), 10 * CHUNK) - len(left))
+            if len(left) < len(waiting[: 10 * CHUNK]):
+                deadline = time.monotonic() + VISIBLE_TIMEOUT_S
             waiting = left + waiting[10 * CHUNK :]
             if waiting and time.monotonic() > deadline:
                 raise DependencyUnavailable("the writers did not catch up", people=len(waiting))

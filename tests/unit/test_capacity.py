@@ -10,7 +10,7 @@ import pytest
 
 from cluster.launch.bench.accounting import APART, SERVING
 from cluster.launch.bench.capacity import BUSY, capacity, of_cards, rates
-from cluster.launch.bench.everything import variants
+from cluster.launch.bench.everything import LOADED_AT_ONCE, loads, variants
 from cluster.launch.bench.page import RULER, figures, runs_of, write_page
 from configs.contracts.errors import ConfigurationError
 
@@ -129,3 +129,10 @@ def test_every_population_and_number_of_replicas_has_a_platform() -> None:
     assert [variant.name for variant in made] == ["10000 people", "100000 people", "4 replicas", "2 gateways"]
     assert {variant.people for variant in made[2:]} == {10_000}
     assert made[2].plan == {"SERVE_REPLICAS": 4}
+
+
+@pytest.mark.parametrize("people", [2_000, LOADED_AT_ONCE, LOADED_AT_ONCE + 1, 1_000_000])
+def test_everybody_is_loaded_in_parts_that_the_embedded_broker_bears(people: int) -> None:
+    parts = loads(people)
+    assert sum(parts) == people
+    assert 0 < min(parts) <= max(parts) <= LOADED_AT_ONCE
