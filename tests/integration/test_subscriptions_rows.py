@@ -12,7 +12,7 @@ import redis
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from subscription_facts import Reports, terms
+from subscription_facts import BEGIN, Reports, terms
 
 from cluster.connections.redis import apply, sync_client
 from configs.contracts import events
@@ -223,7 +223,7 @@ def test_an_export_says_that_a_renewal_ended_and_not_that_its_creator_blocked(
     parted = events.SubscriptionCancelled(
         request_id=new_id(), subscription_id=history.names[1], subscriber_id=history.fan, reason="blocked", body_digest="d"
     )
-    end = Fact(Event(new_id(), START + timedelta(days=1), history.fan, parted), 1 << 40 | 1_000, 0)
+    end = Fact(Event(new_id(), BEGIN + timedelta(days=1), history.fan, parted), 1 << 40 | 1_000, 0)
     with conn.cursor() as cur, conn.transaction():
         write_facts(cur, [*history.facts, end])
     [told] = json.loads("".join(archive(conn, history.fan)))["subscriptions"]
