@@ -23,20 +23,21 @@ def test_what_was_stored_is_no_leak_and_what_was_not_is_one() -> None:
     run = [sample(minute, swipes=200 + minute, replica=100 + minute / 30, gateway=150) for minute in range(61)]
     found = {slope.process: slope for slope in slopes(run)}
     assert found["swipes/1"].percent_an_hour == pytest.approx(0, abs=1e-6)
-    assert (found["swipes/1"].stored_mib, found["swipes/1"].new_entries) == (45.0, 4_500)
+    assert (found["swipes/1"].stored_mib, found["swipes/1"].new_entries) == (30.0, 3_000)
     assert found["replica/1"].mib_an_hour == pytest.approx(2, rel=1e-3)
     assert found["replica/1"].percent_an_hour == pytest.approx(2, rel=0.02)
     assert next(iter(slopes(run))).process == "replica/1", "the steepest first"
 
 
 def test_the_allocators_share_of_what_is_stored_is_no_leak_and_more_than_that_is() -> None:
-    for leaked, percent in ((0.0, 0.0), (2.0, 1.85)):  # MiB an hour, of some 90 MiB after the warm-up
+    # MiB an hour, of some 110 MiB after the warm-up; a third of it was there by then and is taken for the allocator's.
+    for leaked, percent in ((0.0, 0.0), (3.0, 1.83)):
         run = [
             replace(sample(minute, valkey=1.2 * (60 + minute) + leaked * minute / 60), stored={"valkey/1": (60 + minute) * MIB})
             for minute in range(61)
         ]
         (slope,) = slopes(run)
-        assert slope.percent_an_hour == pytest.approx(percent, abs=0.5)
+        assert slope.percent_an_hour == pytest.approx(percent, abs=0.1)
 
 
 def test_warming_up_and_noise_are_no_leak() -> None:
