@@ -58,9 +58,13 @@ class Express:
             figures = replica._metrics_manager
             self._note, self._note_ingress = figures.record_request_metrics, figures.record_ingress_request_metrics
             self._latencies, self._requests = figures._cached_latencies, figures._cached_request_counter
-            self._ingress_requests, self._tags_of = figures._cached_ingress_request_counter, RequestIngressMetrics.request_tags
             self._busy, self._longest = figures._user_code_time_accumulator, figures._max_processing_latency_trackers
-            self._tags: dict[tuple[str, int], frozenset[tuple[str, str]]] = {}
+            self._counters = (
+                (figures._cached_ingress_request_counter, RequestIngressMetrics.request_tags),
+                (figures._cached_ingress_request_error_counter, RequestIngressMetrics.request_error_tags),
+                (figures._cached_deployment_request_error_counter, RequestIngressMetrics.deployment_error_tags),
+            )
+            self._told: dict[tuple[str, int], list[tuple[Any, frozenset[tuple[str, str]]]]] = {}
             self._metadata = RequestMetadata(
                 request_id="", internal_request_id="", call_method="__call__", route=ROUTE,
                 _request_protocol=RequestProtocol.HTTP, is_streaming=True, is_direct_ingress=True,
@@ -86,21 +90,29 @@ class Express:
         self._count(scope["method"], status, (perf_counter() - began) * 1e3)
 
     def _count(self, method: str, status: int, latency_ms: float) -> None:
-        """As Serve would; but of successes between two reports only the first TIMED are timed in its histograms."""
-        if status >= 400 or len(self._latencies[ROUTE]) < TIMED:
+        """As Serve would; but only the first TIMED requests between two reports are timed in its histograms."""
+        if len(self._latencies[ROUTE]) < TIMED:
             self._note(route=ROUTE, latency_ms=latency_ms, is_error=False)
             self._note_ingress(
                 method=method, latency_ms=latency_ms, is_error=status >= 400, status_code=str(status), **self._names
             )
             return
-        tags = self._tags.get((method, status))
-        if tags is None:
-            told = self._tags_of(route=ROUTE, method=method, application=self._names["app_name"], status_code=str(status))
-            tags = self._tags[method, status] = frozenset(told.items())
         self._busy.add(latency_ms)
         self._longest[ROUTE].add(latency_ms)
         self._requests[ROUTE] += 1
-        self._ingress_requests[self._names["protocol"]][tags] += 1
+        for counter, tags in self._told.get((method, status)) or self._tell(method, status):
+            counter[self._names["protocol"]][tags] += 1
+
+    def _tell(self, method: str, status: int) -> list[tuple[Any, frozenset[tuple[str, str]]]]:
+        """Serve's counters of requests that ended so, and the tags under which each counts them."""
+        tags = {"route": ROUTE, "method": method, "application": self._names["app_name"], "status_code": str(status)}
+        requests, errors, of_deployment = self._counters
+        found = [(requests[0], frozenset(requests[1](**tags).items()))]
+        if status >= 400:
+            found.append((errors[0], frozenset(errors[1](**tags).items())))
+            found.append((of_deployment[0], frozenset(of_deployment[1](**tags, deployment=self._names["deployment_name"]).items())))
+        self._told[method, status] = found
+        return found
 
 
 def _replica_behind(app: Any) -> Any:

@@ -141,15 +141,18 @@ def test_hot_requests_go_past_serves_own_work_and_are_in_its_figures(platform: P
     def timed() -> int:
         return figure("ray_serve_deployment_processing_latency_ms_count")
 
+    def refused() -> int:
+        return figure("ray_serve_num_deployment_http_error_requests_total")
+
     with httpx.Client(base_url=platform.url, timeout=15.0) as api:
         assert "x-request-id" in api.get("/health").headers, "Serve names what goes its way"
         eventually(counted, DATA_TIMEOUT_S, every_s=1.0)
-        before = counted()
+        before, refused_before = counted(), refused()
         for _ in range(200):
             answer = api.get("/api/v1/matching/cards")
             assert answer.status_code == 401
             assert "x-request-id" not in answer.headers
-    eventually(lambda: counted() >= before + 200, DATA_TIMEOUT_S, every_s=1.0)
+    eventually(lambda: counted() >= before + 200 and refused() >= refused_before + 200, DATA_TIMEOUT_S, every_s=1.0)
     with platform.client() as api:
         people = [registered(api, role)[1] for role in ("sugar_baby", "sugar_daddy") * 8]
         before, before_timed = counted(), timed()
