@@ -10,7 +10,7 @@ import pytest
 
 from cluster.launch.bench.accounting import APART, SERVING
 from cluster.launch.bench.capacity import BUSY, capacity, of_cards, rates
-from cluster.launch.bench.everything import LOADED_AT_ONCE, loads, variants
+from cluster.launch.bench.everything import LOADED_BY_EMBEDDED, loaded_by, variants
 from cluster.launch.bench.page import RULER, figures, runs_of, write_page
 from configs.contracts.errors import ConfigurationError
 
@@ -131,8 +131,6 @@ def test_every_population_and_number_of_replicas_has_a_platform() -> None:
     assert made[2].plan == {"SERVE_REPLICAS": 4}
 
 
-@pytest.mark.parametrize("people", [2_000, LOADED_AT_ONCE, LOADED_AT_ONCE + 1, 1_000_000])
-def test_everybody_is_loaded_in_parts_that_the_embedded_broker_bears(people: int) -> None:
-    parts = loads(people)
-    assert sum(parts) == people
-    assert 0 < min(parts) <= max(parts) <= LOADED_AT_ONCE
+def test_more_people_than_the_embedded_broker_bears_are_loaded_through_kafka() -> None:
+    assert loaded_by(LOADED_BY_EMBEDDED) == {}
+    assert loaded_by(LOADED_BY_EMBEDDED + 1) == {"SUGAR_BROKER": "kafka"}
