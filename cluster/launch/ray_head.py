@@ -94,6 +94,14 @@ def ray_environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, s
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
         "RAY_DASHBOARD_AGENT_LOOP_MONITOR_INTERVAL_S": "5",
         "RAY_raylet_report_resources_period_milliseconds": "1000",
+        "RAY_raylet_check_gc_period_milliseconds": "1000",
+        "RAY_memory_monitor_refresh_ms": "1000",
+        "RAY_kill_idle_workers_interval_ms": "1000",
+        # Every Python process of Ray wakes a hundred times a second to look for signals. One that waits for a task, as after a start, is
+        # ended a minute after its last.
+        "RAY_prestart_worker_first_driver": "0",
+        "RAY_num_workers_soft_limit": "0",
+        "RAY_idle_worker_killing_time_threshold_ms": "60000",
         "REPORTER_UPDATE_INTERVAL_MS": "15000",
         "METRICS_RECORD_INTERVAL_S": "60",
         "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "2000",
