@@ -80,6 +80,7 @@ class Cluster:
         self.nodes: list[subprocess.Popen[bytes]] = []
         self._head: list[str] = []
         self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_head, daemon=True)
         self.head_state = EmbeddedValkey(settings.data_dir / "head-state")
 
     def sugar(self, *arguments: str, check: bool = True) -> str:
@@ -109,7 +110,7 @@ class Cluster:
         self._head = ["--head", f"--port={gcs}", f"--temp-dir={self._root}", "--num-cpus=0", "--include-dashboard=true",
                       f"--dashboard-port={self._dashboard}", "--no-monitor", f"--redis-password={password}", *common]
         self._start_head()
-        threading.Thread(target=self._keep_head, daemon=True).start()
+        self._keeper.start()
         # One by one: nodes that share a directory for their sockets take each other's names when they start at once.
         for number in range(1, 1 + WORKERS):
             self._node(number, [f"--address={self.address}", "--num-cpus=4", *common], as_kuberay=number == WORKERS)
@@ -129,7 +130,7 @@ class Cluster:
         """The first time, or again under its address: in a container that knows nothing of the one before."""
         (self._root / "ray_current_cluster").unlink(missing_ok=True)
         self._node(0, self._head, RAY_REDIS_ADDRESS=f"{LOOPBACK}:{self.head_state.port}")
-        eventually(lambda: self._joined(0), 150)
+        eventually(lambda: self._joined(0) or self._stopping.is_set(), 150)
 
     def _node(self, number: int, arguments: list[str], *, as_kuberay: bool = False, **more: str) -> None:
         """``as_kuberay``: the command is where KubeRay leaves its own."""
@@ -190,6 +191,8 @@ class Cluster:
 
     def stop(self) -> None:
         self._stopping.set()
+        if self._keeper.is_alive():
+            self._keeper.join(160)
         for node in self.nodes:
             node.kill()
         end_leftovers(self.settings.data_dir)
