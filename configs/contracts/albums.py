@@ -98,7 +98,7 @@ def media_after(row: MediaRow | None, event: Event, version: int) -> MediaRow | 
     """The media once an event of its owner was taken in; one that comes twice, late or at the wrong time changes nothing.
 
     The first outcome (processed or rejected) of an upload counts, and nothing follows its removal but the end of the
-    decision that removed it, and before that a removal by somebody else.
+    decision that removed it, and before that a removal by somebody else or a later decision.
     """
     payload = event.payload
     if isinstance(payload, MediaRequested):

@@ -26,6 +26,7 @@ def test_a_short_run_of_faults_contradicts_nothing(tmp_path: Path) -> None:
     assert told.count("send") > 20
     assert told.count("tip") > 5
     assert told.count("buy") > 2
+    assert '"complete": true, "event": "drained"' in (tmp_path / "run" / "runtime.log").read_text(), "the platform ends drained"
     notes = [json.loads(line) for line in (tmp_path / f"history-{SEED}.jsonl").read_text().splitlines() if '"payments"' in line]
     paid = next(note["payments"] for note in notes if "payments" in note)
     assert paid["rows"] >= told.count("tip") + told.count("buy")

@@ -38,7 +38,7 @@ LOADED_BY_EMBEDDED: Final = 100_000
 """More people are loaded through Kafka (Java 17, Maven): the embedded broker keeps all of its log in memory, and reading it takes the
 longer the more it holds. It is empty after the start that follows, so nothing of it counts for people who came long ago."""
 REBUILT_S: Final = 2e-3
-"""Longest a start takes for each person of the read model. Half of it was measured on two busy cores."""
+"""Longest a start takes for each person of the read model. A third of it was measured on two busy cores."""
 QUIET_LOOKS: Final = 10
 """So many times in a row, a second apart."""
 PLATFORM: Final = "platform"

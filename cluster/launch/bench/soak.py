@@ -42,7 +42,7 @@ CHUNK_S: Final = 15.0
 """Requests are made anew so often: tokens live for minutes. Memory and lag are looked at in between."""
 WARM: Final = 0.5
 """Share of the run in which pools, caches and arenas fill; not judged. Each token that was checked is remembered, and they fill a
-replica's memory of them for 22 minutes of an hour."""
+replica's memory of them for 24 minutes of an hour."""
 MOST_PERCENT_AN_HOUR: Final = 1.0
 JUDGED_MINUTES: Final = 30.0
 """A shorter run says little of an hour: a page of the allocator is a percent then."""
