@@ -152,7 +152,17 @@ class SessionMemory:
             signed_in_at=command.signed_in_at,
             client=command.client,
         )
-        return _decision(Event(event_id, now, command.family_id, payload), Started)
+        return _decision(
+            Event(event_id, now, command.family_id, payload),
+            Started if parent is not None else lambda version: self._signed_in(command.family_id, version),
+        )
+
+    def _signed_in(self, family_id: str, version: int) -> Started:
+        """A new family's start is all there is to know of it, so that it can be refreshed while PostgreSQL is away."""
+        family = self._families.get(family_id)
+        if family is not None and family.newest == version:
+            family.loaded = True
+        return Started(version)
 
     def _rotate(self, command: RotateSession, family: Family, now: datetime) -> Decision[SessionAnswer]:
         found = _found(family, now)
@@ -218,6 +228,7 @@ class SessionMemory:
             family.began(payload.email_hash, payload.sessions_from, payload.signed_in_at)
             family.advance(payload.user_id, 0, event.occurred_at, payload.expires_at, applied_at)
             # Not loaded by that: the log's echo of a start may come after its family was revoked, committed and evicted.
+            # Only this memory's own sign-in is, when it is answered.
 
     def revoked(self, family_id: str) -> bool:
         """Whether the memory holds that the family is revoked; False also when it holds nothing of it."""

@@ -77,6 +77,16 @@ def test_a_start_that_the_log_repeats_still_needs_the_rows(parent: str | None) -
     assert ask(sessions, rotate(0)) == SessionInvalid("revoked", USER)
 
 
+def test_a_new_family_needs_rows_only_if_a_registration_implies_it() -> None:
+    """A sign-in's family can be refreshed and ended while PostgreSQL is away."""
+    sessions = memory()
+    ask(sessions, start())
+    assert sessions.known(FAMILY)
+    assert sessions.evict(0, lambda key: version_of(1, 1)) == 1
+    ask(sessions, start(PARENT), offset=1)
+    assert not sessions.known(FAMILY)
+
+
 def test_the_start_is_named_after_its_registration() -> None:
     """The consumer that derives it uses the same name, so the rows see one event."""
     sessions = memory()
