@@ -194,9 +194,11 @@ def _differences(conn: Connection, client: redis.Redis, user_ids: Sequence[str])
 
 
 def _shard_differences(conn: Connection, user_ids: Sequence[str], facts: ShardFacts) -> list[Difference]:
+    """What the swipe shards have seen otherwise than the rows; a shard that keeps silent cannot agree."""
     seen = facts(user_ids)
     rows = swipes(conn, [user_id for user_id in user_ids if user_id in seen], datetime.now(UTC))
-    return [item for user_id, row in rows.items() for item in compare_shard(user_id, row, seen[user_id])]
+    silent = [Difference("shard_silent", user_id, "seen") for user_id in user_ids if user_id not in seen]
+    return silent + [item for user_id, row in rows.items() for item in compare_shard(user_id, row, seen[user_id])]
 
 
 def _seq_differences(conn: Connection, conversation_ids: Sequence[str], newest: NewestSeqs) -> list[Difference]:

@@ -6,6 +6,7 @@ from typing import cast
 
 from actors.sharding.client import ActorPool
 from actors.swipes.commands import (
+    Delivery,
     EndPair,
     IdempotencyConflict,
     LastSwipe,
@@ -20,6 +21,7 @@ from actors.swipes.commands import (
     Undo,
     Undone,
     UndoRefused,
+    Verdict,
 )
 from configs.contracts.ids import pair
 
@@ -35,7 +37,7 @@ class SwipesClient:
     async def swipe(
         self, command: Swipe, *, traceparent: str | None = None
     ) -> SwipeAnswer | LimitReached | IdempotencyConflict:
-        """Records the swipe durably, once; IdempotencyConflict: its key already named a swipe on somebody else."""
+        """Records the swipe durably, once; IdempotencyConflict: its key already named another swipe."""
         return cast(
             SwipeAnswer | LimitReached | IdempotencyConflict,
             await self._pool.ask(SERVICE, self._shard(command.swiper_id), "swipe", command, traceparent=traceparent),
@@ -60,6 +62,11 @@ class SwipesClient:
         return cast(
             PairEnded, await self._pool.ask(SERVICE, self._shard(low), "end", command, traceparent=traceparent)
         )
+
+    async def judge(self, one_id: str, other_id: str) -> Verdict:
+        """The pair as its authority sees it now: two likes without a match are matched, an undone one's match ends."""
+        low, high = pair(one_id, other_id)
+        return cast(Verdict, await self._pool.ask(SERVICE, self._shard(low), "deliver", Delivery(high, low, 0, 0)))
 
     async def seen(self, viewer_id: str, keys: bytes) -> bytes:
         """For each ``key64`` (little-endian uint64) 1 when the viewer has swiped that person (and not undone it) or

@@ -165,7 +165,7 @@ class SeenKeys(_Message, frozen=True, gc=False):
 class Delivery(_Message, frozen=True, gc=False):
     """What a swiper's shard tells the pair's authority: the swipe on ``target_id`` says ``code`` since ``version``.
 
-    ``code``: ``loading.ACTION_CODES``. Delivering again, or late, changes nothing.
+    ``code``: ``loading.ACTION_CODES``. Delivering again, or late, changes nothing. Version 0: nothing new; the pair is only judged.
     """
 
     swiper_id: str

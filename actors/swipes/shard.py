@@ -151,7 +151,8 @@ class SwipeShards:
         waiting: list[int] = []
         mine = [index for index, item in enumerate(deliveries) if self.people.owns(min(item.swiper_id, item.target_id))]
         for index in mine:
-            self._swipe_memory.note(deliveries[index])
+            if deliveries[index].version:
+                self._swipe_memory.note(deliveries[index])
         now = self._clock()
         for index in mine:
             verdict = self._pair_memory.settled(deliveries[index], now)

@@ -22,9 +22,10 @@ from actors.messages.client import ConversationsClient
 from actors.messages.commands import Member
 from actors.sharding.client import ActorPool
 from actors.swipes.client import SwipesClient
-from actors.swipes.commands import Swipe
+from actors.swipes.commands import SeenKeys
+from actors.swipes.person import ACTIVE
 from cluster.launch.state import running_settings
-from configs.contracts.errors import PlatformError
+from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.loading import NAMESPACE
 from configs.settings import Settings
 from writers.reconcile import Report
@@ -38,7 +39,10 @@ class Shards:
     """The shards of the running platform, asked from an event loop of their own."""
 
     def __init__(self, settings: Settings) -> None:
-        ray.init(address=settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+        try:
+            ray.init(address=settings.ray_address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+        except ConnectionError as error:
+            raise DependencyUnavailable("Ray does not answer; see `sugar status`") from error
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="shards", daemon=True).start()
         pool = ActorPool(settings)
@@ -50,7 +54,7 @@ class Shards:
 
     async def _facts(self, user_ids: Sequence[str]) -> Mapping[str, bytes]:
         answers = await asyncio.gather(*(self._client.seen_set(user) for user in user_ids), return_exceptions=True)
-        return {user: answer for user, answer in zip(user_ids, answers, strict=True) if isinstance(answer, bytes)}
+        return {user: answer.keys for user, answer in zip(user_ids, answers, strict=True) if isinstance(answer, SeenKeys)}
 
     def newest(self, members: Mapping[str, str]) -> Mapping[str, int]:
         """Conversation -> number of its newest message; those that have ended or whose shard does not answer are missing."""
@@ -61,13 +65,12 @@ class Shards:
         return {name: answer.last_seq for name, answer in zip(members, answers, strict=True) if isinstance(answer, Member)}
 
     def match(self, low: str, high: str) -> bool:
-        """Says a like again that stands already: nothing is recorded twice, but the pair's authority judges again."""
-        again = self._client.swipe(Swipe(low, high, "like", None, None))
+        """Lets the pair's authority judge by what both sides say now: nobody's swipe is recorded again."""
         try:
-            answer = asyncio.run_coroutine_threadsafe(again, self._loop).result()
+            verdict = asyncio.run_coroutine_threadsafe(self._client.judge(low, high), self._loop).result()
         except PlatformError:
             return False
-        return bool(getattr(answer, "matched", False))
+        return verdict.code == ACTIVE
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -110,5 +113,13 @@ def _show(report: Report, matched: Sequence[tuple[str, str]]) -> None:
         console.print("PostgreSQL, Redis and the shards agree; every transaction in the ledger balances")
 
 
+def main() -> None:
+    try:
+        agrees = reconcile(Path(sys.argv[1]), repair="repair" in sys.argv[2:], as_json="json" in sys.argv[2:])
+    except PlatformError as error:
+        sys.exit(str(error))
+    sys.exit(0 if agrees else 1)
+
+
 if __name__ == "__main__":
-    sys.exit(0 if reconcile(Path(sys.argv[1]), repair="repair" in sys.argv[2:], as_json="json" in sys.argv[2:]) else 1)
+    main()

@@ -40,10 +40,13 @@ def test_a_lost_key_and_a_missing_match_are_found_and_mended(platform: Platform)
     platform.wait_well()
     settings = platform.settings
     with platform.client() as api:
-        (ada, as_ada), (ben, as_ben), (eve, _) = (signed_up(api, role) for role in ("sugar_baby", "sugar_daddy", "sugar_baby"))
+        (ada, as_ada), (ben, as_ben), (eve, as_eve) = (signed_up(api, role) for role in ("sugar_baby", "sugar_daddy", "sugar_baby"))
         with connect(settings, "test") as conn:
             stored = "SELECT count(*) FROM users WHERE id = ANY(%s) AND role IS NOT NULL"
             eventually(lambda: conn.execute(stored, ([ada, ben, eve],)).fetchone() == (3,), 60.0)
+            swiped = "SELECT action FROM swipes WHERE swiper_id = %s AND swiped_id = %s"
+            assert api.post("/matching/swipe", json={"targetUserId": ada, "action": "pass"}, headers=as_eve).status_code == 200
+            eventually(lambda: conn.execute(swiped, (eve, ada)).fetchone(), 60.0)
             with sync_client(settings) as client:
                 # The read model has them too: nothing on its way puts back what is taken out below.
                 eventually(lambda: projected(conn, client), 60.0)
@@ -51,11 +54,16 @@ def test_a_lost_key_and_a_missing_match_are_found_and_mended(platform: Platform)
             # No shard has asked for the rows of these two yet: both likes are stored, and the match was forgotten.
             for liker, liked in ((ada, ben), (ben, ada)):
                 conn.execute(LIKE, (liker, liked, partition_of(liker, settings.log.partitions)))
+            # And one who has swiped says so, while the rows do not.
+            conn.execute("UPDATE swipes SET action = 0 WHERE swiper_id = %s AND swiped_id = %s", (eve, ada))
         agrees, shown = reconciled(platform)
         assert not agrees
         assert eve in shown
         assert ada in shown
+        assert f"kind='shard', user_id='{eve}'" in shown.replace("\n", "")
 
+        with connect(settings, "test") as conn:
+            conn.execute("UPDATE swipes SET action = 2 WHERE swiper_id = %s AND swiped_id = %s", (eve, ada))
         mended, shown = reconciled(platform, "--repair")
         assert mended, shown
         eventually(lambda: reconciled(platform)[0], 240.0, every_s=1.0)

@@ -204,8 +204,9 @@ def test_shards_are_compared_with_what_their_people_swiped(own: Settings, couple
     report = look(own, facts=facts)
 
     assert {(item.kind, item.user_id, item.name, item.rows_version is None) for item in report.differences} == {
-        ("shard", couple.other, f"{key64(couple.one):016x}", False), ("shard", couple.other, f"{key64(couple.third):016x}", True)
-    }
+        ("shard", couple.other, f"{key64(couple.one):016x}", False), ("shard", couple.other, f"{key64(couple.third):016x}", True),
+        ("shard_silent", couple.third, "seen", True),
+    }, "one that does not answer does not agree"
 
 
 def test_shards_end_conversations_with_the_message_that_the_rows_end_them_with(own: Settings, couple: Couple, rows: Connection) -> None:
