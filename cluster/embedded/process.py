@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -104,7 +105,9 @@ class ServerProcess:
         if stdin is not None and self._process.stdin is not None:
             self._process.stdin.write(stdin)
             self._process.stdin.close()
-        self.pid_path.write_text(json.dumps({"pid": self._process.pid, "began": began(self._process.pid)}))
+        # On a full disk it runs all the same: only a later supervisor would look for it there.
+        with suppress(OSError):
+            self.pid_path.write_text(json.dumps({"pid": self._process.pid, "began": began(self._process.pid)}))
 
     def wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
         """Returns once ``ready`` holds.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from typing import Any, Final, TextIO
+from contextlib import suppress
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
@@ -19,6 +20,22 @@ SETUP_HOOK = "cluster.launch.logs.configure"
 
 OURS: Final = (PlatformError, AttributeError, ImportError, NameError, TypeError, OSError)
 """Errors whose message tells of the program, never of a value."""
+
+
+class Lossy:
+    """A text stream that drops what cannot be written: a full disk must end no process."""
+
+    def __init__(self, output: TextIO) -> None:
+        self._output = output
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return self._output.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._output.flush()
 
 
 def configure() -> None:
@@ -63,6 +80,6 @@ def _configure(level: str, renderer: structlog.typing.Processor, output: TextIO)
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
         ),
-        logger_factory=structlog.PrintLoggerFactory(output),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, Lossy(output))),
         cache_logger_on_first_use=True,
     )

@@ -24,6 +24,8 @@ from configs.settings import SETTINGS_VARIABLE, Settings
 MARKER = "SUGAR_PLATFORM"
 """Environment variable of every process of a platform: its data directory."""
 START_TIMEOUT_S = 150.0
+PROGRAMS = ("gcs_server", "haproxy", "raylet")
+"""Of Ray and Serve, as the kernel names them, whatever their environment."""
 MAX_CONNECTIONS = 60_000
 HEADERS_BYTES = 32_768
 """Room for the request line and headers beside a body in one buffer of HAProxy."""
@@ -242,10 +244,10 @@ def members(data_dir: Path) -> list[psutil.Process]:
             if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             if (
-                any(root in part for part in process.cmdline())
-                or process.environ().get(MARKER) == wanted
-                # Workers that set their title overwrite both; their log files stay open.
-                or any(root in file.path for file in process.open_files())
+                process.environ().get(MARKER) == wanted
+                or (process.name() in PROGRAMS and any(root in part for part in process.cmdline()))
+                # Workers that set their title overwrite both; their log files stay open. Whoever only reads logs is no member.
+                or any(root in file.path and getattr(file, "mode", "") != "r" for file in process.open_files())
             ):
                 found.append(process)
         except (psutil.Error, OSError):

@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 import ray
@@ -187,7 +188,11 @@ def wait_for_node(settings: Settings) -> None:
 
 
 async def _until_signal(settings: Settings) -> None:
-    runtime = Runtime(settings, lambda report: write_report(settings.data_dir, report))
+    def publish(report: Report) -> None:
+        with suppress(OSError):  # a full disk: the next report is a second away, and a missing one says so
+            write_report(settings.data_dir, report)
+
+    runtime = Runtime(settings, publish)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, runtime.stop)
     await runtime.run()

@@ -84,10 +84,10 @@ def _take(found: PlatformStatus, report: Report) -> None:
 
 
 def _answers(found: PlatformStatus) -> bool:
-    """Whether every actor, every replica and the API do."""
+    """Whether every actor, every replica and the API do, and every topic is consumed."""
     return (
         found.api == READY
-        and bool(found.actors) and all(actor.answers and actor.ready for actor in found.actors)
+        and bool(found.actors) and all(actor.answers and actor.ready and not _stopped(actor) for actor in found.actors)
         and bool(found.replicas) and all(replica.state.endswith("RUNNING") for replica in found.replicas)
     )
 
@@ -96,6 +96,14 @@ def with_requests(found: PlatformStatus, data_dir: Path) -> PlatformStatus:
     """The status with what Ray's metrics say of requests: waits up to 2 s for them."""
     port = read_state(data_dir).ports.get("metrics_export")
     return found.model_copy(update={"requests": requests_at(port)}) if found.running and port else found
+
+
+def _stopped(actor: ActorReport) -> dict[str, list[str]]:
+    """Consumer -> topics that it takes nothing from any more, since too much of them became dead letters."""
+    return {
+        name: facts["stopped"] for name, facts in actor.figures.items()
+        if isinstance(facts, dict) and isinstance(facts.get("stopped"), list) and facts["stopped"]
+    }
 
 
 def _says(actor: ActorReport) -> str:
@@ -108,6 +116,7 @@ def _says(actor: ActorReport) -> str:
         name: facts["state"] for name, facts in actor.figures.items() if isinstance(facts, dict) and "state" in facts
     }
     unusual = [f"{name} {state}" for name, state in states.items() if state != "running"]
+    unusual += [f"{name} stopped {', '.join(topics)}: too many dead letters" for name, topics in _stopped(actor).items()]
     ranking = actor.figures.get("services", {}).get("cards", {}).get("ranking", {})
     unusual += [f"refuses {version}: {why}" for version, why in ranking.get("refused", {}).items()]
     gateway = actor.figures.get("gateway", {})

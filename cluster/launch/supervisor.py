@@ -54,6 +54,10 @@ class Supervisor:
         self._runtime = ServerProcess("runtime", self._run)
         self._watchdog: subprocess.Popen[bytes] | None = None
         self._seeding: subprocess.Popen[bytes] | None = None
+        self._unwritten = False
+        """Whether the state file is older than ``_state``."""
+        self._log_lost = False
+        """Set until the topics of a broker that lost its log have begun their next generation."""
 
     def run(self, on_ready: Callable[[Settings], None]) -> None:
         """Returns after a signal, when everything has ended.
@@ -185,12 +189,14 @@ class Supervisor:
 
     def _supervise(self, settings: Settings) -> None:
         while not self._stop_signal:
+            if self._unwritten:
+                self._record()
             try:
                 settings = self._mend(settings)
-            except DependencyUnavailable as error:
+            except (DependencyUnavailable, OSError) as error:
                 # A restart that failed is tried again after its back-off.
-                self._record(problem=error.message)
-                self._announce(f"not yet: {error.message}")
+                self._record(problem=str(error) if isinstance(error, OSError) else error.message)
+                self._announce(f"not yet: {self._state.problem}")
             time.sleep(TICK_S)
 
     def _mend(self, settings: Settings) -> Settings:
@@ -198,6 +204,8 @@ class Supervisor:
         assert self._servers is not None
         assert self._ray is not None
         broker = self._servers.broker
+        if self._log_lost:
+            return self._after_lost_log() if self._may_restart("broker") else settings
         for name, server in self._servers:
             if server.pid is None and self._may_restart(name):
                 if server is broker and not broker.keeps_log:
@@ -221,10 +229,12 @@ class Supervisor:
         assert self._servers is not None
         assert self._ray is not None
         self._announce("the broker ended and its log with it; starting the next generation")
+        self._log_lost = True
         self._runtime.kill()
         self._ray.stop()
         self._servers.start()
         settings = self._prepare()
+        self._log_lost = False
         self._start_ray(settings)
         return settings
 
@@ -294,6 +304,14 @@ class Supervisor:
 
     def _record(self, **changes: object) -> None:
         self._state = self._state.model_copy(update=changes)
-        if self._lock is not None:
+        if self._lock is None:
+            return
+        try:
             write_state(self._data, self._state)
+            self._unwritten = False
+        except OSError as error:
+            # A full disk must not end what runs; it is written once there is room.
+            if not self._unwritten:
+                self._announce(f"the state cannot be written: {error}")
+            self._unwritten = True
 

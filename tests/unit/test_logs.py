@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +72,13 @@ def test_what_is_logged_while_a_request_is_traced_names_its_trace(lines: Any) ->
     assert "trace_id" not in untraced
     assert (traced["trace_id"], traced["span_id"], traced["shard"]) == ("ab" * 16, "cd" * 8, 3)
     assert {"event", "level", "timestamp"} <= set(traced)
+
+
+def test_a_line_that_cannot_be_written_is_dropped() -> None:
+    """A full disk must end no process."""
+    with Path("/dev/full").open("w") as full:
+        output = logs.Lossy(full)
+        for _ in range(3):
+            print("a line", file=output, flush=True)  # type: ignore[call-overload]
+        with suppress(OSError):
+            full.close()
