@@ -177,7 +177,7 @@ class AccountMemory:
         if account.row is not None and not account.row.vacant:
             repeated = _repeated(command, account, account.row, now)
             if confirming is None:
-                return _answer(repeated)
+                return _answer(repeated if _still_as_registered(account.row) else AddressTaken())
             # Whoever asks learns nothing, and one event is appended as for a free address; its holder gets a mail.
             payload = AddressTokenRequested(
                 user_id=account.row.user_id, email_hash=command.email_hash, purpose="reset", cause="registration",
@@ -246,6 +246,11 @@ def _repeated(command: Register, account: Account, row: AccountRow, now: datetim
     if request.body_digest != (command.body_digest or ""):
         return IdempotencyConflict()
     return Registered(user_id, event_id, version, None if claim is None else claim[1], replayed=True)
+
+
+def _still_as_registered(row: AccountRow) -> bool:
+    """Whether a repeated registration may sign in as the first did: no standing, password or code has come between."""
+    return row.status == "active" and not row.sessions_from and row.security.totp is None
 
 
 def _token_requested(command: RequestToken, row: AccountRow | None) -> AddressTokenRequested:

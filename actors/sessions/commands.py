@@ -62,9 +62,10 @@ class RevokeSession:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The family exists; ``version`` is its newest event's."""
+    """The family exists; ``version`` is its newest event's. ``revoked``: a repeated start, of a family that has ended since."""
 
     version: int
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

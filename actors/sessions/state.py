@@ -139,7 +139,7 @@ class SessionMemory:
 
     def _start(self, command: StartSession, family: Family, now: datetime) -> Decision[SessionAnswer]:
         if family.counter > UNSTARTED or family.revoked:
-            return _answer(Started(family.newest))
+            return _answer(Started(family.newest, family.revoked))
         parent = command.parent_event_id
         event_id = derived_id(command.family_id, "started") if parent is None else derived_id(parent, "session")
         payload = SessionStarted(

@@ -16,6 +16,7 @@ class Limits(Group):
     location_changes_an_hour: int = Field(12, ge=1, description="location changes of one person in an hour")
     logins_per_account_a_minute: int = Field(10, ge=1, description="sign-in attempts on one address in a minute")
     logins_per_address_a_minute: int = Field(300, ge=1, description="sign-in attempts from one client address")
+    registrations_per_account_an_hour: int = Field(100, ge=1, description="registrations of one e-mail address; where addresses are confirmed its mails are counted instead")
     registrations_per_address_an_hour: int = Field(1_000, ge=1, description="registrations from one client address")
     mails_per_account_an_hour: int = Field(5, ge=1, description="mails that one address can be made to get by requests without a token")
     mails_per_address_an_hour: int = Field(60, ge=1, description="such requests from one client address")

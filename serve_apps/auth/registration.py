@@ -91,7 +91,16 @@ def _verification_end(dependencies: Dependencies) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=dependencies.settings.auth.verify_ttl_s)
 
 
-async def count_registration(dependencies: Dependencies, client: str) -> None:
-    """Raises Refused: too many registrations from this client address."""
-    limit = dependencies.settings.limits.registrations_per_address_an_hour
-    await dependencies.limits.take((Rate("register", limit, HOUR_S), client))
+async def count_registration(dependencies: Dependencies, client: str, email: str) -> None:
+    """Raises Refused: too many registrations from this client address, or of this e-mail address, be it free or taken.
+
+    Where addresses are confirmed every registration makes its address get a mail.
+    """
+    limits = dependencies.settings.limits
+    account = (
+        Rate("mail-account", limits.mails_per_account_an_hour, HOUR_S) if dependencies.settings.auth.confirm_address
+        else Rate("register-account", limits.registrations_per_account_an_hour, HOUR_S)
+    )
+    await dependencies.limits.take(
+        (account, email_hash(email)), (Rate("register", limits.registrations_per_address_an_hour, HOUR_S), client)
+    )

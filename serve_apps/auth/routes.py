@@ -40,7 +40,7 @@ async def register(
     Where addresses are confirmed first (always in production) the answer is 202 for every address, and a mail tells what
     to do; elsewhere 201 and the person is signed in.
     """
-    await count_registration(dependencies, client_of(dependencies, request))
+    await count_registration(dependencies, client_of(dependencies, request), body.email)
     confirm = dependencies.settings.auth.confirm_address
     return await to_the_end(_registered(dependencies, request, NewAccount(
         email=body.email, password=body.password, role=body.role, display_name=body.display_name,

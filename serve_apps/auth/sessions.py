@@ -18,6 +18,7 @@ from serve_apps.auth.models import Accepted, SecondFactorNeeded, Tokens
 from serve_apps.auth.registration import session_end
 from serve_apps.auth.sealing import CEREMONY_S
 from serve_apps.dependencies import Dependencies
+from serve_apps.problems import Refused
 
 CLIENT_LENGTH: Final = 200
 SECOND_FACTOR: Final = "second factor"
@@ -53,14 +54,19 @@ def name_of(request: Request) -> str | None:
 
 
 async def begun(dependencies: Dependencies, begin: Begin) -> Tokens:
-    """Starts a family, durable before its first tokens are handed out."""
+    """Starts a family, durable before its first tokens are handed out.
+
+    Raises Refused: a repeated registration, whose session has ended since.
+    """
     family_id = begin.family_id or new_id()
     refresh, now = refresh_token(dependencies.refresh_key, family_id, 0), datetime.now(UTC)
-    await dependencies.sessions.start(StartSession(
+    started = await dependencies.sessions.start(StartSession(
         family_id=family_id, user_id=begin.user_id, token_hash=token_hash(refresh), expires_at=session_end(dependencies),
         email_hash=begin.email_hash, sessions_from=begin.sessions_from, signed_in_at=now, client=begin.client,
         parent_event_id=begin.parent_event_id,
     ))
+    if started.revoked:
+        raise Refused("address_taken")
     return tokens(
         dependencies, begin.user_id, family_id, refresh, email_hash=begin.email_hash, sessions_from=begin.sessions_from,
         signed_in_at=now, permission_role=begin.permission_role,

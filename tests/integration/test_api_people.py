@@ -56,6 +56,31 @@ async def test_a_repeated_registration_with_its_key_names_the_same_person(world:
     assert code(other) == (409, "idempotency_conflict")
 
 
+async def test_a_repeated_registration_signs_nobody_in_whose_session_has_ended(world: World) -> None:
+    """Otherwise whoever knows the request is in again for an access token's life, which no replica remembers to refuse."""
+    def repeat(key: str, body: dict[str, Any]) -> Awaitable[httpx.Response]:
+        return world.client.post("/api/v1/auth/register", json=body, headers={"Idempotency-Key": key})
+
+    for path, sent in (("logout", {}), ("password/change", {"currentPassword": "", "newPassword": "another password, longer"})):
+        key, body = new_id(), world.body()
+        first = (await repeat(key, body)).json()
+        assert (await repeat(key, body)).status_code == 201
+        headers = {"Authorization": f"Bearer {first['accessToken']}"}
+        if sent:
+            sent["currentPassword"] = body["password"]
+        ended = await world.client.post(f"/api/v1/auth/{path}", json=sent, headers=headers)
+        assert ended.status_code == 200, ended.text
+        assert code(await repeat(key, body)) == (409, "address_taken")
+
+
+async def test_registrations_of_one_address_are_limited(world: World, make_world: Callable[..., Awaitable[World]]) -> None:
+    small = await make_world(limits=world.settings.limits.model_copy(update={"registrations_per_account_an_hour": 3}))
+    body = small.body()
+    answers = [await small.client.post("/api/v1/auth/register", json=body) for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [201, 409, 409, 429]
+    assert int(answers[-1].headers["retry-after"]) >= 1
+
+
 async def test_nobody_under_eighteen_registers(world: World) -> None:
     answer = await world.client.post("/api/v1/auth/register", json=world.body(birthDate="2015-01-01"))
     assert code(answer) == (422, "underage")

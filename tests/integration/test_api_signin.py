@@ -284,6 +284,13 @@ class TestConfirmedFirst:
         assert {(answer.status_code, answer.content) for answer in (free, held, again)} == {(202, b'{"accepted":true}')}
         assert set(free.headers) == set(held.headers)
 
+    async def test_registering_an_address_again_and_again_mails_it_no_more_than_other_requests(self, confirming: World) -> None:
+        """Its holder would get a flood of mails, each of which makes the link of the one before worthless."""
+        body, limit = confirming.body(), confirming.settings.limits.mails_per_account_an_hour
+        answers = [await post(confirming, "/register", **body) for _ in range(limit)]
+        answers.append(await post(confirming, "/password/forgot", email=body["email"]))
+        assert [answer.status_code for answer in answers] == [202] * limit + [429]
+
     async def test_nobody_signs_in_before_the_address_is_confirmed(self, confirming: World) -> None:
         body = confirming.body()
         assert (await post(confirming, "/register", **body)).status_code == 202

@@ -195,7 +195,7 @@ def test_a_family_revoked_before_its_start_is_known_never_starts() -> None:
     command = RevokeSession(family_id=FAMILY, user_id=USER, reason="logout")
     assert ask(sessions, command, offset=4) == Revoked(USER, int(NOW.timestamp() * 1_000), version_of(1, 4))
     assert sessions.decide(start(PARENT), NOW).appends == ()
-    assert ask(sessions, start(PARENT)) == Started(version_of(1, 4))
+    assert ask(sessions, start(PARENT)) == Started(version_of(1, 4), revoked=True)
     assert ask(sessions, rotate(0)) == SessionInvalid("revoked", USER)
 
 
