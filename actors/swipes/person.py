@@ -27,9 +27,12 @@ TOLD_WHOLE = 2_048
 """Seen people up to which the whole set is told each time: 16 KB."""
 CHANGES_REMEMBERED = 512
 _COUNT_BITS = 32
+_DIGEST_BYTES = 7
 _REQUEST_BYTES = 16
 _PAIR_MASK = (1 << PAIR_BITS) - 1
 SWIPE_SCOPE = "swipe"
+SWIPED_SCOPE = "swiped"
+"""In the log and in rows, of swipes that name their action; memory knows them by ``SWIPE_SCOPE`` and the key alone."""
 UNDO_SCOPE = "undo"
 
 ACTIVE, UNMATCHED, BLOCKED, UNDONE = (PAIR_CODES[name] for name in ("active", "unmatched", "blocked", "undone"))
@@ -85,9 +88,9 @@ def _packed(keys: NDArray[np.uint64]) -> bytes:
     return keys.astype("<u8").tobytes()
 
 
-def swipe_request(key: str) -> str:
-    """The ``idempotency_key`` of a swiped event."""
-    return f"{SWIPE_SCOPE} {key}"
+def swipe_request(action: str, key: str) -> str:
+    """The ``idempotency_key`` of a swiped event; names what was said, so that the key cannot say something else later."""
+    return f"{SWIPED_SCOPE} {action} {key}"
 
 
 def undo_request(action: str, key: str) -> str:
@@ -96,22 +99,22 @@ def undo_request(action: str, key: str) -> str:
 
 
 def _split(text: str) -> tuple[str, str | None]:
-    """(the hashed request, the undone action if it was an undo)."""
+    """(the hashed request, the action of the swipe or of what was undone; None: written before swipes named theirs)."""
     scope, _, rest = text.partition(" ")
-    if scope == UNDO_SCOPE:
+    if scope in (SWIPED_SCOPE, UNDO_SCOPE):
         action, _, key = rest.partition(" ")
-        return f"{UNDO_SCOPE} {key}", action
+        return f"{SWIPE_SCOPE if scope == SWIPED_SCOPE else UNDO_SCOPE} {key}", action
     return text, None
 
 
 def _digest(request: str) -> bytes:
-    return hashlib.blake2b(request.encode(), digest_size=8).digest()
+    return hashlib.blake2b(request.encode(), digest_size=_DIGEST_BYTES).digest()
 
 
 class Requests:
-    """The newest 64 Idempotency-Keys of one person, 16 bytes each: hash of the key, ``key64`` of its target.
+    """The newest 64 Idempotency-Keys of one person, 16 bytes each: hash of the key, code of the action, ``key64`` of its target.
 
-    64 hashed bits: a person would have to make 10**8 requests to confuse two of their own.
+    56 hashed bits: a person would have to make 10**7 requests to confuse two of their own.
     """
 
     __slots__ = ("_entries", "_undone")
@@ -129,20 +132,24 @@ class Requests:
         digest = _digest(request)
         if self._find(digest) >= 0:
             return
-        self._entries += digest + key64(target_id).to_bytes(8, "big")
-        if action is not None:
+        code = ACTION_CODES.get(action, 0) if action is not None else 0
+        self._entries += digest + bytes((code,)) + key64(target_id).to_bytes(8, "big")
+        if action is not None and request.startswith(UNDO_SCOPE):
             if self._undone is None:
                 self._undone = {}
             self._undone[digest] = (target_id, action)  # type: ignore[assignment]  # an action of the event's own
         if len(self._entries) > REMEMBERED_REQUESTS * _REQUEST_BYTES:
             if self._undone:
-                self._undone.pop(bytes(self._entries[:8]), None)
+                self._undone.pop(bytes(self._entries[:_DIGEST_BYTES]), None)
             del self._entries[:_REQUEST_BYTES]
 
-    def swiped(self, key: str) -> int | None:
-        """``key64`` of whom the swipe under this key named; None: the key is not known."""
-        place = self._find(_digest(swipe_request(key)))
-        return None if place < 0 else int.from_bytes(self._entries[place + 8 : place + 16], "big")
+    def swiped(self, key: str) -> tuple[int, int] | None:
+        """(``key64`` of whom the swipe under this key named, its action's code; 0: not known); None: the key is not known."""
+        place = self._find(_digest(f"{SWIPE_SCOPE} {key}"))
+        if place < 0:
+            return None
+        entry = self._entries[place : place + _REQUEST_BYTES]
+        return int.from_bytes(entry[_DIGEST_BYTES + 1 :], "big"), entry[_DIGEST_BYTES]
 
     def undone(self, key: str) -> tuple[str, SwipeAction] | None:
         """What the undo under this key withdrew."""

@@ -108,12 +108,12 @@ class SwipeMemory:
         person = self.people.used(command.swiper_id)
         target = key64(command.target_id)
         fact = person.own.get(target)
+        code = ACTION_CODES[command.action]
         request = command.idempotency_key
         if request is not None:
             named = person.requests.swiped(request)
             if named is not None:
-                return _answer(Kept(fact, appended=False) if named == target else IdempotencyConflict())
-        code = ACTION_CODES[command.action]
+                return _answer(Kept(fact, appended=False) if named in ((target, code), (target, 0)) else IdempotencyConflict())
         if fact & CODE_MASK == code:
             return _answer(Kept(fact, appended=False))
         if self.outgoing.undoing(command.swiper_id, command.target_id):
@@ -124,7 +124,7 @@ class SwipeMemory:
                 return _answer(LimitReached(_next_midnight(now)))
         payload = Swiped(
             swiper_id=command.swiper_id, swiped_id=command.target_id, action=command.action,
-            idempotency_key=None if request is None else swipe_request(request), impression_id=command.impression_id,
+            idempotency_key=None if request is None else swipe_request(command.action, request), impression_id=command.impression_id,
         )
         return _appending(payload, now, lambda version: Kept(version << ACTION_BITS | code, appended=True))
 

@@ -47,7 +47,7 @@ def history(seed: int, people: list[str]) -> tuple[list[tuple[int, int, Event]],
         else:
             action = chance.choice(["like", "pass", "super_like"])
             payload = Swiped(
-                swiper_id=swiper, swiped_id=target, action=action, idempotency_key=swipe_request(f"{number}")  # type: ignore[arg-type]
+                swiper_id=swiper, swiped_id=target, action=action, idempotency_key=swipe_request(action, f"{number}")  # type: ignore[arg-type]
             )
             last[swiper] = payload
         swiped.append((partition_of(swiper, 4), number, Event(new_id(), at, swiper, payload)))

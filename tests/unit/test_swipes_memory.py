@@ -54,14 +54,22 @@ def test_a_remembered_swipe_costs_at_most_16_bytes() -> None:
 def test_the_newest_64_requests_are_remembered_and_a_repeated_one_takes_no_place() -> None:
     requests = Requests()
     for number in range(64):
-        requests.remember(swipe_request(f"key {number}"), A)
+        requests.remember(swipe_request("like", f"key {number}"), A)
     for _ in range(64):
-        requests.remember(swipe_request("key 63"), A)
+        requests.remember(swipe_request("like", "key 63"), A)
     assert len(requests) == 64
-    assert requests.swiped("key 0") == key64(A)
-    requests.remember(swipe_request("one more"), B)
+    assert requests.swiped("key 0") == (key64(A), 1)
+    requests.remember(swipe_request("like", "one more"), B)
     assert requests.swiped("key 0") is None
-    assert requests.swiped("one more") == key64(B)
+    assert requests.swiped("one more") == (key64(B), 1)
+
+
+def test_a_request_of_before_swipes_named_their_action_is_known_by_its_target() -> None:
+    requests = Requests()
+    requests.remember("swipe k", A)
+    requests.remember(swipe_request("pass", "k"), B)
+    assert requests.swiped("k") == (key64(A), 0)
+    assert len(requests) == 1
 
 
 def test_one_key_may_name_a_swipe_and_an_undo() -> None:
@@ -70,7 +78,7 @@ def test_one_key_may_name_a_swipe_and_an_undo() -> None:
     assert requests.swiped("k") is None
     assert requests.undone("k") == (A, "pass")
     for number in range(64):
-        requests.remember(swipe_request(str(number)), A)
+        requests.remember(swipe_request("like", str(number)), A)
     assert requests.undone("k") is None
 
 
