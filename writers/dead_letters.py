@@ -165,6 +165,15 @@ def list_letters(
     return [_letter(row) for row in rows]
 
 
+def waiting(settings: Settings, topic: str | None = None) -> list[int]:
+    """Ids of the dead letters, of this topic or of all, that were not replayed, oldest first. Raises DependencyUnavailable."""
+    with open_rows(settings, "dead-letters") as conn, translated():
+        return [letter_id for (letter_id,) in conn.execute(
+            "SELECT id FROM dead_letters WHERE replayed_at IS NULL AND (%(topic)s::text IS NULL OR topic = %(topic)s) ORDER BY id",
+            {"topic": topic},
+        ).fetchall()]
+
+
 def show_letter(settings: Settings, letter_id: int) -> DeadLetter | None:
     """One dead letter with its original bytes; None: there is none of that id. Raises DependencyUnavailable."""
     with open_rows(settings, "dead-letters") as conn, translated():

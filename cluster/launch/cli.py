@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ from cluster.launch.bench import commands as bench
 from cluster.launch.chat.command import chat
 from cluster.launch.ranking import commands as ranking
 from cluster.launch.state import read_state, running_settings, state_path
-from configs.contracts.errors import PlatformError
+from configs.contracts.errors import ConfigurationError, PlatformError
 from configs.settings import load_settings
 
 app = typer.Typer(
@@ -45,6 +46,8 @@ DataDir = Annotated[
 DEFAULT_DATA_DIR = Path(".sugar")
 READY_WAIT_S = 320.0
 DOWN_WAIT_S = 120.0
+SETTLED_S = 10.0
+"""A start that has not begun by then is left to itself."""
 PROFILES = ("local", "test", "production")
 
 
@@ -58,6 +61,8 @@ def up(
     wait: Annotated[bool, typer.Option("--wait", help="With --detach: return once everything answers.")] = False,
 ) -> None:
     """Start a platform and keep it running; Ctrl-C drains and stops it."""
+    if wait and not detach:
+        raise typer.BadParameter("--wait goes with --detach; without it `sugar up` stays in the foreground")
     if detach:
         _up_detached(profile, port, data_dir, demo_users, wait=wait)
         return
@@ -70,13 +75,16 @@ def up(
     began = time.monotonic()
 
     def announce(step: str) -> None:
-        console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {step}")
+        with suppress(OSError):  # a full disk, or a terminal that is gone: what runs goes on
+            console.print(f"[dim]{time.monotonic() - began:6.1f} s[/dim]  {step}")
 
     Supervisor(settings, announce, demo_users=demo_users).run(lambda running: walk.show(console, running))
     console.print("stopped; nothing is left running")
 
 
 def _up_detached(profile: str, port: int, data_dir: Path, demo_users: int, *, wait: bool) -> None:
+    if read_state(data_dir).running():
+        raise ConfigurationError("a platform already runs on this data directory", data_dir=str(data_dir))
     log = state_path(data_dir).with_name("supervisor.log")
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     command = [sys.executable, "-m", "cluster.launch.cli", "up", "--profile", profile, "--data-dir", str(data_dir.resolve())]
@@ -87,12 +95,15 @@ def _up_detached(profile: str, port: int, data_dir: Path, demo_users: int, *, wa
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     shown = ""
-    deadline = time.monotonic() + READY_WAIT_S
-    while wait:
+    deadline = time.monotonic() + (READY_WAIT_S if wait else SETTLED_S)
+    while True:
         state = read_state(data_dir)
         if child.poll() is not None:
             console.print(log.read_text(), markup=False)
             raise typer.Exit(1)
+        if not wait and ((state.supervisor_pid == child.pid and state.pids) or time.monotonic() > deadline):
+            console.print(f"starting in the background; `sugar status` shows how far it is, {log} what it says")
+            return
         if state.supervisor_pid == child.pid:
             if state.phase == "ready":
                 console.print(f"ready: http://127.0.0.1:{state.ports['api']}/docs")

@@ -19,18 +19,19 @@ console = Console(highlight=False)
 DataDir = Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Directory of the platform.")]
 DEFAULT_DATA_DIR = Path(".sugar")
 SHOWN_VALUE = 4_096
+REPLAYED_AT_ONCE = 100
+"""Dead letters whose results are shown together."""
 
 
 @app.command("list")
 def list_letters(
     topic: Annotated[str, typer.Option(help="Only this topic.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Also those that were replayed.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")] = 50,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Newest first, without their content."""
-    if topic and topic not in BY_NAME:
-        raise typer.BadParameter(f"no such topic; there are {', '.join(BY_NAME)}")
+    _known(topic)
     letters = dead_letters.list_letters(running_settings(data_dir), topic=topic or None, replayed=everything, limit=limit)
     table = Table("id", "topic", "partition", "offset", "failed at", "why", "replayed at")
     for letter in letters:
@@ -44,7 +45,7 @@ def list_letters(
 
 @app.command("show")
 def show(
-    letter_id: Annotated[int, typer.Argument(metavar="ID")],
+    letter_id: Annotated[int, typer.Argument(metavar="ID", help="As `sugar dlq list` shows it.")],
     reveal: Annotated[bool, typer.Option("--reveal", help="Print the value of a restricted topic too.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
@@ -72,18 +73,27 @@ def replay_letters(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Apply dead letters again, oldest first. Exit code 1 when one still fails."""
+    _known(topic)
+    if not (letter_ids or topic or everything):
+        raise typer.BadParameter("name dead letters by id, or give --topic or --all")
     settings = running_settings(data_dir)
     chosen = list(letter_ids or ())
     if topic or everything:
-        waiting = dead_letters.list_letters(settings, topic=topic or None, limit=10_000)
-        chosen += sorted(letter.id for letter in waiting)
+        chosen += dead_letters.waiting(settings, topic or None)
+    failed = 0
+    for start in range(0, len(chosen), REPLAYED_AT_ONCE):
+        for result in replay.replay(settings, chosen[start : start + REPLAYED_AT_ONCE]):
+            console.print(f"{result.id}: {result.error or 'applied'}", markup=False)
+            failed += bool(result.error)
     if not chosen:
-        raise typer.BadParameter("name dead letters by id, or give --topic or --all")
-    results = replay.replay(settings, chosen)
-    for result in results:
-        console.print(f"{result.id}: {result.error or 'applied'}", markup=False)
-    if any(result.error for result in results):
+        console.print("no dead letters wait")
+    if failed:
         raise typer.Exit(1)
+
+
+def _known(topic: str) -> None:
+    if topic and topic not in BY_NAME:
+        raise typer.BadParameter(f"no such topic; there are {', '.join(BY_NAME)}")
 
 
 def _text(value: bytes | None) -> str:

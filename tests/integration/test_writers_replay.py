@@ -24,6 +24,7 @@ from configs.settings import Settings
 from writers.commit import commit_batch
 from writers.connections import Connection, open_rows
 from writers.dead_letters import count_waiting, describe_error, list_letters, show_letter
+from writers.dead_letters import waiting as waiting_ids
 from writers.loads.read_model import people_operations
 from writers.positions import claim
 from writers.projections.operations import changes_of
@@ -88,6 +89,8 @@ def test_a_replayed_registration_has_all_its_consequences_once(
     record = store("auth.accounts", address, registered, broken=True, event_id=event_id)
     assert rows(conn, "SELECT 1 FROM credentials WHERE user_id = %s", user) == []
     ident = letter_of(servers, record)
+    assert ident in waiting_ids(servers, "auth.accounts") == sorted(waiting_ids(servers, "auth.accounts"))
+    assert ident not in waiting_ids(servers, "user.updated")
     waiting = count_waiting(servers)["auth.accounts"]
     for _ in range(2):
         [outcome] = replay(servers, [ident])
@@ -98,6 +101,7 @@ def test_a_replayed_registration_has_all_its_consequences_once(
     assert letter.replayed_at is not None
     assert count_waiting(servers).get("auth.accounts", 0) == waiting - 1
     assert ident not in {each.id for each in list_letters(servers, limit=1_000)}
+    assert ident not in waiting_ids(servers)
     assert rows(conn, "SELECT user_id::text FROM credentials WHERE email_hash = %s::uuid", address) == [(user,)]
     assert {event.event_id for event in records_of(servers, "user.created", user)} == {derived_id(event_id, "user")}
     assert {event.event_id for event in records_of(servers, "auth.sessions", family)} == {derived_id(event_id, "session")}
