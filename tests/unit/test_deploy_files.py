@@ -24,6 +24,7 @@ from configs.settings import Settings, load_settings, secret_variables
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "cluster" / "k8s"
 TERRAFORM = ROOT / "cluster" / "terraform"
+FILEBEAT = ROOT / "cluster" / "logging" / "filebeat.yml"
 COMPOSE = ROOT / "cluster" / "deploy" / "docker-compose.yml"
 VERSION = "1.33"
 SECRETS = {
@@ -346,3 +347,11 @@ def test_every_variable_in_these_files_is_a_setting() -> None:
     used |= {name for name in compose["services"]["platform"]["environment"] if not name.startswith("RAY_")}
     used |= set(re.findall(r"^([A-Z]\w+)=", (COMPOSE.parent / "platform.env.example").read_text(), re.MULTILINE))
     assert used <= known, f"no such settings: {used - known}"
+
+
+def test_lines_that_are_no_json_are_left_out_before_json_is_read() -> None:
+    [logs] = yaml.safe_load(FILEBEAT.read_text())["filebeat.inputs"]
+    assert "include_lines" not in logs, "judged after the parsers, which leave no line to judge: nothing would be shipped"
+    (first, kept), (second, _) = (next(iter(parser.items())) for parser in logs["parsers"])
+    assert (first, second) == ("include_message", "ndjson")
+    assert kept == {"patterns": [r"^\{"]}
