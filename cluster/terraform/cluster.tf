@@ -97,7 +97,10 @@ resource "aws_eks_addon" "this" {
   cluster_name         = aws_eks_cluster.this.name
   addon_name           = each.key
   configuration_values = each.value
-  depends_on           = [aws_eks_node_group.this]
+  # A new cluster has the first three already, of nobody's making; without this they are a conflict, and nothing is made.
+  resolve_conflicts_on_create = "OVERWRITE"
+  resolve_conflicts_on_update = "OVERWRITE"
+  depends_on                  = [aws_eks_node_group.this]
 }
 
 # Makes and attaches the volumes of Kafka and PostgreSQL; without this role every claim waits for ever.
@@ -124,6 +127,9 @@ resource "aws_iam_role_policy_attachment" "volumes" {
 resource "aws_eks_addon" "volumes" {
   cluster_name = aws_eks_cluster.this.name
   addon_name   = "aws-ebs-csi-driver"
+
+  resolve_conflicts_on_create = "OVERWRITE"
+  resolve_conflicts_on_update = "OVERWRITE"
 
   pod_identity_association {
     role_arn        = aws_iam_role.volumes.arn

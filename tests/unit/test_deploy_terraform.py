@@ -38,6 +38,14 @@ def test_network_policies_are_kept() -> None:
     assert re.search(r'"vpc-cni"\s*=\s*jsonencode\(\{ enableNetworkPolicy = "true" \}\)', text), "without it nothing enforces them"
 
 
+def test_addons_that_a_new_cluster_brings_are_taken_over() -> None:
+    addons = re.findall(r'resource "aws_eks_addon" .*?\n\}', (TERRAFORM / "cluster.tf").read_text(), re.DOTALL)
+    assert len(addons) == 2
+    for addon in addons:
+        for moment in ("create", "update"):
+            assert re.search(rf'resolve_conflicts_on_{moment}\s*= "OVERWRITE"', addon), "what is there already is a conflict"
+
+
 def test_certificates_of_the_edge_can_be_proved_by_dns() -> None:
     text = (TERRAFORM / "dns.tf").read_text()
     for part in ('"route53:ChangeResourceRecordSets"', '"route53:GetChange"', 'service_account = "cert-manager"'):
