@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from email.utils import parseaddr
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -51,7 +52,7 @@ def lacks(settings: Settings) -> list[str]:
 
 
 def refusals(settings: Settings) -> list[str]:
-    """Why a complete configuration may not run: development secrets, test mode, plain text."""
+    """Why a complete configuration may not run: development secrets, test mode, a sender that is nobody, plain text."""
     found = []
     if settings.payments.in_test_mode:
         found.append("payments in test mode: neither the sandbox nor a test key of Stripe")
@@ -59,6 +60,8 @@ def refusals(settings: Settings) -> list[str]:
     found += [f"{name}, which is not 32 random bytes in hex (openssl rand -hex 32)" for name, key in keys.items() if not _random(key)]
     if len(set(keys.values())) < len(keys):
         found.append("one key for two purposes")
+    if _belongs_to_nobody(settings.mail.sender):
+        found.append(f"mails from {settings.mail.sender!r}: SUGAR_MAIL__SENDER needs an address of a domain of one's own")
     if not settings.allow_plaintext:
         found += plaintext(settings)
     return found
@@ -82,6 +85,12 @@ def plaintext(settings: Settings) -> list[str]:
 def _text(settings: Settings, group: str, name: str) -> str:
     value: SecretStr = getattr(getattr(settings, group), name)
     return value.get_secret_value()
+
+
+def _belongs_to_nobody(sender: str) -> bool:
+    """Whether a From names no address, or one below ``example``, the default's, from which no receiver takes a mail (RFC 2606)."""
+    name, _, domain = parseaddr(sender)[1].rpartition("@")
+    return not name or not domain or f".{domain}".lower().rstrip(".").endswith(".example")
 
 
 def _random(key: str) -> bool:

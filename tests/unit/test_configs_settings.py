@@ -52,7 +52,7 @@ PRODUCTION = {
     "SUGAR_PAYMENTS__STRIPE_WEBHOOK_SECRETS": '["whsec_0"]',
     "SUGAR_ASSURANCE__URL": "https://age.example.com", "SUGAR_ASSURANCE__CALLBACK_KEY": key_of("callback"),
     "SUGAR_ASSURANCE__CALLBACK_BASE": "https://api.example.com",
-    "SMTP_URL": "smtps://mail.example.com",
+    "SMTP_URL": "smtps://mail.example.com", "SUGAR_MAIL__SENDER": "Sugar <no-reply@example.com>",
     "SUGAR_TRUSTED_PROXIES": '["10.0.0.0/8"]',
     "SUGAR_REALTIME__URL": "wss://rt.example.com/api/v1/messaging/ws",
 }
@@ -157,6 +157,13 @@ def test_production_refuses_keys_of_a_developer(production: pytest.MonkeyPatch, 
 def test_production_uses_no_key_twice(production: pytest.MonkeyPatch) -> None:
     production.setenv("SUGAR_MEDIA__URL_KEY", key_of("account"))
     with pytest.raises(ConfigurationError, match="one key for two purposes"):
+        load_settings("production")
+
+
+@pytest.mark.parametrize("sender", ["", "Sugar", "Sugar <no-reply@sugar.example>", "a@EXAMPLE", "a@sugar.example."])
+def test_production_sends_no_mail_from_a_domain_that_cannot_exist(production: pytest.MonkeyPatch, sender: str) -> None:
+    production.setenv("SUGAR_MAIL__SENDER", sender)
+    with pytest.raises(ConfigurationError, match="SUGAR_MAIL__SENDER"):
         load_settings("production")
 
 

@@ -333,6 +333,14 @@ def test_the_engines_are_of_one_version_wherever_they_run() -> None:
     assert redis == {compose["valkey"]["image"]}
 
 
+def test_every_address_that_one_server_is_told_a_cluster_is_told_too() -> None:
+    """What is missing has a default of development: another bucket, a sender that is nobody."""
+    example = set(re.findall(r"^([A-Z]\w+)=", (COMPOSE.parent / "platform.env.example").read_text(), re.MULTILINE))
+    settings = RENDERED[("ConfigMap", "sugar-settings")]["data"]
+    assert example - set(SECRETS) <= set(settings)
+    assert not [name for name in example & set(settings) if not settings[name]], "kustomization.yaml gives each of them"
+
+
 def test_every_variable_in_these_files_is_a_setting() -> None:
     def variables(model: Any, prefix: str) -> Iterator[str]:
         for name, field in model.model_fields.items():
