@@ -7,6 +7,7 @@ names below are those of the operators' own definitions, as far as these files n
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -355,6 +356,22 @@ def test_every_variable_in_these_files_is_a_setting() -> None:
     used |= {name for name in compose["services"]["platform"]["environment"] if not name.startswith("RAY_")}
     used |= set(re.findall(r"^([A-Z]\w+)=", (COMPOSE.parent / "platform.env.example").read_text(), re.MULTILINE))
     assert used <= known, f"no such settings: {used - known}"
+
+
+def databases(directory: Path) -> tuple[set[str], set[str]]:
+    """(clusters of PostgreSQL that Ray's pods use, clusters of which base backups are taken), by the files of a directory."""
+    used = re.findall(r"(?:@|secretName: )(sugar-db[\w-]*)-(?:rw|ro|ca)\b", (directory / "ray.yaml").read_text())
+    documents = yaml.safe_load_all((directory / "postgres.yaml").read_text())
+    return set(used), {document["spec"]["cluster"]["name"] for document in documents if document["kind"] == "ScheduledBackup"}
+
+
+def test_backups_are_of_the_database_that_is_used_also_after_a_restore(tmp_path: Path) -> None:
+    assert databases(KUBERNETES) == ({"sugar-db"}, {"sugar-db"})
+    shutil.copytree(KUBERNETES, tmp_path / "cluster" / "k8s")
+    edits = re.findall(r"^ *(sed -i '[^']+' cluster/k8s/\w+\.yaml)$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    for edit in edits:
+        subprocess.run(shlex.split(edit), cwd=tmp_path, check=True)
+    assert databases(tmp_path / "cluster" / "k8s") == ({"sugar-db-restored"}, {"sugar-db-restored"})
 
 
 def test_lines_that_are_no_json_are_left_out_before_json_is_read() -> None:
