@@ -103,6 +103,53 @@ resource "aws_eks_addon" "this" {
   depends_on                  = [aws_eks_node_group.this]
 }
 
+# Adds machines to a group when pods find none, and takes those away that nobody needs (the cluster autoscaler, docs/operations.md).
+data "aws_iam_policy_document" "autoscaler" {
+  statement {
+    actions = [
+      "autoscaling:DescribeAutoScalingGroups",
+      "autoscaling:DescribeAutoScalingInstances",
+      "autoscaling:DescribeLaunchConfigurations",
+      "autoscaling:DescribeScalingActivities",
+      "autoscaling:DescribeTags",
+      "ec2:DescribeImages",
+      "ec2:DescribeInstanceTypes",
+      "ec2:DescribeLaunchTemplateVersions",
+      "ec2:GetInstanceTypesFromInstanceRequirements",
+      "eks:DescribeNodegroup",
+    ]
+    resources = ["*"]
+  }
+  statement {
+    actions   = ["autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup"]
+    resources = ["*"]
+    # EKS gives this tag to the groups of its own nodes.
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/k8s.io/cluster-autoscaler/${var.name}"
+      values   = ["owned"]
+    }
+  }
+}
+
+resource "aws_iam_role" "autoscaler" {
+  name               = "${var.name}-autoscaler"
+  assume_role_policy = data.aws_iam_policy_document.assumed_by_pods.json
+}
+
+resource "aws_iam_role_policy" "autoscaler" {
+  name   = "autoscaling"
+  role   = aws_iam_role.autoscaler.id
+  policy = data.aws_iam_policy_document.autoscaler.json
+}
+
+resource "aws_eks_pod_identity_association" "autoscaler" {
+  cluster_name    = aws_eks_cluster.this.name
+  namespace       = "kube-system"
+  service_account = "cluster-autoscaler"
+  role_arn        = aws_iam_role.autoscaler.arn
+}
+
 # Makes and attaches the volumes of Kafka and PostgreSQL; without this role every claim waits for ever.
 data "aws_iam_policy_document" "assumed_by_pods" {
   statement {

@@ -46,6 +46,16 @@ def test_addons_that_a_new_cluster_brings_are_taken_over() -> None:
             assert re.search(rf'resolve_conflicts_on_{moment}\s*= "OVERWRITE"', addon), "what is there already is a conflict"
 
 
+def test_the_autoscaler_may_change_the_groups_of_this_cluster_only() -> None:
+    text = (TERRAFORM / "cluster.tf").read_text()
+    policy = re.search(r'data "aws_iam_policy_document" "autoscaler" \{.*?\n\}', text, re.DOTALL)
+    assert policy
+    changing = policy.group().split("statement {")[2]
+    assert '"autoscaling:SetDesiredCapacity"' in changing
+    assert 'variable = "aws:ResourceTag/k8s.io/cluster-autoscaler/${var.name}"' in changing
+    assert 'service_account = "cluster-autoscaler"' in text
+
+
 def test_certificates_of_the_edge_can_be_proved_by_dns() -> None:
     text = (TERRAFORM / "dns.tf").read_text()
     for part in ('"route53:ChangeResourceRecordSets"', '"route53:GetChange"', 'service_account = "cert-manager"'):
