@@ -30,7 +30,7 @@ variable "operators_networks" {
 }
 
 variable "groups" {
-  description = "Node groups: machine type and how many; sized by the capacity plan for 100,000 people online"
+  description = "Node groups, whose names are their nodes' label `group`: machine type and how many; sized by the capacity plan for 100,000 people online"
   type = map(object({
     machine = string
     least   = number
@@ -39,9 +39,9 @@ variable "groups" {
   default = {
     # Ray: four nodes of eight cores, up to eight under load (cluster/k8s/kustomization.yaml).
     compute = { machine = "m7i.2xlarge", least = 4, most = 8 }
-    # Sockets, Ray's head, operators, the edge.
+    # Sockets, Ray's head and what it keeps, operators, the edge.
     general = { machine = "m7i.xlarge", least = 4, most = 6 }
-    # Kafka's brokers, PostgreSQL's three instances and the read model, which needs memory.
+    # Kafka's brokers and controllers, PostgreSQL's three instances and the read model, which needs memory.
     data = { machine = "r7i.2xlarge", least = 7, most = 7 }
   }
 }

@@ -47,7 +47,7 @@ FIELDS: dict[str, Any] = {
         "workerGroupSpecs": {"groupName": {}, "replicas": {}, "minReplicas": {}, "maxReplicas": {}, "rayStartParams": ANY, "template": ANY},
     },
     "kafka.strimzi.io/v1/KafkaNodePool": {
-        "replicas": {}, "roles": {}, "resources": ANY,
+        "replicas": {}, "roles": {}, "resources": ANY, "template": {"pod": {"affinity": ANY}},
         "storage": {"type": {}, "volumes": {"id": {}, "type": {}, "size": {}, "deleteClaim": {}, "kraftMetadata": {}}},
     },
     "kafka.strimzi.io/v1/Kafka": {
@@ -55,7 +55,7 @@ FIELDS: dict[str, Any] = {
             "version": {}, "config": ANY, "authorization": {"type": {}},
             "listeners": {"name": {}, "port": {}, "type": {}, "tls": {}, "authentication": {"type": {}}},
         },
-        "entityOperator": {"userOperator": {}},
+        "entityOperator": {"template": {"pod": {"affinity": ANY}}, "userOperator": {}},
     },
     "kafka.strimzi.io/v1/KafkaUser": {
         "authentication": {"type": {}},
@@ -65,7 +65,7 @@ FIELDS: dict[str, Any] = {
         "instances": {}, "imageName": {}, "primaryUpdateStrategy": {}, "primaryUpdateMethod": {}, "resources": ANY,
         "bootstrap": {"initdb": {"database": {}, "owner": {}}},
         "postgresql": {"parameters": ANY, "synchronous": {"method": {}, "number": {}, "dataDurability": {}}},
-        "affinity": {"enablePodAntiAffinity": {}, "topologyKey": {}, "podAntiAffinityType": {}},
+        "affinity": {"enablePodAntiAffinity": {}, "topologyKey": {}, "podAntiAffinityType": {}, "nodeSelector": ANY},
         "storage": {"size": {}}, "walStorage": {"size": {}}, "monitoring": {"enablePodMonitor": {}},
         "plugins": {"name": {}, "isWALArchiver": {}, "parameters": ANY},
     },
@@ -85,7 +85,9 @@ FIELDS: dict[str, Any] = {
         "issuerRef": {"kind": {}, "name": {}},
     },
     "gateway.envoyproxy.io/v1alpha1/EnvoyProxy": {
-        "provider": {"type": {}, "kubernetes": {"envoyService": {"externalTrafficPolicy": {}, "annotations": ANY}}},
+        "provider": {"type": {}, "kubernetes": {
+            "envoyDeployment": {"pod": {"nodeSelector": ANY}}, "envoyService": {"externalTrafficPolicy": {}, "annotations": ANY},
+        }},
     },
     "gateway.networking.k8s.io/v1/Gateway": {
         "gatewayClassName": {}, "infrastructure": {"parametersRef": {"group": {}, "kind": {}, "name": {}}},
@@ -259,22 +261,61 @@ def machines() -> dict[str, int]:
     return {group: VCPUS[size] for group, size in re.findall(r'^\s*(\w+)\s*=\s*\{ machine = "\w+\.(\w+)"', text, re.MULTILINE)}
 
 
+def affinities() -> dict[str, dict[str, Any]]:
+    """Affinity of the pods that Strimzi makes, which has no node selector."""
+    kafka = {f"KafkaNodePool/{name}": document["spec"]["template"]["pod"]["affinity"] for (kind, name), document in RENDERED.items() if kind == "KafkaNodePool"}
+    return kafka | {"Kafka/operator": RENDERED[("Kafka", "sugar-log")]["spec"]["entityOperator"]["template"]["pod"]["affinity"]}
+
+
+def groups() -> dict[str, str]:
+    """Workload -> group of the machines that it runs on."""
+    selectors = {name: template["spec"]["nodeSelector"] for name, template in PODS.items()}
+    selectors["Cluster/sugar-db"] = RENDERED[("Cluster", "sugar-db")]["spec"]["affinity"]["nodeSelector"]
+    selectors["EnvoyProxy/sugar"] = RENDERED[("EnvoyProxy", "sugar")]["spec"]["provider"]["kubernetes"]["envoyDeployment"]["pod"]["nodeSelector"]
+    for name, affinity in affinities().items():
+        [term] = affinity["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        [wanted] = term["matchExpressions"]
+        assert wanted["operator"] == "In"
+        selectors[name] = {wanted["key"]: wanted["values"][0]}
+    assert {key for selector in selectors.values() for key in selector} == {"group"}
+    return {name: selector["group"] for name, selector in selectors.items()}
+
+
+def test_every_workload_runs_on_the_machines_that_are_planned_for_it() -> None:
+    assert groups() == {
+        "sugar/compute": "compute",
+        "sugar/head": "general", "sugar/gateway": "general", "StatefulSet/sugar-ray-state": "general", "Job/sugar-deploy": "general",
+        "Kafka/operator": "general", "EnvoyProxy/sugar": "general",
+        "KafkaNodePool/broker": "data", "KafkaNodePool/controller": "data", "Cluster/sugar-db": "data", "StatefulSet/sugar-redis": "data",
+    }
+    assert set(groups().values()) == set(machines()), "each group has something to do"
+    assert "labels          = { group = each.key }" in (TERRAFORM / "cluster.tf").read_text()
+
+
 def test_every_pod_fits_the_machine_that_is_planned_for_it() -> None:
     def asked(resources: dict[str, Any]) -> float:
         cpu = str(resources["requests"]["cpu"])
         return float(cpu.removesuffix("m")) / 1_000 if cpu.endswith("m") else float(cpu)
 
-    compute, gateway = (group["template"] for group in RENDERED[("RayCluster", "sugar")]["spec"]["workerGroupSpecs"])
-    wanted = {
-        "compute": [asked(compute["spec"]["containers"][0]["resources"])],
-        "general": [asked(gateway["spec"]["containers"][0]["resources"]), asked(PODS["sugar/head"]["spec"]["containers"][0]["resources"])],
-        "data": [
-            asked(RENDERED[("Cluster", "sugar-db")]["spec"]["resources"]), asked(RENDERED[("KafkaNodePool", "broker")]["spec"]["resources"]),
-            asked(PODS["StatefulSet/sugar-redis"]["spec"]["containers"][0]["resources"]),
-        ],
-    }
-    for group, cores in machines().items():
-        assert max(wanted[group]) <= cores - TAKEN_CPUS, group
+    resources = {name: template["spec"]["containers"][0]["resources"] for name, template in PODS.items()}
+    resources["Cluster/sugar-db"] = RENDERED[("Cluster", "sugar-db")]["spec"]["resources"]
+    resources |= {f"KafkaNodePool/{name}": document["spec"]["resources"] for (kind, name), document in RENDERED.items() if kind == "KafkaNodePool"}
+    cores, where = machines(), groups()
+    for name, wanted in resources.items():
+        assert asked(wanted) <= cores[where[name]] - TAKEN_CPUS, name
+
+
+def test_a_lost_machine_takes_one_broker_with_it() -> None:
+    for name, affinity in affinities().items():
+        kubernetes_validate.validate({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"},
+            "spec": {"affinity": affinity, "containers": [{"name": "kafka"}]},
+        }, VERSION, strict=True)
+        if name != "Kafka/operator":
+            [apart] = affinity["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            assert apart["topologyKey"] == "kubernetes.io/hostname"
+            labels = {"strimzi.io/cluster": "sugar-log", "strimzi.io/pool-name": name.removeprefix("KafkaNodePool/")}
+            assert apart["labelSelector"]["matchLabels"] == labels
 
 
 def test_a_drained_node_gives_up_one_pod_of_a_group() -> None:
