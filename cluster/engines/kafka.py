@@ -26,6 +26,9 @@ BROKERS: Final = 3
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 3.0
 FETCH_TIMEOUT_S = 600.0
+PROPERTIES: Final = "server.properties"
+UNFORMATTED: Final = "unformatted.properties"
+CLUSTER_ID: Final = "cluster.id"
 
 
 def jars(directory: Path = CACHE) -> Path:
@@ -76,7 +79,13 @@ class Broker:
 
     @property
     def properties(self) -> Path:
-        return self.directory / "server.properties"
+        """There once the log's directory is formatted."""
+        return self.directory / PROPERTIES
+
+    @property
+    def unformatted(self) -> Path:
+        """The same until then."""
+        return self.directory / UNFORMATTED
 
 
 class KafkaCluster:
@@ -96,7 +105,6 @@ class KafkaCluster:
         self._protocol = protocol
         self._listener = dict(listener or {})
         self._users = dict(users or {})
-        self._cluster_id = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
         self.brokers = [
             Broker(number, self.directory / str(number), *_ports(self.directory / str(number)), ServerProcess(f"broker-{number}", run_dir), place)
             for number, place in enumerate(places or [Place()] * brokers, 1)
@@ -128,9 +136,13 @@ class KafkaCluster:
         Raises ConfigurationError: no Java or Maven. DependencyUnavailable: a broker did not start.
         """
         classpath = f"{jars()}/*"
-        for broker in self.brokers:
-            if not broker.properties.exists():
-                self._format(broker, classpath)
+        new = [broker for broker in self.brokers if not broker.properties.exists()]
+        # Each names the ports of all, so all are chosen for good before the first is formatted: a start may end anywhere.
+        for broker in new:
+            broker.directory.mkdir(parents=True, exist_ok=True)
+            _write(broker.unformatted, self._properties(broker))
+        for broker in new:
+            self._format(broker, classpath)
         for broker in self.brokers:
             self._launch(broker, classpath)
         for broker in self.brokers:
@@ -172,8 +184,7 @@ class KafkaCluster:
                 env={name: value for name, value in os.environ.items() if name != "CLASSPATH"},
             )
 
-    def _format(self, broker: Broker, classpath: str) -> None:
-        broker.directory.mkdir(parents=True)
+    def _properties(self, broker: Broker) -> str:
         voters = ",".join(f"{each.number}@{each.place.host}:{each.controller_port}" for each in self.brokers)
         host = broker.place.host
         replicas = min(3, len(self.brokers))
@@ -203,23 +214,41 @@ class KafkaCluster:
             "log.cleaner.dedupe.buffer.size": "8388608",
             **self._listener,
         }
-        broker.properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+        return "".join(f"{name}={value}\n" for name, value in properties.items())
+
+    def _format(self, broker: Broker, classpath: str) -> None:
+        """What an earlier start has formatted already stays as it is."""
         done = subprocess.run(
-            ["java", *JVM, "-cp", classpath, "kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}", "-c", str(broker.properties),
+            ["java", *JVM, "-cp", classpath, "kafka.tools.StorageTool", "format", "--ignore-formatted",
+             f"--cluster-id={_cluster_id(self.directory)}", "-c", str(broker.unformatted),
              *(part for user, password in self._users.items() for part in ("--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"))],
             capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False,
         )
         if done.returncode:
-            broker.properties.unlink()
             raise DependencyUnavailable("Kafka's log directory could not be formatted", output=(done.stdout + done.stderr)[-2_000:])
+        broker.unformatted.replace(broker.properties)
+
+
+def _cluster_id(directory: Path) -> str:
+    """Made once: brokers that were formatted with different ones refuse each other."""
+    file = directory / CLUSTER_ID
+    if not file.exists():
+        _write(file, urlsafe_b64encode(uuid4().bytes).decode().rstrip("="))
+    return file.read_text()
+
+
+def _write(file: Path, text: str) -> None:
+    """All of it or nothing."""
+    written = file.with_name(f"{file.name}.new")
+    written.write_text(text)
+    written.replace(file)
 
 
 def _ports(directory: Path) -> tuple[int, int]:
-    """(clients' port, controllers' port) of a broker: those it was formatted with, since its peers know them."""
-    try:
-        text = (directory / "server.properties").read_text()
-    except OSError:
+    """(clients' port, controllers' port) of a broker: those of its properties, since its peers know them."""
+    files = [directory / name for name in (PROPERTIES, UNFORMATTED) if (directory / name).exists()]
+    if not files:
         return free_port(), free_port()
-    listeners = next(line for line in text.splitlines() if line.startswith("listeners="))
+    listeners = next(line for line in files[0].read_text().splitlines() if line.startswith("listeners="))
     clients, controllers = (int(part.rsplit(":", 1)[1]) for part in listeners.split(","))
     return clients, controllers
