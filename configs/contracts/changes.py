@@ -86,9 +86,16 @@ def created(
 ) -> tuple[Operation, ...]:
     """A new person: record, empty sets, credential. ``version`` is the account event's."""
     return (
+        *appeared(user_id, role, display_name, birth_date),
+        put_credential(email_hash, Credential(user_id=user_id, password_hash=password_hash, verified=verified), version),
+    )
+
+
+def appeared(user_id: str, role: Role, display_name: str, birth_date: str) -> tuple[Operation, ...]:
+    """A new person for others: record and empty sets."""
+    return (
         put_record(user_id, {"role": role, "displayName": display_name, "birthDate": birth_date}, 0),
         open_person(user_id),
-        put_credential(email_hash, Credential(user_id=user_id, password_hash=password_hash, verified=verified), version),
     )
 
 

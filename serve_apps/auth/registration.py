@@ -70,7 +70,13 @@ async def registered(dependencies: Dependencies, new: NewAccount) -> Registered 
         raise Refused("idempotency_conflict")
     if isinstance(answer, AwaitsConfirmation):
         return answer
-    if not answer.replayed:
+    if answer.replayed:
+        # The first request may have ended before it told the read model, and the rows may not have the person yet.
+        if not await dependencies.people.records((answer.user_id,)):
+            await dependencies.write_through.apply(
+                *changes.appeared(answer.user_id, new.role, new.display_name, command.birth_date)
+            )
+    else:
         written = dependencies.write_through.apply(*changes.created(
             answer.user_id, new.role, new.display_name, command.birth_date,
             email_hash=address, password_hash=hashed, version=answer.version,

@@ -56,6 +56,21 @@ async def test_a_repeated_registration_with_its_key_names_the_same_person(world:
     assert code(other) == (409, "idempotency_conflict")
 
 
+async def test_whoever_registered_in_vain_at_first_is_seen_by_others_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first request was told 503 although its event was appended; rows and projections come later."""
+    body, headers, other = world.body(), {"Idempotency-Key": new_id()}, await world.register()
+
+    async def nothing(*operations: object) -> None: ...
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.dependencies.write_through, "apply", nothing)
+        first = await world.client.post("/api/v1/auth/register", json=body, headers=headers)
+    user_id = first.json()["userId"]
+    again = await world.client.post("/api/v1/auth/register", json=body, headers=headers)
+    assert (again.status_code, again.json()["userId"]) == (201, user_id)
+    assert (await other.ask("GET", f"/users/profile/{user_id}")).status_code == 200
+
+
 async def test_a_repeated_registration_signs_nobody_in_whose_session_has_ended(world: World) -> None:
     """Otherwise whoever knows the request is in again for an access token's life, which no replica remembers to refuse."""
     def repeat(key: str, body: dict[str, Any]) -> Awaitable[httpx.Response]:
