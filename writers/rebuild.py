@@ -226,6 +226,7 @@ class ReadModelKeeper:
         self._fatal = fatal
         self.rebuilds = 0
         self.state = "starting"
+        """``complete``, or what is done or waited for."""
 
     def run(self, stopping: threading.Event) -> None:
         """Keeps the read model complete until ``stopping``; belongs to one thread. Servers may come and go."""
@@ -265,4 +266,4 @@ class ReadModelKeeper:
             self.state = "complete"
 
     def _progress(self, what: str, done: int, of: int) -> None:
-        self.state = f"{what}: {done} of {of}"
+        self.state = f"{what} {100 * done // max(1, of)} %"

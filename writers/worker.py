@@ -129,9 +129,10 @@ class Writer:
         self.moderation: dict[str, int] = {}
         """What waits for a decision; empty where another writer counts."""
         # One of the writers does what must be done once in a platform.
-        self._once = [] if slot else [
+        self._read_model = None if slot else ReadModelKeeper(settings, fatal=fenced)
+        self._once = [] if self._read_model is None else [
             threading.Thread(
-                target=ReadModelKeeper(settings, fatal=fenced).run, args=(self._stopping,), name=f"{name}-keeper", daemon=True
+                target=self._read_model.run, args=(self._stopping,), name=f"{name}-keeper", daemon=True
             ),
             threading.Thread(
                 target=keep_pruning, args=(settings, self._stopping), kwargs={"fatal": fenced}, name=f"{name}-pruning",
@@ -192,8 +193,8 @@ class Writer:
             **{f"push_{provider}": self._describe_push(provider) for provider in self._push},
             "epoch": self._rows.epoch, "dead_letters": self._rows_handler.dead_letters,
             "stored": dict(self._rows_handler.stored),
+            **({} if self._read_model is None else {"read_model": self._read_model.state}),
         }
-
 
     def _describe_push(self, provider: str) -> dict[str, Any]:
         figures = self._push[provider].describe()

@@ -111,8 +111,9 @@ def _up_detached(profile: str, port: int, data_dir: Path, demo_users: int, *, wa
             if state.step != shown:
                 shown = state.step
                 console.print(shown)
+                deadline = time.monotonic() + READY_WAIT_S
         if time.monotonic() > deadline:
-            console.print(f"not ready after {READY_WAIT_S:.0f} s; see {log}")
+            console.print(f"no step forward for {READY_WAIT_S:.0f} s; see {log}")
             raise typer.Exit(1)
         time.sleep(0.2)
 

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import httpx
@@ -27,7 +27,7 @@ from cluster.launch.actors import specs
 from cluster.launch.drain import drained, lag_by_consumer
 from cluster.launch.figures import platform_samples
 from cluster.launch.keeper import PROBE_EVERY_S, Keeper
-from cluster.launch.report import READY, Report, write_report
+from cluster.launch.report import READY, ActorReport, Report, write_report
 from cluster.launch.state import read_state, servers_of
 from configs.contracts.errors import PlatformError
 from configs.contracts.loading import NAMESPACE
@@ -145,7 +145,11 @@ class Runtime:
         actors = self._keeper.reports()
         if not self._report.ready:
             waiting = [actor.name for actor in actors if not actor.ready]
-            self._report.step = f"waiting for {', '.join(waiting)}" if waiting else f"waiting for the API: {self._report.api}"
+            self._report.step = (
+                f"waiting for {', '.join(waiting)}" if waiting
+                else f"rebuilding the read model: {rebuilding}" if (rebuilding := _rebuilding(actors))
+                else f"waiting for the API: {self._report.api}"
+            )
         self._report = self._report.model_copy(update={"actors": actors, "at_s": time.time()})
         self._publish_report(self._report)
 
@@ -166,6 +170,12 @@ class Runtime:
         complete = await drained(self._settings)
         log.info("drained", complete=complete)
         self._say("drained" if complete else "not drained in time")
+
+
+def _rebuilding(actors: Sequence[ActorReport]) -> str:
+    """How far the read model's rebuild is; nothing when it is complete."""
+    states = [str(actor.figures["read_model"]) for actor in actors if "read_model" in actor.figures]
+    return next((state for state in states if state != "complete"), "")
 
 
 def _ask_api(client: httpx.Client, settings: Settings) -> str:

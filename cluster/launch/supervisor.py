@@ -27,7 +27,8 @@ from configs.settings import Settings
 TICK_S = 0.2
 DRAIN_TIMEOUT_S = 60.0
 READY_TIMEOUT_S = 300.0
-"""A guess: ten times what a quiet machine with two cores takes, for a busy one."""
+"""Without any step forward. A guess: ten times what a quiet machine with two cores takes for all of them, for a busy one. A read model of
+many people takes longer, but says how far it is."""
 
 START_ATTEMPTS = 3
 
@@ -103,7 +104,7 @@ class Supervisor:
         self._step("starting shards, writers and the API")
         # It imports while Ray starts, and connects when Ray accepts.
         self._launch_runtime(settings)
-        shown, attempts = "", 1
+        shown, shown_at, attempts = "", time.monotonic(), 1
         try:
             self._ray.wait_ready()
         except DependencyUnavailable:
@@ -112,7 +113,7 @@ class Supervisor:
         while (report := read_report(self._data, self._runtime.pid)) is None or not report.ready:
             if self._stop_signal:
                 return None
-            if time.monotonic() - began > READY_TIMEOUT_S:
+            if time.monotonic() - shown_at > READY_TIMEOUT_S:
                 raise DependencyUnavailable(
                     "the platform did not get ready", step=shown, log=str(self._runtime.log_path),
                     tail=self._runtime.log_tail(20),
@@ -127,7 +128,7 @@ class Supervisor:
                 # Both: a Serve whose proxy did not start is half there, and a new runtime would wait for it in vain.
                 self._start_ray(settings)
             if report is not None and report.step != shown:
-                shown = report.step
+                shown, shown_at = report.step, time.monotonic()
                 self._step(shown)
             time.sleep(TICK_S)
         if self._demo_users and not self._seed():

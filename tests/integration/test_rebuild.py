@@ -335,7 +335,7 @@ async def test_nothing_is_complete_before_rows_have_passed_what_was_appended(
     alone: tuple[EmbeddedServers, Settings], keeper: ReadModelKeeper
 ) -> None:
     settings = alone[1]
-    await eventually(lambda: keeper.state.startswith("log:"))
+    await eventually(lambda: keeper.state.startswith("log "))
     await asyncio.sleep(0.5)
     assert generation(settings) is None
     with connect(settings, "test") as conn:
