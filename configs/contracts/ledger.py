@@ -51,7 +51,7 @@ class Entry:
     amount_minor: int
     party_id: str | None = None
     available_at: datetime | None = None
-    """Of the account creator: when it may be paid out."""
+    """Of the account creator: when it may be paid out; of a payout always long past, whatever clock told of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,9 +160,12 @@ def _of_payout(facts: Sequence[PaymentFact]) -> Iterator[Transaction]:
     first = paid or failed
     if first is None:
         return
-    yield _paid(first, "payout", -first.amount_minor, first.as_of)
+    # Only what was available is paid out: counted among what is pending, while the clock that reads the rows is behind
+    # the one that told of it, the same money would be available once more.
+    available_at = first.as_of - SETTLES_AFTER
+    yield _paid(first, "payout", -first.amount_minor, available_at)
     if failed is not None:
-        yield _paid(failed, "payout_failed", first.amount_minor, first.as_of)
+        yield _paid(failed, "payout_failed", first.amount_minor, available_at)
 
 
 def _paid(fact: PayoutPaid | PayoutFailed, kind: Kind, gained: int, available_at: datetime) -> Transaction:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 from hypothesis import HealthCheck, given
@@ -15,11 +17,12 @@ from payment_facts_made import START, STEPS, facts_of
 from configs.contracts.events import Event, PaymentObserved
 from configs.contracts.ids import new_id
 from configs.contracts.ledger import transactions_of
-from configs.contracts.payment_facts import PaymentFact
+from configs.contracts.payment_facts import PaymentFact, PayoutFailed, PayoutPaid
 from configs.settings import Settings
 from writers.commit import write_facts
 from writers.connections import Connection, open_rows
 from writers.consistency import inconsistent_money
+from writers.loads.payments import funds
 from writers.records import Fact
 
 pytestmark = pytest.mark.servers
@@ -74,6 +77,24 @@ def test_a_transaction_that_does_not_sum_to_zero_is_refused_at_its_commit(rows: 
     with pytest.raises(psycopg.errors.CheckViolation), rows.transaction():
         rows.execute("DELETE FROM ledger_entries WHERE owner_id = %s AND account = 'platform_fee'", (payer,))
     assert entries(rows, payer) == before
+
+
+def test_a_payout_takes_what_was_available_also_while_the_databases_clock_is_behind(rows: Connection) -> None:
+    payer, creator, now = new_id(), new_id(), datetime.now(UTC)
+    settled, pending = facts_of([("paid", 90, 0), ("paid", 90, 1)], payer, creator)
+    pending = msgspec.structs.replace(pending, payment_id="pi_2", object_id="pi_2", as_of=now)  # type: ignore[call-arg]
+    write(rows, payer, [settled, pending], 1)
+    earned = 1_999 - 399
+    assert funds(rows, [creator])[creator].available == {("EUR", False): earned}
+    told: dict[str, Any] = {
+        "provider": "stripe", "livemode": False, "object_id": new_id(), "as_of": now + timedelta(minutes=5), "account_id": "",
+        "creator_id": creator, "amount_minor": 1_000, "currency": "EUR", "request_id": new_id(),
+    }
+    write(rows, creator, [PayoutPaid(event_id=new_id(), arrives_at=now, **told)], 1)
+    look = funds(rows, [creator])[creator]
+    assert (look.available, look.booked) == ({("EUR", False): earned - 1_000}, {told["request_id"]})
+    write(rows, creator, [PayoutFailed(event_id=new_id(), code="no_account", **told)], 1)
+    assert funds(rows, [creator])[creator].available == {("EUR", False): earned}
 
 
 def test_reconciling_finds_a_payment_that_is_not_booked(rows: Connection) -> None:
