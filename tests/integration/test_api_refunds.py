@@ -11,11 +11,11 @@ import httpx
 import pytest
 import pytest_asyncio
 from api_world import Person, World
-from payments_world import SandboxDriver, assured, code, consumed, creator_of, in_rows, payer_of, paying
+from payments_world import SandboxDriver, assured, code, consumed, creator_of, in_rows, payer_of, paying, saved_card
 
-from actors.payments.commands import Observe, PaymentStands, RequestPayment, RequestRefund
+from actors.payments.commands import Abandon, Observe, PaymentStands, RequestPayment, RequestRefund
 from actors.posts.commands import RemovePost
-from configs.contracts.ids import new_id
+from configs.contracts.ids import derived_id, new_id
 from configs.contracts.payments import Pay, Refund
 from configs.contracts.purchases import SingleFact
 from configs.settings import Settings
@@ -289,3 +289,68 @@ async def test_what_the_moderation_takes_away_is_given_back_to_everybody_who_pai
     await asyncio.to_thread(in_rows, world.settings, done, waiting["id"])
     assert [item["amount"] for item in await refunds_of(sandbox, intent)] == [500]
     assert sum(amount for kind, amount in await ledger_of(world, refunding.payer) if kind == "refund") == 500
+
+
+async def derived(world: World, payment_id: str) -> None:
+    """Returns once what follows of a paid payment, and of all that its payer did before, is told."""
+    notice = derived_id(payment_id, "paid")
+    await asyncio.to_thread(in_rows, world.settings, "SELECT 1 FROM notifications WHERE id = %s", notice)
+
+
+async def test_what_a_bank_had_when_the_post_was_taken_away_is_given_back_once_it_is_won(
+    refunding: Refunding, sandbox: SandboxDriver
+) -> None:
+    world, told = refunding.world, refunding
+    other, card = await payer_of(world, sandbox)
+    await assured(world, other)
+    bought = await other.ok("POST", f"/payments/posts/{told.post_id}/purchase", json={"paymentMethodId": card}, key="buy")
+    (untold,) = [item["id"] for item in await sandbox.objects("payment_intent") if item["metadata"]["requestId"] == bought["id"]]
+    row = "SELECT 1 FROM post_purchases WHERE id = %s AND status = %s AND jsonb_array_length(coalesce(state -> 'refunds', '[]')) = %s"
+    for name in (told.payment_id, bought["id"]):
+        await derived(world, name)
+    disputes = [(await sandbox.command("dispute", payment_intent=name))["id"] for name in (told.object_id, untold)]
+    await reported(world, told.payer, told.payment_id, disputes[0])
+    await asyncio.to_thread(in_rows, world.settings, row, told.payment_id, "disputed", 0)
+    await asyncio.to_thread(in_rows, world.settings, row, bought["id"], "completed", 0)
+    await world.dependencies.posts.record(RemovePost(told.creator.user_id, told.post_id, "moderation", new_id()))
+    await asyncio.to_thread(in_rows, world.settings, row, bought["id"], "completed", 1)
+    await settle(world, later=timedelta(minutes=1))
+    refused = "SELECT 1 FROM post_purchases WHERE id = %s AND state #>> '{refunds,0,made}' = 'false'"
+    await asyncio.to_thread(in_rows, world.settings, refused, bought["id"])
+    await asyncio.to_thread(in_rows, world.settings, row, told.payment_id, "disputed", 0)
+
+    for dispute in disputes:
+        await sandbox.command("close-dispute", dispute=dispute, won=True)
+    for payer, payment_id, dispute, asked in (
+        (told.payer, told.payment_id, disputes[0], 1), (other, bought["id"], disputes[1], 2),
+    ):
+        for _ in range(2):
+            assert (await reported(world, payer, payment_id, dispute)).payment.status == "completed"
+        await asyncio.to_thread(in_rows, world.settings, row, payment_id, "completed", asked)
+    await settle(world, later=timedelta(minutes=1))
+    for payer, payment_id, object_id, asked in (
+        (told.payer, told.payment_id, told.object_id, 1), (other, bought["id"], untold, 2),
+    ):
+        await asyncio.to_thread(in_rows, world.settings, row, payment_id, "refunded", asked)
+        assert [item["amount"] for item in await refunds_of(sandbox, object_id)] == [500]
+        assert sum(amount for kind, amount in await ledger_of(world, payer) if kind == "refund") == 500
+
+
+async def test_a_payment_that_was_given_up_and_is_paid_after_all_is_given_back_if_the_post_is_gone(
+    refunding: Refunding, sandbox: SandboxDriver
+) -> None:
+    world = refunding.world
+    slow, card = await payer_of(world, sandbox, "pm_card_authenticationRequired")
+    await assured(world, slow)
+    waiting = await slow.ok("POST", f"/payments/posts/{refunding.post_id}/purchase", json={"paymentMethodId": card}, key="slow")
+    await world.dependencies.payments.tell(Abandon(payer_id=slow.user_id, payment_id=waiting["id"], reason="provider_refused"))
+    row = "SELECT 1 FROM post_purchases WHERE id = %s AND status = %s AND jsonb_array_length(coalesce(state -> 'refunds', '[]')) = %s"
+    tip = {"toUserId": refunding.creator.user_id, "amount": "5.00", "currency": "USD", "paymentMethodId": await saved_card(slow, sandbox)}
+    await derived(world, (await slow.ok("POST", "/payments/tips", json=tip, key="tip"))["id"])
+    await asyncio.to_thread(in_rows, world.settings, row, waiting["id"], "failed", 0)
+    await world.dependencies.posts.record(RemovePost(refunding.creator.user_id, refunding.post_id, "moderation", new_id()))
+    await asyncio.to_thread(in_rows, world.settings, row, refunding.payment_id, "completed", 1)
+    await sandbox.authenticate(waiting["clientSecret"])
+    (intent,) = [item["id"] for item in await sandbox.objects("payment_intent") if item["metadata"]["requestId"] == waiting["id"]]
+    await reported(world, slow, waiting["id"], intent)
+    await asyncio.to_thread(in_rows, world.settings, row, waiting["id"], "completed", 1)

@@ -151,6 +151,7 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
             yield topics.NOTIFICATION_SEND, told
     elif isinstance(payload, ContentPublished | PaymentObserved | SubscriptionObserved):
         yield from notices(event, version, known.commerce)
+        yield from refunds(event, known.buyers)
     elif isinstance(payload, ContentRemoved | PaymentRequested):
         yield from refunds(event, known.buyers)
     elif isinstance(payload, SubscriptionRequested):

@@ -28,7 +28,7 @@ class Reversals:
             raise missing("charge", str(p.get("payment_intent", p.get("charge", ""))), "charge")
         left = charge["amount"] - charge["amount_refunded"]
         amount = p.get("amount", left)
-        if charge["disputed"]:
+        if any(found["charge"] == charge["id"] and found["status"] != "won" for found in self._store.all("dispute")):
             raise ApiError("The charge is disputed and cannot be refunded.", code="charge_disputed", param="charge")
         if left == 0:
             raise ApiError("The charge has already been refunded.", code="charge_already_refunded", param="charge")
