@@ -26,7 +26,7 @@ from configs.contracts.events import (
 )
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.payment_facts import AnyFact, SubscriptionFact, SubscriptionState
-from configs.contracts.payments import PaymentProvider, ProviderMisconfigured, Refund
+from configs.contracts.payments import ENDS_AFTER, PaymentProvider, ProviderMisconfigured, Refund
 from configs.contracts.subscriptions import BillRefund, Subscription
 from configs.contracts.tiers import Offer, checkout_key
 from configs.settings import Settings
@@ -75,7 +75,7 @@ class SubscriptionSettling(ProviderLooks):
     def _page(self) -> int:
         now = self._clock()
         with open_rows(self._settings, "settling") as conn, translated():
-            rows = conn.execute(UNSETTLED, (*self._after, now, list(self._providers.names), AT_ONCE)).fetchall()
+            rows = conn.execute(UNSETTLED, (*self._after, now - ENDS_AFTER, list(self._providers.names), AT_ONCE)).fetchall()
             due = [read_subscription(state) for state, *_ in rows]
             if rows:
                 self._after = rows[-1][1:]

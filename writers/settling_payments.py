@@ -28,8 +28,8 @@ from configs.contracts.events import (
 )
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.payment_facts import PaymentFact
+from configs.contracts.payments import ENDS_AFTER, ProviderMisconfigured, Refund, Started
 from configs.contracts.payments import Payout as ProviderPayout
-from configs.contracts.payments import ProviderMisconfigured, Refund, Started
 from configs.contracts.payouts import Payout
 from configs.contracts.purchases import Payment
 from configs.contracts.topics import PAYMENT_COMPLETED
@@ -87,8 +87,6 @@ WHERE due < %s AND state -> 'asked' ->> 'provider' = ANY(%s) AND state -> 'asked
 """Without an account staff pays them."""
 ROUTE_S: Final = 30
 """For so long a route that asked for something may still be on its way to the processor."""
-ENDS_AFTER: Final = timedelta(minutes=5)
-"""After its time: a call that began within it, or the payer's bank, may still be busy."""
 ENDED_AT_ONCE: Final = 20
 """In one look, oldest first: each is two or three calls, and refunds come first."""
 REFUSED_KEPT: Final = 1_000

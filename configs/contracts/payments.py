@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import ClassVar, Literal, Protocol
+from datetime import datetime, timedelta
+from typing import ClassVar, Final, Literal, Protocol
 
 from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.ids import derived_id
 from configs.contracts.payment_facts import MONTHS, AccountState, AnyFact, Interval
 
+ENDS_AFTER: Final = timedelta(minutes=5)
+"""After its time, what was to be paid is ended: a call that began within it, or the payer's bank, may still be busy."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:

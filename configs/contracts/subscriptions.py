@@ -36,6 +36,7 @@ from configs.contracts.payment_facts import (
     SubscriptionState,
     SubscriptionStatus,
 )
+from configs.contracts.payments import ENDS_AFTER
 
 INVOICES: Final = 36
 """Facts of each kind that a subscription keeps: the newest. Three years of monthly payments; older ones open nothing."""
@@ -122,7 +123,13 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
         return status
 
     def live_at(self, now: datetime) -> bool:
-        """Whether it is the one subscription that this subscriber may have to this creator."""
+        """Whether it is the one subscription that this subscriber may have to this creator.
+
+        A checkout past its time may still be paid until it is ended at the provider; where nobody ends it, it is waited for
+        as long again.
+        """
+        if self.status == "incomplete":
+            return now < self.checkout_until + 2 * ENDS_AFTER
         return self.status_at(now) in LIVE
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from actors.subscriptions.commands import (
@@ -53,6 +53,8 @@ from serve_apps.subscriptions.models import SubscribeBody
 
 CHECKOUT_S: Final = 1_800
 """For so long price, currency and payee of a checkout hold (SPEC section 7)."""
+LAST_CALL: Final = timedelta(minutes=1)
+"""Before a checkout's end: so late no call begins that would charge after it."""
 FEE_PERCENT: Final = 20
 """What the platform keeps (SPEC section 7)."""
 WRONG: Final = (ProviderRefused, RequestConflict, CapabilityMissing, ObjectUnknown)
@@ -76,7 +78,8 @@ async def begin(
         raise Refused("idempotency_conflict")
     provider = await provider_of(dependencies)
     if isinstance(found, SubscriptionStands):
-        if found.subscription.status_at(datetime.now(UTC)) != "incomplete":
+        spare = timedelta(0) if provider.capabilities.hosted_form else LAST_CALL
+        if found.subscription.status_at(datetime.now(UTC) + spare) != "incomplete":
             _as_before(found.subscription)
             return found.subscription, None
         same_kind(provider, found.subscription.payment_method_id)

@@ -26,13 +26,17 @@ from payments_world import (
     reported,
 )
 
+from actors.subscriptions.commands import Subscribe, SubscriptionStands
 from cluster.connections.redis import apply_async
 from configs.contracts.events import Event, Payload, SubscriptionCancelled, SubscriptionObserved
-from configs.contracts.ids import new_id
+from configs.contracts.events.subscriptions import Terms
+from configs.contracts.ids import derived_id, new_id
 from configs.contracts.selling import put_shop
 from configs.contracts.tiers import Shop
 from configs.contracts.topics import SUBSCRIPTION_CREATED
 from configs.settings import Settings
+from serve_apps.fields import body_digest
+from serve_apps.subscriptions.models import SubscribeBody
 from writers.connections import open_rows
 from writers.consumers.derive import Keys, follows, known_of
 from writers.loads import tiers
@@ -402,7 +406,10 @@ async def test_a_checkout_that_nobody_finishes_ends_and_gives_back_what_it_took(
     rows = "SELECT 1 FROM promo_redemptions WHERE subscription_id = %s"
     before = "SELECT 1 FROM subscriptions WHERE id = %s AND provider_subscription_id IS NOT NULL"
     await settled(rows, made["id"])
-    assert await settled(before, made["id"], later=timedelta(minutes=31)) >= 1
+    await settled(before, made["id"], later=timedelta(minutes=34))
+    (found,) = [item for item in await sandbox.objects("subscription") if item["metadata"]["requestId"] == made["id"]]
+    assert found["status"] == "incomplete", "a payment that began in time may still be on its way"
+    assert await settled(before, made["id"], later=timedelta(minutes=36)) >= 1
     (found,) = [item for item in await sandbox.objects("subscription") if item["metadata"]["requestId"] == made["id"]]
     assert found["status"] in ("canceled", "incomplete_expired")
 
@@ -417,6 +424,29 @@ async def test_a_checkout_that_nobody_finishes_ends_and_gives_back_what_it_took(
     await until(free)
 
 
+async def test_a_checkout_calls_nobody_in_its_last_minute_and_no_other_begins_before_it_is_ended(
+    shop_world: World, sandbox: SandboxDriver
+) -> None:
+    creator = await creator_of(shop_world)
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    fan, card = await payer_of(shop_world, sandbox)
+    body = {"tierId": tier["tierId"], "interval": "month", "paymentMethodId": card}
+    (account,) = [item["id"] for item in await sandbox.objects("account") if item["metadata"]["creatorId"] == creator.user_id]
+    begun = await shop_world.dependencies.subscriptions.subscribe(Subscribe(
+        subscriber_id=fan.user_id, request_id=derived_id(fan.user_id, "subscribe late"), creator_id=creator.user_id,
+        body_digest=body_digest(shop_world.dependencies.seals.key, SubscribeBody.model_validate(body)), account_id=account,
+        payment_method_id=card, checkout_s=50, terms=Terms(
+            tier_id=tier["tierId"], rank=1, tier_name="Gold", revision=1, interval="month", amount_minor=999, currency="USD",
+        ),
+    ))
+    assert isinstance(begun, SubscriptionStands)
+    again = await fan.ok("POST", "/subscriptions", json=body, key="late")
+    assert (again["id"], again["status"] in ("incomplete", "expired")) == (begun.subscription.subscription_id, True)
+    mine = [item for item in await sandbox.objects("subscription") if item["metadata"]["subscriberId"] == fan.user_id]
+    assert mine == []
+    assert code(await fan.ask("POST", "/subscriptions", json=body, key="other")) == (409, "already_subscribed")
+
+
 async def test_a_checkout_that_was_paid_before_any_webhook_told_is_not_ended(
     shop_world: World, sandbox: SandboxDriver, settled: Callable[..., Awaitable[int]]
 ) -> None:
@@ -427,7 +457,7 @@ async def test_a_checkout_that_was_paid_before_any_webhook_told_is_not_ended(
     made = await fan.ok("POST", "/subscriptions", json=body, key="p")
     await sandbox.authenticate(made["clientSecret"])
     open_one = "SELECT 1 FROM subscriptions WHERE id = %s AND status = 'incomplete' AND provider_subscription_id IS NOT NULL"
-    assert await settled(open_one, made["id"], later=timedelta(minutes=31)) >= 1
+    assert await settled(open_one, made["id"], later=timedelta(minutes=36)) >= 1
     (found,) = [item for item in await sandbox.objects("subscription") if item["metadata"]["requestId"] == made["id"]]
     assert found["status"] == "active"
     await settled("SELECT 1 FROM subscriptions WHERE id = %s AND status = 'active' AND NOT unsettled", made["id"])

@@ -179,6 +179,9 @@ def test_a_checkout_that_was_paid_in_the_last_moment_stands() -> None:
 def test_time_alone_ends_checkouts_and_cancelled_periods() -> None:
     open_one = subscription()
     assert [open_one.status_at(BEGIN + timedelta(minutes=minutes)) for minutes in (29, 30)] == ["incomplete", "expired"]
+    assert [open_one.live_at(BEGIN + timedelta(minutes=minutes)) for minutes in (35, 39, 40)] == [True, True, False]
+    given_up = events.SubscriptionAbandoned(subscription_id=SUBSCRIPTION, subscriber_id=FAN, reason="expired")
+    assert not subscription(given_up).live_at(BEGIN)
     ending = subscription(observed("active", cancel_at_period_end=True))
     over = BEGIN + timedelta(days=30)
     assert (ending.status_at(over - timedelta(seconds=1)), ending.status_at(over)) == ("active", "expired")
