@@ -31,11 +31,13 @@ from cluster.connections.redis import apply_async
 from configs.contracts.events import Event, Payload, SubscriptionCancelled, SubscriptionObserved
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import derived_id, new_id
+from configs.contracts.payments import Subscribe as ProviderSubscribe
 from configs.contracts.selling import put_shop
 from configs.contracts.tiers import Shop
 from configs.contracts.topics import SUBSCRIPTION_CREATED
 from configs.settings import Settings
 from serve_apps.fields import body_digest
+from serve_apps.subscriptions.checkout import price_of
 from serve_apps.subscriptions.models import SubscribeBody
 from writers.connections import open_rows
 from writers.consumers.derive import Keys, follows, known_of
@@ -445,6 +447,43 @@ async def test_a_checkout_calls_nobody_in_its_last_minute_and_no_other_begins_be
     mine = [item for item in await sandbox.objects("subscription") if item["metadata"]["subscriberId"] == fan.user_id]
     assert mine == []
     assert code(await fan.ask("POST", "/subscriptions", json=body, key="other")) == (409, "already_subscribed")
+
+
+async def test_a_call_that_nobody_waited_for_any_more_leaves_one_subscription_that_is_paid(
+    shop_world: World, sandbox: SandboxDriver, settled: Callable[..., Awaitable[int]]
+) -> None:
+    creator = await creator_of(shop_world)
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    fan, card = await payer_of(shop_world, sandbox)
+    (account,) = [item["id"] for item in await sandbox.objects("account") if item["metadata"]["creatorId"] == creator.user_id]
+    (customer,) = {item["customer"] for item in await sandbox.objects("payment_method") if item["id"] == card}
+    slow, gold = new_id(), Terms(
+        tier_id=tier["tierId"], rank=1, tier_name="Gold", revision=1, interval="month", amount_minor=999, currency="USD",
+    )
+    begun = await shop_world.dependencies.subscriptions.subscribe(Subscribe(
+        subscriber_id=fan.user_id, request_id=slow, creator_id=creator.user_id, body_digest="", account_id=account,
+        payment_method_id=card, checkout_s=-3_600, terms=gold,
+    ))
+    assert isinstance(begun, SubscriptionStands)
+    body = {"tierId": tier["tierId"], "interval": "month", "paymentMethodId": card}
+    made = await fan.ok("POST", "/subscriptions", json=body, key="another")
+    assert made["status"] == "active"
+    provider = await shop_world.dependencies.providers.present()
+    started = await provider.subscribe(ProviderSubscribe(
+        request_id=slow, subscriber_id=fan.user_id, creator_id=creator.user_id, customer_id=customer, payment_method_id=card,
+        account_id=account, price=price_of(gold), fee_percent=20,
+    ))
+    await reported(shop_world, fan, started.object_id)
+    assert await billed(sandbox, fan) == [999, 999]
+    asked = "SELECT 1 FROM subscriptions WHERE id = %s AND unsettled AND jsonb_array_length(state -> 'refunds') = 1"
+    for _ in range(2):
+        await settled(asked, made["id"], later=timedelta(minutes=1))
+        asked = "SELECT 1 FROM subscriptions WHERE id = %s AND NOT unsettled AND state #>> '{refunds,0,made}' = 'true'"
+    found = {item["metadata"]["requestId"]: item for item in await sandbox.objects("subscription") if item["customer"] == customer}
+    assert {name: item["cancel_at_period_end"] for name, item in found.items()} == {slow: False, made["id"]: True}
+    charges = {item["id"] for item in await sandbox.objects("charge") if item["customer"] == customer}
+    assert [item["amount"] for item in await sandbox.objects("refund") if item["charge"] in charges] == [999]
+    assert await may_open(shop_world, fan, creator) == "open"
 
 
 async def test_a_checkout_that_was_paid_before_any_webhook_told_is_not_ended(

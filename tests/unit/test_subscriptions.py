@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from subscription_facts import BEGIN, CREATOR, FAN, MONTH, SUBSCRIPTION, Reports, terms
 
@@ -18,7 +19,7 @@ from configs.contracts.subscribers import entry_of
 from configs.contracts.subscriptions import Subscription, subscription_after
 from configs.contracts.tiers import Offer
 from configs.settings import load_settings
-from writers.consumers.subscriptions import Renewing, pairs_and_ended, stopped, subscribing
+from writers.consumers.subscriptions import Renewing, pairs_and_ended, second, stopped, subscribing
 from writers.settling import follows
 
 OTHER = "0198c0de-0000-7000-8000-000000000003"
@@ -106,6 +107,32 @@ def test_a_subscription_that_is_derived_after_its_people_parted_is_stopped(late:
     assert not list(stopped(cause, ONES, {(FAN, OTHER)}))
     (found,) = stopped(cause, ONES, {(FAN, CREATOR)})
     assert (found.payload.subscription_id, found.payload.reason) == (SUBSCRIPTION, "blocked")
+
+
+def test_of_two_that_run_the_later_one_is_stopped_and_given_back_and_no_other() -> None:
+    first = subscription(observed("active"), paid())
+    later = msgspec.structs.replace(first, subscription_id=new_id(), requested_at=BEGIN + timedelta(minutes=41))
+    told = [event(payload) for payload in (observed("active"), paid())]
+    for cause in told:
+        found = list(second(cause, {(FAN, CREATOR): [later, first]}))
+        assert [one.payload.TYPE for one in found] == ["subscription_cancelled", "bill_refund_requested"]
+        assert {one.payload.subscription_id for one in found} == {later.subscription_id}
+        assert (found[1].payload.amount_minor, found[1].payload.stops_renewal) == (1_000, True)
+        assert not list(second(cause, {(OTHER, CREATOR): [later, first]}))
+    assert len({one.event_id for cause in told for one in second(cause, {(FAN, CREATOR): [later, first]})}) == 2
+    undone: Subscription | None = later
+    for version, one in enumerate(second(told[0], {(FAN, CREATOR): [later, first]}), 9):
+        undone = subscription_after(undone, one, version)
+    assert undone is not None
+    assert (undone.renewal_due, undone.unsettled) == (True, True)
+    assert not list(second(told[0], {(FAN, CREATOR): [undone, first]})), "it is done once"
+    ending = subscription(observed("active"), CANCELLED)
+    over = subscription(observed("active", cancel_at_period_end=True))
+    resumed = events.SubscriptionResumed(request_id=new_id(), subscription_id=SUBSCRIPTION, subscriber_id=FAN, body_digest="")
+    too_late = subscription(observed("active", cancel_at_period_end=True), resumed)
+    for older in (ending, over, too_late):
+        anew = msgspec.structs.replace(later, requested_at=BEGIN + MONTH)
+        assert not list(second(told[0], {(FAN, CREATOR): [anew, older]})), "what ends is followed by another"
 
 
 def subscription(*payloads: Payload, trial_days: int = 0, promo_id: str | None = None) -> Subscription:

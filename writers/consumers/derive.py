@@ -24,6 +24,7 @@ from configs.contracts.events import (
     encode,
 )
 from configs.contracts.ids import derived_id, partition_of
+from configs.contracts.subscriptions import Subscription
 from configs.contracts.topics import Topic
 from configs.settings import Settings
 from writers.connections import Connection
@@ -36,7 +37,7 @@ from writers.consumers.derive_refunds import Buyers, buyers_of, refunds
 from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
 from writers.loads.notifying import devices_of_sessions, ended_sessions, too_many_devices, wishes_of
-from writers.loads.subscriptions import apart, renewing_of
+from writers.loads.subscriptions import apart, renewing_of, running_twice
 from writers.positions import Ownership, advance
 from writers.records import Fact, LogRecord, Place, decode_all, next_offsets
 
@@ -49,7 +50,7 @@ TOPICS = (
 class Derive:
     """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many, or
     of a session that has ended → its removal; a decision → the person's standing, and what both sides are told; a checkout →
-    the creator is followed; a block, or the end of an account → the end of renewal; a post that the moderation takes away →
+    the creator is followed; a second subscription to one creator → its end; a block, or the end of an account → the end of renewal; a post that the moderation takes away →
     refunds for those who bought it; a sale, a post → a notification."""
 
     consumer = "derive"
@@ -106,6 +107,8 @@ class Known:
     """Subscriptions that go on, of and to everybody whose account ended or who blocked or was blocked."""
     apart: frozenset[tuple[str, str]] = frozenset()
     """Of those who subscribe and whom they subscribe to: who has blocked the other, or is gone."""
+    twice: Mapping[tuple[str, str], Sequence[Subscription]] = field(default_factory=dict)
+    """(subscriber, creator) -> the subscriptions that run, of those that have two."""
     buyers: Buyers = field(default_factory=Buyers)
     commerce: Commerce = field(default_factory=Commerce)
     of_sessions: Mapping[str, tuple[Registration, ...]] = field(default_factory=dict)
@@ -131,6 +134,7 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
         sides_of(conn, facts),
         renewing_of(conn, [*pairs, *parted], gone),
         parted,
+        running_twice(conn, subscriptions.reported(payloads)),
         buyers_of(conn, facts),
         commerce_of(conn, facts),
         devices_of_sessions(conn, ended) if ended else {},
@@ -142,6 +146,8 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
     payload = event.payload
     for cancelled in subscriptions.stopped(event, known.renewing, known.apart):
         yield topics.SUBSCRIPTION_CREATED, cancelled
+    for undone in subscriptions.second(event, known.twice):
+        yield topics.SUBSCRIPTION_CREATED, undone
     if TOPIC_OF[type(payload)] is topics.AUTH_ACCOUNTS:
         yield from follows_account(event, version, known.holders, keys.refresh)
     elif TOPIC_OF[type(payload)] is topics.MODERATION_DECIDED:

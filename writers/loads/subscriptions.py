@@ -36,6 +36,11 @@ SELECT subscriber_id::text, creator_id::text, id::text
 FROM subscriptions JOIN unnest(%s::uuid[], %s::uuid[]) AS pair (one, other) ON subscriber_id = one AND creator_id = other
 WHERE status <> 'expired' AND NOT cancel_at_period_end
 """
+RUNNING: Final = """
+SELECT state::text FROM subscriptions JOIN unnest(%s::uuid[], %s::uuid[]) AS pair (subscriber, creator)
+     ON subscriber_id = subscriber AND creator_id = creator
+WHERE status <> 'expired' AND status <> 'incomplete'
+"""
 WITH: Final = """
 SELECT subscriber_id::text, creator_id::text, id::text FROM subscriptions
 WHERE subscriber_id = ANY(%(ids)s::uuid[]) AND status <> 'expired' AND NOT cancel_at_period_end
@@ -80,6 +85,17 @@ def renewing_of(conn: Connection, pairs: Sequence[tuple[str, str]], ended: Seque
     if ended:
         found += (Renewing(*row) for row in conn.execute(WITH, {"ids": list(ended)}))
     return tuple(dict.fromkeys(found))
+
+
+def running_twice(conn: Connection, pairs: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], Sequence[Subscription]]:
+    """By (subscriber, creator) the subscriptions that run, where that is more than one."""
+    found: dict[tuple[str, str], list[Subscription]] = {}
+    once = list(dict.fromkeys(pairs))
+    rows = conn.execute(RUNNING, ([one for one, _ in once], [other for _, other in once])).fetchall() if once else ()
+    for (state,) in rows:
+        item = read_subscription(state)
+        found.setdefault((item.subscriber_id, item.creator_id), []).append(item)
+    return {pair: items for pair, items in found.items() if len(items) > 1}
 
 
 def apart(conn: Connection, pairs: Sequence[tuple[str, str]]) -> frozenset[tuple[str, str]]:
