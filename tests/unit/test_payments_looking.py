@@ -67,3 +67,14 @@ async def test_a_fee_is_told_in_the_currency_of_the_payment_or_not_at_all(
     assert (paid.currency, paid.amount_minor, paid.fee_minor, paid.processor_fee_minor) == ("EUR", 1_000, 200, fee)
     assert (bill.fee_minor, bill.processor_fee_minor) == (200, fee)
     assert (opened.amount_minor, opened.fee_minor) == (1_000, of_dispute)
+
+
+async def test_a_bill_has_the_payment_that_paid_it_whatever_else_is_open_or_was_given_up() -> None:
+    account: Any = Account("eur")
+    looking = Looking(account, account, provider="stripe", livemode=False)
+    (paid,) = account.invoice["payments"]["data"]
+    for status in ("open", "canceled"):
+        account.invoice["payments"]["data"] = [{"status": status, "payment": {"payment_intent": "pi_0"}}, paid]
+        [bill] = await looking.facts("in_1")
+        assert isinstance(bill, InvoicePaid)
+        assert bill.payment_id == "pi_1"

@@ -139,8 +139,11 @@ class Looking:
         metadata = (parent or {}).get("metadata") or {}
         if "requestId" not in metadata or found["status"] not in ("paid", "open"):
             return ()
-        payments = (found.get("payments") or {}).get("data", [])
-        payment_id = next((_id(payment["payment"].get("payment_intent")) for payment in payments if payment["status"] != "canceled"), None)
+        payments = [payment for payment in (found.get("payments") or {}).get("data", []) if payment["status"] != "canceled"]
+        # Of a bill that was paid by another payment than its own, that one: its own may be open still, and the ledger
+        # would book the bill again under the other's name.
+        payments.sort(key=lambda payment: payment["status"] != "paid")
+        payment_id = _id(payments[0]["payment"].get("payment_intent")) if payments else None
         facts = self._base(found) | {
             "payment_id": payment_id or str(found["id"]), "payer_id": metadata["subscriberId"], "payee_id": metadata["creatorId"],
             "request_id": metadata["requestId"], "subscription_id": _id((parent or {}).get("subscription")), "currency": found["currency"].upper(),
