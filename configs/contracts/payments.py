@@ -33,8 +33,10 @@ class Capabilities:
     """Creators have accounts at the provider, which splits money; without it the platform pays creators itself."""
     payouts: bool = True
     hosted_form: bool = False
+    looks_up: bool = True
+    """A report is a reason to look its object up; without it each report is itself the fact, and none stands for another."""
     listing: bool = True
-    """Objects can be looked up and listed, so that lost reports are found."""
+    """Reports can be listed, so that lost ones are found."""
 
 
 # -- requests. ``request_id`` is durable before the call: the provider's idempotency key is derived from it.

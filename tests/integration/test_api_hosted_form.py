@@ -36,14 +36,19 @@ PAGES = "https://form.example/support"
 
 
 @pytest_asyncio.fixture
-async def world(make_world: Callable[..., Awaitable[World]], servers: Settings) -> AsyncIterator[World]:
+async def unread(make_world: Callable[..., Awaitable[World]], servers: Settings) -> World:
+    """Nobody reads its log yet."""
     payments = servers.payments.model_copy(update={"processor": "hosted_form", "hosted_form": HostedForm(
         url="https://form.example/pay", account="a-1", form_key=FORM_KEY, postback_keys=(POSTBACK_KEY,),
         return_url="https://app.example/back", payer_pages_url=PAGES,
     )})
-    made = await make_world(payments=payments)
-    with consumed(made.settings, reported=True):
-        yield made
+    return await make_world(payments=payments)
+
+
+@pytest_asyncio.fixture
+async def world(unread: World) -> AsyncIterator[World]:
+    with consumed(unread.settings, reported=True):
+        yield unread
 
 
 class Form:
@@ -238,6 +243,31 @@ async def test_a_subscription_is_opened_renewed_and_ended_by_postbacks(world: Wo
 
     await until(ended)
     await booked(world, fan, [("charge", 499), ("charge", 499)])
+
+
+@pytest.mark.parametrize("second", ["renewal", "cancellation"])
+async def test_of_a_sale_and_what_follows_it_both_are_applied_when_they_are_read_at_once(unread: World, second: str) -> None:
+    world = unread
+    with consumed(world.settings, reported=True):
+        creator, fan = await creator_of(world, paid=False), await assured(world, await world.register("sugar_daddy"))
+        tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+        made = await fan.ok("POST", "/subscriptions", json={"tierId": tier["tierId"], "interval": "month"}, key="s")
+    form = Form(world, made["paymentUrl"])
+    for body in (form.postback("sale", **period(0)), form.postback(
+        second, **(period(1) if second == "renewal" else period(0) | {"cancelling": "1"}),
+    )):
+        assert (await form.send(body)).status_code == 200
+
+    async def told() -> bool:
+        shown = await fan.ok("GET", f"/subscriptions/{made['id']}")
+        return bool(
+            shown["status"] == "active" and shown["entitledUntil"] == shown["currentPeriodEnd"]
+            and shown["cancelAtPeriodEnd"] == (second == "cancellation")
+        )
+
+    with consumed(world.settings, reported=True):
+        await booked(world, fan, [("charge", 999)] * (2 if second == "renewal" else 1))
+        await until(told)
 
 
 async def test_what_only_a_processor_with_accounts_and_cards_does_is_refused_clearly(world: World) -> None:

@@ -1,7 +1,8 @@
 """The consumer ``payments``: what webhooks prove, as facts on the topics of those whom it concerns.
 
 A webhook is a reason to look. Its object is looked up at the provider once a batch, whatever its webhooks say and in
-whatever order they come, and what is true of it is appended under ids derived from the newest of them.
+whatever order they come, and what is true of it is appended under ids derived from the newest of them. Where nothing can
+be looked up each report is itself the fact: all of them are applied, in the order in which they came.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import structlog
@@ -22,7 +23,7 @@ from configs.contracts.errors import DependencyUnavailable, PlatformError
 from configs.contracts.events import Event, PaymentObserved, SubscriptionObserved, WebhookReceived, encode
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.payment_facts import AnyFact, SubscriptionFact, SubscriptionState, owner_of
-from configs.contracts.payments import ProviderMisconfigured, Report, webhook_id
+from configs.contracts.payments import ProviderMisconfigured, ProviderUnavailable, Report, webhook_id
 from configs.contracts.topics import Topic
 from configs.settings import Settings
 from writers.connections import Connection
@@ -48,8 +49,7 @@ UPDATE webhook_events SET applied_at = now() FROM unnest(%s::text[], %s::text[],
 WHERE webhook_events.object_id = batch.object_id AND webhook_events.provider = batch.provider
   AND webhook_events.provider_event_id = batch.id AND applied_at IS NULL
 """
-Object = tuple[str, str]
-"""(provider, object id)."""
+T = TypeVar("T")
 
 
 class Payments:
@@ -68,25 +68,38 @@ class Payments:
     def handle(
         self, conn: Connection, owned: Ownership, before: Mapping[Place, int], records: Sequence[LogRecord]
     ) -> None:
+        """Raises DependencyUnavailable also when only one provider is away: what the others told is applied before."""
         wait_for_rows(conn, owned, records)
         reached = dict(before)
+        away: dict[str, ProviderUnavailable] = {}
         for start in range(0, len(records), BATCH):
             batch = records[start : start + BATCH]
             decoded, _ = decode_all(without_dead(conn, batch, owned.generations), owned.generations)
             webhooks = [fact for _, fact in decoded if isinstance(fact.event.payload, WebhookReceived)]
-            newest = self._unapplied(conn, webhooks)
-            self._appending.append(self._run(self._looked_up(newest)))
-            payloads = [fact.event.payload for fact in webhooks]
+            for name, events in self._unapplied(conn, webhooks).items():
+                if name in away:
+                    continue
+                try:
+                    self._appending.append(self._run(self._looked_up(name, events)))
+                except ProviderUnavailable as error:
+                    away[name] = error
+            payloads = [fact.event.payload for fact in webhooks if fact.event.payload.provider not in away]
             with conn.transaction(), conn.cursor() as cur:
-                advance(cur, owned, reached, next_offsets(batch))
+                if not away:
+                    advance(cur, owned, reached, next_offsets(batch))
                 cur.execute(APPLY, (
                     [payload.object_id for payload in payloads], [payload.provider for payload in payloads],
                     [payload.provider_event_id for payload in payloads],
                 ))
             reached.update(next_offsets(batch))
+        if away:
+            raise next(iter(away.values()))
 
-    def _unapplied(self, conn: Connection, webhooks: Sequence[Fact]) -> dict[Object, Event]:
-        """The newest webhook of each object that has one that was not applied."""
+    def _unapplied(self, conn: Connection, webhooks: Sequence[Fact]) -> dict[str, list[Event]]:
+        """The webhooks that were not applied, once each and in the order in which they came, by provider.
+
+        First the providers that are asked nothing, so that they wait for no other.
+        """
         if not webhooks:
             return {}
         payloads = [fact.event.payload for fact in webhooks]
@@ -94,30 +107,34 @@ class Payments:
             [payload.object_id for payload in payloads], [payload.provider_event_id for payload in payloads],
         )).fetchall()
         applied = {(provider, event_id) for provider, event_id in rows}
-        newest: dict[Object, Event] = {}
+        found: dict[str, list[Event]] = {}
         for fact in webhooks:
             payload = fact.event.payload
             if (payload.provider, payload.provider_event_id) in applied:
                 self.figures["repeated"] += 1
                 continue
-            held = newest.get((payload.provider, payload.object_id))
-            if held is None or held.payload.created_at <= payload.created_at:
-                newest[(payload.provider, payload.object_id)] = fact.event
-        return newest
+            applied.add((payload.provider, payload.provider_event_id))
+            found.setdefault(payload.provider, []).append(fact.event)
+        return {name: found[name] for name in sorted(found, key=lambda name: self._run(self._looks_up(name)))}
 
-    def _run(self, work: Coroutine[None, None, list[Record]]) -> list[Record]:
+    def _run(self, work: Coroutine[None, None, T]) -> T:
         self._loop = self._loop or asyncio.new_event_loop()
         return self._loop.run_until_complete(work)
 
-    async def _looked_up(self, webhooks: Mapping[Object, Event]) -> list[Record]:
-        """The records of all facts. Raises DependencyUnavailable: a provider is away; come again."""
+    async def _looks_up(self, name: str) -> bool:
+        """Whether a provider is asked; one without keys here is not."""
+        return name in self._providers.names and (await self._providers.named(name)).capabilities.looks_up
+
+    async def _looked_up(self, name: str, webhooks: Sequence[Event]) -> list[Record]:
+        """The records of all facts of one provider. Raises ProviderUnavailable: come again."""
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(event: Event) -> list[Record]:
             async with gate:
                 return self._records(event, await self._facts(event.payload))
 
-        found = await asyncio.gather(*(one(event) for event in webhooks.values()))
+        asked = newest(webhooks) if await self._looks_up(name) else webhooks
+        found = await asyncio.gather(*(one(event) for event in asked))
         return [record for records in found for record in records]
 
     async def _facts(self, webhook: WebhookReceived) -> Sequence[AnyFact]:
@@ -131,7 +148,7 @@ class Payments:
                 livemode=webhook.livemode, created_at=webhook.created_at, body=webhook.body,
             ))
         except (DependencyUnavailable, ProviderMisconfigured) as error:
-            raise DependencyUnavailable("a payment provider does not answer", provider=webhook.provider) from error
+            raise ProviderUnavailable("a payment provider does not answer", provider=webhook.provider) from error
         except PlatformError as error:
             log.warning("webhook_refused", provider=webhook.provider, kind=webhook.kind, reason=str(error))
             self.figures["refused"] += 1
@@ -169,6 +186,16 @@ class Payments:
             self._loop.run_until_complete(self._providers.close())
             self._loop.close()
             self._loop = None
+
+
+def newest(webhooks: Sequence[Event]) -> list[Event]:
+    """The newest webhook of each object."""
+    found: dict[str, Event] = {}
+    for event in webhooks:
+        held = found.get(event.payload.object_id)
+        if held is None or held.payload.created_at <= event.payload.created_at:
+            found[event.payload.object_id] = event
+    return list(found.values())
 
 
 def is_id(text: str) -> bool:

@@ -70,7 +70,7 @@ class HostedFormProvider:
     name: ClassVar[str] = NAME
     capabilities: ClassVar[Capabilities] = Capabilities(
         payments=False, subscriptions=False, change_subscription=False, saved_payment_methods=False, partial_refunds=False,
-        connect=False, payouts=False, hosted_form=True, listing=False,
+        connect=False, payouts=False, hosted_form=True, looks_up=False, listing=False,
     )
 
     def __init__(
