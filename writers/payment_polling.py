@@ -36,6 +36,8 @@ class PaymentPolling(ProviderLooks):
     def __init__(self, settings: Settings, name: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(settings, name, "payment-polling", every_s=settings.payments.poll_s, clock=clock)
         self._newest: dict[str, datetime] = {}
+        self._since: dict[str, datetime] = {}
+        """Provider -> where the next look begins: what was missing for the first time is listed once more, however old it is."""
         self._suspects: dict[str, frozenset[str]] = {}
         self._reconciled_at: float | None = None
         self.figures.update(dict.fromkeys(("looks", "listed", "found", "failed"), 0))
@@ -62,24 +64,27 @@ class PaymentPolling(ProviderLooks):
         provider = self._run(self._providers.named(name))
         if not provider.capabilities.listing:
             return 0
-        since = self._newest[name] - OVERLAP if name in self._newest and not whole else (
+        since = self._since[name] if name in self._since and not whole else (
             self._clock() - timedelta(days=self._settings.payments.reconcile_days)
         )
         listing = provider.list_since(since, accounts=whole)
         suspects, found, newest = self._suspects.get(name, frozenset()), 0, self._newest.get(name)
         missing: set[str] = set()
+        suspected: list[datetime] = []
         while reports := self._run(self._some(listing)):
             self.figures["listed"] += len(reports)
             unknown = self._missing(name, list(reports))
             missing.update(unknown)
             # A webhook that is on its way is not lost: only what is still missing at the second look is.
             lost = [event_id for event_id in unknown if whole or event_id in suspects]
+            suspected += [reports[event_id].created_at for event_id in set(unknown).difference(lost)]
             self._append([reports[event_id] for event_id in lost])
             found += len(lost)
             newest = max([*([newest] if newest else []), *(report.created_at for report in reports.values())])
         self._suspects[name] = frozenset(missing)
         if newest is not None:
             self._newest[name] = newest
+            self._since[name] = min([newest - OVERLAP, *suspected])
         self.figures["found"] += found
         if found:
             log.info("lost_webhooks_found", provider=name, count=found, reconciling=whole)
