@@ -69,6 +69,8 @@ class ConsumingThread:
         self._owned: Ownership | None = None
         self.rows = 0
         self.commits = 0
+        self._failures = 0
+        """Since a batch was handled: to connect and claim goes well also before a handler that cannot do its work."""
         self._durations = Durations()
         self.state = "starting"
         self.stopped: set[str] = set()
@@ -90,14 +92,12 @@ class ConsumingThread:
             self._handler.close()
 
     def _work(self) -> None:
-        failures = 0
         while not self._stopping.is_set():
             try:
                 with open_rows(self._settings, self._name) as conn:
                     self._claim(conn)
                     consumer = reader(self._settings, self._name)
                     try:
-                        failures = 0
                         self._consume(conn, consumer)
                     finally:
                         consumer.close()
@@ -115,8 +115,8 @@ class ConsumingThread:
             except (DependencyUnavailable, psycopg.OperationalError, psycopg.InterfaceError) as error:
                 self.state = f"waiting: {type(error).__name__}"
                 log.warning("writer_waits", name=self._name, kind=type(error).__name__)
-                self._stopping.wait(RETRY_S[min(failures, len(RETRY_S) - 1)])
-                failures += 1
+                self._stopping.wait(RETRY_S[min(self._failures, len(RETRY_S) - 1)])
+                self._failures += 1
             except Exception as error:
                 # A bug: nothing was committed; the process ends, is restarted and is seen.
                 log.exception("writer_failed", name=self._name)
@@ -169,6 +169,7 @@ class ConsumingThread:
                 continue
             self.committed.update(next_offsets(records))
             self.commits += 1
+            self._failures = 0
             self.rows += len(records)
             seconds = time.monotonic() - began
             self._durations.add(seconds)
