@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import psycopg
@@ -56,13 +56,15 @@ class ConsumingThread:
     """
 
     def __init__(self, settings: Settings, name: str, handler: Handler, places: Sequence[Place], *, fenced: Stop,
-                 spans: Spans | None = None) -> None:
+                 spans: Spans | None = None, without: Callable[[], Collection[str]] = tuple) -> None:
+        """``without``: topics whose rows go no further until a restart; a handler that waits for rows reads on without them."""
         self._settings = settings
         self._name = name
         self._handler = handler
         self._places = tuple(places)
         self._fenced = fenced
         self._spans = spans
+        self._without = without
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.committed: dict[Place, int] = {}
@@ -202,8 +204,9 @@ class ConsumingThread:
 
     def _assign(self, consumer: Consumer) -> None:
         wanted: dict[str, dict[int, int]] = {}
+        left_out = self.stopped.union(self._without())
         for topic, partition in self._places:
-            if topic in self.stopped:
+            if topic in left_out:
                 continue
             wanted.setdefault(topic, {})[partition] = self.committed.get((topic, partition), 0)
         assign(self._settings, consumer, wanted)

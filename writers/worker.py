@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import structlog
@@ -72,25 +72,30 @@ class Writer:
         self._derive = ConsumingThread(
             settings, f"{name}-derive", Derive(settings, name),
             [(topic.name, partition) for topic in DERIVED_FROM for partition in partitions], fenced=fenced, spans=self._spans,
+            without=self._stopped,
         )
         self._likes = ConsumingThread(
             settings_of(settings), f"{name}-likes", Likes(settings, name),
             [(topic.name, partition) for topic in LIKES_FROM for partition in partitions], fenced=fenced, spans=self._spans,
+            without=self._stopped,
         )
         self._feeds_handler = Feeds(settings)
         self._feeds = ConsumingThread(
             settings, f"{name}-feeds", self._feeds_handler,
             [(topic.name, partition) for topic in FEEDS_FROM for partition in partitions], fenced=fenced, spans=self._spans,
+            without=self._stopped,
         )
         self._mail_handler = Mail(settings)
         self._mail = ConsumingThread(
             settings, f"{name}-mail", self._mail_handler,
             [(topic.name, partition) for topic in MAILED for partition in partitions], fenced=fenced, spans=self._spans,
+            without=self._stopped,
         )
         self._payments_handler = Payments(settings, name)
         self._payments = ConsumingThread(
             settings, f"{name}-payments", self._payments_handler,
             [(topic.name, partition) for topic in WEBHOOKS for partition in partitions], fenced=fenced, spans=self._spans,
+            without=self._stopped,
         )
         self._looks = {
             "payment_polling": PaymentPolling(settings, name),
@@ -100,7 +105,7 @@ class Writer:
         self._projection = ProjectionThread(
             settings, f"{name}-projection",
             [(topic.name, partition) for topic in TOPICS for partition in partitions], self._committed, fatal=fenced,
-            stopped=lambda: self._rows.stopped,
+            stopped=self._stopped,
         )
         self._stopping = threading.Event()
         self._push = {
@@ -110,6 +115,7 @@ class Writer:
             provider: ConsumingThread(
                 settings_of(settings), f"{name}-push-{provider}", consumer,
                 [(topic.name, partition) for topic in PUSHED_FROM for partition in partitions], fenced=fenced, spans=self._spans,
+                without=self._stopped,
             )
             for provider, consumer in self._push.items()
         }
@@ -118,6 +124,7 @@ class Writer:
             consumer: ConsumingThread(
                 settings, f"{name}-{consumer}", handler,
                 [(topic.name, partition) for topic in MEDIA_FROM for partition in partitions], fenced=fenced, spans=self._spans,
+                without=self._stopped,
             )
             for consumer, handler in self._media.items()
         }
@@ -159,6 +166,10 @@ class Writer:
 
     def _committed(self) -> Mapping[Place, int]:
         return self._rows.committed
+
+    def _stopped(self) -> Collection[str]:
+        """Topics of which too many records could not be applied: neither rows nor what waits for rows goes on there."""
+        return self._rows.stopped
 
     def start(self) -> None:
         for thread in self._threads:
