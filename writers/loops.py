@@ -19,7 +19,7 @@ from configs.contracts.errors import DeadLetterLimit, DependencyUnavailable, Par
 from configs.counting import Durations
 from configs.settings import Settings
 from writers.connections import Connection, open_rows
-from writers.positions import Ownership, claim, regain
+from writers.positions import Ownership, claim, regain, stop
 from writers.records import LogRecord, Place, next_offsets
 
 log = structlog.get_logger(__name__)
@@ -137,6 +137,8 @@ class ConsumingThread:
                 self.committed = stored
                 return
         self._owned, self.committed = claim(conn, self._handler.consumer, self._places, self._generations)
+        for topic in self.stopped:
+            stop(conn, self._owned, topic)
 
     @property
     def epoch(self) -> int:
@@ -161,6 +163,7 @@ class ConsumingThread:
                 self._handler.handle(conn, self._owned, self.committed, records)
             except DeadLetterLimit as error:
                 log.error("topic_stopped", name=self._name, reason=str(error))  # noqa: TRY400  the reason says all
+                stop(conn, self._owned, error.details["topic"])
                 self.stopped.add(error.details["topic"])
                 self._assign(consumer)
                 continue

@@ -41,6 +41,20 @@ SELECT topic, partition, generation, next_offset, epoch FROM writer_positions
 WHERE consumer = %s AND topic = ANY(%s)
 """
 
+STOP = """
+INSERT INTO writer_positions AS marked (consumer, topic, partition, generation, next_offset, epoch)
+SELECT %(mark)s, topic, partition, generation, next_offset, epoch FROM writer_positions
+WHERE consumer = %(consumer)s AND topic = %(topic)s AND epoch = %(epoch)s
+ON CONFLICT (topic, partition, consumer) DO UPDATE
+SET generation = excluded.generation, next_offset = excluded.next_offset, epoch = excluded.epoch, updated_at = now()
+"""
+
+STOPPED = """
+SELECT topic, partition FROM writer_positions AS marked
+JOIN writer_positions AS stored USING (topic, partition, generation, next_offset, epoch)
+WHERE marked.consumer = %s AND stored.consumer = %s
+"""
+
 ADVANCE = """
 UPDATE writer_positions AS stored SET next_offset = moved.after, updated_at = now()
 FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(generations)s::int[], %(before)s::bigint[], %(after)s::bigint[])
@@ -108,6 +122,21 @@ def begin(conn: Connection, consumer: str, after: str, topics: Sequence[str]) ->
     Before either of them runs, so that nothing falls between them.
     """
     conn.execute(BEGIN, {"consumer": consumer, "after": after, "topics": list(topics)})
+
+
+def stop(conn: Connection, owned: Ownership, topic: str) -> None:
+    """Lets everybody know that this owner moves its partitions of a topic no further; whoever claims them next does."""
+    conn.execute(STOP, {"mark": _stopped(owned.consumer), "consumer": owned.consumer, "topic": topic, "epoch": owned.epoch})
+
+
+def stopped(conn: Connection, consumer: str) -> set[Place]:
+    """The partitions that their owners move no further."""
+    return {(topic, partition) for topic, partition in conn.execute(STOPPED, (_stopped(consumer), consumer)).fetchall()}
+
+
+def _stopped(consumer: str) -> str:
+    """Under which name a consumer's stopped partitions stand beside its positions."""
+    return f"{consumer}_stopped"
 
 
 def read(conn: Connection, consumer: str, topics: Sequence[str]) -> dict[Place, StoredPosition]:

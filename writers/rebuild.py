@@ -67,13 +67,14 @@ def rebuild(
 ) -> dict[str, float]:
     """Makes the read model complete again: ``write_everything``, and first, when it is not complete, the catching up.
 
-    Whatever was acknowledged before Redis was found wanting must be in rows; without running writers that never ends. May run beside other rebuilds. Returns people, operations,
-    seconds (all 0 when ``stopping`` was set).
+    Whatever was acknowledged before Redis was found wanting must be in rows, but for topics that stopped at the dead-letter
+    limit, which Redis showed no further before either; without running writers that never ends. May run beside other
+    rebuilds. Returns people, operations, seconds (all 0 when ``stopping`` was set).
     Raises DependencyUnavailable: a server does not answer; ReadModelRebuilding: Redis was lost, or cleared, meanwhile.
     """
     with sync_client(settings) as client, answering():
         complete = client.exists(GENERATION) and not (isinstance(client, ClusterRedis) and parts.lost(client))
-    if not complete and not catch_up(settings, stopping or threading.Event(), progress):
+    if not complete and not catch_up(settings, stopping or threading.Event(), progress, without_stopped=True):
         return {"people": 0, "operations": 0, "seconds": 0.0}
     return write_everything(settings, progress)
 

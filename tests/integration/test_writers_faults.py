@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,8 +23,10 @@ from configs.contracts.loading import ACTION_CODES
 from configs.contracts.read_model import GENERATION, listing_keys
 from configs.contracts.topics import Topic
 from configs.settings import Settings
+from writers.catching_up import catch_up
 from writers.connections import open_rows
 from writers.dead_letters import count_waiting
+from writers.rebuild import clear
 from writers.worker import Writer
 
 pytestmark = pytest.mark.servers
@@ -225,6 +228,12 @@ async def test_too_much_poison_stops_its_topic_and_no_other_and_nothing_is_skipp
         await eventually(lambda: client.zcard(listing_keys("like", blocked)[0]) == 1)
     # What follows from the other topics follows, although the same thread derives from the one that stopped.
     await eventually(lambda: len(answer("SELECT 1 FROM notifications WHERE kind = 'match' AND user_id = ANY(%s)", [low, high])) == 2)
+    # Redis, when it is lost meanwhile, is made anew without what cannot be stored; who ends everything is told that it is not.
+    await asyncio.to_thread(clear, world.settings)
+    await eventually(world.shown)
+    ending = threading.Event()
+    asyncio.get_running_loop().call_later(1.0, ending.set)
+    assert not await asyncio.to_thread(catch_up, world.settings, ending)
     assert answer("SELECT 1 FROM blocks WHERE user_id = %s", user) == []
     assert count_waiting(world.settings) == {}, "past the limit not one is put aside"
     # The limit was a deploy's fault; the next one takes up where this one stopped.
@@ -235,3 +244,4 @@ async def test_too_much_poison_stops_its_topic_and_no_other_and_nothing_is_skipp
     await eventually(lambda: answer("SELECT 1 FROM blocks WHERE user_id = %s", user))
     assert count_waiting(world.settings) == {"user.updated": 6}
     await eventually(lambda: not answer(BEHIND))
+    assert await asyncio.to_thread(catch_up, world.settings, threading.Event())
