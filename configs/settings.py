@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     kafka_brokers: str = Field("", validation_alias="KAFKA_BROKERS", description="host:port,…; empty: embedded")
     broker: Literal["memory", "kafka"] = Field("memory", description="broker that is started when KAFKA_BROKERS names none: one in memory, or Apache Kafka (three brokers, logs on disk; needs Java and Maven)")
     redis: Literal["single", "cluster"] = Field("single", description="what is started when REDIS_URL names nothing: one Valkey server, or a cluster of six (three primaries, three replicas)")
+    redis_memory_mib: int = Field(1_024, ge=64, description="memory of the embedded Redis past which it takes no more and writes wait or answer 503; a person takes 2.4 KB or more")
     smtp_url: SecretStr = Field(SecretStr(""), validation_alias="SMTP_URL", description="mail server, smtp://user:password@host:587 or smtps://…; empty: an embedded mailbox (`sugar mail`)")
     ray_address: str = Field("", description="GCS address of the running cluster; set by launch")
     trusted_proxies: tuple[str, ...] = Field((), description="networks whose X-Forwarded-For is believed (JSON list)")

@@ -17,7 +17,7 @@ from cluster.embedded.postgres import EmbeddedPostgres
 from cluster.embedded.sandbox_provider import EmbeddedSandboxProvider
 from cluster.embedded.valkey import EmbeddedValkey
 from cluster.engines.kafka import KafkaCluster
-from cluster.engines.valkey import ValkeyCluster
+from cluster.engines.valkey import PRIMARIES, ValkeyCluster
 from configs.contracts.errors import ConfigurationError
 from configs.settings import Settings
 
@@ -48,8 +48,8 @@ class EmbeddedServers:
             self.postgres = EmbeddedPostgres(data / "postgres", run, port=ports.get("postgres", 0))
         if not settings.redis_url.get_secret_value():
             self.valkey = (
-                ValkeyCluster(data / "valkey", run) if settings.redis == "cluster"
-                else EmbeddedValkey(run, port=ports.get("valkey", 0))
+                ValkeyCluster(data / "valkey", run, max_memory_bytes=(settings.redis_memory_mib << 20) // PRIMARIES) if settings.redis == "cluster"
+                else EmbeddedValkey(run, port=ports.get("valkey", 0), max_memory_bytes=settings.redis_memory_mib << 20)
             )
         if not settings.kafka_brokers:
             self.broker = (

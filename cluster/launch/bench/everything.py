@@ -39,6 +39,8 @@ LOADED_BY_EMBEDDED: Final = 100_000
 longer the more it holds. It is empty after the start that follows, so nothing of it counts for people who came long ago."""
 REBUILT_S: Final = 2e-3
 """Longest a start takes for each person of the read model. A third of it was measured on two busy cores."""
+REDIS_BYTES: Final = 5_000
+"""Memory of Redis for each person; twice what one took before anybody swiped or wrote."""
 QUIET_LOOKS: Final = 10
 """So many times in a row, a second apart."""
 PLATFORM: Final = "platform"
@@ -155,7 +157,9 @@ def _measure(
     shutil.rmtree(data_dir, ignore_errors=True)
     data_dir.mkdir(parents=True)
     port = free_port()
-    environment = os.environ | UNLIMITED | {f"SUGAR_PLAN__{name}": str(value) for name, value in variant.plan.items()}
+    environment = os.environ | UNLIMITED | {f"SUGAR_PLAN__{name}": str(value) for name, value in variant.plan.items()} | {
+        "SUGAR_REDIS_MEMORY_MIB": str(max(1_024, variant.people * REDIS_BYTES >> 20)),
+    }
     began = time.monotonic()
 
     def sugar(*arguments: str, timeout_s: float = 3_600.0, **settings: str) -> None:
