@@ -202,7 +202,8 @@ class MessageMemory:
             return _answer(Marked(known.seq, known.ordinal, other))
         if command.seq > conversation.last_seq:
             return _answer(SeqUnknown(conversation.last_seq))
-        if now - known.at < MARK_EVERY:
+        # A clock that went back keeps nobody waiting.
+        if timedelta() <= now - known.at < MARK_EVERY:
             return _answer(MarkLater(max(0.01, (known.at + MARK_EVERY - now).total_seconds())))
         counted = conversation.received_up_to(command.seq, command.reader_id)
         ordinal = command.ordinal if counted is None else counted

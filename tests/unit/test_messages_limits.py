@@ -135,6 +135,16 @@ async def test_a_clock_that_goes_back_reorders_nothing_and_keeps_nobody_waiting(
     await world.close()
 
 
+async def test_a_clock_that_goes_back_keeps_no_read_mark_waiting(world: World) -> None:
+    for _ in range(3):
+        await world.send(LOW)
+    assert (await world.read(HIGH, 1)).recorded
+    world.now -= timedelta(hours=1)
+    assert (await world.read(HIGH, 2)).recorded
+    world.now += timedelta(hours=2)
+    assert (await world.read(HIGH, 3)).recorded
+
+
 async def test_read_marks_only_move_forward_and_not_past_the_last_message(world: World) -> None:
     for sender in (LOW, LOW, HIGH, LOW):
         await world.send(sender)
