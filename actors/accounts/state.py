@@ -177,7 +177,8 @@ class AccountMemory:
         if account.row is not None and not account.row.vacant:
             repeated = _repeated(command, account, account.row, now)
             if confirming is None:
-                return _answer(repeated if _still_as_registered(account.row) else AddressTaken())
+                changed = isinstance(repeated, Registered) and not _still_as_registered(account.row)
+                return _answer(AddressTaken() if changed else repeated)
             # Whoever asks learns nothing, and one event is appended as for a free address; its holder gets a mail.
             payload = AddressTokenRequested(
                 user_id=account.row.user_id, email_hash=command.email_hash, purpose="reset", cause="registration",

@@ -97,8 +97,11 @@ class Held:
     pending: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     sessions: list[tuple[str, int]] = field(default_factory=list)
     gone: list[tuple[str, int]] = field(default_factory=list)
+    as_registered: bool = True
+    """No password was set, and sessions were never ended: only so long may a repeated registration sign in."""
 
     def ended(self, kept: str | None) -> None:
+        self.as_registered = False
         self.gone += [session for session in self.sessions if session[0] != kept]
         self.sessions = [session for session in self.sessions if session[0] == kept]
 
@@ -134,6 +137,10 @@ class Accounts(ShardMachine):
             if command.body_digest != claim.digest:
                 assert answer == IdempotencyConflict()
                 return
+        held = self.accounts.get(command.email_hash)
+        if held is not None and not held.as_registered:
+            assert answer == AddressTaken()
+            return
         assert isinstance(answer, Registered)
         assert answer.replayed
         assert answer.user_id == claim.user_id
