@@ -35,13 +35,15 @@ class AppealDecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecideAppeal:
-    """Decide an appeal, as another moderator than whoever made the decision."""
+    """Decide an appeal, as another moderator than whoever made the decision, and not about oneself."""
 
     target_id: str
     decision_id: str
     outcome: Outcome
     statement: str
     decided_by: str
+    person_id: str | None
+    """Of whoever decides; None: an operator's tool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,11 @@ class SameModerator:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnCase:
+    """The decision is about this moderator; nobody judges themselves."""
+
+
+@dataclass(frozen=True, slots=True)
 class RemovalTaken:
     """The request is durable; ``request_id`` is the receipt, the first one's when it was sent before."""
 
@@ -108,4 +115,6 @@ class TooManyRequests:
     """The target has as many undecided requests as are remembered; nothing was recorded, and the case is open already."""
 
 
-ModerationAnswer = DecisionMade | CaseMoved | Appealed | NotAppealable | SameModerator | RemovalTaken | TooManyRequests
+ModerationAnswer = (
+    DecisionMade | CaseMoved | Appealed | NotAppealable | SameModerator | OwnCase | RemovalTaken | TooManyRequests
+)

@@ -17,6 +17,7 @@ from actors.moderation.commands import (
     ModerationAnswer,
     ModerationCommand,
     NotAppealable,
+    OwnCase,
     RemovalTaken,
     RequestRemoval,
     SameModerator,
@@ -126,6 +127,8 @@ def _decide_appeal(command: DecideAppeal, row: CaseRow | None, now: datetime) ->
     decision = None if row is None else row.decision(command.decision_id)
     if row is None or decision is None or decision.appeal is None or decision.subject_id is None:
         return _answer(NotAppealable())
+    if decision.subject_id == command.person_id:
+        return _answer(OwnCase())
     if decision.decided_by == command.decided_by:
         return _answer(SameModerator())
     event_id = derived_id(decision.appeal.appeal_id, "decided")

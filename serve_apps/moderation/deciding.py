@@ -9,7 +9,15 @@ import structlog
 from fastapi import APIRouter, Path
 
 from actors.accounts.commands import AccountChanged, GrantRole, NotSignedIn, SetStanding
-from actors.moderation.commands import CaseMoved, Decide, DecideAppeal, DecisionMade, NotAppealable, SameModerator
+from actors.moderation.commands import (
+    CaseMoved,
+    Decide,
+    DecideAppeal,
+    DecisionMade,
+    NotAppealable,
+    OwnCase,
+    SameModerator,
+)
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Action, TargetType
 from configs.contracts.ids import derived_id, email_hash
@@ -64,6 +72,7 @@ async def decide_appeal(
     """Decides an appeal, as another moderator than whoever decided first; ``reversed`` takes the decision's effect back."""
     return await to_the_end(_decided(dependencies, staff, None, DecideAppeal(
         target_id=target_id, decision_id=decision_id, outcome=body.outcome, statement=body.statement, decided_by=staff.name,
+        person_id=staff.person_id,
     )))
 
 
@@ -84,6 +93,8 @@ async def _decided(
         raise Refused("case_moved", number=answer.number)
     if isinstance(answer, SameModerator):
         raise Refused("same_moderator")
+    if isinstance(answer, OwnCase):
+        raise Refused("forbidden")
     if isinstance(answer, NotAppealable):
         raise Refused("not_appealable")
     assert isinstance(answer, DecisionMade)

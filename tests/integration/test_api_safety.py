@@ -182,6 +182,20 @@ async def test_a_suspension_or_ban_ends_the_sockets_and_tokens_of_that_person_an
     assert died == []
 
 
+async def test_no_moderator_decides_an_appeal_about_themselves(safety: SafetyWorld) -> None:
+    first, second, warned = [await safety.moderator() for _ in range(3)]
+    await safety.in_rows(warned)
+    decided = await safety.decide(first, warned.user_id, "warn")
+    assert decided.status_code == 201, decided.text
+    decision = decided.json()["decisionId"]
+    token = await appeal_token(safety, warned, decision)
+    taken = await safety.here.client.post("/api/v1/moderation/appeals", json={"token": token, "text": "It was a joke."})
+    assert taken.status_code == 201, taken.text
+    path, outcome = f"/moderation/cases/{warned.user_id}/appeals/{decision}", {"outcome": "reversed", "statement": "It was."}
+    assert code(await warned.ask("POST", path, json=outcome)) == (403, "forbidden")
+    assert (await second.ask("POST", path, json=outcome)).status_code == 201
+
+
 async def audited(safety: SafetyWorld, target_id: str, actions: list[str]) -> None:
     """The audit log says exactly this of the target, and does not let itself be changed."""
     async def logged() -> bool:

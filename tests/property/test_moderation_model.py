@@ -22,6 +22,7 @@ from actors.moderation.commands import (
     DecideAppeal,
     DecisionMade,
     NotAppealable,
+    OwnCase,
     RemovalTaken,
     RequestRemoval,
     SameModerator,
@@ -109,17 +110,23 @@ class Moderation(ShardMachine):
         assert answer == Appealed(derived_id(decision_id, "appeal"))
         made.appealed = True
 
-    @rule(data=st.data(), by=MODERATOR, outcome=st.sampled_from(["upheld", "reversed"]), crash=st.booleans())
-    def decide_appeal(self, data: st.DataObject, by: str, outcome: Any, crash: bool) -> None:
+    @rule(
+        data=st.data(), by=MODERATOR, outcome=st.sampled_from(["upheld", "reversed"]), crash=st.booleans(),
+        own=st.sampled_from([False, False, True]),
+    )
+    def decide_appeal(self, data: st.DataObject, by: str, outcome: Any, crash: bool, own: bool) -> None:
         if not self.made:
             return
         decision_id = data.draw(st.sampled_from(sorted(self.made)))
         made = self.made[decision_id]
         answer = self.ask(DecideAppeal(
-            target_id=made.target, decision_id=decision_id, outcome=outcome, statement="s", decided_by=by
+            target_id=made.target, decision_id=decision_id, outcome=outcome, statement="s", decided_by=by,
+            person_id=made.target if own else None,
         ), crash)
         if not made.appealed:
             assert answer == NotAppealable()
+        elif own:
+            assert answer == OwnCase(), "nobody judges themselves"
         elif by == made.by:
             assert answer == SameModerator()
         elif made.outcome not in (None, outcome):
