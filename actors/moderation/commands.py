@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.contracts.events import Action, Outcome, ReportCategory, TargetType
+from configs.contracts.events import Action, Outcome, ReportCategory, Standing, TargetType
 
 SERVICE = "moderation"
 
@@ -70,7 +70,8 @@ class DecisionMade:
     event_id: str
     number: int
     subject_id: str | None
-    action: Action
+    standing: Standing | None
+    """Of the subject's account, which follows; None: it stays as it is."""
     repeated: bool = False
 
 

@@ -29,10 +29,12 @@ from configs.contracts.ids import derived_id, new_id
 from configs.contracts.moderation import (
     APPEAL_WINDOW,
     REQUESTS,
+    STANDINGS,
     CaseRow,
     History,
     appealable,
     case_after,
+    standing_of,
     statement_digest,
 )
 from configs.contracts.topics import MODERATION_DECIDED
@@ -92,8 +94,9 @@ def _decide(command: Decide, row: CaseRow | None, now: datetime) -> Decision[Mod
             newest is not None and newest.number == number == command.seen + 1
             and (newest.decided_by, newest.statement_digest) == (command.decided_by, digest)
         ):
+            standing = STANDINGS.get(newest.action) if command.target_type == "user" else None
             return _answer(DecisionMade(
-                newest.decision_id, newest.decision_id, number, newest.subject_id, newest.action, repeated=True
+                newest.decision_id, newest.decision_id, number, newest.subject_id, standing, repeated=True
             ))
         return _answer(CaseMoved(number))
     decision_id = new_id()
@@ -102,7 +105,7 @@ def _decide(command: Decide, row: CaseRow | None, now: datetime) -> Decision[Mod
         action=command.action, category=command.category, statement=command.statement, decided_by=command.decided_by,
         number=number + 1,
     )
-    made = DecisionMade(decision_id, decision_id, number + 1, command.subject_id, command.action)
+    made = DecisionMade(decision_id, decision_id, number + 1, command.subject_id, standing_of(decided))
     return _decided(decision_id, decided, now, made)
 
 
@@ -135,16 +138,19 @@ def _decide_appeal(command: DecideAppeal, row: CaseRow | None, now: datetime) ->
     if decision.appeal.outcome is not None:
         if decision.appeal.outcome != command.outcome:
             return _answer(NotAppealable())
+        held = decision.appeal.number
         return _answer(DecisionMade(
-            decision.decision_id, event_id, row.number, decision.subject_id, decision.action, repeated=True
+            decision.decision_id, event_id, row.number if held is None else held, decision.subject_id,
+            decision.appeal.standing, repeated=True,
         ))
-    number = row.number + 1
+    number, reversed_ = row.number + 1, command.outcome == "reversed"
     decided = AppealDecided(
         appeal_id=decision.appeal.appeal_id, decision_id=decision.decision_id, target_type=row.target_type,
         target_id=row.target_id, subject_id=decision.subject_id, action=decision.action, outcome=command.outcome,
         statement=command.statement, decided_by=command.decided_by, number=number,
+        standing=row.standing_without(decision.decision_id) if reversed_ and row.target_type == "user" else None,
     )
-    made = DecisionMade(decision.decision_id, event_id, number, decision.subject_id, decision.action)
+    made = DecisionMade(decision.decision_id, event_id, number, decision.subject_id, standing_of(decided))
     return _decided(event_id, decided, now, made)
 
 

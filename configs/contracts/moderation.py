@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -24,6 +24,7 @@ from configs.contracts.events import (
     RemovalRequested,
     ReportCategory,
     Standing,
+    StandingAfter,
     TargetType,
 )
 
@@ -44,7 +45,7 @@ DEADLINES: Final[dict[ReportCategory, timedelta]] = {
 }
 """When a report must be decided. 48 h: the Take It Down Act; the others are ours."""
 DEADLINE: Final = timedelta(days=7)
-STANDINGS: Final[dict[Action, Standing]] = {"suspend": "suspended", "ban": "banned", "reinstate": "active"}
+STANDINGS: Final[dict[Action, Literal["active", "suspended", "banned"]]] = {"suspend": "suspended", "ban": "banned", "reinstate": "active"}
 """Action on an account -> its standing."""
 _CONTENT: Final[tuple[Action, ...]] = ("dismiss", "warn", "remove")
 _SAID: Final[tuple[Action, ...]] = ("dismiss", "warn")
@@ -64,6 +65,17 @@ def actions_on(target_type: TargetType) -> tuple[Action, ...]:
 
 def appealable(action: Action) -> bool:
     return action in ("warn", "remove", "suspend", "ban")
+
+
+def standing_of(payload: CaseDecided | AppealDecided) -> Standing | None:
+    """The account's standing that follows; None: it stays as it is."""
+    if payload.target_type != "user":
+        return None
+    if isinstance(payload, CaseDecided):
+        return STANDINGS.get(payload.action)
+    if payload.outcome != "reversed" or payload.standing == "unchanged":
+        return None
+    return payload.standing or ("active" if payload.action in STANDINGS else None)
 
 
 def appeal_token(key: bytes, decision_id: str, target_id: str, subject_id: str) -> str:
@@ -90,6 +102,10 @@ class Appeal(msgspec.Struct, frozen=True, rename="camel"):
     appeal_id: str
     outcome: Outcome | None = None
     """None: not decided yet."""
+    number: int | None = None
+    """Under which it was decided. None: not yet, or before this was kept."""
+    standing: Standing | None = None
+    """Of the account, which followed; None: it stayed as it was."""
 
 
 class Decided(msgspec.Struct, frozen=True, rename="camel"):
@@ -129,6 +145,16 @@ class CaseRow:
     def decision(self, decision_id: str) -> Decided | None:
         return next((held for held in self.history.decisions if held.decision_id == decision_id), None)
 
+    def standing_without(self, decision_id: str) -> StandingAfter:
+        """Of the account, once a decision is reversed: that of the newest one that stands then, if it was the newest itself."""
+        standing = [
+            held for held in self.history.decisions
+            if held.action in STANDINGS and (held.appeal is None or held.appeal.outcome != "reversed")
+        ]
+        if not standing or standing[-1].decision_id != decision_id:
+            return "unchanged"
+        return STANDINGS[standing[-2].action] if standing[1:] else "active"
+
 
 def statement_digest(action: Action, category: ReportCategory, statement: str) -> str:
     """What tells two decisions apart."""
@@ -163,7 +189,9 @@ def case_after(row: CaseRow | None, event: Event, version: int) -> CaseRow | Non
             row.target_id, payload.target_type, max(row.number, payload.number), version,
             msgspec.structs.replace(history, decisions=decisions, undecided=0),
         )
-    appeal = Appeal(payload.appeal_id, payload.outcome if isinstance(payload, AppealDecided) else None)
+    appeal = Appeal(payload.appeal_id)
+    if isinstance(payload, AppealDecided):
+        appeal = Appeal(payload.appeal_id, payload.outcome, payload.number, standing_of(payload))
     decisions = tuple(
         msgspec.structs.replace(held, appeal=appeal)
         if held.decision_id == payload.decision_id and (held.appeal is None or held.appeal.outcome is None) else held

@@ -19,9 +19,9 @@ from actors.moderation.commands import (
     SameModerator,
 )
 from configs.contracts.errors import DependencyUnavailable
-from configs.contracts.events import Action, TargetType
+from configs.contracts.events import Standing, TargetType
 from configs.contracts.ids import derived_id, email_hash
-from configs.contracts.moderation import STANDINGS, actions_on
+from configs.contracts.moderation import actions_on
 from serve_apps.auth.sessions import all_ended
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import UUID_PATTERN, Success
@@ -56,7 +56,7 @@ async def decide(target_id: TargetIdPath, body: DecisionBody, staff: Moderator, 
     subject_id = await _subject(dependencies, body.target_type, target_id)
     if subject_id is not None and subject_id == staff.person_id:
         raise Refused("forbidden")
-    return await to_the_end(_decided(dependencies, staff, body.target_type, Decide(
+    return await to_the_end(_decided(dependencies, Decide(
         target_type=body.target_type, target_id=target_id, subject_id=subject_id, action=body.action, category=body.category,
         statement=body.statement, decided_by=staff.name, seen=body.seen,
     )))
@@ -70,7 +70,7 @@ async def decide_appeal(
     target_id: TargetIdPath, decision_id: DecisionIdPath, body: AppealDecisionBody, staff: Moderator, dependencies: Deps
 ) -> Decision:
     """Decides an appeal, as another moderator than whoever decided first; ``reversed`` takes the decision's effect back."""
-    return await to_the_end(_decided(dependencies, staff, None, DecideAppeal(
+    return await to_the_end(_decided(dependencies, DecideAppeal(
         target_id=target_id, decision_id=decision_id, outcome=body.outcome, statement=body.statement, decided_by=staff.name,
         person_id=staff.person_id,
     )))
@@ -85,9 +85,7 @@ async def _subject(dependencies: Dependencies, target_type: TargetType, target_i
     return (await case_view(dependencies, target_id)).subject_id
 
 
-async def _decided(
-    dependencies: Dependencies, staff: Staff, target_type: TargetType | None, command: Decide | DecideAppeal
-) -> Decision:
+async def _decided(dependencies: Dependencies, command: Decide | DecideAppeal) -> Decision:
     answer = await dependencies.moderation.record(command)
     if isinstance(answer, CaseMoved):
         raise Refused("case_moved", number=answer.number)
@@ -98,15 +96,12 @@ async def _decided(
     if isinstance(answer, NotAppealable):
         raise Refused("not_appealable")
     assert isinstance(answer, DecisionMade)
-    action: Action | None = answer.action
-    if isinstance(command, DecideAppeal):
-        action = "reinstate" if command.outcome == "reversed" and answer.action in STANDINGS else None
-    if answer.subject_id is not None and action in STANDINGS and (target_type is None or target_type == "user"):
-        await _at_once(dependencies, answer, answer.subject_id, action)
+    if answer.subject_id is not None and answer.standing is not None:
+        await _at_once(dependencies, answer, answer.subject_id, answer.standing)
     return Decision(decision_id=answer.decision_id, number=answer.number)
 
 
-async def _at_once(dependencies: Dependencies, made: DecisionMade, user_id: str, action: Action) -> None:
+async def _at_once(dependencies: Dependencies, made: DecisionMade, user_id: str, standing: Standing) -> None:
     """Carries the decision out on the account without waiting for the log, which repeats it."""
     try:
         async with asyncio.timeout(AT_ONCE_S):
@@ -114,10 +109,10 @@ async def _at_once(dependencies: Dependencies, made: DecisionMade, user_id: str,
             if address is None:
                 return
             changed = await dependencies.accounts.set_standing(SetStanding(
-                email_hash=address, user_id=user_id, status=STANDINGS[action], number=made.number, cause_id=made.decision_id,
+                email_hash=address, user_id=user_id, status=standing, number=made.number, cause_id=made.decision_id,
                 event_id=derived_id(made.event_id, "standing"),
             ))
-        if isinstance(changed, AccountChanged) and action != "reinstate":
+        if isinstance(changed, AccountChanged) and standing != "active":
             await all_ended(dependencies, changed, None)
     except (DependencyUnavailable, TimeoutError) as error:
         log.warning("standing_left_to_log", reason=type(error).__name__)

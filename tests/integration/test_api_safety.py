@@ -10,7 +10,18 @@ import psycopg
 import pytest
 from api_world import World, forged
 from realtime_world import Device, RunningGateway
-from safety_world import HERE, SafetyWorld, appeal_token, code, hours_from_now, pair, seconds_until, send, until
+from safety_world import (
+    HERE,
+    SafetyWorld,
+    appeal_token,
+    code,
+    hours_from_now,
+    pair,
+    reverse,
+    seconds_until,
+    send,
+    until,
+)
 
 from cluster.connections.postgres import connect
 from configs.contracts.frames import UNAUTHENTICATED
@@ -194,6 +205,26 @@ async def test_no_moderator_decides_an_appeal_about_themselves(safety: SafetyWor
     path, outcome = f"/moderation/cases/{warned.user_id}/appeals/{decision}", {"outcome": "reversed", "statement": "It was."}
     assert code(await warned.ask("POST", path, json=outcome)) == (403, "forbidden")
     assert (await second.ask("POST", path, json=outcome)).status_code == 201
+
+
+async def test_a_reversed_warning_does_not_lift_the_ban_that_followed(safety: SafetyWorld) -> None:
+    bad = await safety.here.register()
+    await safety.in_rows(bad)
+    first, second = await safety.moderator(), await safety.moderator()
+    warned, banned = [await safety.decide(first, bad.user_id, action, seen=seen) for seen, action in enumerate(("warn", "ban"))]
+    assert banned.status_code == 201, banned.text
+    login = {"email": bad.email, "password": bad.password}
+
+    async def signs_in(status: int) -> bool:
+        return (await safety.here.client.post("/api/v1/auth/login", json=login)).status_code == status
+
+    await until(lambda: signs_in(401))
+    await reverse(safety, second, bad, bad.user_id, warned.json()["decisionId"])
+    assert await signs_in(401)
+    await reverse(safety, second, bad, bad.user_id, banned.json()["decisionId"])
+    await until(lambda: signs_in(200))
+    reversed_ = ["appeal", "appeal reversed"]
+    await audited(safety, bad.user_id, ["warn", "ban", "account banned", *reversed_, *reversed_, "account active"])
 
 
 async def audited(safety: SafetyWorld, target_id: str, actions: list[str]) -> None:

@@ -29,14 +29,14 @@ from actors.moderation.commands import (
     TooManyRequests,
 )
 from actors.moderation.state import ModerationMemory
-from configs.contracts.events import CaseDecided, Event
+from configs.contracts.events import AppealDecided, CaseDecided, Event
 from configs.contracts.ids import derived_id, new_id
-from configs.contracts.moderation import APPEAL_WINDOW, REQUESTS, CaseRow, case_after
+from configs.contracts.moderation import APPEAL_WINDOW, REQUESTS, STANDINGS, CaseRow, case_after, standing_of
 from configs.contracts.positions import version_of
 
 TARGETS = [derived_id("target", str(number)) for number in range(2)]
 TARGET, MODERATOR = st.sampled_from(TARGETS), st.sampled_from(["person:a", "person:b"])
-ACTION = st.sampled_from(["dismiss", "warn", "ban"])
+ACTION = st.sampled_from(["dismiss", "warn", "suspend", "ban", "reinstate"])
 
 
 def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> CaseRow | None:
@@ -50,8 +50,10 @@ def rows_of(key: str, committed: Sequence[Logged], now: datetime) -> CaseRow | N
 class Made:
     """A decision as the model knows it."""
 
-    def __init__(self, target: str, by: str, action: str, at: datetime) -> None:
+    def __init__(self, target: str, by: str, action: Any, at: datetime) -> None:
         self.target, self.by, self.action, self.at = target, by, action, at
+        self.number = 0
+        """Under which its appeal was decided."""
         self.appealed = False
         self.outcome: str | None = None
 
@@ -104,7 +106,7 @@ class Moderation(ShardMachine):
             target_id=made.target, decision_id=decision_id, appellant_id=appellant, text="t"
         ), crash)
         late = self.shard.now - made.at > APPEAL_WINDOW
-        if foreign or made.action == "dismiss" or late or made.outcome:
+        if foreign or made.action in ("dismiss", "reinstate") or late or made.outcome:
             assert answer == NotAppealable()
             return
         assert answer == Appealed(derived_id(decision_id, "appeal"))
@@ -135,6 +137,8 @@ class Moderation(ShardMachine):
             assert isinstance(answer, DecisionMade)
             if made.outcome is None:
                 self.numbers[made.target] += 1
+                made.number = self.numbers[made.target]
+            assert answer.number == made.number, "also repeated, when others were made since"
             made.outcome = outcome
 
     @rule(about=TARGET, digest=st.sampled_from(["d1", "d2"]), crash=st.booleans())
@@ -187,6 +191,20 @@ class Moderation(ShardMachine):
             row = rows_of(target, self.shard.log, self.shard.now)
             assert (0 if row is None else row.number) == number
             assert (0 if row is None else row.history.undecided) == self.undecided[target]
+
+
+    @invariant()
+    def an_account_has_the_standing_of_the_newest_decision_that_was_not_reversed(self) -> None:
+        for target in TARGETS:
+            stands = [STANDINGS[made.action] for made in self.made.values() if made.target == target
+                      and made.action in STANDINGS and made.outcome != "reversed"]
+            number, standing = 0, "active"
+            for event, _ in self.shard.log:
+                if isinstance(event.payload, CaseDecided | AppealDecided) and event.payload.target_id == target:
+                    follows = standing_of(event.payload)
+                    if follows is not None and event.payload.number > number:
+                        number, standing = event.payload.number, follows
+            assert standing == (stands[-1] if stands else "active")
 
 
 TestModeration = Moderation.TestCase

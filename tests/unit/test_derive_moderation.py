@@ -142,6 +142,20 @@ def test_only_an_appeal_that_succeeds_takes_the_decision_back() -> None:
     assert payloads(follows(appealed("upheld"), new_id()), StandingSet) == []
 
 
+@pytest.mark.parametrize(("action", "standing", "status"), [
+    ("ban", None, ["active"]), ("suspend", None, ["active"]), ("warn", None, []),
+    ("ban", "suspended", ["suspended"]), ("suspend", "active", ["active"]), ("suspend", "unchanged", []), ("warn", "unchanged", []),
+])
+def test_a_reversal_gives_the_standing_that_its_case_says_and_none_after_a_warning(
+    action: Any, standing: Any, status: list[str]
+) -> None:
+    """``None``: it was decided before cases said so."""
+    made = follows(msgspec.structs.replace(appealed("reversed"), action=action, standing=standing), new_id())
+    for kind in (StandingSet, StandingChanged):
+        assert [payload.status for payload in payloads(made, kind)] == status
+    assert payloads(made, NotificationSent), "both sides are told all the same"
+
+
 def test_what_a_reversed_decision_removed_comes_back_where_it_was_removed() -> None:
     reversal = appealed("reversed")
     change = msgspec.structs.replace

@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.moderation.commands import Decide, DecisionMade, RemovalTaken, RequestRemoval, TooManyRequests
+from actors.moderation.commands import (
+    AppealDecision,
+    Decide,
+    DecideAppeal,
+    DecisionMade,
+    OwnCase,
+    RemovalTaken,
+    RequestRemoval,
+    TooManyRequests,
+)
 from actors.moderation.state import ModerationMemory
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.moderation import REQUESTS, CaseRow, History
@@ -43,6 +52,24 @@ class Shard:
         return self.ask(Decide(
             target_type="post", target_id=self.target, subject_id=new_id(), action="dismiss", category="intimate_image",
             statement="Nothing of the kind.", decided_by="person:m", seen=self.row.number,
+        ))
+
+    def act(self, *actions: Any) -> list[str]:
+        """Decides about the person, who appeals where that is possible; the decisions."""
+        made = []
+        for action in actions:
+            answer = self.ask(Decide(
+                target_type="user", target_id=self.target, subject_id=self.target, action=action, category="spam",
+                statement="s", decided_by="person:m", seen=0 if not made else self.row.number,
+            ))
+            made.append(answer.decision_id)
+            self.ask(AppealDecision(target_id=self.target, decision_id=made[-1], appellant_id=self.target, text="t"))
+        return made
+
+    def reverse(self, decision_id: str, person_id: str | None = None) -> Any:
+        return self.ask(DecideAppeal(
+            target_id=self.target, decision_id=decision_id, outcome="reversed", statement="s", decided_by="person:n",
+            person_id=person_id,
         ))
 
     @property
@@ -81,3 +108,44 @@ def test_a_case_that_was_stored_before_requests_were_counted_takes_further_ones(
     del stored["undecided"]
     restored = Shard(replace(shard.row, history=msgspec.convert(stored, History)))
     assert isinstance(restored.request("the victim's"), RemovalTaken)
+
+
+def test_nobody_decides_an_appeal_about_themselves() -> None:
+    shard = Shard()
+    (warned,) = shard.act("warn")
+    assert shard.reverse(warned, shard.target) == OwnCase()
+    assert isinstance(shard.reverse(warned, new_id()), DecisionMade)
+
+
+@pytest.mark.parametrize(("actions", "reversals"), [
+    (["ban"], [(0, "active")]),
+    (["warn"], [(0, None)]),
+    (["ban", "warn"], [(1, None), (0, "active")]),
+    (["warn", "ban"], [(0, None), (1, "active")]),
+    (["suspend", "ban"], [(0, None), (1, "active")]),
+    (["suspend", "ban"], [(1, "suspended"), (0, "active")]),
+    (["ban", "reinstate", "suspend"], [(0, None), (2, "active")]),
+], ids=lambda told: " ".join(map(str, told)))
+def test_a_reversal_takes_back_its_own_decision_and_no_newer_one(
+    actions: list[str], reversals: list[tuple[int, str | None]]
+) -> None:
+    shard = Shard()
+    decisions = shard.act(*actions)
+    answers = []
+    for at, standing in reversals:
+        answers.append(shard.reverse(decisions[at]))
+        assert answers[-1].standing == standing
+    for (at, _), answer in zip(reversals, answers, strict=True):
+        assert shard.reverse(decisions[at]) == replace(answer, repeated=True), "as it was decided, whatever was since"
+
+
+def test_an_appeal_that_was_decided_before_its_number_was_kept_changes_no_account_again() -> None:
+    shard = Shard()
+    (banned,) = shard.act("ban")
+    shard.reverse(banned)
+    stored = msgspec.to_builtins(shard.row.history)
+    for name in ("number", "standing"):
+        del stored["decisions"][0]["appeal"][name]
+    restored = Shard(replace(shard.row, history=msgspec.convert(stored, History)))
+    again = restored.reverse(banned)
+    assert (again.number, again.standing, again.repeated) == (2, None, True)

@@ -24,7 +24,7 @@ from configs.contracts.events import (
     StandingSet,
 )
 from configs.contracts.ids import derived_id
-from configs.contracts.moderation import STANDINGS, appeal_token, appealable
+from configs.contracts.moderation import appeal_token, appealable, standing_of
 from configs.contracts.topics import Topic
 from writers.connections import Connection
 from writers.loads.moderation import addresses
@@ -110,20 +110,17 @@ def follows_decision(event: Event, sides: Sides, account_key: bytes) -> Iterator
     payload = event.payload
     if not isinstance(payload, CaseDecided | AppealDecided):
         return
-    reversed_ = isinstance(payload, AppealDecided) and payload.outcome == "reversed"
-    if isinstance(payload, CaseDecided) or reversed_:
-        yield from _standing(event, sides, "reinstate" if reversed_ else payload.action)
+    yield from _standing(event, payload, sides)
     if isinstance(payload, CaseDecided):
         yield from _content(event, payload, sides)
-    elif reversed_ and payload.action == "remove" and payload.subject_id in sides.addresses:
+    elif payload.outcome == "reversed" and payload.action == "remove" and payload.subject_id in sides.addresses:
         # Not of somebody whose account is gone.
         yield from _restored(event, payload, sides)
     yield from _told(event, sides, account_key)
 
 
-def _standing(event: Event, sides: Sides, action: Action) -> Iterator[tuple[Topic, Event]]:
-    payload = event.payload
-    status = STANDINGS.get(action) if payload.target_type == "user" else None
+def _standing(event: Event, payload: CaseDecided | AppealDecided, sides: Sides) -> Iterator[tuple[Topic, Event]]:
+    status = standing_of(payload)
     if status is None or payload.subject_id is None:
         return
     facts: dict[str, Any] = {

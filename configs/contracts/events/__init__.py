@@ -63,6 +63,7 @@ from configs.contracts.events.base import (
     ReportCategory,
     Role,
     Standing,
+    StandingAfter,
     TargetType,
     Verification,
 )
@@ -262,6 +263,7 @@ __all__ = [
     "SessionStarted",
     "SessionsEnded",
     "Standing",
+    "StandingAfter",
     "StandingChanged",
     "StandingSet",
     "SubscriptionAbandoned",

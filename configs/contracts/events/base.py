@@ -21,6 +21,10 @@ PermissionRole = Literal["user", "moderator", "admin"]
 """What an account may do for the platform; an admin may do what a moderator may."""
 
 
+StandingAfter = Literal["active", "suspended", "banned", "unchanged"]
+"""Of a person's account once a decision about them is reversed; ``unchanged``: it was a warning, or a newer one stands."""
+
+
 Verification = Literal["unverified", "pending", "verified", "failed"]
 """What age assurance has found out so far; ``failed`` may try again."""
 

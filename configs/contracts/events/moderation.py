@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from configs.contracts import topics
-from configs.contracts.events.base import Action, Outcome, Payload, ReportCategory, TargetType
+from configs.contracts.events.base import Action, Outcome, Payload, ReportCategory, StandingAfter, TargetType
 from configs.contracts.topics import Topic
 
 
@@ -53,6 +53,8 @@ class AppealDecided(Payload, frozen=True, kw_only=True):
     statement: str
     decided_by: str
     number: int
+    standing: StandingAfter | None = None
+    """Of the person whom a reversed decision was about: what stands without it. None: not of a person, or written before this was."""
 
 
 class RemovalRequested(Payload, frozen=True, kw_only=True):
