@@ -92,6 +92,8 @@ class CaseView(View, frozen=True, kw_only=True):
     subject_id: str | None
     """Whose it is, where the rows tell; None also for a person, who is the target."""
     evidence: str | None
+    restricted: bool = True
+    """Whether any report or decision of it, shown here or not, is of child abuse: then it is for administrators only."""
     reports: tuple[ReportView, ...]
     decisions: tuple[DecisionView, ...]
     appeals: tuple[AppealView, ...]

@@ -22,12 +22,13 @@ from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Standing, TargetType
 from configs.contracts.ids import derived_id, email_hash
 from configs.contracts.moderation import actions_on
+from configs.contracts.moderation_views import CaseView
 from serve_apps.auth.sessions import all_ended
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import UUID_PATTERN, Success
 from serve_apps.identity import Admin, Deps, Moderator, Staff
 from serve_apps.moderation.models import AppealDecisionBody, Decision, DecisionBody, RoleBody
-from serve_apps.moderation.viewing import STAFF, TargetIdPath, case_view
+from serve_apps.moderation.viewing import STAFF, TargetIdPath, case_for
 from serve_apps.problems import WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
 
@@ -53,7 +54,8 @@ async def decide(target_id: TargetIdPath, body: DecisionBody, staff: Moderator, 
         raise Refused("invalid", fields=[{"field": "body.action", "message": "this kind of target has no such action"}])
     if body.category == "child_abuse" and staff.role != "admin":
         raise Refused("forbidden")
-    subject_id = await _subject(dependencies, body.target_type, target_id)
+    case = await case_for(staff, dependencies, target_id)
+    subject_id = await _subject(dependencies, body.target_type, case)
     if subject_id is not None and subject_id == staff.person_id:
         raise Refused("forbidden")
     return await to_the_end(_decided(dependencies, Decide(
@@ -70,19 +72,20 @@ async def decide_appeal(
     target_id: TargetIdPath, decision_id: DecisionIdPath, body: AppealDecisionBody, staff: Moderator, dependencies: Deps
 ) -> Decision:
     """Decides an appeal, as another moderator than whoever decided first; ``reversed`` takes the decision's effect back."""
+    await case_for(staff, dependencies, target_id)
     return await to_the_end(_decided(dependencies, DecideAppeal(
         target_id=target_id, decision_id=decision_id, outcome=body.outcome, statement=body.statement, decided_by=staff.name,
         person_id=staff.person_id,
     )))
 
 
-async def _subject(dependencies: Dependencies, target_type: TargetType, target_id: str) -> str | None:
+async def _subject(dependencies: Dependencies, target_type: TargetType, case: CaseView) -> str | None:
     """Whose the target is, as our own records have it. None: they do not know. Raises Refused: there is no such person."""
     if target_type == "user":
-        if target_id not in await dependencies.people.records((target_id,)):
+        if case.target_id not in await dependencies.people.records((case.target_id,)):
             raise Refused("not_found")
-        return target_id
-    return (await case_view(dependencies, target_id)).subject_id
+        return case.target_id
+    return case.subject_id
 
 
 async def _decided(dependencies: Dependencies, command: Decide | DecideAppeal) -> Decision:

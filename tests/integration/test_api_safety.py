@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
-from api_world import World, forged
+from api_world import Person, World, forged
 from realtime_world import Device, RunningGateway
 from safety_world import (
     HERE,
@@ -24,8 +26,10 @@ from safety_world import (
 )
 
 from cluster.connections.postgres import connect
+from configs.contracts.albums import MediaRow
 from configs.contracts.frames import UNAUTHENTICATED
 from configs.contracts.ids import new_id
+from configs.contracts.media import MediaRecord
 from writers.moderation_figures import moderation_figures
 
 pytestmark = pytest.mark.servers
@@ -303,6 +307,74 @@ async def test_child_abuse_reports_are_for_administrators_only(safety: SafetyWor
     assert other.user_id not in {entry["targetId"] for entry in ordinary}
     assert code(await moderator.ask("GET", f"/moderation/cases/{other.user_id}")) == (403, "forbidden")
     assert code(await safety.decide(moderator, other.user_id, "ban", category="child_abuse")) == (403, "forbidden")
+
+
+async def test_what_was_reported_for_child_abuse_is_decided_by_administrators_only(safety: SafetyWorld) -> None:
+    """Whatever the decision calls it, and however many other reports came since."""
+    one, other = await safety.here.register(), await safety.here.register()
+    media = new_id()
+    record = MediaRecord(media_id=media, owner_id=other.user_id, kind="image", state="ready", review="pending")
+    row = MediaRow(record=record, requested_at=datetime.now(UTC), version=1)
+    with connect(safety.settings, "test") as conn:
+        conn.execute(
+            "INSERT INTO media (owner_id, id, kind, state, review, facts, created_at, version) "
+            "VALUES (%s, %s, 'image', 'ready', 'pending', %s, now() - interval '9 days', 1)",
+            (other.user_id, media, msgspec.json.encode(row).decode()),
+        )
+        for target, kind in ((other.user_id, "user"), (media, "media")):
+            conn.execute(
+                "INSERT INTO reports (target_id, id, target_type, reporter_id, category, created_at, version, due_at) "
+                "SELECT %s, gen_random_uuid(), %s, %s, CASE nth WHEN 0 THEN 'child_abuse' ELSE 'spam' END, "
+                "now() - interval '9 days' + nth * interval '1 s', 1, now() - interval '8 days' FROM generate_series(0, 100) AS nth",
+                (target, kind, one.user_id),
+            )
+    await safety.in_rows(other)
+    moderator, first, second = await safety.moderator(), await safety.moderator("admin"), await safety.moderator("admin")
+
+    async def queued(by: Person, restricted: bool) -> set[tuple[str, str]]:
+        entries = (await by.ok("GET", f"/moderation/queue?limit=100&restricted={str(restricted).lower()}"))["entries"]
+        return {(entry["kind"], entry["targetId"]) for entry in entries} & set(waiting)
+
+    waiting = [("report", other.user_id), ("report", media), ("review", media)]
+    assert await queued(moderator, False) == await queued(first, False) == set()
+    assert await queued(first, True) == set(waiting)
+    assert code(await moderator.ask("GET", f"/moderation/cases/{media}")) == (403, "forbidden")
+    for target, kind in ((other.user_id, "user"), (media, "media")):
+        assert code(await safety.decide(moderator, target, "dismiss", targetType=kind)) == (403, "forbidden")
+    assert (await safety.decide(first, media, "dismiss", targetType="media")).status_code == 201
+    decided = await safety.decide(first, other.user_id, "warn")
+    assert decided.status_code == 201, decided.text
+
+    token = await appeal_token(safety, other, decided.json()["decisionId"])
+    taken = await safety.here.client.post("/api/v1/moderation/appeals", json={"token": token, "text": "It was a joke."})
+    assert taken.status_code == 201, taken.text
+    waiting = [("appeal", other.user_id)]
+    await until(lambda: queued(second, True))
+    assert await queued(moderator, False) == set()
+    path = f"/moderation/cases/{other.user_id}/appeals/{decided.json()['decisionId']}"
+    outcome = {"outcome": "upheld", "statement": "It was not."}
+    assert code(await moderator.ask("POST", path, json=outcome)) == (403, "forbidden")
+    assert (await second.ask("POST", path, json=outcome)).status_code == 201
+    waiting = [("report", media), ("review", media), ("appeal", other.user_id)]
+
+    async def settled() -> bool:
+        return not await queued(second, True)
+
+    await until(settled)
+
+
+async def test_a_decision_for_child_abuse_leaves_its_case_to_administrators(safety: SafetyWorld) -> None:
+    bad, moderator, admin = await safety.here.register(), await safety.moderator(), await safety.moderator("admin")
+    await safety.in_rows(bad)
+    assert (await safety.decide(admin, bad.user_id, "ban", category="child_abuse")).status_code == 201
+    path = f"/moderation/cases/{bad.user_id}"
+
+    async def refused() -> bool:
+        return (await moderator.ask("GET", path)).status_code == 403
+
+    await until(refused)
+    assert code(await safety.decide(moderator, bad.user_id, "reinstate", seen=1)) == (403, "forbidden")
+    assert (await admin.ask("GET", path)).status_code == 200
 
 
 async def test_a_message_is_reported_with_its_conversation_also_after_the_match_has_ended(safety: SafetyWorld) -> None:

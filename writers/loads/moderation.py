@@ -31,24 +31,30 @@ REPORTS_SHOWN: Final = 100
 CASES: Final = f"SELECT {COLUMNS} FROM moderation_cases WHERE target_id = ANY(%s)"  # noqa: S608
 ADDRESSES: Final = "SELECT user_id::text, email_hash FROM credentials WHERE user_id = ANY(%s) AND status <> 'deleted'"
 
-QUEUE: Final = """
+RESTRICTED: Final = """
+(EXISTS (SELECT 1 FROM reports AS known WHERE known.target_id = {target} AND known.category = 'child_abuse')
+ OR EXISTS (SELECT 1 FROM decisions AS known WHERE known.target_id = {target} AND known.category = 'child_abuse'))
+"""
+"""Whether the case of a target is for administrators only, whatever else it was reported for."""
+IS_RESTRICTED: Final = f"SELECT {RESTRICTED.format(target='%s')}"
+QUEUE: Final = f"""
 SELECT * FROM (
     SELECT target_id::text AS target, 'report' AS kind, min(target_type) AS type, min(due_at) AS due, count(*) AS reports,
            array_agg(DISTINCT category) AS categories, min(created_at) AS since, NULL AS decision_id
-    FROM reports WHERE status = 'open' AND (category = 'child_abuse') = %(restricted)s GROUP BY target_id
+    FROM reports WHERE status = 'open' AND {RESTRICTED.format(target="reports.target_id")} = %(restricted)s GROUP BY target_id
     UNION ALL
     SELECT appeals.target_id::text, 'appeal', target_type, due_at, 1, ARRAY[category], appealed_at, decision_id::text
     FROM appeals JOIN decisions ON decisions.target_id = appeals.target_id AND decisions.id = appeals.decision_id
-    WHERE outcome IS NULL AND (category = 'child_abuse') = %(restricted)s
+    WHERE outcome IS NULL AND {RESTRICTED.format(target="appeals.target_id")} = %(restricted)s
     UNION ALL
-    SELECT id::text, 'review', 'media', created_at + interval '1 day', 0, '{}', created_at, NULL
-    FROM media WHERE state = 'ready' AND review = 'pending' AND NOT %(restricted)s
+    SELECT id::text, 'review', 'media', created_at + interval '1 day', 0, '{{}}', created_at, NULL
+    FROM media WHERE state = 'ready' AND review = 'pending' AND {RESTRICTED.format(target="media.id")} = %(restricted)s
     UNION ALL
     SELECT id::text, 'match', 'media', created_at + interval '1 day', 0, ARRAY['child_abuse'], created_at, NULL
     FROM media WHERE preserved AND %(restricted)s AND NOT EXISTS (SELECT 1 FROM decisions WHERE target_id = media.id)
 ) AS waiting
 WHERE (due, target) > (%(due)s, %(target)s) ORDER BY due, target LIMIT %(limit)s
-"""
+"""  # noqa: S608
 OVERDUE: Final = """
 SELECT (SELECT count(*) FROM reports WHERE status = 'open') + (SELECT count(*) FROM appeals WHERE outcome IS NULL),
        (SELECT count(*) FROM reports WHERE status = 'open' AND due_at < now())
@@ -167,7 +173,8 @@ def _case(conn: Connection, target_id: str) -> CaseView:
     case = cases(conn, (target_id,)).get(target_id)
     found = conn.execute(SUBJECT, {"target": target}).fetchone()
     subject, content = (None, None) if found is None else found
+    restricted = conn.execute(IS_RESTRICTED, (target, target)).fetchone()
     return CaseView(
-        target_id=target_id, number=0 if case is None else case.number, subject_id=subject, evidence=content, reports=tuple(reports), decisions=tuple(decisions),
-        appeals=tuple(appeals),
+        target_id=target_id, number=0 if case is None else case.number, subject_id=subject, evidence=content,
+        restricted=restricted != (False,), reports=tuple(reports), decisions=tuple(decisions), appeals=tuple(appeals),
     )
