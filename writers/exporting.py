@@ -153,7 +153,7 @@ class Exports:
                 except Full as error:
                     raise DependencyUnavailable("too many exports wait", waiting=WAITING) from error
                 self._asked.add(user_id)
-            if self._thread is None and self._asked:
+            if self._asked and (self._thread is None or not self._thread.is_alive()):
                 self._thread = threading.Thread(target=self._run, name="exports", daemon=True)
                 self._thread.start()
         return ready
@@ -180,6 +180,8 @@ class Exports:
             except PlatformError as error:
                 # Whoever asked asks again, and it is made then.
                 log.warning("export_failed", reason=error.message)
+            except Exception:  # a full disk, say: it fails this file, and no other person's after it
+                log.exception("export_failed")
             finally:
                 with self._lock:
                     self._asked.discard(user_id)
