@@ -20,6 +20,7 @@ from configs.contracts import events, topics
 from configs.contracts.albums import media_key
 from configs.contracts.content import media_posts_key, post_key
 from configs.contracts.events.subscriptions import Terms
+from configs.contracts.home import home_key, home_member
 from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import SubscriptionState
 from configs.contracts.read_model import REVOKED
@@ -366,6 +367,31 @@ async def test_a_feed_holds_the_posts_of_whom_one_follows(world: ContentWorld) -
     followed = (await reader.ok("GET", "/content/following"))["creators"]
     assert [creator["userId"] for creator in followed] == [other.user_id]
     assert (await reader.ask("POST", f"/content/creators/{reader.user_id}/follow")).json()["code"] == "self_target"
+
+
+async def test_posts_that_come_back_are_in_feeds_that_were_filled_meanwhile(world: ContentWorld) -> None:
+    creator, reader = await world.creator(), await world.register("sugar_daddy")
+    unlisted, removed, last = [(await world.post(creator, caption=str(index)))["postId"] for index in range(3)]
+    await reader.ok("POST", f"/content/creators/{creator.user_id}/follow")
+    await world.until(lambda: _is_feed(reader, [last, removed, unlisted]))
+    told: dict[str, Any] = {
+        "decision_id": new_id(), "target_type": "post", "target_id": removed, "subject_id": creator.user_id,
+        "action": "remove", "statement": "why", "decided_by": "person:m",
+    }
+    decided = events.CaseDecided(**told, category="nudity", number=1)
+    await append(world.settings, record(world.settings, topics.MODERATION_DECIDED, removed, decided))
+    await creator.ok("PUT", f"/content/posts/{unlisted}", json={"state": "unlisted"})
+    await world.until(lambda: _in_rows(world, removed, "removed") and _in_rows(world, unlisted, "unlisted"))
+    await world.dependencies.redis.delete(home_key(reader.user_id))
+    assert await feed_of(reader) == [last]
+    assert set(await world.dependencies.redis.zrange(home_key(reader.user_id), 0, -1)) == {
+        b"*", home_member(last, creator.user_id).encode()
+    }
+    await creator.ok("PUT", f"/content/posts/{unlisted}", json={"state": "published"})
+    await world.until(lambda: _is_feed(reader, [last, unlisted]))
+    reversed_ = events.AppealDecided(**told, appeal_id=new_id(), outcome="reversed", number=2)
+    await append(world.settings, record(world.settings, topics.MODERATION_DECIDED, removed, reversed_))
+    await world.until(lambda: _is_feed(reader, [last, removed, unlisted]))
 
 
 async def _is_feed(person: Person, expected: list[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The consumer ``feeds``: a post that was published is added to the feeds of its creator's followers.
+"""The consumer ``feeds``: a post that was published, or came back, is added to the feeds of its creator's followers.
 
 Only to feeds that somebody reads, and not of creators with so many followers that feeds ask for their posts instead.
 """
@@ -6,15 +6,14 @@ Only to feeds that somebody reads, and not of creators with so many followers th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
 import redis
 
 from cluster.connections.redis import apply, sync_client
 from configs.contracts import topics
-from configs.contracts.changes import rfc3339
 from configs.contracts.content import PostRecord, milliseconds
-from configs.contracts.events import ContentPublished, Event
+from configs.contracts.events import ContentPublished, ContentRestored, ContentUpdated, Event, Payload
 from configs.contracts.home import LARGE_BOUND, home_member, push_home, put_large
 from configs.settings import Settings
 from writers.connections import Connection
@@ -78,14 +77,19 @@ class Feeds:
 
 
 def published(conn: Connection, events: Sequence[Event]) -> list[PostRecord]:
-    """The posts that these events published and that are still listed."""
-    at = {
-        f"{event.payload.creator_id}/{event.payload.post_id}": rfc3339(event.occurred_at)
-        for event in events if isinstance(event.payload, ContentPublished)
-    }
-    if not at:
-        return []
-    return [post for name, post in posts(conn, list(at)).items() if post.listed and post.published_at == at[name]]
+    """The posts that these events published, listed again or restored, and that are still listed.
+
+    What comes back is added again: a feed that was filled meanwhile lacks it, and to one that has it nothing is new.
+    """
+    names = [f"{payload.creator_id}/{payload.post_id}" for payload in (event.payload for event in events) if lists(payload)]
+    return [post for post in posts(conn, list(dict.fromkeys(names))).values() if post.listed] if names else []
+
+
+def lists(payload: Payload) -> TypeGuard[ContentPublished | ContentUpdated | ContentRestored]:
+    """Whether a post that was not listed may be from then on."""
+    return isinstance(payload, ContentPublished | ContentRestored) or (
+        isinstance(payload, ContentUpdated) and payload.state == "published"
+    )
 
 
 def asked_for(conn: Connection, creator_id: str, followers: int) -> bool:
