@@ -319,11 +319,11 @@ def comments_keys(post_id: str) -> tuple[str, str]:
 
 
 def put_comment(post_id: str, entry: CommentEntry, *, version: int, deleted: bool) -> Operation:
-    """Puts a comment among a post's newest ones, or takes it out."""
+    """Puts a comment among a post's newest ones, or takes it out and remembers that for as long as few others are."""
     at: int | str = "" if deleted else milliseconds(entry.commented_at)
     value = msgspec.json.encode(msgspec.structs.replace(entry, text="") if deleted else entry)
     return Operation(
-        "listing", comments_keys(post_id), (entry.comment_id, version_text(version), value, at, COMMENTS_SHOWN)
+        "comment", comments_keys(post_id), (entry.comment_id, version_text(version), value, at, COMMENTS_SHOWN)
     )
 
 

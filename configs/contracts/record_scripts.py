@@ -77,6 +77,21 @@ end
 return 1
 """
 
+COMMENT_LUA: Final = LISTING_LUA.removesuffix("return 1\n") + """
+local bound = tonumber(ARGV[5])
+if redis.call('HLEN', KEYS[2]) - redis.call('ZCARD', KEYS[1]) > 2 * bound then
+  local removed, all = {}, redis.call('HGETALL', KEYS[2])
+  for i = 1, #all, 2 do
+    if not redis.call('ZSCORE', KEYS[1], all[i]) then removed[#removed + 1] = string.sub(all[i + 1], 1, 16) .. all[i] end
+  end
+  table.sort(removed)
+  for i = 1, #removed - bound do redis.call('HDEL', KEYS[2], string.sub(removed[i], 17)) end
+end
+return 1
+"""
+"""``listing`` that anybody may fill: of what was taken out it remembers the newest, too. That keeps out what was read before a
+comment was deleted and is written after; whatever comes still later the rows tell, where it is deleted."""
+
 NOTICE_LUA: Final = """
 local old = redis.call('HGET', KEYS[2], ARGV[1])
 if old and string.sub(old, 1, 16) >= ARGV[2] then return 0 end
@@ -114,6 +129,7 @@ RECORD_SCRIPTS: Final[Mapping[str, str]] = {
     "field": FIELD_LUA,
     "string": STRING_LUA,
     "listing": LISTING_LUA,
+    "comment": COMMENT_LUA,
     "notice": NOTICE_LUA,
     "open": OPEN_LUA,
     "cache": CACHE_LUA,

@@ -111,9 +111,10 @@ async def comments(
     """A post's newest comments, without those of people who block you or whom you block."""
     await dependencies.contents.open(person.user_id, post_id)
     order, entries = comments_keys(post_id)
-    ranked, stored = await dependencies.reads.read(("ZRANGE", order, 0, -1, "REV"), ("HGETALL", entries))
-    values = dict(zip(stored[::2], stored[1::2], strict=True))
-    found = [read_comment(values[name]) for name in ranked[:COMMENTS_SHOWN] if name in values]
+    (ranked,) = await dependencies.reads.read(("ZRANGE", order, 0, COMMENTS_SHOWN - 1, "REV"))
+    (stored,) = await dependencies.reads.read(("HMGET", entries, *ranked)) if ranked else ([],)
+    # One that was deleted between the two reads is there without its text.
+    found = [entry for entry in (read_comment(value) for value in stored if value is not None) if entry.text]
     start = 0
     if cursor is not None:
         after = dependencies.seals.open(b"comments", cursor)

@@ -18,7 +18,14 @@ from actors.posts.commands import RemovePost
 from cluster.connections.redis import apply_async
 from configs.contracts import events, topics
 from configs.contracts.albums import media_key
-from configs.contracts.content import media_posts_key, post_key
+from configs.contracts.content import (
+    COMMENTS_SHOWN,
+    CommentEntry,
+    comments_keys,
+    media_posts_key,
+    post_key,
+    put_comment,
+)
 from configs.contracts.events.subscriptions import Terms
 from configs.contracts.home import home_key, home_member
 from configs.contracts.ids import new_id
@@ -337,6 +344,41 @@ async def test_likes_and_comments_are_counted_exactly(world: ContentWorld) -> No
         assert (await people[0].ask("POST", f"{path}/comments", json=bad)).status_code == 422
     conflict = await people[0].ask("POST", f"{path}/comments", json={"text": "another"}, key="c0")
     assert conflict.json()["code"] == "idempotency_conflict"
+
+
+async def test_deleted_comments_are_forgotten_in_the_end_and_readers_do_not_load_them(
+    world: ContentWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    creator, redis = await world.creator(), world.dependencies.redis
+    post_id = (await world.post(creator))["postId"]
+    path = f"/content/posts/{post_id}/comments"
+    assert (await creator.ok("GET", path))["comments"] == []
+    await creator.ok("POST", path, json={"text": "stays"})
+    gone = [CommentEntry(new_id(), creator.user_id, "gone", "2026-01-01T00:00:00Z") for _ in range(3 * COMMENTS_SHOWN)]
+    await apply_async(redis, [
+        put_comment(post_id, entry, version=2 * number + deleted, deleted=deleted)
+        for number, entry in enumerate(gone, 1) for deleted in (False, True)
+    ])
+    _, entries = comments_keys(post_id)
+    assert COMMENTS_SHOWN < await redis.hlen(entries) <= 2 * COMMENTS_SHOWN + 1
+    remembered = gone[-COMMENTS_SHOWN:]
+    await apply_async(redis, [
+        put_comment(post_id, entry, version=2 * number, deleted=False)
+        for number, entry in enumerate(remembered, 2 * COMMENTS_SHOWN + 1)
+    ])
+    read, loaded = world.dependencies.reads.read, 0
+
+    async def counted(*commands: Any) -> Any:
+        nonlocal loaded
+        replies = await read(*commands)
+        if not any(REVOKED in command for command in commands):  # which the replica polls meanwhile
+            loaded += sum(len(reply) for reply in replies if isinstance(reply, list))
+        return replies
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.dependencies.reads, "read", counted)
+        assert [item["text"] for item in (await creator.ok("GET", path))["comments"]] == ["stays"]
+    assert 2 <= loaded < COMMENTS_SHOWN
 
 
 async def _counts(person: Person, post_id: str, expected: tuple[int, int]) -> tuple[int, int] | None:
