@@ -34,6 +34,7 @@ class Limits(Group):
     tip_units: int = Field(500, ge=1, description="largest tip, in whole units of its currency")
     payout_units: int = Field(10, ge=1, description="smallest payout, in whole units of its currency")
     payouts_per_user_a_day: int = Field(5, ge=1, description="payouts that one creator may ask for in a day")
+    uploads_per_user_a_day: int = Field(500, ge=1, description="uploads that one person may begin in a day; the ids of those that are gone are kept")
     statements_per_user_an_hour: int = Field(60, ge=1, description="monthly statements that one person may read in an hour")
     cards_per_user_an_hour: int = Field(20, ge=1, description="payment methods that one person may begin to save in an hour")
     undo_hold_s: int = Field(15, ge=1, description="seconds for which a conversation without messages accepts none while its match is being undone")

@@ -43,6 +43,7 @@ from serve_apps.recording import to_the_end
 router = APIRouter(tags=["media"])
 
 STORE_DEADLINE_S: Final = 25.0
+DAY_S: Final = 86_400
 MARKED_A_MINUTE: Final = Rate("marked", 120, 60)
 MARKED_THUMBS_A_MINUTE: Final = Rate("marked_thumb", 600, 60)
 """A page of the feed shows up to 200; one has a seventeenth of a large picture's pixels."""
@@ -88,8 +89,11 @@ async def _granted(dependencies: Dependencies, owner_id: str, media_id: str, bod
     store, settings = dependencies.media_store, dependencies.settings.media
     held = await dependencies.media.find(FindMedia(owner_id=owner_id, media_id=media_id)) if known else None
     multipart = None
-    if not isinstance(held, Found) and body.bytes > settings.multipart_bytes:
-        multipart = await _in_store(lambda: store.begin_parts(quarantine_key(media_id), body.content_type))
+    if not isinstance(held, Found):
+        a_day = Rate("uploads", dependencies.settings.limits.uploads_per_user_a_day, DAY_S)
+        await dependencies.limits.take((a_day, owner_id))
+        if body.bytes > settings.multipart_bytes:
+            multipart = await _in_store(lambda: store.begin_parts(quarantine_key(media_id), body.content_type))
     answer = await dependencies.media.request(RequestUpload(
         owner_id=owner_id, media_id=media_id, kind=body.kind, content_type=body.content_type, size=body.bytes,
         sha256=body.sha256, multipart=multipart,

@@ -152,6 +152,22 @@ async def test_what_one_person_may_have_is_limited(make_world: Callable[..., Awa
     assert 0 < int(answer.headers["retry-after"]) <= world.settings.media.upload_ttl_s
 
 
+async def test_uploads_of_one_person_are_limited_a_day(make_world: Callable[..., Awaitable[World]], world: World) -> None:
+    """What is gone counts on, and a repeated request is no other upload."""
+    strict = await make_world(limits=world.settings.limits.model_copy(update={"uploads_per_user_a_day": 2}))
+    one, other = await strict.register(), await strict.register()
+    body = upload_body(picture())
+    for key in ("one", "two"):
+        granted = await one.ok("POST", "/media/uploads", json=body, key=key)
+    await one.ok("DELETE", f"/media/{granted['mediaId']}")
+    refused = await one.ask("POST", "/media/uploads", json=body, key="three")
+    assert code(refused) == (429, "too_many_requests")
+    assert 43_200 - 60 < int(refused.headers["retry-after"]) <= 43_200
+    again = await one.ok("POST", "/media/uploads", json=body, key="one")
+    assert again["mediaId"] != granted["mediaId"]
+    await other.ok("POST", "/media/uploads", json=body)
+
+
 async def test_photos_are_ones_own_complete_images_in_order(world: World) -> None:
     person = await world.register()
     one, two = [await uploaded(person, picture(seed)) for seed in (2, 3)]
