@@ -58,6 +58,10 @@ def cleaned(joint: Floats) -> Floats:
     return values
 
 
+NOTHING: Final = 1e-30
+"""Joint values that all together are no more than that are worth nothing: shares of them are no float32."""
+
+
 def typical_best(best: NDArray[np.float32]) -> float:
     """Mean of each person's best joint value ``best`` (n,), each weighted by itself: of those with whom matches are made.
 
@@ -65,7 +69,7 @@ def typical_best(best: NDArray[np.float32]) -> float:
     """
     values = best.astype(np.float64)
     total = float(values.sum())
-    return float(values @ values) / total if total > 0 else 0.0
+    return float(values @ values) / total if total > NOTHING else 0.0
 
 
 def suitable_temperature(best: NDArray[np.float32], share: float = TEMPERATURE) -> float:
@@ -99,7 +103,8 @@ def solve(joint: Floats, temperature: float | None = None, alone: float = ALONE,
         error = float(np.max(np.abs(right * (load + right) - 1)))
         right = fitted / np.float32(_balance(left, fitted))
         done += 1
-    return Equilibrium(logarithms(left), logarithms(right), heat, done, error)
+    # Balancing before all have settled may leave somebody more than alone.
+    return Equilibrium(logarithms(left), logarithms(np.minimum(right, np.float32(1))), heat, done, error)
 
 
 def checked_temperature(temperature: float) -> float:
