@@ -132,8 +132,7 @@ class Requests:
         digest = _digest(request)
         if self._find(digest) >= 0:
             return
-        code = ACTION_CODES.get(action, 0) if action is not None else 0
-        self._entries += digest + bytes((code,)) + key64(target_id).to_bytes(8, "big")
+        self._entries += digest + bytes((ACTION_CODES.get(action or "", 0),)) + key64(target_id).to_bytes(8, "big")
         if action is not None and request.startswith(UNDO_SCOPE):
             if self._undone is None:
                 self._undone = {}

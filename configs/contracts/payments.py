@@ -18,6 +18,7 @@ from configs.contracts.payment_facts import MONTHS, AccountState, AnyFact, Inter
 ENDS_AFTER: Final = timedelta(minutes=5)
 """After its time, what was to be paid is ended: a call that began within it, or the payer's bank, may still be busy."""
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a provider can do by itself; what it cannot is refused by the platform with a clear answer."""

@@ -54,7 +54,7 @@ SELECT * FROM (
     FROM media WHERE preserved AND %(restricted)s AND NOT EXISTS (SELECT 1 FROM decisions WHERE target_id = media.id)
 ) AS waiting
 WHERE (due, target) > (%(due)s, %(target)s) ORDER BY due, target LIMIT %(limit)s
-"""  # noqa: S608
+"""  # noqa: S608 - constants
 OVERDUE: Final = """
 SELECT (SELECT count(*) FROM reports WHERE status = 'open') + (SELECT count(*) FROM appeals WHERE outcome IS NULL),
        (SELECT count(*) FROM reports WHERE status = 'open' AND due_at < now())
