@@ -42,13 +42,16 @@ def folded(events: Sequence[tuple[int, int, Event]], generation: int) -> dict[st
 
 
 def pair_states(events: Sequence[tuple[int, int, Event]]) -> dict[tuple[str, str], tuple[int, str]]:
-    """(low, high) -> (generation, state) by the order of generations, then active, undone, unmatched, blocked."""
+    """(low, high) -> (generation, state) by the order of generations, then active, undone, unmatched; a block is final in all."""
     states: dict[tuple[str, str], tuple[int, str]] = {}
     for _, _, event in events:
         payload = event.payload
         state = "active" if isinstance(payload, Matched) else payload.reason
         known = states.get((payload.low_id, payload.high_id))
         new = (payload.generation, state)
+        if known is not None and "blocked" in (state, known[1]):
+            new = known = (max(known[0], new[0]), "blocked")
+            states[(payload.low_id, payload.high_id)] = new
         if known is None or (new[0], RANK[new[1]]) > (known[0], RANK[known[1]]):
             states[(payload.low_id, payload.high_id)] = new
     return states

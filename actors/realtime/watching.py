@@ -174,12 +174,16 @@ class Watching:
         try:
             answers = await asyncio.gather(*(
                 self._conversations.look(conversation_id, socket.session.user_id) for _, socket, conversation_id in pairs
-            ))
+            ), return_exceptions=True)
             for (user_id, socket, conversation_id), answer in zip(pairs, answers, strict=True):
                 if isinstance(answer, Member):
                     watchers.setdefault(user_id, []).append((socket, conversation_id, answer.last_seq))
-                else:
+                elif isinstance(answer, NoConversation):
                     self._drop(socket, conversation_id)
+                elif isinstance(answer, DependencyUnavailable):  # one shard is away: those of the others are told
+                    self._changed.add(user_id)
+                else:
+                    raise answer
             await self._tell(watchers)
         except DependencyUnavailable as error:
             log.warning("presence_not_told", reason=error.message)

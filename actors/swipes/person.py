@@ -7,7 +7,7 @@ import secrets
 from array import array
 from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from itertools import islice
 
@@ -37,7 +37,7 @@ UNDO_SCOPE = "undo"
 
 ACTIVE, UNMATCHED, BLOCKED, UNDONE = (PAIR_CODES[name] for name in ("active", "unmatched", "blocked", "undone"))
 _RANK = {ACTIVE: 0, UNDONE: 1, UNMATCHED: 2, BLOCKED: 3}
-"""Within one match generation a pair only moves up; so states merge in any order to the same one."""
+"""Within one match generation a pair only moves up, and a block is final in all; so states merge in any order to the same one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,11 @@ class Pair:
 
     def succeeds(self, other: Pair) -> bool:
         """Whether this state comes after the other, or tells more of the same one."""
-        mine, others = (self.generation, _RANK[self.code]), (other.generation, _RANK[other.code])
+        mine, others = self._order(), other._order()
         return mine > others or (mine == others and not other.version)
+
+    def _order(self) -> tuple[bool, int, int]:
+        return self.code == BLOCKED, self.generation, _RANK[self.code]
 
 
 class Changes:
@@ -218,7 +221,9 @@ class Person:
         if known is None or state.succeeds(known):
             if self.pairs is None:
                 self.pairs = {}
-            self.pairs[key] = state
+            # A block that follows from rows may not know the latest match that it ends.
+            behind = known is not None and state.generation < known.generation
+            self.pairs[key] = replace(state, generation=known.generation) if known is not None and behind else state
 
     def receive(self, key: int, code: int, version: int) -> None:
         """Takes in what a person of higher id says of this one; a pass on no earlier like is not worth remembering."""

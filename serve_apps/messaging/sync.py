@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import APIRouter, Query
 
+from actors.messages.commands import Member
 from configs.contracts.conversations import FEED_TTL_S, feed_key
-from configs.contracts.read_model import GENERATION
+from configs.contracts.errors import ReadModelUnknown
+from configs.contracts.read_model import GENERATION, MatchEntry
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import CURSOR_PATTERN
 from serve_apps.identity import Deps, Person
 from serve_apps.matching.models import match_of
 from serve_apps.messaging.attachments import attached
 from serve_apps.messaging.models import Missed, MissedMessage, MissedRead
+from serve_apps.messaging.reading import GAP_POLL_S, GAP_S, Head
 from serve_apps.problems import SIGNED_IN, Refused, errors
 
 router = APIRouter(prefix="/messaging", tags=["messaging"])
@@ -108,6 +112,9 @@ async def _told(
     heads = await dependencies.reading.heads(
         user_id, [active[name] for name in dict.fromkeys((*wanted, *matches)) if name in active]
     )
+    behind = [active[name] for name, seqs in wanted.items() if max(seqs) > heads[name].last_seq]
+    if behind:
+        heads |= await _arrived(dependencies, user_id, behind, {name: max(seqs) for name, seqs in wanted.items()})
     others = await dependencies.people.unblocked(
         user_id, [active[name].other_id for name in matches if name in active]
     )
@@ -129,3 +136,26 @@ async def _told(
         ],
         ended_match_ids=[name for name in matches if name not in active],
     )
+
+
+async def _arrived(
+    dependencies: Dependencies, user_id: str, behind: Sequence[MatchEntry], told: Mapping[str, int]
+) -> dict[str, Head]:
+    """The heads of conversations that were behind the person's changes, once they have these messages or it is known that
+    no such messages count: those of a shard that was replaced.
+
+    The changes are on the person's node of the read model, messages on that of their conversation. Raises ReadModelUnknown:
+    a message that counts is still not there; its change must not be passed by.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + GAP_S
+    heads: dict[str, Head] = {}
+    while behind and loop.time() < end:
+        await asyncio.sleep(GAP_POLL_S)
+        heads |= await dependencies.reading.heads(user_id, behind)
+        behind = [entry for entry in behind if told[entry.match_id] > heads[entry.match_id].last_seq]
+    known = await asyncio.gather(*(dependencies.conversations.look(entry.match_id, user_id) for entry in behind))
+    for entry, member in zip(behind, known, strict=True):
+        if isinstance(member, Member) and member.last_seq > heads[entry.match_id].last_seq:
+            raise ReadModelUnknown("messages are not written yet")
+    return heads

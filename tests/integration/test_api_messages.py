@@ -16,6 +16,7 @@ from configs.contracts.conversations import (
     MessageEntry,
     StoredMessage,
     feed_key,
+    head_key,
     page_name,
     put_change,
     put_message,
@@ -340,6 +341,27 @@ async def test_what_was_missed_comes_in_pages(world: World) -> None:
         seen += [message["seq"] for message in page["messages"]]
         position, more = page["position"], page["more"]
     assert seen == [1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_a_message_that_is_not_in_its_conversation_yet_is_not_passed_by(world: World) -> None:
+    """On a cluster a person's changes and a conversation's messages are on two nodes, of which one may be slower."""
+    one, other, conversation = await couple(world)
+    await say(one, conversation, "before")
+    redis, head = world.dependencies.redis, head_key(conversation)
+    before = await redis.hmget(head, "last", "top")
+    position = (await other.ok("GET", "/messaging/sync"))["position"]
+    await say(one, conversation, "missed")
+    after = await redis.hmget(head, "last", "top")
+    await redis.hset(head, mapping=dict(zip(("last", "top"), before, strict=True)))
+    await refused(other, "GET", "/messaging/sync", 503, "read_model_unknown", params={"since": position})
+    waiting = asyncio.create_task(catch_up(other, position))
+    await asyncio.sleep(0.1)
+    await redis.hset(head, mapping=dict(zip(("last", "top"), after, strict=True)))
+    missed = await waiting
+    assert [message["content"] for message in missed["messages"]] == ["missed"]
+    await apply_async(redis, [put_change(other.user_id, f"m:{conversation}:9")])
+    after_that = await catch_up(other, missed["position"])
+    assert (after_that["messages"], after_that["more"]) == ([], False), "no shard knows the ninth: it was a replaced one's"
 
 
 async def test_a_position_that_is_too_old_or_of_a_lost_read_model_is_gone(world: World) -> None:

@@ -120,6 +120,31 @@ async def test_poison_of_every_kind_stops_neither_what_follows_nor_the_read_mode
         await eventually(lambda: client.get(record_key(later)))
 
 
+async def test_a_block_ends_the_match_although_nobody_asked_the_pairs_authority(
+    settings: Settings, writer: Writer, query: Callable[..., list[Any]]
+) -> None:
+    """As when the replica died after the block was recorded."""
+    low, high = pair(new_id(), new_id())
+    stranger = new_id()
+    match = match_id(low, high)
+    await append(settings, record(settings, topics.MATCHING_MATCHED, match, events.Matched(
+        match_id=match, low_id=low, high_id=high, generation=2,
+    )))
+    await eventually(lambda: query("SELECT 1 FROM matches WHERE member_id = %s AND status = 'active'", low))
+    await append(settings, *(
+        record(settings, topics.USER_UPDATED, high, events.UserBlocked(user_id=high, blocked_id=other)) for other in (low, stranger)
+    ))
+    for member in (low, high):
+        await eventually(lambda member=member: query(
+            "SELECT generation, ended_by::text FROM matches WHERE member_id = %s AND other_id = ANY(%s::uuid[]) AND status = 'blocked'",
+            member, [low, high],
+        ) == [(2, high)])
+    await eventually(lambda: query("SELECT status FROM conversations WHERE id = %s", match) == [("blocked",)])
+    with sync_client(settings) as client:
+        await eventually(lambda: client.zcard(f"match:z:{{{low}}}") == 0)
+    await eventually(lambda: query("SELECT status, generation FROM matches WHERE member_id = %s", stranger) == [("blocked", 0)])
+
+
 def test_pruning_forgets_what_is_due_and_nothing_else(settings: Settings, query: Callable[..., list[Any]]) -> None:
     owner, old, young = new_id(), new_id(), new_id()
     for key, age in (("old", "26 hours"), ("young", "23 hours")):

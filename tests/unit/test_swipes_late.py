@@ -189,8 +189,9 @@ def test_a_replaced_authoritys_last_match_does_not_outlive_a_block() -> None:
         assert (await world.end(A, E, "blocked")).generation == 0
         await _wake(frozen)
         world.cut.clear()
+        assert (await world.end(A, E, "unmatched")).ended is False
 
-    assert run(scenario).states() == {(A, E): (1, "unmatched")}
+    assert run(scenario).states() == {(A, E): (1, "blocked")}
 
 
 def test_only_people_whose_facts_rows_hold_are_forgotten() -> None:

@@ -91,6 +91,20 @@ def test_states_of_a_pair_merge_in_any_order(order: Sequence[int]) -> None:
     assert person.pair(key64(B)) == states[3]
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1)])
+def test_a_block_that_knew_no_match_is_final_and_leaves_the_latest_generation(order: Sequence[int]) -> None:
+    """As one that follows from rows that had not heard of the match."""
+    states = [Pair(1, ACTIVE, 1, NOW), Pair(2, ACTIVE, 3, NOW), Pair(0, BLOCKED, 4, NOW)]
+    person = Person()
+    for index in order:
+        person.join(key64(B), states[index])
+    found = person.pair(key64(B))
+    assert found is not None
+    assert found.code == BLOCKED
+    # Of a match that comes after its block nothing is wanted but that it be none.
+    assert found.generation == (2 if order.index(2) > order.index(1) else 1 if order.index(2) > order.index(0) else 0)
+
+
 def test_own_events_wait_for_rows_and_a_late_first_one_still_counts() -> None:
     person = Person()
     person.load(None)

@@ -21,9 +21,11 @@ from configs.contracts.events import (
     SessionRevoked,
     SubscriptionObserved,
     SubscriptionRequested,
+    Unmatched,
+    UserBlocked,
     encode,
 )
-from configs.contracts.ids import derived_id, partition_of
+from configs.contracts.ids import derived_id, match_id, pair, partition_of
 from configs.contracts.subscriptions import Subscription
 from configs.contracts.topics import Topic
 from configs.settings import Settings
@@ -36,6 +38,7 @@ from writers.consumers.derive_moderation import Sides, follows_decision, sides_o
 from writers.consumers.derive_refunds import Buyers, buyers_of, refunds
 from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
+from writers.loads.blocks import unended
 from writers.loads.notifying import devices_of_sessions, ended_sessions, too_many_devices, wishes_of
 from writers.loads.subscriptions import apart, renewing_of, running_twice
 from writers.positions import Ownership, advance
@@ -50,8 +53,9 @@ TOPICS = (
 class Derive:
     """Account → person, first session, mails, ended sessions; match → a notification for each side; a device too many, or
     of a session that has ended → its removal; a decision → the person's standing, and what both sides are told; a checkout →
-    the creator is followed; a second subscription to one creator → its end; a block, or the end of an account → the end of renewal; a post that the moderation takes away →
-    refunds for those who bought it; a sale, a post → a notification."""
+    the creator is followed; a second subscription to one creator → its end; a block → the end of the pair's match; a block, or the
+    end of an account → the end of renewal; a post that the moderation takes away → refunds for those who bought it; a sale, a
+    post → a notification."""
 
     consumer = "derive"
 
@@ -107,6 +111,8 @@ class Known:
     """Subscriptions that go on, of and to everybody whose account ended or who blocked or was blocked."""
     apart: frozenset[tuple[str, str]] = frozenset()
     """Of those who subscribe and whom they subscribe to: who has blocked the other, or is gone."""
+    together: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Generation of the match of every pair of whom one has blocked the other, and which that has not ended yet."""
     twice: Mapping[tuple[str, str], Sequence[Subscription]] = field(default_factory=dict)
     """(subscriber, creator) -> the subscriptions that run, of those that have two."""
     buyers: Buyers = field(default_factory=Buyers)
@@ -134,6 +140,7 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
         sides_of(conn, facts),
         renewing_of(conn, [*pairs, *parted], gone),
         parted,
+        unended(conn, pairs),
         running_twice(conn, subscriptions.reported(payloads)),
         buyers_of(conn, facts),
         commerce_of(conn, facts),
@@ -152,6 +159,8 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
         yield from follows_account(event, version, known.holders, keys.refresh)
     elif TOPIC_OF[type(payload)] is topics.MODERATION_DECIDED:
         yield from follows_decision(event, known.sides, keys.account)
+    elif isinstance(payload, UserBlocked):
+        yield from unmatched(event, known.together)
     elif isinstance(payload, Matched):
         for told in audience.match(event, known.wishes):
             yield topics.NOTIFICATION_SEND, told
@@ -173,3 +182,19 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
     elif isinstance(payload, SessionRevoked):
         for removed in audience.signed_out(event, known.of_sessions.get(payload.family_id, ())):
             yield topics.NOTIFICATION_DEVICES, removed
+
+
+def unmatched(event: Event, together: Mapping[tuple[str, str], int]) -> Iterator[tuple[Topic, Event]]:
+    """The end of a pair of whom one blocks the other, under the id that their authority gives it.
+
+    The route has the authority end the pair before it answers. But a replica may die between the two, and whoever asked may
+    never ask again.
+    """
+    payload = event.payload
+    low, high = pair(payload.user_id, payload.blocked_id)
+    generation = together.get((low, high))
+    if generation is not None:
+        match = match_id(low, high)
+        yield topics.MATCHING_MATCHED, Event(derived_id(match, f"blocked:{generation}"), event.occurred_at, match, Unmatched(
+            match_id=match, low_id=low, high_id=high, generation=generation, ended_by=payload.user_id, reason="blocked",
+        ))
