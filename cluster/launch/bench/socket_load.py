@@ -39,6 +39,7 @@ _READY = b'"type":"ready"'
 _PONG = b'"type":"pong"'
 _MESSAGE = b'"type":"message"'
 _ACK = b'"type":"ack"'
+_ERROR = b'"type":"error"'
 SETTLE_S = 3.0
 
 
@@ -46,6 +47,14 @@ class _Told(msgspec.Struct, rename="camel"):
     """What is looked at of message and ack frames."""
 
     client_message_id: str
+
+
+class _Refusal(msgspec.Struct, rename="camel"):
+    """What is looked at of error frames."""
+
+    code: str
+    client_message_id: str | None = None
+    retry_after_ms: int | None = None
 
 
 class _Ticket(msgspec.Struct):
@@ -81,6 +90,8 @@ class Load:
                 self._trips.append(time.perf_counter() - sent)
         elif self._talk is not None and (_MESSAGE in payload[:32] or _ACK in payload[:32]):
             self._talk.heard(peer.number, _ACK in payload[:32], payload)
+        elif self._talk is not None and _ERROR in payload[:32]:
+            self._talk.refused(peer.number, payload)
         elif _READY in payload[:32]:
             self._ready.add(peer.number)
             self._ready_at.append(time.perf_counter())
@@ -247,6 +258,7 @@ class Chat:
         self._due: dict[str, float] = {}
         self._acks: list[float] = []
         self._deliveries: list[float] = []
+        self._refused: Counter[str] = Counter()
         self._closed_loop = False
         self._sent = 0
 
@@ -261,6 +273,18 @@ class Chat:
                 self._next(self._by_sender[number], time.perf_counter())
         elif number not in self._by_sender:
             self._deliveries.append(late)
+
+    def refused(self, number: int, payload: bytes) -> None:
+        """A message that was not taken; in a closed loop its sender goes on with another one when they may."""
+        answer = msgspec.json.decode(payload, type=_Refusal)
+        if answer.client_message_id is not None and answer.client_message_id not in self._due:
+            return  # of the run before
+        self._refused[answer.code] += 1
+        asyncio.get_running_loop().call_later((answer.retry_after_ms or 1_000) / 1_000, self._again, number)
+
+    def _again(self, number: int) -> None:
+        if self._closed_loop:
+            self._next(self._by_sender[number], time.perf_counter())
 
     def _next(self, place: int, due: float) -> None:
         conversation, sender, _ = self._pairs[place]
@@ -288,13 +312,18 @@ class Chat:
                 self._next(number % len(self._pairs), due)
         ended = time.perf_counter()
         settled = ended + SETTLE_S
-        while len(self._deliveries) < self._sent and time.perf_counter() < settled:  # noqa: ASYNC110  ends by time too
+        while self._waits() and time.perf_counter() < settled:  # noqa: ASYNC110  ends by time too
             await asyncio.sleep(0.01)
         return {
-            "sent": self._sent, "acknowledged": len(self._acks), "delivered": len(self._deliveries),
+            "sent": self._sent, "acknowledged": len(self._acks), "delivered": len(self._deliveries), "refused": dict(self._refused),
             "rate": round(len(self._acks) / (ended - began), 1), **_percentiles("ack", self._acks),
             **_percentiles("delivery", self._deliveries),
         }
+
+    def _waits(self) -> bool:
+        """Whether a message is not answered, or not heard although it was acknowledged."""
+        answered = len(self._acks) + self._refused.total()
+        return answered < self._sent or len(self._deliveries) < len(self._acks)
 
 
 def _percentiles(name: str, seconds: list[float]) -> dict[str, float]:
