@@ -116,6 +116,17 @@ def test_a_slower_machine_is_judged_by_what_its_no_op_costs(tmp_path: Path) -> N
     assert told["delivery"]["noop"] == RULER
 
 
+def test_figures_from_before_a_component_was_counted_apart_are_read() -> None:
+    older = platform(10_000, 0.5)
+    older["benches"]["sockets"] = {"bytes_a_socket": 25_000}
+    for run in older["benches"]["swipe"]["runs"]:
+        del run["serving"]["commerce"]
+    del older["benches"]["delivery"]["closed loop"]["cpu_s_per_1000"]["commerce"]
+    told = figures({"10000 people": older})["operations"]["10000 people"]
+    assert told["swipe"]["costs"]["commerce"] == 0.0
+    assert told["swipe"]["cost"] == pytest.approx(0.5 * (1 - 1 / len(SERVING)))
+
+
 def test_what_is_missing_is_named() -> None:
     found = {"10000 people": platform(10_000, 0.5)}
     with pytest.raises(ConfigurationError):

@@ -27,7 +27,7 @@ NODE_MEMORY_GIB: Final = 64
 PARTITIONS: Final = 64
 POSTGRES_CORES: Final = 8
 MOST: Final[Mapping[str, int]] = {
-    "swipes": PARTITIONS, "identity": PARTITIONS, "messages": PARTITIONS, "writer": PARTITIONS, "gateway": 64,
+    "swipes": PARTITIONS, "identity": PARTITIONS, "messages": PARTITIONS, "commerce": PARTITIONS, "writer": PARTITIONS, "gateway": 64,
     "valkey": 3, "postgres": POSTGRES_CORES,
 }
 """How many processes of a kind (of PostgreSQL: cores) can share the work at most; what is missing here has no such limit.

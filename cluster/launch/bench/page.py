@@ -62,7 +62,7 @@ def runs_of(found: Mapping[str, Any], usual_noop: float) -> dict[str, dict[str, 
         noop = result.get("noop_cpu_s_per_1000", usual_noop)
         if bench == "delivery":
             run = result["closed loop"]
-            runs["delivery"] = _costs({name: run["cpu_s_per_1000"].get(name, 0.0) for name in (*SERVING, *APART)}, noop) | {
+            runs["delivery"] = _costs(run["cpu_s_per_1000"], noop) | {
                 "rate": run["rate"], "p50_ms": run["delivery_p50_ms"], "p99_ms": run["delivery_p99_ms"],
                 "max_ms": run.get("delivery_max_ms"), "errors": 1 - run["delivered"] / max(run["sent"], 1),
                 "half": result["half peak"]["delivery_p99_ms"],
@@ -83,11 +83,12 @@ def runs_of(found: Mapping[str, Any], usual_noop: float) -> dict[str, dict[str, 
 
 
 def _costs(measured: Mapping[str, float], noop: float) -> dict[str, Any]:
-    costs = {name: cost * RULER / noop for name, cost in measured.items()}
+    # What was measured before a component was counted apart lacks it.
+    costs = {name: measured.get(name, 0.0) * RULER / noop for name in (*SERVING, *APART)}
     cost = sum(costs[name] for name in SERVING)
     return {
         "measured": dict(measured), "noop": noop, "costs": costs, "cost": cost, "times_noop": cost / RULER,
-        "measured_cost": sum(measured[name] for name in SERVING),
+        "measured_cost": sum(measured.get(name, 0.0) for name in SERVING),
     }
 
 
