@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,21 +96,23 @@ async def test_a_fault_that_finds_nobody_is_missed_and_not_counted(tmp_path: Pat
     assert '"phase": "begins"' not in history.path.read_text()
 
 
-async def test_a_fault_waits_for_the_successor_of_a_process_that_has_just_died(tmp_path: Path) -> None:
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as started:
+        yield started
+        started.kill()
+
+
+async def test_a_fault_waits_for_the_successor_of_a_process_that_has_just_died(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
     history = History(tmp_path / "history.jsonl")
     write_state(tmp_path, State(pids={"broker": 0}))
     carried_out = asyncio.create_task(command.carry_out(KILL, ChaosPlatform(tmp_path, 1, seed=1), history))
     await asyncio.sleep(0.1)
     assert not carried_out.done()
-    broker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    try:
-        write_state(tmp_path, State(pids={"broker": broker.pid}))
-        assert await carried_out
-        assert await asyncio.to_thread(broker.wait, 30) == -signal.SIGKILL
-    finally:
-        broker.kill()
-        broker.wait()
-        history.close()
+    write_state(tmp_path, State(pids={"broker": process.pid}))
+    assert await carried_out
+    assert await asyncio.to_thread(process.wait, 30) == -signal.SIGKILL
+    history.close()
 
 
 def test_a_kind_of_fault_that_never_hit_anybody_fails_the_run() -> None:
