@@ -14,7 +14,7 @@ from typing import Any, Final
 from cluster.connections.redis_cluster import LOST, ClusterRedis
 from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding
 from configs.contracts.read_model import GENERATION
-from configs.contracts.slots import PARTS, part_key, slot_of
+from configs.contracts.slots import PARTS, SLOTS, part_key, slot_of
 
 TTL_S: Final = 86_400
 
@@ -28,6 +28,11 @@ return 1
 
 def _rebuilding(marker: str) -> str:
     return f"{marker}:rebuilding"
+
+
+def part_of(key: str) -> str:
+    """Marker of the part in which the key is."""
+    return part_key(slot_of(key) * PARTS // SLOTS)
 
 
 def lives(client: ClusterRedis) -> dict[str, str]:
@@ -50,7 +55,7 @@ def lost(client: ClusterRedis, now: Mapping[str, str]) -> list[str]:
     found = {key: life for key, life in now.items() if life}
     values: Any = client.mget(list(found)) if found else []
     missing = [key for (key, life), value in zip(found.items(), values, strict=True) if value is None or value.decode() != life]
-    own = next(key for key in now if slot_of(key) * PARTS >> 14 == slot_of(GENERATION) * PARTS >> 14)
+    own = part_of(GENERATION)
     if own not in found or client.exists(GENERATION):
         return missing
     # Deleted, not lost with its node: somebody who knew asked for everything.
