@@ -1,18 +1,20 @@
 """Which parts of a Redis Cluster hold the read model completely: a marker in every 256 slots names the life of their node.
 
 A marker is missing where a node came back empty, and names another life where a replica was promoted (it may miss the last
-writes) or slots were moved. The API answers 503 for what such a node holds, and for that alone, until the rows were written again.
+writes) or slots were moved. The API, which compares the marker with the life of the server that it is connected to, answers 503 for
+what such a node holds, and for that alone, until the rows were written again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
-from cluster.connections.redis_cluster import ClusterRedis
-from configs.contracts.errors import ReadModelRebuilding
+from cluster.connections.redis_cluster import LOST, ClusterRedis
+from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding
 from configs.contracts.read_model import GENERATION
-from configs.contracts.slots import PARTS, part_key, slot_of
+from configs.contracts.slots import PARTS, SLOTS, part_key, slot_of
 
 TTL_S: Final = 86_400
 
@@ -28,26 +30,36 @@ def _rebuilding(marker: str) -> str:
     return f"{marker}:rebuilding"
 
 
+def part_of(key: str) -> str:
+    """Marker of the part in which the key is."""
+    return part_key(slot_of(key) * PARTS // SLOTS)
+
+
 def lives(client: ClusterRedis) -> dict[str, str]:
-    """Marker -> run id of the server that holds it now; empty where nobody does. Raises redis.RedisError."""
+    """Marker -> run id of the server that holds it now; empty where nobody does, or its node does not answer.
+
+    Raises redis.RedisError: no node answers.
+    """
     topology = client.topology(renewed=True)
     runs: dict[str, str] = {}
     for node in topology.primaries:
-        facts: Any = client.node(node).info("server")
-        runs[node] = str(facts["run_id"])
+        with suppress(*LOST):
+            facts: Any = client.node(node).info("server")
+            runs[node] = str(facts["run_id"])
     return {key: runs.get(topology.owner(slot_of(key)), "") for key in map(part_key, range(PARTS))}
 
 
-def lost(client: ClusterRedis) -> list[str]:
-    """Markers of the parts that are not complete: all of them when the whole was declared incomplete."""
-    now = lives(client)
-    found: Any = client.mget(list(now))
-    missing = [key for (key, life), value in zip(now.items(), found, strict=True) if value is None or value.decode() != life]
-    if client.exists(GENERATION):
+def lost(client: ClusterRedis, now: Mapping[str, str]) -> list[str]:
+    """Markers of the parts that are not complete: all of them when the whole was declared incomplete. ``now``: their ``lives``; those
+    whose node does not answer are not looked at."""
+    found = {key: life for key, life in now.items() if life}
+    values: Any = client.mget(list(found)) if found else []
+    missing = [key for (key, life), value in zip(found.items(), values, strict=True) if value is None or value.decode() != life]
+    own = part_of(GENERATION)
+    if own not in found or client.exists(GENERATION):
         return missing
     # Deleted, not lost with its node: somebody who knew asked for everything.
-    own = next(key for key in now if slot_of(key) * PARTS >> 14 == slot_of(GENERATION) * PARTS >> 14)
-    return missing if own in missing else list(now)
+    return missing if own in missing else list(found)
 
 
 def forget(client: ClusterRedis, markers: Sequence[str]) -> None:
@@ -56,9 +68,19 @@ def forget(client: ClusterRedis, markers: Sequence[str]) -> None:
         client.delete(*markers)
 
 
+def required(now: Mapping[str, str]) -> None:
+    """Raises DependencyUnavailable: of these ``lives`` one is not known."""
+    if not all(now.values()):
+        raise DependencyUnavailable("a node of Redis does not answer", parts=sum(not life for life in now.values()))
+
+
 def begin(client: ClusterRedis, token: str) -> dict[str, str]:
-    """Notes that rows are about to be written; the lives by which ``finish`` knows that no node was lost meanwhile."""
+    """Notes that rows are about to be written; the lives by which ``finish`` knows that no node was lost meanwhile.
+
+    Raises DependencyUnavailable: a node does not answer.
+    """
     now = lives(client)
+    required(now)
     pipeline: Any = client.pipeline(transaction=False)
     for marker, life in now.items():
         pipeline.hset(_rebuilding(marker), token, life)

@@ -73,7 +73,7 @@ def rebuild(
     Raises DependencyUnavailable: a server does not answer; ReadModelRebuilding: Redis was lost, or cleared, meanwhile.
     """
     with sync_client(settings) as client, answering():
-        complete = client.exists(GENERATION) and not (isinstance(client, ClusterRedis) and parts.lost(client))
+        complete = client.exists(GENERATION) and not (isinstance(client, ClusterRedis) and parts.lost(client, parts.lives(client)))
     if not complete and not catch_up(settings, stopping or threading.Event(), progress, without_stopped=True):
         return {"people": 0, "operations": 0, "seconds": 0.0}
     return write_everything(settings, progress)
@@ -250,16 +250,19 @@ class ReadModelKeeper:
 
     def _look(self, client: redis.Redis, stopping: threading.Event) -> None:
         with answering():
+            lost: list[str] = []
+            if isinstance(client, ClusterRedis):
+                lives = parts.lives(client)
+                lost = parts.lost(client, lives)
+                # What the other nodes hold is served on; a rebuild ends with another generation, once every node is there.
+                parts.forget(client, lost)
+                parts.required(lives)
             value: Any = client.get(GENERATION)
-            lost = parts.lost(client) if isinstance(client, ClusterRedis) else []
             known = value is not None and value.rpartition(b":")[2].decode() == server_run(client)
             if known and not lost:
                 self.state = "complete"
                 return
-            if isinstance(client, ClusterRedis):
-                # What the other nodes hold is served on; a rebuild ends with another generation.
-                parts.forget(client, lost)
-            elif value is not None:
+            if value is not None and not isinstance(client, ClusterRedis):
                 client.eval(FORGET, 1, GENERATION, value)
         log.warning("read_model_lost", found=value is not None, parts=len(lost))
         if rebuild(self._settings, self._progress, stopping)["seconds"]:

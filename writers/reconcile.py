@@ -55,9 +55,9 @@ KEPT: Final = 1_000
 
 ShardFacts = Callable[[Sequence[str]], Mapping[str, bytes]]
 """For some people, what the swipe shards have as ``seen_set``; people whose shard does not answer are missing."""
-NewestSeqs = Callable[[Mapping[str, str]], Mapping[str, int]]
-"""For some conversations, each with a member: the number of the newest message as the conversation's shard knows it. Those
-whose shard does not answer, or says that the conversation has ended, are missing."""
+NewestSeqs = Callable[[Mapping[str, str]], Mapping[str, int | None]]
+"""For some conversations, each with a member: the number of the newest message as the conversation's shard knows it; None: it
+says that there is no such conversation any more. Those whose shard does not answer are missing."""
 Look = Callable[[Connection, Sequence[str]], list[Difference]]
 """How Redis differs from the rows of some ids; each difference has its id as ``user_id``."""
 F = TypeVar("F", bound=Hashable)
@@ -202,13 +202,20 @@ def _shard_differences(conn: Connection, user_ids: Sequence[str], facts: ShardFa
 
 
 def _seq_differences(conn: Connection, conversation_ids: Sequence[str], newest: NewestSeqs) -> list[Difference]:
-    """Conversations whose shard and rows end with another message, noted under the conversation's id."""
-    known = newest(active_members(conn, conversation_ids))
+    """Conversations that have not ended and whose shard says otherwise, ends with another message than the rows, or keeps silent;
+    noted under the conversation's id."""
+    members = active_members(conn, conversation_ids)
+    known = newest(members)
     heads = load_heads(conn, list(known))
-    stored = {name: head.last.entry.seq if head.last is not None else 0 for name, head in heads.items()}
-    return [
-        Difference("shard_seq", name, "newest message", stored[name], seq) for name, seq in known.items() if seq != stored.get(name, seq)
-    ]
+    found = [Difference("shard_silent", name, "newest message") for name in members if name not in known]
+    for name, seq in known.items():
+        last = heads[name].last if name in heads else None
+        stored = 0 if last is None else last.entry.seq
+        if seq is None:
+            found.append(Difference("shard_ended", name, "conversation", rows_version=stored))
+        elif seq != stored:
+            found.append(Difference("shard_seq", name, "newest message", stored, seq))
+    return found
 
 
 def _mend(conn: Connection, client: redis.Redis, user_ids: Sequence[str]) -> None:

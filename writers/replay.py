@@ -69,12 +69,14 @@ def _replay(settings: Settings, conn: Connection, appender: ThreadAppender, lett
         return Replayed(letter_id, "there is no such dead letter")
     decoded, failures = decode_all([letter.record], {letter.topic: letter.generation})
     error: Exception | None = failures[0].error if failures else None
-    facts = [fact for _, fact in decoded]
+    # There may be another number of partitions by now: where the letter stood says nothing of who writes its key.
+    facts = [fact._replace(partition=partition_of(fact.event.key, settings.log.partitions)) for _, fact in decoded]
     if error is None:
         try:
             with conn.transaction(), conn.cursor() as cur:
                 # As long, the partition's writer commits nothing: sinks read rows and write them back without locking them.
-                cur.execute(HOLD, (letter.record.partition,))
+                for fact in facts:
+                    cur.execute(HOLD, (fact.partition,))
                 write_facts(cur, facts)
         except RECORD_ERRORS as caught:
             error = caught

@@ -26,6 +26,7 @@ COMMANDS_A_TRIP: Final = 2_000
 WAITING: Final = 4_096
 """Requests waiting for the next round trip; past it the answer is 503."""
 CHUNK: Final = 1 << 18
+RUN_ID: Final = b"run_id:"
 TRIP_EVERY_S: Final = 0.004
 """Round trips start at least this far apart, so that requests share them also when trips are quick; the first one after
 a pause starts at once."""
@@ -92,9 +93,12 @@ class RedisLane:
     redis-py's own pipeline costs several times as much per command, which every request would pay.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, learns_run: bool = False) -> None:
         self._url = url
         self._timeout_s = timeout_s
+        self._learns_run = learns_run
+        self.run = b""
+        """Run id of the server that this connection leads to, where the lane is to learn it; empty: not known."""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._parser = hiredis.Reader()
 
@@ -133,8 +137,15 @@ class RedisLane:
     async def _connect(self) -> None:
         self._parser = hiredis.Reader()
         self._streams = await open_stream(self._url)
+        if self._learns_run:
+            reader, writer = self._streams
+            writer.write(_packed([("INFO", "server")]))
+            (facts,) = await _replies(reader, self._parser, 1)
+            lines = facts.split(b"\r\n") if isinstance(facts, bytes) else []
+            self.run = next((line.removeprefix(RUN_ID) for line in lines if line.startswith(RUN_ID)), b"")
 
     def _drop(self) -> None:
+        self.run = b""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None

@@ -102,7 +102,7 @@ class ClusterLane:
             return [Unanswered("the node does not answer")] * len(commands), False
         lane = self._lanes.get(node)
         if lane is None:
-            lane = self._lanes[node] = self._lane(self._address.url(node), timeout_s=self._timeout_s)
+            lane = self._lanes[node] = self._lane(self._address.url(node), timeout_s=self._timeout_s, learns_run=True)
         marker = topology.markers.get(node) if marked else None
         sent: list[Any] = [("GET", marker)] if marker is not None else []
         for command in commands:
@@ -115,7 +115,8 @@ class ClusterLane:
             self._resting[node] = loop.time() + REST_S
             self._stale = True
             return [Unanswered("the node does not answer")] * len(commands), False
-        whole = marker is not None and isinstance(answers[0], bytes)
+        # A promoted replica has its predecessor's marker, and perhaps not its last writes.
+        whole = marker is not None and bool(lane.run) and answers[0] == lane.run
         answers = answers[1:] if marker is not None else answers
         return answers[1::2] if asking else answers, whole
 

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from actors.messages.client import ConversationsClient
-from actors.messages.commands import Member
+from actors.messages.commands import Member, NoConversation
 from actors.sharding.client import ActorPool
 from actors.swipes.client import SwipesClient
 from actors.swipes.commands import SeenKeys
@@ -56,13 +56,17 @@ class Shards:
         answers = await asyncio.gather(*(self._client.seen_set(user) for user in user_ids), return_exceptions=True)
         return {user: answer.keys for user, answer in zip(user_ids, answers, strict=True) if isinstance(answer, SeenKeys)}
 
-    def newest(self, members: Mapping[str, str]) -> Mapping[str, int]:
-        """Conversation -> number of its newest message; those that have ended or whose shard does not answer are missing."""
+    def newest(self, members: Mapping[str, str]) -> Mapping[str, int | None]:
+        """Conversation -> number of its newest message, None where its shard knows it no more; those whose shard does not answer
+        are missing."""
         return asyncio.run_coroutine_threadsafe(self._newest(members), self._loop).result()
 
-    async def _newest(self, members: Mapping[str, str]) -> Mapping[str, int]:
+    async def _newest(self, members: Mapping[str, str]) -> Mapping[str, int | None]:
         answers = await asyncio.gather(*(self._conversations.look(*item) for item in members.items()), return_exceptions=True)
-        return {name: answer.last_seq for name, answer in zip(members, answers, strict=True) if isinstance(answer, Member)}
+        return {
+            name: answer.last_seq if isinstance(answer, Member) else None
+            for name, answer in zip(members, answers, strict=True) if isinstance(answer, Member | NoConversation)
+        }
 
     def match(self, low: str, high: str) -> bool:
         """Lets the pair's authority judge by what both sides say now: nobody's swipe is recorded again."""

@@ -35,6 +35,8 @@ class Person:
     unanswered: dict[str, str] = field(default_factory=dict)
     """Target -> action of a swipe sent after that and never answered: it may have taken effect or not."""
     told_matches: set[str] = field(default_factory=set)
+    answered: int = 0
+    """Requests with a good answer."""
 
 
 @dataclass(slots=True)
@@ -127,6 +129,8 @@ class Workload:
                     self.tally.bare_500 += 1
                 await asyncio.sleep(RETRY_S)
                 continue
+            if person is not None and answer.status_code == 200:
+                person.answered += 1
             return answer
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +23,10 @@ from cluster.engines.valkey import ValkeyCluster
 from configs.contracts.errors import DependencyUnavailable, ReadModelRebuilding
 from configs.contracts.read_model import GENERATION, put_record, record_key
 from configs.contracts.realtime import frames_channel
-from configs.contracts.slots import slot_of
+from configs.contracts.slots import PARTS, part_key, slot_of
 from configs.settings import Settings, load_settings
 from writers import parts
+from writers.rebuild import ReadModelKeeper
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -97,10 +99,16 @@ async def test_a_dead_primary_fails_what_it_holds_and_nothing_else_until_its_rep
     while not await served():
         assert asyncio.get_running_loop().time() < deadline
         await asyncio.sleep(0.1)
-    # The promoted replica may miss the last writes: what it holds is unknown until the rows were written again.
+    # The promoted replica may miss the last writes: what it holds is unknown until the rows were written again, also before
+    # anybody looked for what is lost.
+    fresh = Reads(clustered)
+    for either in (reads, fresh):
+        with pytest.raises(ReadModelRebuilding):
+            await either.read(("GET", record_key(PEOPLE[0])))
+    await fresh.close()
     with sync_client(clustered) as again:
         assert isinstance(again, ClusterRedis)
-        missing = await asyncio.to_thread(parts.lost, again)
+        missing = await asyncio.to_thread(lambda: parts.lost(again, parts.lives(again)))
         assert 0 < len(missing) < 64
         await asyncio.to_thread(parts.forget, again, missing)
     with pytest.raises(ReadModelRebuilding):
@@ -110,6 +118,33 @@ async def test_a_dead_primary_fails_what_it_holds_and_nothing_else_until_its_rep
     assert None not in (await reads.read(("MGET", *map(record_key, PEOPLE))))[0]
     await reads.close()
     await client.aclose()
+
+
+def test_a_node_that_is_away_hides_no_loss_of_the_others(valkeys: ValkeyCluster, clustered: Settings) -> None:
+    complete(clustered)
+    gone = topology_of(clustered).owner(slot_of(record_key(PEOPLE[0])))
+    for node in valkeys.nodes:
+        if str(valkeys.client(node.number).info("replication").get("master_port", "")) == gone.rpartition(":")[2]:
+            node.process.kill()
+    kill_owner(valkeys, clustered, record_key(PEOPLE[0]))
+    keeper, stopping = ReadModelKeeper(clustered), threading.Event()
+    keeping = threading.Thread(target=keeper.run, args=(stopping,))
+    with sync_client(clustered) as client:
+        assert isinstance(client, ClusterRedis)
+        topology = client.topology()
+        away, here = ([key for key in map(part_key, range(PARTS)) if (topology.owner(slot_of(key)) == gone) is there] for there in (True, False))
+        client.set(here[0], "of another life")
+        lives = parts.lives(client)
+        assert {key for key, life in lives.items() if not life} == set(away)
+        assert parts.lost(client, lives) == here[:1]
+        keeping.start()
+        try:
+            eventually(lambda: client.get(here[0]) is None, 30.0)
+            eventually(lambda: keeper.state.startswith("waiting"), 30.0)
+            assert None not in client.mget(here[1:])
+        finally:
+            stopping.set()
+            keeping.join()
 
 
 async def test_channels_move_with_their_slots_and_the_gap_is_told(valkeys: ValkeyCluster, clustered: Settings) -> None:

@@ -220,11 +220,32 @@ def test_shards_end_conversations_with_the_message_that_the_rows_end_them_with(o
     assert found == [("shard_seq", couple.match, 0, 2)]
     assert asked[0] == {couple.match: couple.one}
     assert look(own, newest=lambda members: dict.fromkeys(members, 0)).agrees
-    assert look(own, newest=lambda members: {}).agrees, "a shard that does not answer says nothing"
     rows.execute("UPDATE conversations SET status = 'ended'")
     asked.clear()
     look(own, newest=newest)
     assert asked == [{}], "an ended one has no newest message"
+
+
+@pytest.mark.parametrize(("answer", "kind"), [({}, "shard_silent"), (None, "shard_ended")])
+def test_a_shard_that_lacks_a_conversation_or_keeps_silent_about_it_does_not_agree(
+    own: Settings, couple: Couple, rows: Connection, answer: dict[str, int] | None, kind: str
+) -> None:
+    def newest(members: Mapping[str, str]) -> dict[str, Any]:
+        return dict.fromkeys(members) if answer is None else answer
+
+    found = look(own, newest=newest)
+    assert [(item.kind, item.user_id) for item in found.differences] == [(kind, couple.match)]
+    assert not found.agrees
+    rows.execute("UPDATE conversations SET status = 'ended'")
+    assert kind not in look(own, newest=newest).counts, "the rows say so too"
+
+
+def test_a_conversation_whose_end_is_under_way_is_no_difference(own: Settings, couple: Couple, rows: Connection) -> None:
+    def newest(members: Mapping[str, str]) -> dict[str, Any]:
+        rows.execute("UPDATE conversations SET status = 'ended'")
+        return dict.fromkeys(members)
+
+    assert "shard_ended" not in look(own, newest=newest).counts
 
 
 async def test_lag_is_what_was_appended_and_not_taken_in(own: Settings, rows: Connection) -> None:

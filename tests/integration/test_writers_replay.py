@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import psycopg
 import pytest
 from log_reading import records_of
+from running import eventually
 from subscription_facts import BEGIN, MONTH, Reports, terms
 
 from cluster.connections.redis import apply, sync_client
 from configs.contracts import events
 from configs.contracts.events import Event, decode, encode
-from configs.contracts.ids import derived_id, email_hash, new_id
+from configs.contracts.ids import derived_id, email_hash, new_id, partition_of
 from configs.contracts.payment_facts import PaymentSucceeded, Refunded
 from configs.contracts.positions import version_of
 from configs.contracts.read_model import commerce_key, credential_key, read_record, record_key
@@ -123,6 +125,29 @@ def test_a_replayed_fact_fills_what_is_missing_and_overwrites_nothing_newer(
         assert rows(conn, "SELECT bio, gender FROM users WHERE id = %s", user) == [("newer", "woman")]
         value: Any = client.get(record_key(user))
     assert (read_record(value).gender, read_record(value).bio) == ("woman", "newer")
+
+
+def test_after_a_reshard_a_letter_is_replayed_in_the_partition_that_its_key_has_now(
+    servers: Settings, conn: Connection, store: Callable[..., LogRecord]
+) -> None:
+    partitions = servers.log.partitions
+    swiper = next(user for user in iter(new_id, "") if partition_of(user, partitions) == partitions - 1)
+    swiped = events.Swiped(swiper_id=swiper, swiped_id=new_id(), action="pass")
+    late = store("matching.swipe", swiper, swiped, broken=True)
+    assert late.partition == 0, "of another count"
+    hold = "INSERT INTO writer_positions (consumer, topic, partition, generation, next_offset, epoch) VALUES ('rows', 'test.held', %s, 1, 0, 0)"
+    waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'replay' AND wait_event_type = 'Lock' AND query LIKE '%%writer_positions%%'"
+    conn.execute(hold, (partitions - 1,))
+    try:
+        with ThreadPoolExecutor(1) as beside, open_rows(servers, "test-writer") as writer:
+            with writer.transaction():
+                writer.execute("SELECT FROM writer_positions WHERE topic = 'test.held' FOR UPDATE")
+                replayed = beside.submit(replay, servers, [letter_of(servers, late)])
+                eventually(lambda: rows(conn, waits), 30.0)
+            assert replayed.result(60)[0].error is None
+    finally:
+        conn.execute("DELETE FROM writer_positions WHERE topic = 'test.held'")
+    assert rows(conn, "SELECT bucket FROM swipes WHERE swiper_id = %s", swiper) == [(partitions - 1,)]
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.launch.bench.accounting import processes, usage
+from cluster.launch.actors import names
+from cluster.launch.bench.accounting import APART, SERVING, processes, usage
 from cluster.launch.servers import EmbeddedServers
 from cluster.launch.state import State, servers_of, write_state
 from configs.settings import load_settings
@@ -48,3 +49,8 @@ def test_each_counts_for_its_server(tmp_path: Path, running: dict[str, int]) -> 
     found = usage(tmp_path)
     assert found.memory_mib["broker"] > found.memory_mib["valkey"] > 0
     assert {server.name for server in servers_of(state) if server.runs} == set(NAMES)
+
+
+def test_every_kind_of_actor_that_a_plan_can_have_is_counted() -> None:
+    plan = {f"{kind}_actors": 1 for kind in ("commerce", "message")}
+    assert set(names(load_settings("test", plan=plan))) <= {*SERVING, *APART}

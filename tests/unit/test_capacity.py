@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from cluster.launch.bench import everything
 from cluster.launch.bench.accounting import APART, SERVING
-from cluster.launch.bench.capacity import BUSY, capacity, of_cards, rates
+from cluster.launch.bench.capacity import BUSY, capacity, of_cards, population_for, rates
 from cluster.launch.bench.everything import LOADED_BY_EMBEDDED, loaded_by, variants
 from cluster.launch.bench.page import RULER, figures, runs_of, write_page
 from configs.contracts.errors import ConfigurationError
 
-NOTHING = {"bytes_a_person": 0.0, "bytes_a_swipe": 0.0, "bytes_a_socket": 0.0}
+NOTHING: dict[str, Any] = {"bytes_a_person": 0.0, "bytes_a_swipe": 0.0, "bytes_a_socket": 0.0, "mib_a_process": {}}
 
 
 def costs(**some: float) -> dict[str, float]:
@@ -35,11 +36,26 @@ def test_cores_are_rates_times_costs_and_processes_share_them() -> None:
 
 
 def test_ten_times_the_people_need_ten_times_the_cores_and_memory() -> None:
-    memory = {"bytes_a_person": 1_000.0, "bytes_a_swipe": 14.0, "bytes_a_socket": 25_000.0}
+    memory = NOTHING | {"bytes_a_person": 1_000.0, "bytes_a_swipe": 14.0, "bytes_a_socket": 25_000.0}
     small, large = (capacity({"feed": costs(replica=0.5)}, online, **memory) for online in (100_000, 1_000_000))
     assert large.cores == pytest.approx(10 * small.cores)
     assert large.memory_gib == pytest.approx(10 * small.memory_gib)
     assert small.memory_gib * 2**30 == pytest.approx(2_000_000 * (1_000 + 300 * 14) + 100_000 * 25_000)
+
+
+def test_every_process_takes_memory_before_anybody_comes_and_every_node_has_its_own() -> None:
+    # 20 cores of replicas: 34 processes, and 3 nodes of 16 cores at 60 %.
+    found = capacity({"swipe": costs(replica=2.0)}, 100_000, **NOTHING | {"mib_a_process": {"replica": 512.0, "ray system": 1_024.0, "cards": 100.0}})
+    assert (found.nodes, {need.component: need.processes for need in found.needs}["replica"]) == (3, 34)
+    assert found.memory_gib == found.processes_gib == pytest.approx(34 / 2 + 3 * 1.0), "no process of the cards is needed"
+    full = capacity({"swipe": costs(replica=2.0)}, 100_000, **NOTHING | {"mib_a_process": {"replica": 4_096.0, "ray system": 18.4 * 1_024}})
+    assert full.nodes == 7, "136 GiB, of 38.4 a node 20 are left"
+
+
+def test_a_plan_takes_the_costs_of_as_many_people_or_of_the_most_that_were_measured() -> None:
+    measured = {"10000 people": 10_000, "1000000 people": 1_000_000, "100000 people": 100_000}
+    assert population_for(50_000, measured) == population_for(100_000, measured) == "100000 people"
+    assert population_for(2_000_000, measured) == "1000000 people"
 
 
 def test_cards_are_a_mix_of_found_and_made_decks() -> None:
@@ -90,6 +106,11 @@ def test_the_page_tells_every_operation_its_growth_and_both_plans(tmp_path: Path
     assert told["memory"]["bytes_a_person"] == pytest.approx(2**20 / 1_000)
     assert set(told["capacity"]) == {"100000", "1000000"}
     assert told["capacity"]["100000"]["cores"] > 10
+    dear = {"100000 people": platform(100_000, 0.75)}
+    dear["100000 people"]["benches"]["sockets"] = {"bytes_a_socket": 25_000}
+    assert told["capacity"]["100000"]["cores"] == pytest.approx(figures(dear)["capacity"]["100000"].cores), "what few people cost is no plan for many"
+    assert told["costs_of"] == dict.fromkeys(("100000", "1000000"), "100000 people")
+    assert page.count("costs as measured with 100000 people") == 2
 
 
 def test_a_missed_limit_is_marked(tmp_path: Path) -> None:
@@ -116,6 +137,17 @@ def test_a_slower_machine_is_judged_by_what_its_no_op_costs(tmp_path: Path) -> N
     assert told["delivery"]["noop"] == RULER
 
 
+def test_figures_from_before_a_component_was_counted_apart_are_read() -> None:
+    older = platform(10_000, 0.5)
+    older["benches"]["sockets"] = {"bytes_a_socket": 25_000}
+    for run in older["benches"]["swipe"]["runs"]:
+        del run["serving"]["commerce"]
+    del older["benches"]["delivery"]["closed loop"]["cpu_s_per_1000"]["commerce"]
+    told = figures({"10000 people": older})["operations"]["10000 people"]
+    assert told["swipe"]["costs"]["commerce"] == 0.0
+    assert told["swipe"]["cost"] == pytest.approx(0.5 * (1 - 1 / len(SERVING)))
+
+
 def test_what_is_missing_is_named() -> None:
     found = {"10000 people": platform(10_000, 0.5)}
     with pytest.raises(ConfigurationError):
@@ -129,6 +161,25 @@ def test_every_population_and_number_of_replicas_has_a_platform() -> None:
     assert [variant.name for variant in made] == ["10000 people", "100000 people", "4 replicas", "2 gateways"]
     assert {variant.people for variant in made[2:]} == {10_000}
     assert made[2].plan == {"SERVE_REPLICAS": 4}
+
+
+def test_a_report_is_written_again_from_what_was_measured_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keep(name: str, found: dict[str, Any]) -> None:
+        folder = tmp_path / name
+        folder.mkdir()
+        for bench, result in found.pop("benches").items():
+            (folder / f"{bench}.json").write_text(json.dumps(result))
+        (folder / "platform.json").write_text(json.dumps(found))
+
+    keep("10000-people", platform(10_000, 0.5))
+    keep("100000-people", platform(100_000, 0.75))
+    gateways = platform(10_000, 0.5, GATEWAYS=2)
+    gateways["benches"] = {"sockets": {"bytes_a_socket": 25_000}, "delivery": gateways["benches"]["delivery"]}
+    keep("2-gateways", gateways)
+    monkeypatch.setattr(everything, "_measure", None)
+    everything.everything(tmp_path / "none", output=tmp_path, seconds=1, populations="10000,100000", replicas="1", sockets=1_000, minutes=0)
+    assert "100,000 people online" in (tmp_path / "index.html").read_text()
+    assert json.loads((tmp_path / "all.json").read_text())["people"] == {"10000 people": 10_000, "100000 people": 100_000}
 
 
 def test_more_people_than_the_embedded_broker_bears_are_loaded_through_kafka() -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from chaos.under_load import serves_again
+from chaos.workload import Person, Workload
 
+from cluster.launch.chaos import command
 from cluster.launch.chaos.checker import Held, contradictions
 from cluster.launch.chaos.clock import Clocks
 from cluster.launch.chaos.history import History, Operation, read_history
 from cluster.launch.chaos.platform import ChaosPlatform
 from cluster.launch.chaos.proxy import Proxy
-from cluster.launch.chaos.schedule import NEMESES, ON_KAFKA, schedule
+from cluster.launch.chaos.schedule import NEMESES, ON_KAFKA, Nemesis, Step, schedule
 from cluster.launch.state import State, write_state
 from configs.contracts.ids import match_id
 
@@ -75,6 +80,68 @@ def test_of_processes_alike_the_seed_says_which_one(tmp_path: Path) -> None:
         for broker in brokers:
             broker.kill()
             broker.wait()
+
+
+KILL = Step(0.0, Nemesis("kill", "broker"), 0.0)
+PAUSE = Step(0.0, Nemesis("pause", "broker", 8.0), 0.0)
+
+
+async def test_a_fault_that_finds_nobody_is_missed_and_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "FOUND_S", 0.0)
+    history = History(tmp_path / "history.jsonl")
+    write_state(tmp_path, State(pids={"broker": 0}))
+    assert not await command.carry_out(KILL, ChaosPlatform(tmp_path, 1, seed=1), history)
+    history.close()
+    assert '"phase": "missed"' in history.path.read_text()
+    assert '"phase": "begins"' not in history.path.read_text()
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as started:
+        yield started
+        started.kill()
+
+
+async def test_a_fault_waits_for_the_successor_of_a_process_that_has_just_died(tmp_path: Path, process: subprocess.Popen[bytes]) -> None:
+    history = History(tmp_path / "history.jsonl")
+    write_state(tmp_path, State(pids={"broker": 0}))
+    carried_out = asyncio.create_task(command.carry_out(KILL, ChaosPlatform(tmp_path, 1, seed=1), history))
+    await asyncio.sleep(0.1)
+    assert not carried_out.done()
+    write_state(tmp_path, State(pids={"broker": process.pid}))
+    assert await carried_out
+    assert await asyncio.to_thread(process.wait, 30) == -signal.SIGKILL
+    history.close()
+
+
+def test_a_kind_of_fault_that_never_hit_anybody_fails_the_run() -> None:
+    assert command.never_hit([KILL, PAUSE, KILL], [KILL, PAUSE]) == [], "of two of a kind one hit"
+    assert command.missed([KILL, PAUSE, KILL], [KILL, PAUSE]) == {"kill broker": 1}
+    (problem,) = command.never_hit([KILL, PAUSE, PAUSE], [KILL])
+    assert "pause broker: 2" in problem
+
+
+async def test_a_platform_serves_again_once_everybody_was_answered_and_not_one_of_them_often() -> None:
+    workload = Workload("http://127.0.0.1:1")
+    workload.people = [Person(ANN, "a", ""), Person(BOB, "b", "")]
+    workload.people[0].answered = workload.tally.statuses[200] = 5
+
+    async def answer() -> None:
+        for _ in range(100):
+            workload.people[0].answered += 1
+            workload.tally.statuses[200] += 1
+            await asyncio.sleep(0)
+
+    with pytest.raises(AssertionError, match="1 people"):
+        await asyncio.gather(serves_again(workload, timeout_s=0.3), answer())
+    for person in workload.people:
+        person.answered = 0
+    waiting = asyncio.create_task(serves_again(workload))
+    await asyncio.sleep(0)
+    for person in workload.people:
+        person.answered = 2
+    assert await waiting >= 0
 
 
 @pytest.mark.parametrize(("held", "what"), [

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.launch.bench.soak import Sample, cores, exempt, lag_growth, restarted, slopes
+from cluster.launch.bench.soak import Sample, Soak, cores, exempt, failures, lag_growth, restarted, slopes
 from configs.settings import load_settings
 
 MIB = 2**20
@@ -78,3 +78,38 @@ def test_what_costs_more_each_quarter_is_shown_by_component() -> None:
     assert list(found) == ["replica", "broker"], "whoever was not there at a part's beginning is not in it"
     assert found["replica"] == pytest.approx([0.5] * 4)
     assert found["broker"] == pytest.approx([0.1 + 0.01 * (end**2 - (end - 15) ** 2) / 900 for end in (15, 30, 45, 60)])
+
+
+def soaked(samples: list[Sample], *, minutes: float = 60, offered: int = 100_000, errors: int = 0) -> list[str]:
+    return failures(Soak(200.0, minutes, offered=offered, errors=errors, samples=samples))
+
+
+def test_a_run_whose_requests_failed_does_not_end_well_however_short_it_was() -> None:
+    steady = [sample(minute, replica=100) for minute in range(61)]
+    assert soaked(steady, errors=100) == []
+    for minutes in (60, 5):
+        (why,) = soaked(steady, minutes=minutes, errors=101)
+        assert "101 of 100000" in why
+    assert soaked(steady, offered=0)
+
+
+def test_a_leak_that_ends_with_the_death_of_its_process_is_no_good_end() -> None:
+    leaking = [sample(minute, swipes=100 + 10 * minute, replica=100) for minute in range(61)]
+    died = [replace(one, memory={"swipes/2" if name == "swipes/1" else name: held for name, held in one.memory.items()}) for one in leaking]
+    late = [*leaking[:45], *died[45:]]
+    (why,) = soaked(late)
+    assert "swipes/1" in why
+    assert "swipes/2" in why
+    assert soaked([*leaking[:15], *(sample(minute, replica=100) for minute in range(15, 61))]) == [], "in the warm-up it may be replaced"
+
+
+def test_connections_and_workers_come_and_go() -> None:
+    run = [replace(sample(minute, replica=100), memory={"replica/1": MIB, f"postgres/{minute}": MIB, f"ray system/{minute}": MIB}) for minute in range(61)]
+    run = [replace(one, resident=one.memory) for one in run]
+    assert soaked(run) == []
+
+
+def test_what_grows_is_named_once_the_run_is_long_enough() -> None:
+    run = [sample(minute, lag=100 * minute, replica=100 + minute) for minute in range(61)]
+    assert soaked(run) == ["grows: replica/1, lag"]
+    assert soaked(run, minutes=5) == []

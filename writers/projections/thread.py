@@ -15,9 +15,11 @@ from redis.exceptions import RedisError
 from cluster.connections.following import Pace
 from cluster.connections.kafka import assign, reader
 from cluster.connections.redis import apply, sync_client
+from cluster.connections.redis_cluster import ClusterRedis
 from configs.contracts.errors import DependencyUnavailable, PositionOutsideLog
 from configs.contracts.read_model import GENERATION, REVOKED
 from configs.settings import Settings
+from writers import parts
 from writers.connections import Connection, open_rows
 from writers.dead_letters import without_dead
 from writers.loads.log import ROWS
@@ -123,9 +125,20 @@ class ProjectionThread:
                 raise _ReadModelLost
 
     def _assign(self, client: redis.Redis, consumer: Consumer) -> None:
-        stored: Any = client.mget([position_key(place) for place in self._places])
+        keys = [position_key(place) for place in self._places]
+        stored: Any = client.mget(keys)
+        lost: set[str] = set()
+        if None in stored and isinstance(client, ClusterRedis):
+            lost.update(parts.lost(client, parts.lives(client)))
+            # A rebuild may have ended meanwhile.
+            stored = client.mget(keys)
         wanted: dict[str, dict[int, int]] = {}
-        for place, value in zip(self._places, stored, strict=True):
+        waiting: list[Place] = []
+        for place, key, value in zip(self._places, keys, stored, strict=True):
+            if value is None and parts.part_of(key) in lost:
+                # Not at the log's beginning, which may be gone: the rebuild writes the position, and ends with another generation.
+                waiting.append(place)
+                continue
             present = self._settings.log.generations.get(place[0], 1)
             generation, _, offset = (value or f"{present}:0".encode()).partition(b":")
             if int(generation) != present:
@@ -134,6 +147,8 @@ class ProjectionThread:
                 raise _ReadModelLost
             if place[0] not in self._stopped():
                 wanted.setdefault(place[0], {})[place[1]] = int(offset)
+        if waiting:
+            log.warning("projection_waits_for_rebuild", name=self._name, partitions=len(waiting))
         assign(self._settings, consumer, wanted)
 
     def _wait_for_rows(self, messages: Sequence[Message]) -> bool:

@@ -16,8 +16,10 @@ TITLES = {
     "haproxy": "haproxy -db",
     "replica": "ray::ServeReplica",
 }
-SERVING = ("haproxy", "replica", "gateway", "swipes", "identity", "messages", "cards", "ray system", "valkey", "broker")
-"""Counted in the cost of a request."""
+SERVING = (
+    "haproxy", "replica", "gateway", "swipes", "identity", "messages", "commerce", "cards", "ray system", "valkey", "broker",
+)
+"""Counted in the cost of a request; with APART every kind of actor, whether a plan gives it actors of its own or not."""
 APART = ("writer", "loader", "postgres", "supervision")
 """Shown apart: they work after the answer."""
 

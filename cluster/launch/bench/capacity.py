@@ -27,13 +27,15 @@ NODE_MEMORY_GIB: Final = 64
 PARTITIONS: Final = 64
 POSTGRES_CORES: Final = 8
 MOST: Final[Mapping[str, int]] = {
-    "swipes": PARTITIONS, "identity": PARTITIONS, "messages": PARTITIONS, "writer": PARTITIONS, "gateway": 64,
+    "swipes": PARTITIONS, "identity": PARTITIONS, "messages": PARTITIONS, "commerce": PARTITIONS, "writer": PARTITIONS, "gateway": 64,
     "valkey": 3, "postgres": POSTGRES_CORES,
 }
 """How many processes of a kind (of PostgreSQL: cores) can share the work at most; what is missing here has no such limit.
 
 Shards cannot be more than partitions; of the design's six Redis nodes three are primaries.
 """
+PER_NODE: Final = ("ray system", "supervision")
+"""Components whose memory each node takes once, however much of their work there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,16 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """What ``online`` people need. ``full_first``: the component that has least room, and how many online fill it."""
+    """What ``online`` people need. ``full_first``: the component that has least room, and how many online fill it.
+
+    ``memory_gib``: of ``processes_gib`` (before anybody comes, each node's own too), people, their swipes and sockets.
+    """
 
     online: int
     needs: tuple[Need, ...]
     cores: float
     memory_gib: float
+    processes_gib: float
     nodes: int
     full_first: str
     full_at: int
@@ -69,10 +75,21 @@ def of_cards(warm: Mapping[str, float], cold: Mapping[str, float]) -> dict[str, 
     return {name: (1 - COLD_CARDS) * warm[name] + COLD_CARDS * cold[name] for name in warm}
 
 
+def population_for(registered: int, measured: Mapping[str, int]) -> str:
+    """Of the measured populations (name -> people) the one whose costs a plan takes: the nearest with as many people or more, else
+    the largest. Costs grow with people, so a smaller one would promise too much."""
+    enough = [name for name, people in measured.items() if people >= registered]
+    return min(enough, key=measured.__getitem__) if enough else max(measured, key=measured.__getitem__)
+
+
 def capacity(
-    costs: Mapping[str, Mapping[str, float]], online: int, *, bytes_a_person: float, bytes_a_swipe: float, bytes_a_socket: float
+    costs: Mapping[str, Mapping[str, float]], online: int, *, bytes_a_person: float, bytes_a_swipe: float, bytes_a_socket: float,
+    mib_a_process: Mapping[str, float],
 ) -> Capacity:
-    """``costs``: operation -> component -> CPU seconds for 1,000. Operations that were not measured count nothing."""
+    """``costs``: operation -> component -> CPU seconds for 1,000. Operations that were not measured count nothing.
+
+    ``mib_a_process``: component -> memory of one process (``PER_NODE``: of a node) while there are few people.
+    """
     wanted = rates(online)
     cores: dict[str, float] = {}
     for operation, by_component in costs.items():
@@ -85,12 +102,15 @@ def capacity(
         needs.append(Need(component, needed, math.ceil(needed / share), None if most is None else needed / (most * share)))
     people = online * REGISTERED
     memory = people * (bytes_a_person + SWIPES_A_PERSON * bytes_a_swipe) + online * bytes_a_socket
-    total, gib = sum(cores.values()), memory / 2**30
+    processes_gib = sum(need.processes * mib_a_process.get(need.component, 0.0) for need in needs if need.component not in PER_NODE) / 2**10
+    node_gib = sum(mib_a_process.get(component, 0.0) for component in PER_NODE) / 2**10
+    total, gib = sum(cores.values()), memory / 2**30 + processes_gib
+    nodes = max(math.ceil(total / BUSY / NODE_CORES), math.ceil(gib / (BUSY * NODE_MEMORY_GIB - node_gib)))
     limited = [need for need in needs if need.full]
     first = max(limited, key=lambda need: need.full or 0.0, default=None)
     return Capacity(
-        online=online, needs=tuple(needs), cores=total, memory_gib=gib,
-        nodes=max(math.ceil(total / BUSY / NODE_CORES), math.ceil(gib / (BUSY * NODE_MEMORY_GIB))),
+        online=online, needs=tuple(needs), cores=total, memory_gib=gib + nodes * node_gib,
+        processes_gib=processes_gib + nodes * node_gib, nodes=nodes,
         full_first="" if first is None else first.component,
         full_at=0 if first is None or not first.full else round(online / first.full),
     )

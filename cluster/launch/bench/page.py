@@ -25,6 +25,7 @@ from cluster.launch.bench.capacity import (
     Capacity,
     capacity,
     of_cards,
+    population_for,
 )
 from cluster.launch.bench.shard import restored_swipes
 from configs.contracts.errors import ConfigurationError
@@ -62,7 +63,7 @@ def runs_of(found: Mapping[str, Any], usual_noop: float) -> dict[str, dict[str, 
         noop = result.get("noop_cpu_s_per_1000", usual_noop)
         if bench == "delivery":
             run = result["closed loop"]
-            runs["delivery"] = _costs({name: run["cpu_s_per_1000"].get(name, 0.0) for name in (*SERVING, *APART)}, noop) | {
+            runs["delivery"] = _costs(run["cpu_s_per_1000"], noop) | {
                 "rate": run["rate"], "p50_ms": run["delivery_p50_ms"], "p99_ms": run["delivery_p99_ms"],
                 "max_ms": run.get("delivery_max_ms"), "errors": 1 - run["delivered"] / max(run["sent"], 1),
                 "half": result["half peak"]["delivery_p99_ms"],
@@ -83,11 +84,12 @@ def runs_of(found: Mapping[str, Any], usual_noop: float) -> dict[str, dict[str, 
 
 
 def _costs(measured: Mapping[str, float], noop: float) -> dict[str, Any]:
-    costs = {name: cost * RULER / noop for name, cost in measured.items()}
+    # What was measured before a component was counted apart lacks it.
+    costs = {name: measured.get(name, 0.0) * RULER / noop for name in (*SERVING, *APART)}
     cost = sum(costs[name] for name in SERVING)
     return {
         "measured": dict(measured), "noop": noop, "costs": costs, "cost": cost, "times_noop": cost / RULER,
-        "measured_cost": sum(measured[name] for name in SERVING),
+        "measured_cost": sum(measured.get(name, 0.0) for name in SERVING),
     }
 
 
@@ -99,13 +101,11 @@ def figures(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     usual_noop = noop_of(found.values())
     measured = {name: runs_of(platform, usual_noop) for name, platform in found.items()}
     populations = [name for name in found if not found[name]["plan"]]
+    people = {name: found[name]["people"] for name in populations}
     base, largest = found[populations[0]], found[populations[-1]]
-    runs = measured[populations[0]]
+    costs_of = {str(online): population_for(online * REGISTERED, people) for online in ONLINE}
     try:
-        costs = {
-            "swipe": runs["swipe"]["costs"], "cards": of_cards(runs["cards warm"]["costs"], runs["cards cold"]["costs"]),
-            "messages": runs["delivery"]["costs"], "feed": runs["feed"]["costs"], "login": runs["login"]["costs"],
-        }
+        costs = {name: _mix(measured[name]) for name in costs_of.values()}
         sockets = next(platform["benches"]["sockets"] for platform in found.values() if "sockets" in platform["benches"])
         memories = {
             "bytes_a_person": _slope(base, largest), "bytes_a_swipe": restored_swipes(1_000 * SWIPES_A_PERSON)[1], "bytes_a_socket": float(sockets["bytes_a_socket"]),
@@ -116,9 +116,20 @@ def figures(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "made": datetime.now(UTC).isoformat(timespec="seconds"), "cores": base["cores"], "ruler": RULER, "operations": measured,
         "idle_cores": {name: platform["idle_cores"] for name, platform in found.items()},
         "memory_mib": {name: platform["memory_mib"] for name, platform in found.items()},
-        "people": {name: found[name]["people"] for name in populations}, "plans": {name: found[name]["plan"] for name in found},
+        "people": people, "plans": {name: found[name]["plan"] for name in found},
         "memory": memories, "sockets": sockets,
-        "capacity": {str(online): capacity(costs, online, **memories) for online in ONLINE},
+        "costs_of": costs_of,
+        "capacity": {
+            str(online): capacity(costs[costs_of[str(online)]], online, **memories, mib_a_process=base["memory_mib"]) for online in ONLINE
+        },
+    }
+
+
+def _mix(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, float]]:
+    """The model's operations, of one population. Raises KeyError: one was not measured."""
+    return {
+        "swipe": runs["swipe"]["costs"], "cards": of_cards(runs["cards warm"]["costs"], runs["cards cold"]["costs"]),
+        "messages": runs["delivery"]["costs"], "feed": runs["feed"]["costs"], "login": runs["login"]["costs"],
     }
 
 
@@ -155,11 +166,14 @@ def _page(told: Mapping[str, Any]) -> str:
         "<h2>Operations</h2>", _operations(told["operations"][base], base), _stacked(told["operations"][base]),
         "<h2>Growth</h2>", _growth(told), "<h2>Memory</h2>", _memory(told),
     ]
-    parts += [_capacity(told["capacity"][str(online)]) for online in ONLINE]
+    parts += [_capacity(told["capacity"][str(online)], told["costs_of"][str(online)]) for online in ONLINE]
     parts.append(
         f"<p class=note>The model: the design's operations a second, {COLD_CARDS:.0%} of card requests make a deck, {REGISTERED} people are "
         f"registered for each online with {SWIPES_A_PERSON} swipes each, a process of one thread is given 0.6 of a core. Costs are "
-        "by the ruler, the embedded broker in the place of Kafka.</p>"
+        "by the ruler, the embedded broker in the place of Kafka; those of the nearest population with as many people or more, and where "
+        "none was measured those of the largest: what grows further with people is not in them. Memory of a process is that with the fewest people. Not in it: what shards and Redis load "
+        "when people come (a person's memory was measured just after a start), PostgreSQL's data on disk and the system's cache of it, "
+        "Kafka's own, and the replicas of Redis and PostgreSQL.</p>"
     )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Capacity</title><style>{STYLE}</style><h1>What operations cost, "
@@ -226,14 +240,15 @@ def _memory(told: Mapping[str, Any]) -> str:
     ])
 
 
-def _capacity(found: Capacity) -> str:
+def _capacity(found: Capacity, costs_of: str) -> str:
     rows = [
         [need.component, _number(need.cores, 2), str(need.processes), "" if need.full is None else f"{need.full:.0%}"] for need in found.needs
     ]
     beside = f" (the design's plan: {DESIGN_CORES} for the API)" if found.online == ONLINE[0] else ""
     return (
-        f"<h2>{found.online:,} people online</h2><p>{found.cores:.1f} cores{beside}, {found.memory_gib:.0f} GiB, {found.nodes} nodes of 16 cores and "
-        f"64 GiB at 60 %. Full first: <b>{html.escape(found.full_first)}</b>, with {found.full_at:,} online.</p>"
+        f"<h2>{found.online:,} people online</h2><p>{found.cores:.1f} cores{beside}, {found.memory_gib:.0f} GiB ({found.processes_gib:.0f} of them "
+        f"processes without people), {found.nodes} nodes of 16 cores and 64 GiB at 60 %. {found.online * REGISTERED:,} people registered, costs as measured with "
+        f"{html.escape(costs_of)}. Full first: <b>{html.escape(found.full_first)}</b>, with {found.full_at:,} online.</p>"
         + _table(("component", "cores", "processes", "of the most that can share"), rows)
     )
 

@@ -51,6 +51,11 @@ PARTS: Final = 4
 """Of a run, in which the cost of each component is told: what costs more each time will not hold for long."""
 LAG_NOISE: Final = 200.0
 """Records that may wait at any moment: a batch of each partition."""
+MOST_ERRORS: Final = 0.001
+"""Share of the requests that may be without a good answer."""
+COME_AND_GO: Final = ("postgres", "ray system")
+"""Components that start and end processes as they like: connections and vacuuming, workers. The server or node itself takes others
+with it."""
 COUNTED_BARE: Final = ("valkey",)
 """Components that count what they store without the headers and gaps of their allocator."""
 LIKES_A_DAY: Final = 100_000
@@ -112,7 +117,10 @@ def soak(
     rate: Annotated[float, typer.Option(help="Requests a second; 0: half of what a closed loop gets in some seconds.", min=0)] = 0,
     connections: Annotated[int, typer.Option(help="Connections of the generator.", min=1, max=2_000)] = 128,
 ) -> None:
-    """Requests of the design's mix at half the peak; slopes of every process's memory and of the lag. Exit code 1: something grows."""
+    """Requests of the design's mix at half the peak; slopes of every process's memory and of the lag.
+
+    Exit code 1: something grows, a process was replaced in the judged half, or requests were without a good answer.
+    """
     settings = running_settings(data_dir)
     _check(settings)
     load = Load(settings, _people(settings))
@@ -133,12 +141,17 @@ def soak(
         raise typer.Exit(1)
 
 
+def judged(samples: Sequence[Sample]) -> list[Sample]:
+    """Those after the warm-up."""
+    return [sample for sample in samples if sample.at_s >= WARM * samples[-1].at_s]
+
+
 def slopes(samples: Sequence[Sample], exempt: Sequence[str] = ()) -> list[Slope]:
     """Of every process that lived through all of it, the steepest first; least squares over the samples after the warm-up.
 
     ``exempt``: components that are not judged.
     """
-    late = [sample for sample in samples if sample.at_s >= WARM * samples[-1].at_s]
+    late = judged(samples)
     found = []
     for process in set(late[0].memory).intersection(*(sample.memory for sample in late)):
         # The allocator's share is taken to be what it was after the warm-up.
@@ -159,6 +172,23 @@ def restarted(samples: Sequence[Sample]) -> list[str]:
     """Processes that were not there all the time: one that is replaced has no slope, and hides one."""
     everywhere = set(samples[0].memory).intersection(*(sample.memory for sample in samples))
     return sorted({process for sample in samples for process in sample.memory} - everywhere)
+
+
+def failures(run: Soak) -> list[str]:
+    """Why the run did not end well. Growth is judged of runs of ``JUDGED_MINUTES`` and more."""
+    found = []
+    if run.errors > MOST_ERRORS * run.offered or not run.offered:
+        found.append(f"{run.errors} of {run.offered} requests without a good answer, more than {MOST_ERRORS:.1%}")
+    replaced = [process for process in restarted(judged(run.samples)) if process.split("/")[0] not in COME_AND_GO]
+    if replaced:
+        found.append(f"replaced after the warm-up, and a leak would have gone with it: {', '.join(replaced)}")
+    if run.minutes >= JUDGED_MINUTES:
+        growing = [slope.process for slope in slopes(run.samples, run.exempt) if slope.judged and slope.percent_an_hour > MOST_PERCENT_AN_HOUR]
+        if lag_growth(run.samples) > LAG_NOISE:
+            growing.append("lag")
+        if growing:
+            found.append(f"grows: {', '.join(growing)}")
+    return found
 
 
 def lag_growth(samples: Sequence[Sample]) -> float:
@@ -299,9 +329,10 @@ def _entries(report: Report) -> dict[str, int]:
 
 
 def _tell(run: Soak) -> bool:
-    """Prints and writes the report; whether nothing grows, as far as so short a run can tell."""
+    """Prints and writes the report; whether the run ended well, as far as so short a one can tell."""
     table = Table("process", "MiB", "stored MiB", "new entries", "MiB an hour", "% an hour", title="Memory of their own after the warm-up, what was stored subtracted; the steepest")
     found, growth, replaced = slopes(run.samples, run.exempt), lag_growth(run.samples), restarted(run.samples)
+    failed = failures(run)
     for slope in found[:SHOWN]:
         table.add_row(
             slope.process, f"{slope.mib:.1f}", f"{slope.stored_mib:.1f}", str(slope.new_entries), f"{slope.mib_an_hour:+.2f}",
@@ -318,14 +349,11 @@ def _tell(run: Soak) -> bool:
     )
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / "soak.json"
-    told: dict[str, Any] = asdict(run) | {"slopes": [asdict(slope) for slope in found], "cores": cores(run.samples), "lag_growth": growth, "replaced": replaced}
+    told: dict[str, Any] = asdict(run) | {"slopes": [asdict(slope) for slope in found], "cores": cores(run.samples), "lag_growth": growth, "replaced": replaced, "failures": failed}
     path.write_text(json.dumps(told, indent=1))
     console.print(f"written to {path}")
     if run.minutes < JUDGED_MINUTES:
-        console.print(f"not judged: a run of less than {JUDGED_MINUTES:g} minutes says little of an hour")
-        return True
-    grows = [slope.process for slope in found if slope.judged and slope.percent_an_hour > MOST_PERCENT_AN_HOUR]
-    if grows or growth > LAG_NOISE:
-        console.print(f"[red]grows[/red]: {', '.join([*grows, *(['lag'] if growth > LAG_NOISE else [])])}")
-        return False
-    return True
+        console.print(f"growth is not judged: a run of less than {JUDGED_MINUTES:g} minutes says little of an hour")
+    for failure in failed:
+        console.print(f"[red]failed[/red]: {failure}")
+    return not failed

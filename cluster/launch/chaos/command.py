@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +31,9 @@ SHOWN: Final = 20
 JUDGED_TIMES: Final = 4
 """What follows from a fact (notifications, a payment's last word) may still be on its way when the log was read."""
 AGAIN_S: Final = 5.0
+FOUND_S: Final = 10.0
+"""How long a process that is not there is waited for: its successor starts within seconds."""
+LOOK_S: Final = 0.5
 
 
 def run(data_dir: Path, *, minutes: float, seed: int, port: int = 0) -> bool:
@@ -46,7 +51,7 @@ def run(data_dir: Path, *, minutes: float, seed: int, port: int = 0) -> bool:
         history.close()
     for problem in problems[:SHOWN]:
         console.print(f"  {problem}", markup=False)
-    verdict = f"[red]{len(problems)} contradictions[/red]" if problems else "every invariant holds"
+    verdict = f"[red]{len(problems)} problems[/red]" if problems else "every invariant holds"
     console.print(f"{verdict}: seed {seed}, history {history.path}")
     return not problems
 
@@ -71,8 +76,7 @@ async def _run(data_dir: Path, length_s: float, seed: int, port: int, history: H
         await clients.trade(market)
         living = asyncio.create_task(clients.run())
         await asyncio.sleep(BEFORE_S)
-        for step in steps:
-            await _carry_out(step, platform, history)
+        hit = [step for step in steps if await carry_out(step, platform, history)]
         recovered_s = await asyncio.to_thread(platform.wait_well)
         await asyncio.sleep(AFTER_S)
         clients.stop()
@@ -80,8 +84,8 @@ async def _run(data_dir: Path, length_s: float, seed: int, port: int, history: H
         await asyncio.to_thread(platform.wait_well)
         await asyncio.to_thread(platform.wait_quiet)
         problems = await _judged(platform, clients, market, history)
-        _tell(clients, history, steps, recovered_s)
-        return problems
+        _tell(clients, history, hit, missed(steps, hit), recovered_s)
+        return problems + never_hit(steps, hit)
     finally:
         await clients.close()
         if market is not None:
@@ -89,19 +93,38 @@ async def _run(data_dir: Path, length_s: float, seed: int, port: int, history: H
         await platform.down()
 
 
-async def _carry_out(step: Step, platform: ChaosPlatform, history: History) -> None:
+async def carry_out(step: Step, platform: ChaosPlatform, history: History) -> bool:
+    """Whether it hit anybody; who has just died is given ``FOUND_S`` to come back for it."""
     await asyncio.sleep(step.wait_s)
     named = {"fault": step.nemesis.fault, "component": step.nemesis.component}
+    until = time.monotonic() + FOUND_S
     # Servers are started from the main thread: they die with the thread that started them.
-    pids = platform.begin(step)
+    while (pids := platform.begin(step)) is None:
+        if time.monotonic() > until:
+            history.note(**named, phase="missed")
+            console.print(f"{history.now():8.1f} s  {step.nemesis.name} missed: no such process")
+            return False
+        await asyncio.sleep(LOOK_S)
     history.note(**named, phase="begins", pids=pids)
     moved = f" by {step.clock_s:+.0f} s" if step.nemesis.fault == "clock" else ""
-    console.print(f"{history.now():8.1f} s  {step.nemesis.fault} {step.nemesis.component}{moved} for {step.lasts_s:.1f} s")
+    console.print(f"{history.now():8.1f} s  {step.nemesis.name}{moved} for {step.lasts_s:.1f} s")
     try:
         await asyncio.sleep(step.lasts_s)
     finally:
         platform.end(step, pids)
         history.note(**named, phase="ends")
+    return True
+
+
+def missed(steps: Sequence[Step], hit: Sequence[Step]) -> Counter[str]:
+    """How often each fault hit nobody."""
+    return Counter(step.nemesis.name for step in steps) - Counter(step.nemesis.name for step in hit)
+
+
+def never_hit(steps: Sequence[Step], hit: Sequence[Step]) -> list[str]:
+    """Kinds of fault that were to come and never hit anybody: the run says nothing of them."""
+    ever = {step.nemesis.name for step in hit}
+    return [f"{name}: {count} times to come, never hit anybody" for name, count in sorted(missed(steps, hit).items()) if name not in ever]
 
 
 async def _judged(platform: ChaosPlatform, clients: Clients, market: Market, history: History) -> list[str]:
@@ -180,11 +203,13 @@ def _money(url: str, people: list[str], processor: dict[str, tuple[str, int]]) -
         )
 
 
-def _tell(clients: Clients, history: History, steps: list[Step], recovered_s: float) -> None:
+def _tell(clients: Clients, history: History, hit: Sequence[Step], missing: Counter[str], recovered_s: float) -> None:
     counts = Counter((one.kind, one.outcome) for one in history.operations)
     longest = max((one.answered_s - one.asked_s for one in history.operations), default=0.0)
-    faults = Counter(f"{step.nemesis.fault} {step.nemesis.component}" for step in steps)
-    console.print(f"{len(steps)} faults: {', '.join(f'{count} {name}' for name, count in sorted(faults.items()))}")
+    faults = Counter(step.nemesis.name for step in hit)
+    console.print(f"{len(hit)} faults: {', '.join(f'{count} {name}' for name, count in sorted(faults.items()))}")
+    if missing:
+        console.print(f"{missing.total()} hit nobody: {', '.join(f'{count} {name}' for name, count in sorted(missing.items()))}")
     console.print(", ".join(f"{kind} {outcome} {count}" for (kind, outcome), count in sorted(counts.items())))
     console.print(
         f"answers {dict(sorted(clients.statuses.items()))}, broken connections {clients.broken}, longest wait {longest:.1f} s, "

@@ -116,22 +116,22 @@ class ChaosPlatform:
                 raise DependencyUnavailable("the writers did not catch up", lag=lag)
             time.sleep(LOOK_S)
 
-    def begin(self, step: Step) -> list[int]:
-        """Does it; the pids that it stopped or killed."""
+    def begin(self, step: Step) -> list[int] | None:
+        """Does it; the pids that it stopped, killed or gave another clock. None: there is nobody to whom it could be done."""
         nemesis = step.nemesis
         if nemesis.fault in ("delay", "loss", "partition"):
             self.proxies[nemesis.component].weather = nemesis.fault  # type: ignore[assignment]  # one of Weather
             return []
         pids = step.one_of(self._pids(nemesis.component))
+        if not pids:
+            return None
         if nemesis.fault == "clock" and self.clocks is not None:
             self.clocks.move(pids, step.clock_s)
             return pids
         if nemesis.fault == "pause":
             pids = [each for pid in pids for each in _family(pid)]
         number = signal.SIGSTOP if nemesis.fault == "pause" else signal.SIGKILL
-        for pid in pids:
-            os.kill(pid, number)
-        return pids
+        return [pid for pid in pids if _signalled(pid, number)] or None
 
     def end(self, step: Step, pids: list[int]) -> None:
         """Takes it back: what was paused runs on (beside its replacement, perhaps), what is restarted starts."""
@@ -140,8 +140,7 @@ class ChaosPlatform:
             self.proxies[nemesis.component].weather = "pass"
         if nemesis.fault == "pause":
             for pid in pids:
-                if psutil.pid_exists(pid):
-                    os.kill(pid, signal.SIGCONT)
+                _signalled(pid, signal.SIGCONT)
         elif nemesis.fault == "clock" and self.clocks is not None:
             self.clocks.restore()
         elif nemesis.fault == "restart":
@@ -179,6 +178,15 @@ def _through(url: str, port: int) -> str:
     """The URL with another port."""
     parts = urlsplit(url)
     return parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:{port}").geturl()
+
+
+def _signalled(pid: int, number: signal.Signals) -> bool:
+    """Whether the process was there to be signalled."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _line(process: psutil.Process) -> list[str]:

@@ -19,6 +19,10 @@ class Nemesis:
     component: str
     longest_s: float = 0.0
 
+    @property
+    def name(self) -> str:
+        return f"{self.fault} {self.component}"
+
 
 NEMESES: Final[tuple[Nemesis, ...]] = (
     *(Nemesis("kill", name) for name in ("swipes", "identity", "cards", "writer", "loader", "gateway", "replica", "haproxy")),
