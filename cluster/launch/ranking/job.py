@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -35,7 +35,6 @@ from writers.connections import open_rows
 from writers.export import export
 from writers.loads.ranking import present
 
-EVERYTHING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 Progress = Callable[[int, int], None]
 
 
@@ -81,13 +80,14 @@ def code_version() -> str:
 def make_table(settings: Settings) -> str:
     """Exports the rows, makes the people table of them and publishes it; its version. Older tables are removed.
 
-    The export holds real ids: it stays in a private directory for as long as this takes.
+    Of the rows only people are needed, whose counts are of all time: no swipe, match or impression is exported. The export
+    holds real ids: it stays in a private directory for as long as this takes.
     """
     store = artifact_store(settings)
     version = f"people-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     scratch = Path(tempfile.mkdtemp(prefix="sugar-people-"))
     try:
-        export(settings, scratch / "export", EVERYTHING, identified=True)
+        export(settings, scratch / "export", datetime.now(UTC), identified=True)
         people_table.save(table_of(scratch / "export", version, _default_ranker(settings, store)), scratch / "table")
         store.publish("people", version, scratch / "table")
     finally:
