@@ -362,10 +362,7 @@ def report_experiment(
 
     operator = RankingOperator(running_settings(data_dir))
     found = exported.read(data)
-    known = {
-        past.configuration.experiment.name: past.configuration.experiment
-        for past in reversed(operator.history()) if past.configuration.experiment is not None
-    }
+    known = operator.experiments()
     chosen = name or next(iter(reversed(known)), "")
     if chosen not in known:
         raise ConfigurationError("no such experiment", name=chosen, known=sorted(known))

@@ -41,7 +41,8 @@ from writers.loads.ranking import Configured, history, present
 STORED_WAIT_S: Final = 20.0
 SERVING_WAIT_S: Final = 15.0
 POLL_S: Final = 0.1
-HISTORY: Final = 100
+RECENT: Final = 100
+"""Changes within which a change is looked for that was made a moment ago."""
 
 Reason = Literal["deploy", "rollback", "experiment", "refresh"]
 
@@ -93,10 +94,20 @@ class RankingOperator:
         with open_rows(self.settings, "ranking") as conn:
             return present(conn)
 
-    def history(self, limit: int = HISTORY) -> list[Configured]:
-        """The newest configurations, newest first. Raises DependencyUnavailable."""
+    def history(self, limit: int | None = None, reasons: Sequence[Reason] | None = None) -> list[Configured]:
+        """The newest configurations, newest first: all, or only those that these reasons brought.
+
+        Raises DependencyUnavailable.
+        """
         with open_rows(self.settings, "ranking") as conn:
-            return history(conn, limit)
+            return history(conn, limit, reasons)
+
+    def experiments(self) -> dict[str, Experiment]:
+        """Every experiment that was ever started, by name, the newest last. Raises DependencyUnavailable."""
+        return {
+            past.configuration.experiment.name: past.configuration.experiment
+            for past in reversed(self.history(reasons=("experiment",))) if past.configuration.experiment is not None
+        }
 
     def models(self) -> list[Stored]:
         """Every model in the store, newest first, whether or not it can be used."""
@@ -162,7 +173,7 @@ class RankingOperator:
 
         Raises ConfigurationRefused: there was none before.
         """
-        before = version_before(self.history())
+        before = version_before(self.history(reasons=("deploy", "rollback")))
         if before is None:
             raise ConfigurationRefused("there is no earlier version to go back to")
         return self.change(
@@ -248,7 +259,7 @@ class RankingOperator:
         deadline = time.monotonic() + STORED_WAIT_S
         while True:
             with open_rows(self.settings, "ranking") as conn:
-                stored = next((c for c in history(conn, HISTORY) if c.configuration.number == wanted.number), None)
+                stored = next((c for c in history(conn, RECENT) if c.configuration.number == wanted.number), None)
             if stored is not None:
                 if stored.event_id != event_id:
                     raise ConfigurationRaced(
