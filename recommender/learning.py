@@ -9,6 +9,7 @@ import numpy as np
 
 from configs.contracts.errors import PlatformError
 from recommender import boosting, logistic
+from recommender.baseline import RECENCY_HALF_LIFE_DAYS
 from recommender.datasets.exported import Exported, Swipes
 from recommender.datasets.pricing import market_prices
 from recommender.evaluation.accuracy import auc, grouped_auc
@@ -17,6 +18,7 @@ from recommender.evaluation.two_sided import yield_at_k
 from recommender.exposure import Exposed
 from recommender.features import FEATURES, compute
 from recommender.ranking import Ranker
+from recommender.recency import Recent, without_recency
 from recommender.reciprocal import PRODUCT, RULES, Reciprocal
 
 Model = Literal["logistic", "boosted"]
@@ -39,12 +41,17 @@ class NotLearned(PlatformError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a ranker is made. ``exposure``: strength of the exposure price in the score, 0 for none."""
+    """How a ranker is made. ``exposure``: strength of the exposure price in the score, 0 for none.
+
+    ``recency_half_life_days``: days away that halve what somebody counts, as in the baseline (``recommender.recency``); 0:
+    activity counts nothing. It is no part of what is learned or judged.
+    """
 
     model: Model = "logistic"
     rule: str = PRODUCT
     features: tuple[str, ...] = LIKE_FEATURES
     exposure: float = 0.0
+    recency_half_life_days: float = RECENCY_HALF_LIFE_DAYS
     parameters: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,6 +61,8 @@ class Recipe:
             raise NotLearned("no such rule", rule=self.rule, known=RULES)
         if unknown := [name for name in self.features if name not in FEATURES]:
             raise NotLearned("no such features", features=unknown)
+        if not 0 <= self.recency_half_life_days < float("inf"):
+            raise NotLearned("the half life of recency is a number of days, or 0", days=self.recency_half_life_days)
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ class Learned:
 
 
 def learn(data: Exported, recipe: Recipe, *, seed: int = 0) -> Learned:
-    """Learns P(like) from the older swipes and combines both directions.
+    """Learns P(like) from the older swipes, combines both directions and adds the prices and recency of the recipe.
 
     Raises NotLearned: too few swipes, or parameters that the model does not take.
     """
@@ -84,6 +93,8 @@ def learn(data: Exported, recipe: Recipe, *, seed: int = 0) -> Learned:
     ranker: Ranker = Reciprocal(like, like, recipe.rule)
     if recipe.exposure:
         ranker = Exposed(ranker, recipe.exposure, market_prices(data, ranker).temperature)
+    if recipe.recency_half_life_days:
+        ranker = Recent(ranker, recipe.recency_half_life_days)
     return Learned(recipe, ranker, judged(like, data, newer))
 
 
@@ -100,8 +111,11 @@ def judged(like: Ranker, data: Exported, swipes: Swipes) -> dict[str, float]:
 
 
 def evaluate(ranker: Ranker, data: Exported) -> dict[str, float]:
-    """How well a ranker's score orders the swipes of an export: by likes, and by those that became matches."""
-    swipes = data.swipes
+    """How well a ranker's score orders the swipes of an export: by likes, and by those that became matches.
+
+    What ``Recent`` adds is left out: an export knows the last activity, not that of the time of the swipe.
+    """
+    ranker, swipes = without_recency(ranker), data.swipes
     figures = {"swipes": float(len(swipes)), "like_rate": float(swipes.liked.mean()) if len(swipes) else float("nan")}
     if not len(swipes):
         return figures

@@ -15,6 +15,7 @@ from recommender.datasets.neighbours import Lists, mutual_lists
 from recommender.exposure import Exposed
 from recommender.features import Mirrored, Pairs, compute
 from recommender.ranking import Features, Ranker
+from recommender.recency import without_recency
 from recommender.reciprocal import BLEND, Reciprocal
 
 PAIRS_AT_ONCE: Final = 500_000
@@ -23,12 +24,13 @@ PAIRS_AT_ONCE: Final = 500_000
 def market_prices(data: Exported, ranker: Ranker) -> Prices:
     """Prices (p,) of everybody in the export when pairs are worth e to the ranker's score, at most 1.
 
-    Of an ``Exposed`` ranker the inner score counts, and its temperature, so that it orders as the solution does.
+    Of an ``Exposed`` ranker the inner score counts, and its temperature, so that it orders as the solution does; what
+    ``Recent`` adds does not count.
     Both directions of a blend are judged apart, as ``congestion.blend`` wants them.
     """
-    inner, temperature = ranker, None
-    if isinstance(ranker, Exposed):
-        inner, temperature = ranker.inner, ranker.temperature
+    inner, temperature = without_recency(ranker), None
+    if isinstance(inner, Exposed):
+        inner, temperature = inner.inner, inner.temperature
     lists = mutual_lists(data)
     if isinstance(inner, Reciprocal) and inner.rule == BLEND:
         back = inner.liked

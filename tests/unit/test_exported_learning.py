@@ -16,8 +16,10 @@ from recommender.datasets.neighbours import mutual_lists
 from recommender.datasets.pricing import market_prices
 from recommender.exploration import Exploration, explored
 from recommender.exposure import Exposed
+from recommender.features import compute
 from recommender.learning import NotLearned, Recipe, evaluate, learn
 from recommender.online import as_ranked, report
+from recommender.recency import Recent
 
 UNTIL_S = 1.7e9
 HALVES = (Arm("old", "m1", 0.5), Arm("new", "m2", 0.5))
@@ -136,12 +138,42 @@ def test_lists_hold_the_nearest_whom_both_accept() -> None:
 def test_whom_many_want_has_the_lower_price_and_the_exposed_model_is_priced_at_its_temperature(rule: str) -> None:
     data = market()
     exposed = learn(data, Recipe(rule=rule, features=("is_verified",), exposure=1.0)).ranker
-    assert isinstance(exposed, Exposed)
+    assert isinstance(exposed, Recent)
     prices = market_prices(data, exposed)
+    exposed = exposed.inner
+    assert isinstance(exposed, Exposed)
     assert prices.temperature == pytest.approx(exposed.temperature)
     assert prices.log_prices.tolist() == pytest.approx(market_prices(data, exposed.inner).log_prices.tolist(), abs=1e-4)
     wanted = data.people["verified"] > 0
     assert prices.log_prices[wanted].mean() < prices.log_prices[~wanted].mean() - 0.1
+
+
+@pytest.mark.parametrize("exposure", [0.0, 1.0])
+@pytest.mark.parametrize("rule", ["product", "blend"])
+def test_who_is_long_gone_comes_after_equals_that_are_there(rule: str, exposure: float) -> None:
+    """Prices are of the market as if all were there: they do not make up for what recency takes."""
+    data = market()
+    learned = learn(data, Recipe(rule=rule, features=("is_verified",), exposure=exposure))
+    active_s = np.where(np.arange(400) % 4 < 2, UNTIL_S, UNTIL_S - 730 * 86_400)
+    data = replace(data, people={**data.people, "active_s": active_s})
+    table = data.people | {"log_price": market_prices(data, learned.ranker).log_prices}
+    pairs = data.pairs(data.swipes)
+    priced = replace(pairs, candidate={name: column[data.swipes.swiped] for name, column in table.items()})
+    scores = learned.ranker.score(compute(learned.ranker.features, priced))
+    gone = active_s[data.swipes.swiped] < UNTIL_S
+    for verified in (0.0, 1.0):
+        alike = table["verified"][data.swipes.swiped] == verified
+        assert scores[alike & ~gone].mean() - scores[alike & gone].mean() > 3, "ln 64 is 4.2"
+    assert learned.metrics == learn(data, Recipe(rule=rule, features=("is_verified",), recency_half_life_days=0)).metrics
+    assert isinstance(learned.ranker, Recent)
+    judged, plain = evaluate(learned.ranker, data), evaluate(learned.ranker.inner, data)
+    assert judged == plain, "activity of now says nothing of swipes of then"
+
+
+def test_a_recipe_without_recency_has_none() -> None:
+    assert "days_since_active" not in learn(market(), Recipe(recency_half_life_days=0)).ranker.features
+    with pytest.raises(NotLearned):
+        Recipe(recency_half_life_days=-1)
 
 
 def test_nobody_has_no_prices() -> None:

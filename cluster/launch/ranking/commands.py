@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,6 +85,10 @@ def train(
     model: Annotated[str, typer.Option(help="Model of one direction's like: logistic, boosted.")] = "logistic",
     rule: Annotated[str, typer.Option(help="How both directions become one score: product, harmonic, blend (with --exposure).")] = "product",
     exposure: Annotated[float, typer.Option(help="Strength of the exposure price in the score; 0: none.", min=0)] = 0.0,
+    recency: Annotated[
+        float | None,
+        typer.Option("--recency-half-life", help="Days away that halve what somebody counts; 0: none. Default: as the baseline.", min=0),
+    ] = None,
     feature: Annotated[list[str] | None, typer.Option(help="A feature to read; repeat. Default: a documented list.")] = None,
     grid: Annotated[
         list[str] | None, typer.Option(help="NAME=V1,V2,… to search over (l2, trees, depth, rule, exposure, …); repeat.")
@@ -104,6 +109,8 @@ def train(
     from recommender.learning import LIKE_FEATURES, Recipe
 
     base = Recipe(model, rule, tuple(feature or LIKE_FEATURES), exposure)  # type: ignore[arg-type]
+    if recency is not None:
+        base = replace(base, recency_half_life_days=recency)
     try:
         wanted = recipes(base, dict(map(_grid_line, grid or ())))
     except ValueError as error:
