@@ -28,9 +28,7 @@ def market_prices(data: Exported, ranker: Ranker) -> Prices:
     ``Recent`` adds does not count.
     Both directions of a blend are judged apart, as ``congestion.blend`` wants them.
     """
-    inner, temperature = without_recency(ranker), None
-    if isinstance(inner, Exposed):
-        inner, temperature = inner.inner, inner.temperature
+    inner, temperature = _priced(ranker)
     lists = mutual_lists(data)
     if isinstance(inner, Reciprocal) and inner.rule == BLEND:
         back = inner.liked
@@ -40,6 +38,21 @@ def market_prices(data: Exported, ranker: Ranker) -> Prices:
         return solve_blend(lists.starts, lists.candidates, likes, liked, temperature)
     (joint,) = _worths(data, lists, inner.features, (inner.score,))
     return solve_lists(lists.starts, lists.candidates, joint, temperature)
+
+
+def priced_as(ranker: Ranker) -> str:
+    """Names what ``market_prices`` reads of a ranker: two of one name have the same prices in every market.
+
+    So a strength of the price, or recency, makes no other prices.
+    """
+    inner, temperature = _priced(ranker)
+    return f"{inner.version} at {temperature!r}"
+
+
+def _priced(ranker: Ranker) -> tuple[Ranker, float | None]:
+    """(what is priced, at which temperature; None: the market's own)."""
+    inner = without_recency(ranker)
+    return (inner.inner, inner.temperature) if isinstance(inner, Exposed) else (inner, None)
 
 
 def _worths(data: Exported, lists: Lists, names: tuple[str, ...],

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from actors.training.tables import table_of
@@ -15,12 +16,15 @@ from cluster.connections.artifacts import artifact_store
 from cluster.launch.ranking import job
 from configs.contracts.ids import new_id
 from configs.contracts.people import snap
+from configs.contracts.ranking import BASELINE, Arm, Experiment, RankingConfiguration
 from configs.settings import Settings
-from recommender import people_table
+from recommender import artifacts, people_table
 from recommender.baseline import Baseline
+from recommender.exposure import Exposed
 from recommender.people_table import NOBODY
 from writers.connections import open_rows
 from writers.export import PEOPLE, export
+from writers.loads.ranking import present
 
 pytestmark = pytest.mark.servers
 
@@ -72,6 +76,41 @@ def test_a_table_counts_old_swipes_though_none_is_exported(
     assert NOBODY not in (one, other)
     assert (table.columns["likes_sent"][one], table.columns["swipes_received"][other]) == (1, 1)
     assert len(table) == rows["people"]
+
+
+def test_a_table_names_the_model_that_its_prices_are_of(servers: Settings, couple: tuple[str, str], tmp_path: Path) -> None:
+    store = artifact_store(servers)
+    asked = Exposed(Baseline(distance_scale_km=11.0), 1.0)
+    arm = Exposed(Baseline(distance_scale_km=12.0), 1.0)
+    for ranker in (asked, arm):
+        artifacts.save(ranker, tmp_path / ranker.version)
+        store.publish("models", ranker.version, tmp_path / ranker.version)
+
+    def priced_for(version: str | None = None) -> str:
+        # Versions of tables are of whole seconds.
+        for old in store.versions("people"):
+            store.remove("people", old)
+        manifest = artifacts.read_manifest(store.fetch("people", job.make_table(servers, version)))
+        return str(manifest["priced_for"])
+
+    with open_rows(servers, "test") as conn:
+        now = present(conn)
+    assert now.default_version == BASELINE, "other tests take theirs back"
+    assert priced_for() == BASELINE
+    assert priced_for(asked.version) == asked.version
+    tested = RankingConfiguration(
+        now.number + 1, experiment=Experiment("prices", "user", (Arm("old", BASELINE, 0.5), Arm("new", arm.version, 0.5)))
+    )
+    with open_rows(servers, "test") as conn:
+        conn.execute(
+            "INSERT INTO ranking_configurations (number, document, event_id, reason, configured_at, version)"
+            " VALUES (%s, %s, %s, 'experiment', now(), 1)", (tested.number, msgspec.json.encode(tested).decode(), new_id()),
+        )
+    try:
+        assert priced_for() == arm.version, "the only one that serves and reads prices"
+    finally:
+        with open_rows(servers, "test") as conn:
+            conn.execute("DELETE FROM ranking_configurations WHERE number = %s", (tested.number,))
 
 
 def test_a_table_of_nobody_can_be_made(servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Models that rank cards: export, train, evaluate, deploy, test against each other, explain. A round: "
-    "`export`, `train`, `deploy VERSION`, look with `list`, back with `rollback`.",
+    "`export`, `train`, `refresh --for VERSION`, `deploy VERSION`, look with `list`, back with `rollback`.",
 )
 experiment = typer.Typer(no_args_is_help=True, help="A/B tests of models on the running platform.")
 app.add_typer(experiment, name="experiment")
@@ -208,7 +208,10 @@ def list_versions(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False)
 
 @app.command()
 def deploy(version: Version, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Rank everybody's cards with a version; refused when this code cannot serve it. Shards follow within seconds."""
+    """Rank everybody's cards with a version; refused when this code cannot serve it. Shards follow within seconds.
+
+    What it reads of people's history and prices comes from the people table: `refresh` it first.
+    """
     from cluster.launch.ranking.operating import RankingOperator
 
     operator = RankingOperator(running_settings(data_dir))
@@ -226,15 +229,23 @@ def rollback(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 @app.command()
 def refresh(
+    priced_for: Annotated[
+        str | None,
+        typer.Option("--for", metavar="VERSION", help="Model that exposure prices are made for, before it serves; default: the one"
+                     " that serves and reads prices, else the default version."),
+    ] = None,
     off: Annotated[bool, typer.Option("--off", help="Use no people table any more.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Make a new people table (swipe history, exposure prices) as a Ray task and hand it to the shards."""
+    """Make a new people table (swipe history, exposure prices) as a Ray task and hand it to the shards.
+
+    Trained models read it: do this before the first `deploy`, and with `--for VERSION` before one with exposure prices.
+    """
     from cluster.launch.ranking import job
     from cluster.launch.ranking.operating import RankingOperator
 
     operator = RankingOperator(running_settings(data_dir))
-    version = None if off else str(job.on_cluster(data_dir, "refresh", {})["version"])
+    version = None if off else str(job.on_cluster(data_dir, "refresh", {"priced_for": priced_for})["version"])
     _followed(operator, operator.use_table(version))
 
 
@@ -267,6 +278,8 @@ def _followed(operator: RankingOperator, configuration: RankingConfiguration) ->
 
     serving = operator.wait(configuration)
     console.print(f"configuration {configuration.number}: {showing.sentence(configuration)}", markup=False)
+    for caution in operator.cautions(configuration):
+        console.print(f"warning: {caution}", style="yellow", markup=False)
     _report(serving, configuration)
 
 

@@ -17,6 +17,7 @@ from actors.cards.models import require_usable
 from cluster.connections.artifacts import ArtifactStore, artifact_store
 from cluster.connections.kafka import Record
 from cluster.connections.redis import sync_client
+from cluster.launch.ranking.cautions import told
 from cluster.launch.report import read_report
 from cluster.launch.state import read_state
 from configs.contracts.errors import ArtifactCorrupt, DependencyUnavailable, PlatformError
@@ -108,6 +109,10 @@ class RankingOperator:
             past.configuration.experiment.name: past.configuration.experiment
             for past in reversed(self.history(reasons=("experiment",))) if past.configuration.experiment is not None
         }
+
+    def cautions(self, configuration: RankingConfiguration) -> list[str]:
+        """What serves worse than it could by this configuration, in sentences: see ``cautions.cautions``."""
+        return told(self.store, configuration)
 
     def models(self) -> list[Stored]:
         """Every model in the store, newest first, whether or not it can be used."""
