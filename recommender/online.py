@@ -47,7 +47,7 @@ def report(data: Exported, experiment: Experiment, *, seed: int = 0) -> dict[str
             for arm in experiment.arms for mine in (shown.arm[inside] == arm.name,)
         ],
         "sample_ratio": sample_ratio(experiment, by_unit),
-        "matches": _matches(data),
+        "matches": _matches(data, inside),
         "received": _received(shown, inside, experiment),
     }
 
@@ -156,9 +156,10 @@ def _arm(
     }
 
 
-def _matches(data: Exported) -> dict[str, dict[str, int]]:
-    arm_of = dict(zip(data.impressions.response.tolist(), data.impressions.arm.tolist(), strict=True))
-    swipes = data.swipes
+def _matches(data: Exported, inside: NDArray[np.intp]) -> dict[str, dict[str, int]]:
+    """A swipe that answers no card of this experiment, or one of another, is ``UNATTRIBUTED``."""
+    shown, swipes = data.impressions, data.swipes
+    arm_of = dict(zip(shown.response[inside].tolist(), shown.arm[inside].tolist(), strict=True))
     made: dict[tuple[int, int], tuple[float, str]] = {}
     for swiper, swiped, liked, at, response in zip(
         swipes.swiper.tolist(), swipes.swiped.tolist(), swipes.liked.tolist(), swipes.at_s.tolist(),

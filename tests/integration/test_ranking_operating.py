@@ -9,7 +9,7 @@ import pytest
 
 from cluster.launch.ranking.operating import Reason, RankingOperator
 from configs.contracts.ids import new_id
-from configs.contracts.ranking import Arm, Experiment, RankingConfiguration
+from configs.contracts.ranking import Arm, ConfigurationRefused, Experiment, RankingConfiguration
 from configs.settings import Settings
 from writers.connections import open_rows
 
@@ -46,6 +46,13 @@ def operator(servers: Settings) -> Iterator[Deciding]:
 def test_a_rollback_leads_to_the_deploy_before_however_long_ago(operator: Deciding) -> None:
     assert operator.configuration().default_version == "m2"
     assert operator.rollback().default_version == "m1"
+
+
+def test_a_name_that_has_named_an_experiment_names_no_other(operator: Deciding) -> None:
+    with pytest.raises(ConfigurationRefused, match="another name"):
+        operator.start_experiment(SPRING)
+    again = msgspec.structs.replace(SPRING, name="summer")
+    assert operator.start_experiment(again).experiment == again
 
 
 def test_an_experiment_of_long_ago_can_be_reported(operator: Deciding) -> None:

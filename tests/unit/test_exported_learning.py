@@ -214,6 +214,16 @@ def test_an_experiment_is_read_by_arm_and_both_sides_are_attributed() -> None:
     assert sum(found["received"].values()) == 20
 
 
+def test_matches_through_cards_of_another_experiment_are_of_no_arm() -> None:
+    cards = replace(shown(["new", "new"], [0, 1], [1, 1], [1, 0]), experiment=np.array(["e", "earlier"], object))
+    swipes = Swipes(
+        np.array([0, 1]), np.array([1, 0]), np.array([True, True]), np.array([1.0, 2.0]), np.zeros(2, np.float32),
+        np.array([1, 2], np.uint64), np.zeros(2, np.int16),
+    )
+    data = replace(market(people=40, swipes=60), impressions=cards, swipes=swipes, matches=np.array([[0, 1]], np.int32))
+    assert report(data, Experiment("e", "user", HALVES))["matches"] == {"new": {"": 1}}
+
+
 def test_a_split_that_was_not_kept_is_seen() -> None:
     viewers = list(range(200))
     arms = ["old" if viewer % 10 else "new" for viewer in viewers]

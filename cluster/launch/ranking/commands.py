@@ -317,7 +317,7 @@ def explain(
 
 @experiment.command("start")
 def start_experiment(
-    name: Annotated[str, typer.Argument(help="Names the split: another name is another split.")],
+    name: Annotated[str, typer.Argument(help="Names the split: another name is another split, and a name is used once.")],
     arm: Annotated[list[str], typer.Option(help="ARM=VERSION:SHARE; repeat. Shares sum to 1.")],
     split: Annotated[str, typer.Option(help=f"By what arms are split: {', '.join(SPLITS)}.")] = "user",
     period_s: Annotated[int, typer.Option(help="Seconds of one period of the split `time`.")] = 3_600,

@@ -198,7 +198,14 @@ class RankingOperator:
         return read_ranking(cast("bytes | None", value)).number
 
     def start_experiment(self, experiment: Experiment) -> RankingConfiguration:
-        """Starts an A/B test. Raises as ``require`` and ``change`` do; ConfigurationRefused: one runs already."""
+        """Starts an A/B test.
+
+        Raises as ``require`` and ``change`` do; ConfigurationRefused: one runs already, or one of this name has run, whose
+        split and rows would be mixed with the new one's.
+        """
+        if experiment.name in self.experiments():
+            raise ConfigurationRefused("an experiment of this name has run; choose another name", name=experiment.name)
+
         def started(now: RankingConfiguration) -> RankingConfiguration:
             if now.experiment is not None:
                 raise ConfigurationRefused(
