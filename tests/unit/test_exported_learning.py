@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from actors.training.search import best_of, recipes
-from configs.contracts.ranking import Arm, Experiment
+from configs.contracts.ranking import Arm, Experiment, arm_of
 from recommender.baseline import Baseline
 from recommender.datasets.exported import Exported, Impressions, Swipes
 from recommender.datasets.neighbours import mutual_lists
@@ -18,7 +18,7 @@ from recommender.exploration import Exploration, explored
 from recommender.exposure import Exposed
 from recommender.features import compute
 from recommender.learning import NotLearned, Recipe, evaluate, learn
-from recommender.online import as_ranked, report
+from recommender.online import as_ranked, report, sample_ratio
 from recommender.recency import Recent
 
 UNTIL_S = 1.7e9
@@ -232,6 +232,28 @@ def test_a_split_that_was_not_kept_is_seen() -> None:
     assert found["sample_ratio"]["suspect"]
     mixed = replace(data, impressions=shown(["old", "new"], [1, 1], [0, 0], [0, 0]))
     assert report(mixed, Experiment("e", "user", HALVES))["sample_ratio"]["mixed"] == 1
+
+
+def test_shares_that_sum_to_one_within_the_tolerance_are_tested() -> None:
+    thirds = Experiment("e", "user", tuple(Arm(name, "m", 0.3333333) for name in "abc"))
+    found = sample_ratio(thirds, {name: {(name, unit): (1, 0) for unit in range(1_000)} for name in "abc"})
+    assert found["p"] == pytest.approx(1.0)
+    assert sum(found["expected"].values()) == pytest.approx(3_000)
+
+
+def test_a_period_counts_for_the_arm_that_it_was_given() -> None:
+    """Pages in progress go on in the deck of the period before."""
+    test = Experiment("e", "time", HALVES, 60)
+    given = [arm_of(test, str(period)).name for period in range(40)]
+    late = [given[max(period - 1, 0)] for period in range(40)]
+    cards = shown([*given, *late], [0] * 80, [1] * 80, [1] * 80)
+    cards = replace(cards, served_s=np.tile(np.arange(40) * 60.0, 2))
+    found = report(replace(market(people=40, swipes=60), impressions=cards), test)
+    same = sum(one == other for one, other in zip(given, late, strict=True))
+    assert 0 < same < 40
+    assert found["cards"] == 40 + same
+    assert found["sample_ratio"]["mixed"] == 0
+    assert sum(arm["units"] for arm in found["arms"]) == 40
 
 
 @pytest.mark.parametrize("split", ["user", "region", "time"])
