@@ -67,11 +67,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Learned:
-    """A ranker with what it was judged by, on the newest swipes."""
+    """A ranker with what it was judged by, on the newest swipes: those after ``taught_until_s``, Unix time."""
 
     recipe: Recipe
     ranker: Ranker
     metrics: dict[str, float]
+    taught_until_s: float
 
 
 def learn(data: Exported, recipe: Recipe, *, seed: int = 0) -> Learned:
@@ -95,7 +96,7 @@ def learn(data: Exported, recipe: Recipe, *, seed: int = 0) -> Learned:
         ranker = Exposed(ranker, recipe.exposure, market_prices(data, ranker).temperature)
     if recipe.recency_half_life_days:
         ranker = Recent(ranker, recipe.recency_half_life_days)
-    return Learned(recipe, ranker, judged(like, data, newer))
+    return Learned(recipe, ranker, judged(like, data, newer), float(older.at_s[-1]))
 
 
 def judged(like: Ranker, data: Exported, swipes: Swipes) -> dict[str, float]:
@@ -110,13 +111,17 @@ def judged(like: Ranker, data: Exported, swipes: Swipes) -> dict[str, float]:
     return figures
 
 
-def evaluate(ranker: Ranker, data: Exported) -> dict[str, float]:
+def evaluate(ranker: Ranker, data: Exported, after_s: float | None = None) -> dict[str, float]:
     """How well a ranker's score orders the swipes of an export: by likes, and by those that became matches.
 
-    What ``Recent`` adds is left out: an export knows the last activity, not that of the time of the swipe.
+    ``after_s``: only by swipes after this Unix time; ``left_out`` are the others, which may have taught the ranker. What
+    ``Recent`` adds is left out: an export knows the last activity, not that of the time of the swipe.
     """
     ranker, swipes = without_recency(ranker), data.swipes
-    figures = {"swipes": float(len(swipes)), "like_rate": float(swipes.liked.mean()) if len(swipes) else float("nan")}
+    if after_s is not None:
+        swipes = swipes.rows(swipes.at_s > after_s)
+    left_out = float(len(data.swipes) - len(swipes))
+    figures = {"swipes": float(len(swipes)), "left_out": left_out, "like_rate": float(swipes.liked.mean()) if len(swipes) else float("nan")}
     if not len(swipes):
         return figures
     scores = np.broadcast_to(ranker.score(compute(ranker.features, data.pairs(swipes))), swipes.liked.shape)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from actors.training.search import best_of, recipes
+from cluster.launch.ranking import job
 from configs.contracts.ranking import Arm, Experiment, arm_of
+from recommender import artifacts
 from recommender.baseline import Baseline
 from recommender.datasets.exported import Exported, Impressions, Swipes
 from recommender.datasets.neighbours import mutual_lists
@@ -103,16 +108,46 @@ def test_too_few_swipes_and_unknown_parameters_are_refused() -> None:
 
 
 def test_a_grid_is_every_combination_and_the_best_has_the_least_loss() -> None:
-    found = recipes(Recipe(), {"rule": ["product", "harmonic"], "l2": [1, 1e6], "exposure": [0.0, 1.0]})
-    assert len(found) == 8
+    found = recipes(Recipe(rule="harmonic"), {"model": ["logistic"], "l2": [1, 1e6], "label": ["like", "match"]})
+    assert len(found) == 4
     assert {recipe.parameters["l2"] for recipe in found} == {1, 1e6}
     data = market()
-    trials = [learn(data, recipe) for recipe in found[:4]]
+    trials = [learn(data, recipe) for recipe in found]
+    assert len({trial.metrics["log_loss"] for trial in trials}) == 2
     assert best_of([NotLearned("x"), *trials]).metrics["log_loss"] == min(trial.metrics["log_loss"] for trial in trials)
     with pytest.raises(NotLearned):
         best_of([NotLearned("x")])
     with pytest.raises(ValueError, match="combinations"):
         recipes(Recipe(), {"a": list(range(40)), "b": list(range(40))})
+
+
+@pytest.mark.parametrize("name", ["rule", "exposure", "recency_half_life_days"])
+def test_a_grid_over_what_its_loss_does_not_judge_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"over {name}: trials are compared by the log loss"):
+        recipes(Recipe(), {"l2": [1, 2], name: [1, 2]})
+
+
+def test_a_model_is_judged_by_swipes_that_did_not_teach_it(tmp_path: Path) -> None:
+    """A coin's swipes are learned by heart and foretold no better than a coin's."""
+    data = market(people=60, swipes=4_000)
+    heads = np.random.default_rng(1).random(len(data.swipes)) < 0.5
+    data = replace(data, swipes=replace(data.swipes, liked=heads))
+    learned = learn(data, Recipe("boosted", features=("age_years", "viewer_age_years"), parameters={"trees": 200}))
+    assert learned.taught_until_s == data.swipes.at_s[int(0.8 * len(data.swipes)) - 1]
+    (tmp_path / "manifest.json").write_text(json.dumps({"since": "2026-11-01", "until": "2026-11-20T00:00:00+00:00", "rows": {}}))
+    manifest = artifacts.read_manifest(job.save(learned, tmp_path, tmp_path / "models"))
+    told = job.taught_until(manifest)
+    assert told is not None
+    assert told.timestamp() == learned.taught_until_s
+    judged = evaluate(learned.ranker, data, told.timestamp())
+    assert judged["swipes"] == learned.metrics["swipes"]
+    assert judged["swipes"] + judged["left_out"] == len(data.swipes)
+    everything = evaluate(learned.ranker, data)
+    assert (everything["swipes"], everything["left_out"]) == (len(data.swipes), 0)
+    assert everything["like_auc"] > judged["like_auc"] + 0.02
+    before = {"data": {"until": "2026-11-20T00:00:00+00:00"}}
+    assert job.taught_until(before) == datetime(2026, 11, 20, tzinfo=UTC), "of older manifests: all that may have taught it"
+    assert job.taught_until({}) is None
 
 
 def test_lists_hold_the_nearest_whom_both_accept() -> None:

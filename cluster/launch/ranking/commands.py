@@ -91,7 +91,7 @@ def train(
     ] = None,
     feature: Annotated[list[str] | None, typer.Option(help="A feature to read; repeat. Default: a documented list.")] = None,
     grid: Annotated[
-        list[str] | None, typer.Option(help="NAME=V1,V2,… to search over (l2, trees, depth, rule, exposure, …); repeat.")
+        list[str] | None, typer.Option(help="NAME=V1,V2,… to search over (l2, trees, depth, model, …); repeat.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory for the saved model.")] = Path("models"),
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
@@ -164,8 +164,11 @@ def evaluate_model(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
-    """Judge stored models on an export: how well each orders what people were shown and swiped."""
-    from cluster.launch.ranking import showing
+    """Judge stored models on an export: how well each orders what people were shown and swiped.
+
+    All are judged by the same swipes: those after the newest that taught any of them. Name versions to leave others out.
+    """
+    from cluster.launch.ranking import job, showing
     from cluster.launch.ranking.operating import RankingOperator
     from recommender import artifacts
     from recommender.datasets import exported
@@ -174,11 +177,18 @@ def evaluate_model(
     operator = RankingOperator(running_settings(data_dir))
     wanted = version or operator.store.versions("models")
     found = exported.read(data)
-    figures = {name: evaluate(artifacts.load(operator.store.fetch("models", name)), found) for name in wanted}
+    places = {name: operator.store.fetch("models", name) for name in wanted}
+    cuts = [cut for place in places.values() if (cut := job.taught_until(artifacts.read_manifest(place))) is not None]
+    after = max(cuts, default=None)
+    figures = {
+        name: evaluate(artifacts.load(place), found, None if after is None else after.timestamp()) for name, place in places.items()
+    }
     if as_json:
         typer.echo(showing.document(figures))
     else:
         console.print(showing.figures(figures))
+        if after is not None:
+            console.print(f"judged by swipes after {after:%Y-%m-%d %H:%M:%S} UTC; those until then taught one of these or may have", markup=False)
 
 
 @app.command("publish")

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,9 +64,18 @@ def save(learned: Learned, directory: Path, out: Path) -> Path:
         exported = json.loads((directory / "manifest.json").read_text())
         artifacts.save(learned.ranker, path, {
             "recipe": asdict(learned.recipe), "metrics": learned.metrics, "trained_at": datetime.now(UTC).isoformat(),
-            "data": {name: exported[name] for name in ("since", "until", "rows")}, "code_version": code_version(),
+            "data": {name: exported[name] for name in ("since", "until", "rows")} | {
+                "taught_until": datetime.fromtimestamp(learned.taught_until_s, UTC).isoformat(),
+            },
+            "code_version": code_version(),
         })
     return path
+
+
+def taught_until(manifest: Mapping[str, Any]) -> datetime | None:
+    """The time of the newest swipe that taught a stored model, or that may have; None: it was not learned from an export."""
+    data = manifest.get("data")
+    return None if data is None else datetime.fromisoformat(data.get("taught_until") or data["until"])
 
 
 def code_version() -> str:
