@@ -85,10 +85,11 @@ def learn(data: Exported, recipe: Recipe, *, seed: int = 0) -> Learned:
         raise NotLearned("too few swipes to learn from", swipes=len(swipes), least=LEAST_SWIPES)
     cut = int(len(swipes) * (1 - HELD_OUT))
     older, newer = swipes.rows(slice(0, cut)), swipes.rows(slice(cut, None))
+    past = data.before(newer)
     fit = logistic.fit if recipe.model == "logistic" else boosting.fit
     extra = recipe.parameters if recipe.model == "logistic" else {"seed": seed} | recipe.parameters
     try:
-        like = fit(compute(recipe.features, data.pairs(older)), older.liked, recipe.features, **extra)
+        like = fit(compute(recipe.features, past.pairs(older)), older.liked, recipe.features, **extra)
     except (TypeError, ValueError) as error:
         raise NotLearned("the model does not take these data or parameters", reason=str(error)) from error
     ranker: Ranker = Reciprocal(like, like, recipe.rule)
@@ -100,11 +101,14 @@ def learn(data: Exported, recipe: Recipe, *, seed: int = 0) -> Learned:
 
 
 def judged(like: Ranker, data: Exported, swipes: Swipes) -> dict[str, float]:
-    """How well ln P(like) tells likes from passes among these swipes; ``base_log_loss`` is that of their mean rate."""
+    """How well ln P(like) tells likes from passes among these swipes, which are in nobody's history when it is asked.
+
+    ``base_log_loss`` is that of their mean rate.
+    """
     rate = float(np.clip(swipes.liked.mean(), 1e-6, 1 - 1e-6)) if len(swipes) else 0.5
     figures = {"swipes": float(len(swipes)), "like_rate": rate}
     if len(swipes) and 0 < swipes.liked.mean() < 1:
-        scores = np.broadcast_to(like.score(compute(like.features, data.pairs(swipes))), swipes.liked.shape)
+        scores = np.broadcast_to(like.score(compute(like.features, data.before(swipes).pairs(swipes, counted=False))), swipes.liked.shape)
         figures["like_auc"] = auc(swipes.liked, scores)
         figures["log_loss"] = log_loss(swipes.liked, np.exp(scores.astype(np.float64)))
         figures["base_log_loss"] = log_loss(swipes.liked, np.full(len(swipes), rate))
@@ -114,17 +118,19 @@ def judged(like: Ranker, data: Exported, swipes: Swipes) -> dict[str, float]:
 def evaluate(ranker: Ranker, data: Exported, after_s: float | None = None) -> dict[str, float]:
     """How well a ranker's score orders the swipes of an export: by likes, and by those that became matches.
 
-    ``after_s``: only by swipes after this Unix time; ``left_out`` are the others, which may have taught the ranker. What
-    ``Recent`` adds is left out: an export knows the last activity, not that of the time of the swipe.
+    ``after_s``: only by swipes after this Unix time, which are in nobody's history then; ``left_out`` are the others, which may
+    have taught the ranker. What ``Recent`` adds does not count: an export knows the last activity, not that of then.
     """
     ranker, swipes = without_recency(ranker), data.swipes
+    pairs = data.pairs(swipes)
     if after_s is not None:
         swipes = swipes.rows(swipes.at_s > after_s)
+        pairs = data.before(swipes).pairs(swipes, counted=False)
     left_out = float(len(data.swipes) - len(swipes))
     figures = {"swipes": float(len(swipes)), "left_out": left_out, "like_rate": float(swipes.liked.mean()) if len(swipes) else float("nan")}
     if not len(swipes):
         return figures
-    scores = np.broadcast_to(ranker.score(compute(ranker.features, data.pairs(swipes))), swipes.liked.shape)
+    scores = np.broadcast_to(ranker.score(compute(ranker.features, pairs)), swipes.liked.shape)
     matched = {tuple(pair) for pair in np.sort(data.matches, axis=1).tolist()}
     both = np.sort(np.stack([swipes.swiper, swipes.swiped], axis=1), axis=1).tolist()
     labels = {"like_auc": swipes.liked, "match_auc": np.array([tuple(pair) in matched for pair in both])}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
-from cluster.launch.ranking.operating import Reason, RankingOperator
+from cluster.launch.ranking.operating import RankingOperator, Reason
 from configs.contracts.ids import new_id
 from configs.contracts.ranking import Arm, ConfigurationRefused, Experiment, RankingConfiguration
 from configs.settings import Settings

@@ -22,9 +22,11 @@ from recommender.datasets.pricing import market_prices
 from recommender.exploration import Exploration, explored
 from recommender.exposure import Exposed
 from recommender.features import compute
-from recommender.learning import NotLearned, Recipe, evaluate, learn
+from recommender.learning import NotLearned, Recipe, evaluate, judged, learn
+from recommender.logistic import Logistic
 from recommender.online import as_ranked, report, sample_ratio
 from recommender.recency import Recent
+from recommender.reciprocal import Reciprocal
 
 UNTIL_S = 1.7e9
 HALVES = (Arm("old", "m1", 0.5), Arm("new", "m2", 0.5))
@@ -74,8 +76,8 @@ def test_a_planted_preference_is_learned(model: Any) -> None:
     learned = learn(data, Recipe(model, features=("is_verified", "log_distance"), parameters=parameters))
     assert learned.metrics["like_auc"] > 0.75
     assert learned.metrics["log_loss"] < 0.85 * learned.metrics["base_log_loss"]
-    judged = evaluate(learned.ranker, data)
-    assert judged["match_auc"] > 0.7
+    ordered = evaluate(learned.ranker, data)
+    assert ordered["match_auc"] > 0.7
     assert evaluate(Baseline(), data)["like_auc"] < 0.6
 
 
@@ -90,6 +92,56 @@ def test_history_does_not_hold_the_answer() -> None:
     blind = replace(data, swipes=swipes, people={**data.people, **counts})
     learned = learn(blind, Recipe(features=("viewer_like_rate_sent", "like_rate_received")))
     assert 0.3 < learned.metrics["like_auc"] < 0.7
+
+
+def swiped(swiped_of: Any, liked: Any) -> Exported:
+    """Person 0 swipes these people, in this order, and there is no other history."""
+    data = market(people=400)
+    swiped_of, liked = np.asarray(swiped_of), np.asarray(liked, np.bool_)
+    nothing = np.zeros(swiped_of.size)
+    swipes = Swipes(
+        np.zeros(swiped_of.size, np.int32), swiped_of, liked, np.arange(swiped_of.size, dtype=float), nothing.astype(np.float32),
+        nothing.astype(np.uint64), nothing.astype(np.int16),
+    )
+    return replace(data, swipes=swipes, people={**data.people} | {
+        "likes_received": np.bincount(swiped_of, liked, 400), "swipes_received": np.bincount(swiped_of, minlength=400),
+    })
+
+
+def test_swipes_that_judge_say_nothing_of_each_other() -> None:
+    """Of two swipes on one person, one a like, the other one alone would tell which."""
+    data = swiped(np.repeat(np.arange(400), 2), np.arange(800) % 2)
+    like = Logistic(("like_rate_received",), np.array([5.0]), np.array([0.3]), 0.0)
+    assert judged(like, data, data.swipes)["like_auc"] == 0.5
+    assert evaluate(like, data)["like_auc"] == 0.0, "without a cut each is judged with all others known"
+    assert evaluate(like, data, -1.0)["like_auc"] == 0.5
+
+
+def test_swipes_that_judge_do_not_teach_by_history() -> None:
+    """Whoever was liked is liked again later, which nothing tells before."""
+    first = np.arange(400)
+    learned = learn(swiped([*first, *first[:100]], [*first % 2, *first[:100] % 2]), Recipe(features=("like_rate_received",)))
+    assert isinstance(learned.ranker, Recent)
+    assert isinstance(learned.ranker.inner, Reciprocal)
+    likes = learned.ranker.inner.likes
+    assert isinstance(likes, Logistic)
+    assert np.abs(likes.weights).max() < 1e-6
+
+
+def test_later_swipes_are_taken_off_everybodys_history() -> None:
+    data = market(people=400, swipes=6_000, seed=3)
+    coin = np.random.default_rng(1).random(len(data.swipes)) < 0.5
+    data = replace(data, swipes=replace(data.swipes, liked=coin), people={**data.people} | {
+        "likes_sent": np.bincount(data.swipes.swiper, coin, 400), "likes_received": np.bincount(data.swipes.swiped, coin, 400),
+    })
+    newer = data.swipes.rows(slice(4_000, None))
+    past = data.before(newer)
+    older = data.swipes.rows(slice(0, 4_000))
+    assert past.people["swipes_sent"].tolist() == np.bincount(older.swiper, minlength=400).tolist()
+    assert past.people["likes_received"].tolist() == np.bincount(older.swiped, older.liked, 400).tolist()
+    pairs = past.pairs(newer, counted=False)
+    assert pairs.candidate["likes_received"].tolist() == past.people["likes_received"][newer.swiped].tolist()
+    assert past.pairs(older).viewer["swipes_sent"].tolist() == (past.people["swipes_sent"][older.swiper] - 1).tolist()
 
 
 @pytest.mark.parametrize("wrong", [
@@ -139,12 +191,12 @@ def test_a_model_is_judged_by_swipes_that_did_not_teach_it(tmp_path: Path) -> No
     told = job.taught_until(manifest)
     assert told is not None
     assert told.timestamp() == learned.taught_until_s
-    judged = evaluate(learned.ranker, data, told.timestamp())
-    assert judged["swipes"] == learned.metrics["swipes"]
-    assert judged["swipes"] + judged["left_out"] == len(data.swipes)
+    later = evaluate(learned.ranker, data, told.timestamp())
+    assert later["swipes"] == learned.metrics["swipes"]
+    assert later["swipes"] + later["left_out"] == len(data.swipes)
     everything = evaluate(learned.ranker, data)
     assert (everything["swipes"], everything["left_out"]) == (len(data.swipes), 0)
-    assert everything["like_auc"] > judged["like_auc"] + 0.02
+    assert everything["like_auc"] > later["like_auc"] + 0.02
     before = {"data": {"until": "2026-11-20T00:00:00+00:00"}}
     assert job.taught_until(before) == datetime(2026, 11, 20, tzinfo=UTC), "of older manifests: all that may have taught it"
     assert job.taught_until({}) is None
@@ -201,8 +253,8 @@ def test_who_is_long_gone_comes_after_equals_that_are_there(rule: str, exposure:
         assert scores[alike & ~gone].mean() - scores[alike & gone].mean() > 3, "ln 64 is 4.2"
     assert learned.metrics == learn(data, Recipe(rule=rule, features=("is_verified",), recency_half_life_days=0)).metrics
     assert isinstance(learned.ranker, Recent)
-    judged, plain = evaluate(learned.ranker, data), evaluate(learned.ranker.inner, data)
-    assert judged == plain, "activity of now says nothing of swipes of then"
+    whole, plain = evaluate(learned.ranker, data), evaluate(learned.ranker.inner, data)
+    assert whole == plain, "activity of now says nothing of swipes of then"
 
 
 def test_a_recipe_without_recency_has_none() -> None:
