@@ -44,11 +44,13 @@ PREFIX: Final = "/api/v1"
 
 @dataclass(frozen=True, slots=True)
 class RankingStatus:
-    """What ranks cards now. ``problems``: what keeps requests or shards from the configuration, in sentences."""
+    """What ranks cards now. ``problems``: what keeps requests or shards from the configuration, in sentences; ``cautions``:
+    what serves worse than it could (no people table, or prices of another model)."""
 
     configuration: RankingConfiguration
     shards: list[ShardState]
     problems: list[str]
+    cautions: list[str]
 
 
 class PlatformClient:
@@ -128,7 +130,7 @@ class PlatformClient:
 
     def status(self) -> RankingStatus:
         """What is configured, and what the shards reported last."""
-        return _status(self._operator.configuration(), self._operator.serving())
+        return self._status(self._operator.configuration(), self._operator.serving())
 
     def models(self) -> list[Stored]:
         """Every model in the store with its manifest, newest first."""
@@ -181,9 +183,14 @@ class PlatformClient:
         """
         return asking.explain(self._operator.settings, str(self._http.base_url).rstrip("/"), viewer_id, candidate_id, version)
 
-    def refresh(self) -> RankingStatus:
-        """Makes a new people table on the cluster and hands it to the shards. Raises ConfigurationError: it runs elsewhere."""
-        return self._followed(self._operator.use_table(str(job.on_cluster(self._here(), "refresh", {})["version"])))
+    def refresh(self, priced_for: str | None = None) -> RankingStatus:
+        """Makes a new people table on the cluster and hands it to the shards.
+
+        ``priced_for``: the model version that exposure prices are made for, say before it is deployed; None: the one that
+        serves and reads prices, else the default version. Raises ConfigurationError: the platform runs elsewhere.
+        """
+        made = job.on_cluster(self._here(), "refresh", {"priced_for": priced_for})
+        return self._followed(self._operator.use_table(str(made["version"])))
 
     def _here(self) -> Path:
         if self._data_dir is None:
@@ -193,8 +200,9 @@ class PlatformClient:
         return self._data_dir
 
     def _followed(self, configuration: RankingConfiguration) -> RankingStatus:
-        return _status(configuration, self._operator.wait(configuration))
+        return self._status(configuration, self._operator.wait(configuration))
 
-
-def _status(configuration: RankingConfiguration, serving: Serving) -> RankingStatus:
-    return RankingStatus(configuration, serving.shards, behind(serving, configuration))
+    def _status(self, configuration: RankingConfiguration, serving: Serving) -> RankingStatus:
+        return RankingStatus(
+            configuration, serving.shards, behind(serving, configuration), self._operator.cautions(configuration)
+        )

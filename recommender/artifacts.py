@@ -16,6 +16,7 @@ from recommender.exposure import Exposed
 from recommender.features import described, require_same
 from recommender.logistic import Logistic
 from recommender.ranking import Ranker
+from recommender.recency import Recent
 from recommender.reciprocal import Reciprocal
 
 __all__ = ["KINDS", "Storable", "load", "read_manifest", "save"]
@@ -45,7 +46,7 @@ class Storable(Ranker, Protocol):
         ...
 
 
-KINDS: Final[Mapping[str, type[Storable]]] = {kind.kind: kind for kind in (Baseline, Logistic, Boosted, Reciprocal, Exposed)}
+KINDS: Final[Mapping[str, type[Storable]]] = {kind.kind: kind for kind in (Baseline, Logistic, Boosted, Reciprocal, Exposed, Recent)}
 """Every kind of ranker that can be stored."""
 
 

@@ -23,6 +23,8 @@ from recommender.features import cleaned
 from recommender.ranking import Features, Floats, Ranker, Scored
 
 LN2: Final = 0.6931472
+RECENCY_HALF_LIFE_DAYS: Final = 7.0
+RECENCY_FLOOR: Final = 1 / 64
 LEAST: Final = np.float32(-1e6)
 """The least logarithm of a term, whatever the parameters: scores stay finite."""
 
@@ -34,8 +36,8 @@ class Baseline(Scored):
     kind: ClassVar[str] = "baseline"
 
     distance_scale_km: float = 40.0
-    recency_half_life_days: float = 7.0
-    recency_floor: float = 1 / 64
+    recency_half_life_days: float = RECENCY_HALF_LIFE_DAYS
+    recency_floor: float = RECENCY_FLOOR
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
-from configs.contracts.ranking import REGION_RESOLUTION, Experiment
+from configs.contracts.ranking import REGION_RESOLUTION, Experiment, arm_of
 from recommender.datasets.exported import Exported, Impressions
 from recommender.evaluation.accuracy import bootstrap
 from recommender.evaluation.counterfactual import Estimate, doubly_robust, inverse_propensity, self_normalised
@@ -33,9 +33,13 @@ SUSPECT_P: Final = 0.001
 
 def report(data: Exported, experiment: Experiment, *, seed: int = 0) -> dict[str, Any]:
     """Figures of an experiment as plain values: ``arms`` (one row each), ``sample_ratio``, ``matches`` (first swipe's
-    arm -> second swipe's arm -> count) and ``received`` (the receiver's own arm -> likes received)."""
+    arm -> second swipe's arm -> count) and ``received`` (the receiver's own arm -> likes received).
+
+    Split by time, a period counts for the arm that it was given: cards that are left over from the arm before, since pages
+    in progress go on in the deck they began with, are left out.
+    """
     shown = data.impressions
-    inside = np.flatnonzero(shown.experiment == experiment.name)
+    inside = _inside(shown, experiment)
     units = _units(data, experiment, inside)
     by_unit = _by_unit(shown, inside, units)
     _, numbers = np.unique(np.array(units, dtype=object).astype(str), return_inverse=True)
@@ -47,9 +51,24 @@ def report(data: Exported, experiment: Experiment, *, seed: int = 0) -> dict[str
             for arm in experiment.arms for mine in (shown.arm[inside] == arm.name,)
         ],
         "sample_ratio": sample_ratio(experiment, by_unit),
-        "matches": _matches(data),
+        "matches": _matches(data, inside),
         "received": _received(shown, inside, experiment),
     }
+
+
+def _inside(shown: Impressions, experiment: Experiment) -> NDArray[np.intp]:
+    """Rows of the cards that count."""
+    inside = np.flatnonzero(shown.experiment == experiment.name)
+    if experiment.split != "time":
+        return inside
+    periods = [_period(experiment, at) for at in shown.served_s[inside].tolist()]
+    given = {period: arm_of(experiment, str(period)).name for period in set(periods)}
+    arms = shown.arm[inside].tolist()
+    return inside[np.fromiter((arm == given[period] for arm, period in zip(arms, periods, strict=True)), np.bool_, inside.size)]
+
+
+def _period(experiment: Experiment, at_s: float) -> int:
+    return int(at_s // experiment.period_s)
 
 
 def as_ranked(shown: Impressions, rows: NDArray[np.intp], units: NDArray[np.intp]) -> dict[str, Any]:
@@ -106,10 +125,13 @@ def sample_ratio(experiment: Experiment, by_unit: dict[str, dict[Any, tuple[int,
     counts = [len(by_unit[arm.name]) for arm in experiment.arms]
     total = sum(counts)
     seen = Counter(unit for units in by_unit.values() for unit in units)
-    p = float(chisquare(counts, [arm.share * total for arm in experiment.arms]).pvalue) if total else 1.0
+    # Shares sum to 1 within a tolerance; the test wants the expected to sum to what was counted.
+    shares = np.array([arm.share for arm in experiment.arms])
+    expected = (shares / shares.sum() * total).tolist()
+    p = float(chisquare(counts, expected).pvalue) if total else 1.0
     return {
         "units": dict(zip((arm.name for arm in experiment.arms), counts, strict=True)),
-        "expected": {arm.name: arm.share * total for arm in experiment.arms},
+        "expected": dict(zip((arm.name for arm in experiment.arms), expected, strict=True)),
         "p": p, "suspect": p < SUSPECT_P, "mixed": sum(count > 1 for count in seen.values()),
     }
 
@@ -119,7 +141,7 @@ def _units(data: Exported, experiment: Experiment, inside: NDArray[np.intp]) -> 
     if experiment.split == "user":
         return viewers
     if experiment.split == "time":
-        return [int(at // experiment.period_s) for at in data.impressions.served_s[inside].tolist()]
+        return [_period(experiment, at) for at in data.impressions.served_s[inside].tolist()]
     regions = {
         cell: h3.cell_to_parent(f"{cell:x}", REGION_RESOLUTION) if cell else "nowhere"
         for cell in set(data.cells[viewers].tolist())
@@ -156,9 +178,10 @@ def _arm(
     }
 
 
-def _matches(data: Exported) -> dict[str, dict[str, int]]:
-    arm_of = dict(zip(data.impressions.response.tolist(), data.impressions.arm.tolist(), strict=True))
-    swipes = data.swipes
+def _matches(data: Exported, inside: NDArray[np.intp]) -> dict[str, dict[str, int]]:
+    """A swipe that answers no card of this experiment, or one of another, is ``UNATTRIBUTED``."""
+    shown, swipes = data.impressions, data.swipes
+    arm_of = dict(zip(shown.response[inside].tolist(), shown.arm[inside].tolist(), strict=True))
     made: dict[tuple[int, int], tuple[float, str]] = {}
     for swiper, swiped, liked, at, response in zip(
         swipes.swiper.tolist(), swipes.swiped.tolist(), swipes.liked.tolist(), swipes.at_s.tolist(),

@@ -6,7 +6,7 @@ average taste and appeal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +16,17 @@ from numpy.typing import NDArray
 
 from configs.contracts.errors import ArtifactCorrupt
 from recommender.artifact_files import read, write
-from recommender.features import COLUMNS, Priors
+from recommender.features import COLUMNS, FEATURES, Pairs, Priors
 
 KIND: Final = "people"
 NOBODY: Final = 0
 """The place of the neutral row."""
 VECTORS: Final = ("taste", "appeal")
 COUNTS: Final = ("likes_sent", "swipes_sent", "likes_received", "swipes_received")
+PRICED_FOR: Final = "priced_for"
+"""In a table's manifest: the version whose prices it holds."""
+PRICED_AS: Final = "priced_as"
+"""In a table's manifest: what its prices depend on of that version (``datasets.pricing.priced_as``)."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,21 @@ EMPTY: Final = PeopleTable(
     {name: np.zeros(1, np.float32) for name in (*COUNTS, "log_price")},
 )
 """A table without people: everybody has the neutral row."""
+
+
+def read_from_table(names: Iterable[str]) -> list[str]:
+    """Those of the named features that are neutral for everybody without a people table."""
+    profile = {column: np.zeros(()) for column in COLUMNS if column not in (*COUNTS, *VECTORS, "log_price")}
+    bare = Pairs(profile, profile, np.zeros(()), 0.0)
+    return [name for name in names if not _computable(name, bare)]
+
+
+def _computable(name: str, pairs: Pairs) -> bool:
+    try:
+        FEATURES[name].compute(pairs)
+    except KeyError:
+        return False
+    return True
 
 
 def build(ids: NDArray[np.uint64], columns: Mapping[str, NDArray[Any]], *, version: str, strength: float = 20.0,

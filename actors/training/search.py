@@ -14,24 +14,31 @@ from recommender.learning import Learned, Recipe, learn
 CPU_SHARE: Final = 0.25
 """For placement: trials run beside the platform's actors, and use one thread each."""
 TRIALS_MOST: Final = 1_000
+NOT_JUDGED: Final = ("rule", "exposure", "recency_half_life_days")
+"""Of a recipe: what comes after the model of a like, by which trials are compared."""
 
 Progress = Callable[[int, int], None]
 """(trials done, trials in all)."""
 
 
 def recipes(base: Recipe, grid: Mapping[str, Sequence[Any]]) -> list[Recipe]:
-    """Every combination of the grid's values; ``rule`` and ``exposure`` are the recipe's own, others parameters.
+    """Every combination of the grid's values; ``model`` is the recipe's own, others parameters.
 
-    Raises ValueError: more than ``TRIALS_MOST``.
+    Raises ValueError: more than ``TRIALS_MOST``, or a name that no trial can be told apart by.
     """
     names = list(grid)
+    if alike := sorted(grid.keys() & set(NOT_JUDGED)):
+        raise ValueError(
+            f"a grid cannot search over {', '.join(alike)}: trials are compared by the log loss of one direction's like, which"
+            " this does not change; give one value, and compare rankers with it in an experiment"
+        )
     combined = list(itertools.islice(itertools.product(*grid.values()), TRIALS_MOST + 1))
     if len(combined) > TRIALS_MOST:
         raise ValueError(f"more than {TRIALS_MOST} combinations")
     found = []
     for values in combined:
         chosen = dict(zip(names, values, strict=True))
-        own = {name: chosen.pop(name) for name in ("model", "rule", "exposure") if name in chosen}
+        own = {name: chosen.pop(name) for name in ("model",) if name in chosen}
         found.append(replace(base, **own, parameters=base.parameters | chosen))
     return found
 

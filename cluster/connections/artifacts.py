@@ -17,7 +17,7 @@ S3: Final = "s3://"
 VERSIONS_MOST: Final = 10_000
 """Listed of one kind at most."""
 TABLES_KEPT: Final = 5
-"""People tables; older ones are removed when a new one is published."""
+"""People tables; older ones are removed when a new one is published, and from a node's copies when it fetches one."""
 
 
 class ArtifactStore(Protocol):
@@ -168,7 +168,16 @@ class S3Artifacts:
                 shutil.rmtree(beside, ignore_errors=True)
         except OSError as error:
             raise DependencyUnavailable("the artifact store cannot be read", place=place, reason=str(error)) from error
+        if kind == "people":
+            self._keep_newest(kept)
         return kept
+
+    def _keep_newest(self, fetched: Path) -> None:
+        """Removes copies but the newest and the one just fetched; a model's stay, since a rollback may want them."""
+        copies = LocalArtifacts(self._cache)
+        for version in copies.versions("people")[TABLES_KEPT:]:
+            if version != fetched.name:
+                copies.remove("people", version)
 
     def versions(self, kind: Kind) -> list[str]:
         from pyarrow.fs import FileSelector, FileType

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -105,18 +105,32 @@ class Exported:
         )
         return Priors(sent, received)
 
-    def pairs(self, swipes: Swipes) -> Pairs:
+    def before(self, swipes: Swipes) -> Exported:
+        """The same with these swipes taken off everybody's history: what was known before the first of them, or nearly."""
+        taken = {
+            "likes_sent": (swipes.swiper, swipes.liked), "swipes_sent": (swipes.swiper, None),
+            "likes_received": (swipes.swiped, swipes.liked), "swipes_received": (swipes.swiped, None),
+        }
+        people = dict(self.people)
+        for name, (who, weights) in taken.items():
+            left = people[name] - np.bincount(who, weights, people[name].size)
+            people[name] = np.maximum(left, 0).astype(people[name].dtype)
+        return replace(self, people=people)
+
+    def pairs(self, swipes: Swipes, *, counted: bool = True) -> Pairs:
         """The ordered pairs of these swipes, each without its own share in both people's history.
 
-        Activity and ages are those of the export's time.
+        ``counted``: whether that history holds them; False: ``before`` has taken them off. Activity and ages are those of
+        the export's time.
         """
-        own = swipes.liked.astype(np.float32)
+        own = swipes.liked.astype(np.float32) if counted else np.zeros(len(swipes), np.float32)
+        one = np.float32(counted)
         viewer = {name: column[swipes.swiper] for name, column in self.people.items()}
         candidate = {name: column[swipes.swiped] for name, column in self.people.items()}
         viewer["likes_sent"] = viewer["likes_sent"] - own
-        viewer["swipes_sent"] = viewer["swipes_sent"] - 1
+        viewer["swipes_sent"] = viewer["swipes_sent"] - one
         candidate["likes_received"] = candidate["likes_received"] - own
-        candidate["swipes_received"] = candidate["swipes_received"] - 1
+        candidate["swipes_received"] = candidate["swipes_received"] - one
         return Pairs(viewer, candidate, swipes.distance_km, self.until_s, self.priors)
 
 

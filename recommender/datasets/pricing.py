@@ -15,6 +15,7 @@ from recommender.datasets.neighbours import Lists, mutual_lists
 from recommender.exposure import Exposed
 from recommender.features import Mirrored, Pairs, compute
 from recommender.ranking import Features, Ranker
+from recommender.recency import without_recency
 from recommender.reciprocal import BLEND, Reciprocal
 
 PAIRS_AT_ONCE: Final = 500_000
@@ -23,12 +24,11 @@ PAIRS_AT_ONCE: Final = 500_000
 def market_prices(data: Exported, ranker: Ranker) -> Prices:
     """Prices (p,) of everybody in the export when pairs are worth e to the ranker's score, at most 1.
 
-    Of an ``Exposed`` ranker the inner score counts, and its temperature, so that it orders as the solution does.
+    Of an ``Exposed`` ranker the inner score counts, and its temperature, so that it orders as the solution does; what
+    ``Recent`` adds does not count.
     Both directions of a blend are judged apart, as ``congestion.blend`` wants them.
     """
-    inner, temperature = ranker, None
-    if isinstance(ranker, Exposed):
-        inner, temperature = ranker.inner, ranker.temperature
+    inner, temperature = _priced(ranker)
     lists = mutual_lists(data)
     if isinstance(inner, Reciprocal) and inner.rule == BLEND:
         back = inner.liked
@@ -38,6 +38,21 @@ def market_prices(data: Exported, ranker: Ranker) -> Prices:
         return solve_blend(lists.starts, lists.candidates, likes, liked, temperature)
     (joint,) = _worths(data, lists, inner.features, (inner.score,))
     return solve_lists(lists.starts, lists.candidates, joint, temperature)
+
+
+def priced_as(ranker: Ranker) -> str:
+    """Names what ``market_prices`` reads of a ranker: two of one name have the same prices in every market.
+
+    So a strength of the price, or recency, makes no other prices.
+    """
+    inner, temperature = _priced(ranker)
+    return f"{inner.version} at {temperature!r}"
+
+
+def _priced(ranker: Ranker) -> tuple[Ranker, float | None]:
+    """(what is priced, at which temperature; None: the market's own)."""
+    inner = without_recency(ranker)
+    return (inner.inner, inner.temperature) if isinstance(inner, Exposed) else (inner, None)
 
 
 def _worths(data: Exported, lists: Lists, names: tuple[str, ...],

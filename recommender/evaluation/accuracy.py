@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 Doubles = NDArray[np.float64]
+
+DRAWN_AT_ONCE: Final = 4_000_000
+"""Units drawn at once by a bootstrap: some 100 MB; of a million units four draws."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +89,13 @@ def bootstrap(values: NDArray[Any], weights: NDArray[Any] | None = None, *, draw
     weight = np.ones(values.size) if weights is None else np.asarray(weights, np.float64)
     if not values.size or not weight.sum() > 0:
         return Interval(float("nan"), float("nan"), float("nan"))
-    drawn = np.random.default_rng(seed).integers(0, values.size, (draws, values.size))
-    totals = weight[drawn].sum(axis=1)
-    means = (values * weight)[drawn].sum(axis=1)[totals > 0] / totals[totals > 0]
+    rng, weighted = np.random.default_rng(seed), values * weight
+    totals, sums = np.empty(draws), np.empty(draws)
+    step = max(1, DRAWN_AT_ONCE // values.size)
+    for first in range(0, draws, step):
+        part = slice(first, min(first + step, draws))
+        drawn = rng.integers(0, values.size, (part.stop - first, values.size))
+        totals[part], sums[part] = weight[drawn].sum(axis=1), weighted[drawn].sum(axis=1)
+    means = sums[totals > 0] / totals[totals > 0]
     low, high = np.quantile(means, (0.025, 0.975))
     return Interval(float(np.average(values, weights=weight)), float(low), float(high))

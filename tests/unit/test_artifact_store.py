@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from cluster.connections.artifacts import ArtifactStore, LocalArtifacts, S3Artifacts, artifact_store
+from cluster.connections.artifacts import TABLES_KEPT, ArtifactStore, LocalArtifacts, S3Artifacts, artifact_store
 from configs.contracts.errors import ArtifactExists, ArtifactMissing, ConfigurationError, DependencyUnavailable
 from configs.settings import load_settings
 from recommender import artifacts
@@ -63,6 +64,21 @@ def test_names_do_not_leave_the_store(store: ArtifactStore) -> None:
     for name in ("../models", "", "a/b", ".hidden"):
         with pytest.raises(ArtifactMissing):
             store.fetch("models", name)
+
+
+def test_copies_of_old_people_tables_are_removed_when_a_new_one_is_fetched(tmp_path: Path) -> None:
+    store = s3(tmp_path)
+    _, directory = saved(tmp_path, -3.0)
+    names = [f"people-{number}" for number in range(TABLES_KEPT + 3)]
+    for name in names:
+        make_parents(store, "people", name)
+        store.publish("people", name, directory)
+        os.utime(store.fetch("people", name), (len(name), names.index(name) + 1_000))
+    cache = tmp_path / "cache" / "people"
+    assert sorted(path.name for path in cache.iterdir()) == names[-TABLES_KEPT:]
+    again = store.fetch("people", names[0])
+    assert (again / "manifest.json").exists()
+    assert len(list(cache.iterdir())) == TABLES_KEPT
 
 
 def test_half_an_upload_is_no_version(tmp_path: Path) -> None:

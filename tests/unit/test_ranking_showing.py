@@ -64,7 +64,7 @@ def test_a_split_that_was_not_kept_is_said_so() -> None:
     }
     text = printed(showing.show_experiment, figures)
     assert "do not trust this test" in text
-    assert "no card of a test" in text
+    assert "no card of this test" in text
     assert "0.3456 (0.2000 to 0.5000)" in text
     arm["as_ranked"]["from_below"] = 0
     assert "from below" not in printed(showing.show_experiment, figures), "nobody explored"

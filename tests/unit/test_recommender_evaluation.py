@@ -33,6 +33,27 @@ def test_groups_count_once_whatever_their_size_and_without_both_answers_not_at_a
     assert np.isnan(accuracy.grouped_auc(labels[6:], scores[6:], groups[6:]).mean)
 
 
+def test_a_bootstrap_in_parts_draws_what_one_at_once_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    values, weights = rng.normal(0, 1, 37), rng.integers(0, 3, 37)
+    whole = accuracy.bootstrap(values, weights, draws=101, seed=5)
+    drawn: list[int] = []
+
+    class Watched:
+        def __init__(self, seed: int) -> None:
+            self._rng = np.random.Generator(np.random.PCG64(seed))
+
+        def integers(self, low: int, high: int, shape: tuple[int, int]) -> np.ndarray:
+            drawn.append(shape[0] * shape[1])
+            return self._rng.integers(low, high, shape)
+
+    monkeypatch.setattr(np.random, "default_rng", Watched)
+    monkeypatch.setattr(accuracy, "DRAWN_AT_ONCE", 400)
+    assert accuracy.bootstrap(values, weights, draws=101, seed=5) == whole
+    assert max(drawn) <= 400
+    assert sum(drawn) == 101 * 37
+
+
 def test_bootstrap_over_groups_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = RNG(1)
     hits = 0

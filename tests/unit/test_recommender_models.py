@@ -19,6 +19,7 @@ from recommender.exposure import Exposed
 from recommender.features import FEATURES, cleaned
 from recommender.logistic import Logistic
 from recommender.ranking import Ranker
+from recommender.recency import Recent
 from recommender.reciprocal import BLEND, HARMONIC, PRODUCT, Reciprocal
 
 NAMES = ("distance_km", "older_years", "age_fit", "like_rate_received", "viewer_like_rate_sent", "is_verified")
@@ -51,12 +52,13 @@ def trained(kind: str) -> Ranker:
         "harmonic": lambda: Reciprocal(line, line, HARMONIC),
         "blend": lambda: Reciprocal(line, boosting.fit(given, likes, NAMES, trees=20), BLEND),
         "exposed": lambda: Exposed(Reciprocal(line, line, HARMONIC), 0.7),
+        "recent": lambda: Recent(Exposed(Reciprocal(line, line, HARMONIC), 0.7), 3.0),
         "exposed, solved": lambda: Exposed(Reciprocal(line, line), 1.0, 0.05),
     }
     return makers[kind]()
 
 
-KINDS = ("baseline", "logistic", "boosted", "product", "harmonic", "blend", "exposed")
+KINDS = ("baseline", "logistic", "boosted", "product", "harmonic", "blend", "exposed", "recent")
 
 
 def everything(n: int, seed: int) -> dict[str, np.ndarray]:
@@ -74,7 +76,8 @@ def test_the_terms_of_every_score_add_up_to_it(kind: str) -> None:
     assert scores.shape == (500,)
     assert scores.dtype == np.float32
     assert np.allclose(total, scores, rtol=2e-6, atol=2e-6)
-    assert ("exposure" in terms) == (kind == "exposed")
+    assert ("exposure" in terms) == (kind in ("exposed", "recent"))
+    assert ("recency" in terms) == (kind in ("baseline", "recent"))
     assert np.unique(scores).size > 100
 
 
@@ -132,6 +135,7 @@ def test_extreme_weights_give_finite_scores_that_are_still_explained(weight: flo
         assert np.allclose(total, scores, rtol=1e-5)
     wild = Baseline(distance_scale_km=1e-300, recency_half_life_days=1e-300, recency_floor=1e-300)
     assert np.isfinite(wild.score(everything(20, 5))).all()
+    assert np.isfinite(Recent(line, 1e-300, 1e-300).score(everything(20, 5))).all()
 
 
 @pytest.mark.parametrize("weight", [np.nan, np.inf])

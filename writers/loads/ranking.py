@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -24,11 +25,11 @@ def present(conn: Connection) -> RankingConfiguration:
     return newest[0].configuration if newest else INITIAL
 
 
-def history(conn: Connection, limit: int) -> list[Configured]:
-    """The newest configurations, newest first."""
+def history(conn: Connection, limit: int | None, reasons: Sequence[str] | None = None) -> list[Configured]:
+    """The newest configurations, newest first. ``limit`` None: all; ``reasons`` None: whatever brought them."""
     rows: list[tuple[Any, ...]] = conn.execute(
         "SELECT document::text, event_id::text, reason, configured_at FROM ranking_configurations"
-        " ORDER BY number DESC LIMIT %s",
-        (limit,),
+        " WHERE %(reasons)s::text[] IS NULL OR reason = ANY(%(reasons)s::text[]) ORDER BY number DESC LIMIT %(limit)s",
+        {"limit": limit, "reasons": None if reasons is None else list(reasons)},
     ).fetchall()
     return [Configured(read_configuration(text.encode()), event_id, reason, at) for text, event_id, reason, at in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Models that rank cards: export, train, evaluate, deploy, test against each other, explain. A round: "
-    "`export`, `train`, `deploy VERSION`, look with `list`, back with `rollback`.",
+    "`export`, `train`, `refresh --for VERSION`, `deploy VERSION`, look with `list`, back with `rollback`.",
 )
 experiment = typer.Typer(no_args_is_help=True, help="A/B tests of models on the running platform.")
 app.add_typer(experiment, name="experiment")
@@ -84,9 +85,13 @@ def train(
     model: Annotated[str, typer.Option(help="Model of one direction's like: logistic, boosted.")] = "logistic",
     rule: Annotated[str, typer.Option(help="How both directions become one score: product, harmonic, blend (with --exposure).")] = "product",
     exposure: Annotated[float, typer.Option(help="Strength of the exposure price in the score; 0: none.", min=0)] = 0.0,
+    recency: Annotated[
+        float | None,
+        typer.Option("--recency-half-life", help="Days away that halve what somebody counts; 0: none. Default: as the baseline.", min=0),
+    ] = None,
     feature: Annotated[list[str] | None, typer.Option(help="A feature to read; repeat. Default: a documented list.")] = None,
     grid: Annotated[
-        list[str] | None, typer.Option(help="NAME=V1,V2,… to search over (l2, trees, depth, rule, exposure, …); repeat.")
+        list[str] | None, typer.Option(help="NAME=V1,V2,… to search over (l2, trees, depth, model, …); repeat.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory for the saved model.")] = Path("models"),
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
@@ -104,6 +109,8 @@ def train(
     from recommender.learning import LIKE_FEATURES, Recipe
 
     base = Recipe(model, rule, tuple(feature or LIKE_FEATURES), exposure)  # type: ignore[arg-type]
+    if recency is not None:
+        base = replace(base, recency_half_life_days=recency)
     try:
         wanted = recipes(base, dict(map(_grid_line, grid or ())))
     except ValueError as error:
@@ -157,8 +164,11 @@ def evaluate_model(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     as_json: AsJson = False,
 ) -> None:
-    """Judge stored models on an export: how well each orders what people were shown and swiped."""
-    from cluster.launch.ranking import showing
+    """Judge stored models on an export: how well each orders what people were shown and swiped.
+
+    All are judged by the same swipes: those after the newest that taught any of them. Name versions to leave others out.
+    """
+    from cluster.launch.ranking import job, showing
     from cluster.launch.ranking.operating import RankingOperator
     from recommender import artifacts
     from recommender.datasets import exported
@@ -167,11 +177,18 @@ def evaluate_model(
     operator = RankingOperator(running_settings(data_dir))
     wanted = version or operator.store.versions("models")
     found = exported.read(data)
-    figures = {name: evaluate(artifacts.load(operator.store.fetch("models", name)), found) for name in wanted}
+    places = {name: operator.store.fetch("models", name) for name in wanted}
+    cuts = [cut for place in places.values() if (cut := job.taught_until(artifacts.read_manifest(place))) is not None]
+    after = max(cuts, default=None)
+    figures = {
+        name: evaluate(artifacts.load(place), found, None if after is None else after.timestamp()) for name, place in places.items()
+    }
     if as_json:
         typer.echo(showing.document(figures))
     else:
         console.print(showing.figures(figures))
+        if after is not None:
+            console.print(f"judged by swipes after {after:%Y-%m-%d %H:%M:%S} UTC; those until then taught one of these or may have", markup=False)
 
 
 @app.command("publish")
@@ -201,7 +218,10 @@ def list_versions(data_dir: DataDir = DEFAULT_DATA_DIR, as_json: AsJson = False)
 
 @app.command()
 def deploy(version: Version, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """Rank everybody's cards with a version; refused when this code cannot serve it. Shards follow within seconds."""
+    """Rank everybody's cards with a version; refused when this code cannot serve it. Shards follow within seconds.
+
+    What it reads of people's history and prices comes from the people table: `refresh` it first.
+    """
     from cluster.launch.ranking.operating import RankingOperator
 
     operator = RankingOperator(running_settings(data_dir))
@@ -219,15 +239,23 @@ def rollback(data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
 
 @app.command()
 def refresh(
+    priced_for: Annotated[
+        str | None,
+        typer.Option("--for", metavar="VERSION", help="Model that exposure prices are made for, before it serves; default: the one"
+                     " that serves and reads prices, else the default version."),
+    ] = None,
     off: Annotated[bool, typer.Option("--off", help="Use no people table any more.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Make a new people table (swipe history, exposure prices) as a Ray task and hand it to the shards."""
+    """Make a new people table (swipe history, exposure prices) as a Ray task and hand it to the shards.
+
+    Trained models read it: do this before the first `deploy`, and with `--for VERSION` before one with exposure prices.
+    """
     from cluster.launch.ranking import job
     from cluster.launch.ranking.operating import RankingOperator
 
     operator = RankingOperator(running_settings(data_dir))
-    version = None if off else str(job.on_cluster(data_dir, "refresh", {})["version"])
+    version = None if off else str(job.on_cluster(data_dir, "refresh", {"priced_for": priced_for})["version"])
     _followed(operator, operator.use_table(version))
 
 
@@ -260,6 +288,8 @@ def _followed(operator: RankingOperator, configuration: RankingConfiguration) ->
 
     serving = operator.wait(configuration)
     console.print(f"configuration {configuration.number}: {showing.sentence(configuration)}", markup=False)
+    for caution in operator.cautions(configuration):
+        console.print(f"warning: {caution}", style="yellow", markup=False)
     _report(serving, configuration)
 
 
@@ -297,7 +327,7 @@ def explain(
 
 @experiment.command("start")
 def start_experiment(
-    name: Annotated[str, typer.Argument(help="Names the split: another name is another split.")],
+    name: Annotated[str, typer.Argument(help="Names the split: another name is another split, and a name is used once.")],
     arm: Annotated[list[str], typer.Option(help="ARM=VERSION:SHARE; repeat. Shares sum to 1.")],
     split: Annotated[str, typer.Option(help=f"By what arms are split: {', '.join(SPLITS)}.")] = "user",
     period_s: Annotated[int, typer.Option(help="Seconds of one period of the split `time`.")] = 3_600,
@@ -362,10 +392,7 @@ def report_experiment(
 
     operator = RankingOperator(running_settings(data_dir))
     found = exported.read(data)
-    known = {
-        past.configuration.experiment.name: past.configuration.experiment
-        for past in reversed(operator.history()) if past.configuration.experiment is not None
-    }
+    known = operator.experiments()
     chosen = name or next(iter(reversed(known)), "")
     if chosen not in known:
         raise ConfigurationError("no such experiment", name=chosen, known=sorted(known))

@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -29,13 +29,14 @@ from configs.contracts.ranking import BASELINE
 from configs.settings import Settings, load_settings
 from recommender import artifacts, people_table
 from recommender.baseline import Baseline
+from recommender.datasets.pricing import priced_as
+from recommender.exposure import PRICE
 from recommender.learning import Learned, Recipe
 from recommender.ranking import Ranker
 from writers.connections import open_rows
 from writers.export import export
 from writers.loads.ranking import present
 
-EVERYTHING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 Progress = Callable[[int, int], None]
 
 
@@ -63,9 +64,18 @@ def save(learned: Learned, directory: Path, out: Path) -> Path:
         exported = json.loads((directory / "manifest.json").read_text())
         artifacts.save(learned.ranker, path, {
             "recipe": asdict(learned.recipe), "metrics": learned.metrics, "trained_at": datetime.now(UTC).isoformat(),
-            "data": {name: exported[name] for name in ("since", "until", "rows")}, "code_version": code_version(),
+            "data": {name: exported[name] for name in ("since", "until", "rows")} | {
+                "taught_until": datetime.fromtimestamp(learned.taught_until_s, UTC).isoformat(),
+            },
+            "code_version": code_version(),
         })
     return path
+
+
+def taught_until(manifest: Mapping[str, Any]) -> datetime | None:
+    """The time of the newest swipe that taught a stored model, or that may have; None: it was not learned from an export."""
+    data = manifest.get("data")
+    return None if data is None else datetime.fromisoformat(data.get("taught_until") or data["until"])
 
 
 def code_version() -> str:
@@ -78,17 +88,25 @@ def code_version() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def make_table(settings: Settings) -> str:
+def make_table(settings: Settings, priced_for: str | None = None) -> str:
     """Exports the rows, makes the people table of them and publishes it; its version. Older tables are removed.
 
-    The export holds real ids: it stays in a private directory for as long as this takes.
+    ``priced_for``: the model version that exposure prices are made for; None: as ``_reader_of_prices`` finds.
+
+    Of the rows only people are needed, whose counts are of all time: no swipe, match or impression is exported. The export
+    holds real ids: it stays in a private directory for as long as this takes.
     """
     store = artifact_store(settings)
+    priced_for = priced_for or _reader_of_prices(settings, store)
+    ranker = _ranker(store, priced_for)
     version = f"people-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     scratch = Path(tempfile.mkdtemp(prefix="sugar-people-"))
     try:
-        export(settings, scratch / "export", EVERYTHING, identified=True)
-        people_table.save(table_of(scratch / "export", version, _default_ranker(settings, store)), scratch / "table")
+        export(settings, scratch / "export", datetime.now(UTC), identified=True)
+        people_table.save(
+            table_of(scratch / "export", version, ranker), scratch / "table",
+            {people_table.PRICED_FOR: priced_for, people_table.PRICED_AS: priced_as(ranker)},
+        )
         store.publish("people", version, scratch / "table")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -97,10 +115,14 @@ def make_table(settings: Settings) -> str:
     return version
 
 
-def _default_ranker(settings: Settings, store: ArtifactStore) -> Ranker:
-    """What prices are for: the model that serves everybody outside of an experiment."""
+def _reader_of_prices(settings: Settings, store: ArtifactStore) -> str:
+    """The version that prices are for: of those that serve, the default first, the first that reads prices; else the default."""
     with open_rows(settings, "ranking") as conn:
-        version = present(conn).default_version
+        versions = present(conn).versions()
+    return next((version for version in versions if PRICE in _ranker(store, version).features), versions[0])
+
+
+def _ranker(store: ArtifactStore, version: str) -> Ranker:
     return Baseline() if version == BASELINE else artifacts.load(store.fetch("models", version))
 
 
@@ -143,7 +165,7 @@ def main(arguments: list[str]) -> None:
     try:
         if what == "refresh":
             # The task reads the settings itself: secrets do not travel.
-            task = ray.remote(num_cpus=CPU_SHARE, max_retries=1)(lambda: make_table(load_settings()))
+            task = ray.remote(num_cpus=CPU_SHARE, max_retries=1)(lambda: make_table(load_settings(), asked.get("priced_for")))
             answer = {"version": ray.get(task.remote())}
         else:
             wanted = [Recipe(**{**recipe, "features": tuple(recipe["features"])}) for recipe in asked["recipes"]]

@@ -17,6 +17,7 @@ from actors.cards.models import require_usable
 from cluster.connections.artifacts import ArtifactStore, artifact_store
 from cluster.connections.kafka import Record
 from cluster.connections.redis import sync_client
+from cluster.launch.ranking.cautions import told
 from cluster.launch.report import read_report
 from cluster.launch.state import read_state
 from configs.contracts.errors import ArtifactCorrupt, DependencyUnavailable, PlatformError
@@ -41,7 +42,8 @@ from writers.loads.ranking import Configured, history, present
 STORED_WAIT_S: Final = 20.0
 SERVING_WAIT_S: Final = 15.0
 POLL_S: Final = 0.1
-HISTORY: Final = 100
+RECENT: Final = 100
+"""Changes within which a change is looked for that was made a moment ago."""
 
 Reason = Literal["deploy", "rollback", "experiment", "refresh"]
 
@@ -93,10 +95,24 @@ class RankingOperator:
         with open_rows(self.settings, "ranking") as conn:
             return present(conn)
 
-    def history(self, limit: int = HISTORY) -> list[Configured]:
-        """The newest configurations, newest first. Raises DependencyUnavailable."""
+    def history(self, limit: int | None = None, reasons: Sequence[Reason] | None = None) -> list[Configured]:
+        """The newest configurations, newest first: all, or only those that these reasons brought.
+
+        Raises DependencyUnavailable.
+        """
         with open_rows(self.settings, "ranking") as conn:
-            return history(conn, limit)
+            return history(conn, limit, reasons)
+
+    def experiments(self) -> dict[str, Experiment]:
+        """Every experiment that was ever started, by name, the newest last. Raises DependencyUnavailable."""
+        return {
+            past.configuration.experiment.name: past.configuration.experiment
+            for past in reversed(self.history(reasons=("experiment",))) if past.configuration.experiment is not None
+        }
+
+    def cautions(self, configuration: RankingConfiguration) -> list[str]:
+        """What serves worse than it could by this configuration, in sentences: see ``cautions.cautions``."""
+        return told(self.store, configuration)
 
     def models(self) -> list[Stored]:
         """Every model in the store, newest first, whether or not it can be used."""
@@ -162,7 +178,7 @@ class RankingOperator:
 
         Raises ConfigurationRefused: there was none before.
         """
-        before = version_before(self.history())
+        before = version_before(self.history(reasons=("deploy", "rollback")))
         if before is None:
             raise ConfigurationRefused("there is no earlier version to go back to")
         return self.change(
@@ -182,7 +198,14 @@ class RankingOperator:
         return read_ranking(cast("bytes | None", value)).number
 
     def start_experiment(self, experiment: Experiment) -> RankingConfiguration:
-        """Starts an A/B test. Raises as ``require`` and ``change`` do; ConfigurationRefused: one runs already."""
+        """Starts an A/B test.
+
+        Raises as ``require`` and ``change`` do; ConfigurationRefused: one runs already, or one of this name has run, whose
+        split and rows would be mixed with the new one's.
+        """
+        if experiment.name in self.experiments():
+            raise ConfigurationRefused("an experiment of this name has run; choose another name", name=experiment.name)
+
         def started(now: RankingConfiguration) -> RankingConfiguration:
             if now.experiment is not None:
                 raise ConfigurationRefused(
@@ -248,7 +271,7 @@ class RankingOperator:
         deadline = time.monotonic() + STORED_WAIT_S
         while True:
             with open_rows(self.settings, "ranking") as conn:
-                stored = next((c for c in history(conn, HISTORY) if c.configuration.number == wanted.number), None)
+                stored = next((c for c in history(conn, RECENT) if c.configuration.number == wanted.number), None)
             if stored is not None:
                 if stored.event_id != event_id:
                     raise ConfigurationRaced(

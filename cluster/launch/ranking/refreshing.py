@@ -21,7 +21,9 @@ FIRST_AFTER_S: Final = 30.0
 def refresh(settings: Settings) -> str:
     """Makes a table on the cluster and hands it to the shards; its version. Raises PlatformError: the old one stays."""
     version = str(job.on_cluster(settings.data_dir, "refresh", {})["version"])
-    RankingOperator(settings).use_table(version)
+    operator = RankingOperator(settings)
+    for caution in operator.cautions(operator.use_table(version)):
+        log.warning("people_table_does_not_fit", reason=caution)
     return version
 
 

@@ -174,7 +174,7 @@ def show_experiment(console: Console, found: Mapping[str, Any]) -> None:
     matches = Table("first like", "second like", "matches", title="Matches by the arms of both sides")
     for first, row in found["matches"].items():
         for second, count in row.items():
-            matches.add_row(first or "no card of a test", second or "no card of a test", str(count))
+            matches.add_row(first or "no card of this test", second or "no card of this test", str(count))
     console.print(matches)
 
 
