@@ -132,7 +132,7 @@ class SubscriptionMemory:
             return _answer(Unknown())
         if subscription.provider_id is None or subscription.status_at(now) not in ("trialing", "active", "past_due"):
             return _answer(NotPossible("subscription_not_active"))
-        if isinstance(command, Resume) and subscription.wish is not None and subscription.wish.reason not in ("subscriber", "refund"):
+        if isinstance(command, Resume | Change | ChangeMethod) and subscription.parted:
             return _answer(NotPossible("subscription_not_active"))
         if isinstance(command, Change):
             return _change(command, held, subscription, now)

@@ -150,6 +150,11 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
         return seen.cancel_at_period_end and wish.at > seen.as_of
 
     @property
+    def parted(self) -> bool:
+        """Whether a block or an account's end stopped it: nobody takes that back, and nothing more is charged."""
+        return self.wish is not None and self.wish.cancel and self.wish.reason in ("blocked", "account")
+
+    @property
     def cancel_at_period_end(self) -> bool:
         seen, wish = self.observed, self.wish
         # A look at the provider may be answered before a call that began earlier does what the wish says.

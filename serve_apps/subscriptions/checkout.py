@@ -87,7 +87,7 @@ async def begin(
         subscription = found.subscription
     else:
         await limited(dependencies, user_id)
-        shop, tier, account_id = await _for_sale(dependencies, provider, user_id, body.tier_id)
+        shop, tier, account_id = await for_sale(dependencies, provider, user_id, body.tier_id)
         if body.trial and not provider.capabilities.saved_payment_methods:
             # One trial an instrument cannot be kept where the instrument is never known.
             raise Refused("not_offered", offer="trial")
@@ -122,12 +122,15 @@ def _as_before(subscription: Subscription) -> None:
         raise Refused(codes[subscription.abandoned])
 
 
-async def _for_sale(
-    dependencies: Dependencies, provider: PaymentProvider, user_id: str, tier_id: str
+async def for_sale(
+    dependencies: Dependencies, provider: PaymentProvider, user_id: str, tier_id: str, creator_id: str | None = None
 ) -> tuple[Shop, Tier, str]:
-    """(shop, tier, payee's account). Raises Refused: not to be seen, not for sale, not payable."""
+    """(shop, tier, payee's account). ``creator_id``: of this creator only.
+
+    Raises Refused: not to be seen, not for sale, not payable.
+    """
     found = await dependencies.shops.tier(tier_id)
-    if found is None:
+    if found is None or creator_id not in (None, found[0].creator_id):
         raise Refused("not_found")
     shop, tier = found
     if shop.creator_id == user_id:

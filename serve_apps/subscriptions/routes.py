@@ -34,7 +34,7 @@ from serve_apps.pages import Cursor, Limit
 from serve_apps.payments.parties import method_of
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
-from serve_apps.subscriptions.checkout import WRONG, begin, limited, observed, price_of, processor_of, shown
+from serve_apps.subscriptions.checkout import WRONG, begin, for_sale, limited, observed, price_of, processor_of, shown
 from serve_apps.subscriptions.models import (
     ChangeBody,
     CheckoutView,
@@ -145,7 +145,7 @@ async def get_subscription(subscription_id: SubscriptionIdPath, person: Person, 
 
 @router.put(
     "/{id}", operation_id="changeSubscription", response_model=CheckoutView,
-    responses=errors(*PAYING, *WITH_BODY, "subscription_not_active", "same_tier", "not_offered"),
+    responses=errors(*PAYING, *WITH_BODY, "subscription_not_active", "creator_not_payable", "same_tier", "not_offered"),
 )
 async def change(
     subscription_id: SubscriptionIdPath, body: ChangeBody, person: Person, dependencies: Deps, idempotency_key: MoneyKey
@@ -165,12 +165,14 @@ async def change(
     if isinstance(found, IdempotencyConflict):
         raise Refused("idempotency_conflict")
     await limited(dependencies, person.user_id)
-    await _by_call(dependencies, person.user_id, subscription_id)
-    sale = await dependencies.shops.tier(body.tier_id)
-    entry = await get_subscription(subscription_id, person, dependencies)
-    if sale is None or sale[0].creator_id != entry.creator_id or not sale[1].for_sale:
+    subscription = await _by_call(dependencies, person.user_id, subscription_id)
+    if subscription is None:
         raise Refused("not_found")
-    tier, (interval, count) = sale[1], _paid_at_once(body) or (entry.interval, entry.interval_count)
+    _, tier, _ = await for_sale(
+        dependencies, await processor_of(dependencies, subscription), person.user_id, body.tier_id, subscription.creator_id
+    )
+    current = subscription.current_terms
+    interval, count = _paid_at_once(body) or (current.interval, current.interval_count)
     amount_minor = tier.price_minor(interval, count)
     if amount_minor is None:
         raise Refused("not_offered", offer="interval" if count == 1 else "bundle")
@@ -236,7 +238,7 @@ async def _paid_with(
 ) -> tuple[Subscription, Started | None]:
     """Tells the processor what was recorded, unless a later wish has overtaken it."""
     subscription = answer.subscription
-    if subscription.payment_method_id != method_id:
+    if subscription.payment_method_id != method_id or subscription.parted:
         return subscription, None
     provider = await processor_of(dependencies, subscription)
     try:
@@ -290,7 +292,7 @@ async def _changed(
     overtaken = not subscription.changes or subscription.changes[-1] != terms
     if answer.replayed and (overtaken or subscription.current_terms == terms):
         return subscription, None
-    if terms is None or name is None:
+    if terms is None or name is None or subscription.parted:
         raise Refused("subscription_not_active")
     provider = await processor_of(dependencies, subscription)
     try:
