@@ -205,7 +205,8 @@ def _change(command: Change, held: Subscriber, subscription: Subscription, now: 
     wanted = command.terms
     if (current.tier_id, current.months) == (wanted.tier_id, wanted.months):
         return _answer(NotPossible("same_tier"))
-    if subscription.status_at(now) == "past_due":
+    if subscription.status_at(now) == "past_due" or subscription.given_back_at(now):
+        # Processors would take off what is left of a period that nobody pays for any more.
         return _answer(NotPossible("subscription_not_active"))
     longer = wanted.months > current.months
     if current.months != wanted.months and not (longer and wanted.rank >= current.rank):

@@ -234,6 +234,12 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
         periods = self.periods[:PERIODS_SHOWN]
         return Holding(self.status, periods, self._renewing(periods))
 
+    def given_back_at(self, now: datetime) -> bool:
+        """Whether nothing is open at this moment, or a payment for a period that runs was given back or is disputed."""
+        return self.holding.rank_at(now) is None or any(
+            period.revoked and period.starts_at <= now < period.ends_at for period in self.periods
+        )
+
     def _renewing(self, periods: tuple[Period, ...]) -> bool:
         """Whether the provider has begun a period that nobody has paid for yet, and is about to charge it."""
         seen = self.observed

@@ -10,12 +10,15 @@ import pytest
 from subscription_facts import BEGIN, CREATOR, FAN, MONTH, SUBSCRIPTION, Reports, terms
 
 from actors.sharding.client import ActorPool
+from actors.subscriptions.commands import Change, NotPossible
+from actors.subscriptions.state import SubscriptionMemory
 from cluster.launch.actors import names
 from configs.contracts import events
 from configs.contracts.entitlements import GRACE, RENEWING
 from configs.contracts.events import Event, Payload
+from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import new_id
-from configs.contracts.subscribers import entry_of
+from configs.contracts.subscribers import Subscriber, entry_of
 from configs.contracts.subscriptions import Subscription, subscription_after
 from configs.contracts.tiers import Offer
 from configs.settings import load_settings
@@ -258,3 +261,56 @@ def test_what_is_sold_has_actors_of_its_own_where_the_plan_says_so() -> None:
     together = load_settings("test", plan={"commerce_actors": 0, "identity_actors": 2})
     assert names(together)["commerce"] == []
     assert {ActorPool(together).actor_of(service, 3) for service in ("tiers", "subscriptions")} == {"identity-1"}
+
+
+def asked(item: Subscription, wanted: Terms, now: datetime) -> tuple[str, bool]:
+    """("", whether at once) of a change that is recorded; else (the problem's code, False)."""
+    memory = SubscriptionMemory()
+    memory.load(FAN, Subscriber({item.subscription_id: item}, item.version))
+    decided = memory.decide(
+        Change(subscriber_id=FAN, request_id=new_id(), body_digest="", subscription_id=item.subscription_id, terms=wanted), now
+    )
+    if decided.appends:
+        return "", decided.appends[0].event.payload.now
+    answer = decided.answer(())
+    assert isinstance(answer, NotPossible)
+    return answer.code, False
+
+
+DAY = BEGIN + timedelta(days=1)
+
+
+def facts(*found: Any) -> list[Payload]:
+    return [events.SubscriptionObserved(owner_id=FAN, fact=fact) for fact in found]
+
+
+def changed_to(rank: int) -> events.SubscriptionChangeRequested:
+    return events.SubscriptionChangeRequested(
+        request_id=new_id(), subscription_id=SUBSCRIPTION, subscriber_id=FAN, terms=terms(rank), now=True, body_digest="",
+    )
+
+
+@pytest.mark.parametrize("back", ["refunded", "disputed"])
+def test_what_went_back_to_the_payer_is_no_part_of_the_price_of_another_tier(back: str) -> None:
+    reports = Reports()
+    first, state = reports.paid("pi_1"), reports.state("active")
+    returned = reports.refunded("pi_1") if back == "refunded" else reports.disputed("pi_1")
+    assert asked(subscription(*facts(first, state)), terms(2), DAY) == ("", True)
+    assert asked(subscription(*facts(first, state, returned)), terms(2), DAY) == ("subscription_not_active", False)
+    upgrade = reports.paid("pi_2", 2, "change", period_start=DAY)
+    above = reports.state("active", 2)
+    item = subscription(changed_to(2), *facts(first, upgrade, above))
+    assert asked(item, terms(3), DAY) == ("", True)
+    given = reports.refunded("pi_2", amount=2_000)
+    item = subscription(changed_to(2), *facts(first, upgrade, above, given))
+    assert item.holding.rank_at(DAY) == 1
+    assert asked(item, terms(3), DAY) == ("subscription_not_active", False)
+    assert asked(subscription(*facts(state)), terms(2), DAY) == ("subscription_not_active", False), "nothing was paid yet"
+
+
+def test_a_refund_of_an_earlier_period_keeps_nobody_from_another_tier() -> None:
+    reports = Reports()
+    first, given = reports.paid("pi_1"), reports.refunded("pi_1")
+    reports.now += MONTH
+    item = subscription(*facts(first, given, reports.paid("pi_2", reason="renewal"), reports.state("active")))
+    assert asked(item, terms(2), reports.now + timedelta(days=1)) == ("", True)
