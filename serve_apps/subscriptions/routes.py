@@ -152,8 +152,9 @@ async def change(
 ) -> CheckoutView:
     """Changes to another tier of the creator, or to a longer time that is paid for at once, at the present price.
 
-    To a higher one, or a longer time, now: the difference is charged, a trial ends, and access rises when that is paid. To a
-    lower one from the next period on.
+    To a higher one, or a longer time, that costs no less now: the difference is charged, a trial ends, and access rises when
+    that is paid. To a lower or cheaper one from the next period on. Nothing changes while a payment for what runs is given
+    back or disputed.
     """
     digest = body_digest(dependencies.seals.key, _change_digested(subscription_id, body))
     request_id = derived_id(person.user_id, f"change {idempotency_key}")
@@ -315,7 +316,10 @@ async def _changed(
 async def cancel(
     subscription_id: SubscriptionIdPath, person: Person, dependencies: Deps, idempotency_key: MoneyKey
 ) -> CheckoutView:
-    """Ends a subscription with what is paid for: access stays until then, and nothing more is charged."""
+    """Ends a subscription with what is paid for: access stays until then, and nothing more is charged.
+
+    One that is past due ends at once, and its open bill is not tried again.
+    """
     request_id = derived_id(person.user_id, f"cancel {idempotency_key}")
     return await to_the_end(_renewal(dependencies, Cancel(
         subscriber_id=person.user_id, request_id=request_id, subscription_id=subscription_id,

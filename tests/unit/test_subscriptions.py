@@ -314,3 +314,22 @@ def test_a_refund_of_an_earlier_period_keeps_nobody_from_another_tier() -> None:
     reports.now += MONTH
     item = subscription(*facts(first, given, reports.paid("pi_2", reason="renewal"), reports.state("active")))
     assert asked(item, terms(2), reports.now + timedelta(days=1)) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (terms(2), ("", True)),
+        (terms(2, amount_minor=1_000), ("", True)),
+        (terms(2, amount_minor=999), ("", False)),
+        (terms(0), ("", False)),
+        (terms(1, interval="year", amount_minor=1_000), ("", True)),
+        (terms(1, interval="year", amount_minor=999), ("not_offered", False)),
+        (terms(2, interval="year", amount_minor=999), ("not_offered", False)),
+        (terms(0, interval="year", amount_minor=9_000), ("not_offered", False)),
+    ],
+    ids=["above", "above at the price", "above for less", "below", "longer", "longer for less", "above and longer for less", "below and longer"],
+)
+def test_a_change_to_a_lower_price_leaves_no_credit_for_bills_of_others(wanted: Terms, expected: tuple[str, bool]) -> None:
+    item = subscription(*facts(Reports().paid("pi_1"), Reports().state("active")))
+    assert asked(item, wanted, DAY) == expected
