@@ -224,7 +224,9 @@ class PaymentProvider(Protocol):
 
     async def change(self, request: ChangeSubscription) -> Started: ...
 
-    async def cancel_at_period_end(self, request_id: str, subscription_id: str) -> Started: ...
+    async def cancel_at_period_end(self, request_id: str, subscription_id: str) -> Started:
+        """Ends a subscription with what is paid for: past due, when nothing is, at once (``end_now``)."""
+        ...
 
     async def resume(self, request_id: str, subscription_id: str) -> Started:
         """Takes ``cancel_at_period_end`` back."""
@@ -238,7 +240,7 @@ class PaymentProvider(Protocol):
         ...
 
     async def end_now(self, request_id: str, subscription_id: str) -> Started:
-        """Ends a subscription at once, without giving money back."""
+        """Ends a subscription at once, without giving money back. Its open bills are given up: nobody pays them any more."""
         ...
 
     async def pay(self, request: Pay) -> Started: ...

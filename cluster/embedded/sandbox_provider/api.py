@@ -135,6 +135,7 @@ CALLS: Final[tuple[Call, ...]] = (
     _call("GET", "/v1/invoices", "InvoiceListParams", _list("invoice", lambda s, p, a: s.invoices_of(p))),
     _call("GET", "/v1/invoices/{}", "InvoiceRetrieveParams", _retrieve("invoice")),
     _call("POST", "/v1/invoices/{}/pay", "InvoicePayParams", lambda s, ids, p, a: s.invoices.pay(ids[0])),
+    _call("POST", "/v1/invoices/{}/void", "InvoiceVoidInvoiceParams", lambda s, ids, p, a: s.invoices.give_up(ids[0])),
     _call("GET", "/v1/invoice_payments", "InvoicePaymentListParams", _list("invoice_payment")),
     _call("GET", "/v1/invoice_payments/{}", "InvoicePaymentRetrieveParams", _retrieve("invoice_payment")),
     _call("POST", "/v1/accounts", "AccountCreateParams", lambda s, ids, p, a: s.connect.create(p)),
