@@ -71,7 +71,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "upload_incomplete": Kind(409, "What was uploaded is not as long as was announced."),
     "upload_expired": Kind(409, "The upload was open for too long; begin anew."),
     "post_state": Kind(409, "The post cannot go from its present state to that one."),
-    "post_sold": Kind(409, "The post was on sale: its media and that it is sold cannot be changed any more."),
+    "post_sold": Kind(409, "The post was on sale: its media, the words of a text, and that it is sold cannot be changed any more."),
     "media_not_ready": Kind(409, "A media is not processed and approved yet."),
     "follow_limit_reached": Kind(409, "You follow as many creators as one may."),
     "not_available": Kind(409, "Not as much is available; `available` says how much may be paid out."),
