@@ -214,7 +214,9 @@ class PaymentProvider(Protocol):
         """Begins to save a card; the client finishes with the secret."""
         ...
 
-    async def payment_methods(self, customer_id: str) -> Sequence[PaymentMethod]: ...
+    async def payment_methods(self, customer_id: str) -> Sequence[PaymentMethod]:
+        """A customer whom the provider does not know, or knows no more, has none."""
+        ...
 
     async def detach_payment_method(self, customer_id: str, payment_method_id: str) -> None:
         """Raises ObjectUnknown: not this customer's."""

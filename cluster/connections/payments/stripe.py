@@ -97,7 +97,10 @@ class StripeProvider:
         return Started(object_id=made["id"], status="needs_action", client_secret=made["client_secret"])
 
     async def payment_methods(self, customer_id: str) -> Sequence[PaymentMethod]:
-        listed = await self._ask(self._v1.payment_methods.list_async({"customer": customer_id, "type": "card", "limit": PAGE}))
+        try:
+            listed = await self._ask(self._v1.payment_methods.list_async({"customer": customer_id, "type": "card", "limit": PAGE}))
+        except ObjectUnknown:  # the customer was removed at Stripe
+            return ()
         return [_method(found) for found in listed["data"]]
 
     async def detach_payment_method(self, customer_id: str, payment_method_id: str) -> None:

@@ -98,7 +98,7 @@ CALLS: Final[tuple[Call, ...]] = (
     _call("GET", "/v1/customers", "CustomerListParams", _list("customer")),
     _call("GET", "/v1/customers/{}", "CustomerRetrieveParams", _retrieve("customer")),
     _call("DELETE", "/v1/customers/{}", "CustomerDeleteParams", lambda s, ids, p, a: s.forget_customer(ids[0])),
-    _call("GET", "/v1/payment_methods", "PaymentMethodListParams", _list("payment_method")),
+    _call("GET", "/v1/payment_methods", "PaymentMethodListParams", _list("payment_method", lambda s, p, a: s.methods_of(p))),
     _call("GET", "/v1/payment_methods/{}", "PaymentMethodRetrieveParams", _retrieve("payment_method")),
     _call("POST", "/v1/payment_methods/{}/attach", "PaymentMethodAttachParams", lambda s, ids, p, a: s.payments.attach(ids[0], s.payments.customer(p.get("customer", ""))["id"])),
     _call("POST", "/v1/payment_methods/{}/detach", "PaymentMethodDetachParams", lambda s, ids, p, a: s.payments.detach(ids[0])),
