@@ -92,6 +92,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "trial_used": Kind(409, "This payment method had its trial of this creator."),
     "limit_reached": Kind(409, "There are as many of these as there may be."),
     "currency_fixed": Kind(409, "A creator has one currency; `currency` names it."),
+    "rank_fixed": Kind(409, "A tier keeps its rank; `rank` names it. Make another tier, and take this one off sale."),
     "promo_code_taken": Kind(409, "A code of this text works already."),
     "resync": Kind(410, "Too much has changed, or the position is not known any more; load the lists anew."),
     "body_too_large": Kind(413, "The body is too large."),

@@ -294,6 +294,11 @@ async def test_tiers_and_codes_of_wrong_shape_change_nothing(shop_world: World) 
     tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER, key="one")
     assert code(await creator.ask("POST", "/subscriptions/tiers", json=TIER | {"rank": 2}, key="one")) == (409, "idempotency_conflict")
     assert code(await creator.ask("POST", "/subscriptions/tiers", json=TIER | {"currency": "EUR"})) == (409, "currency_fixed")
+    path = f"/subscriptions/tiers/{tier['tierId']}"
+    answer = await creator.ask("PUT", path, json={"rank": 2, "name": "Other"})
+    assert (code(answer), answer.json()["rank"]) == ((409, "rank_fixed"), 1)
+    assert [known["name"] for known in (await creator.ok("GET", "/subscriptions/tiers", params={"creatorId": creator.user_id}))["tiers"]] == ["Gold"]
+    assert (await creator.ok("PUT", path, json={"rank": 1, "description": "As it was"}))["rank"] == 1
     past = (datetime.now(UTC) - timedelta(days=1)).isoformat()
     for changed in ({"percent": 91}, {"percent": 0}, {"code": "a"}, {"code": "with space"}, {"expiresAt": past}, {"maxRedemptions": 0}):
         answer = await creator.ask("POST", "/subscriptions/promo-codes", json={"code": "ABC", "percent": 10} | changed)
