@@ -134,8 +134,20 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
     @property
     def unsettled(self) -> bool:
-        """Whether somebody has to act at the provider: about its checkout, its renewal, or a refund."""
-        return self.renewal_due or any(refund.made is None for refund in self.refunds)
+        """Whether somebody has to act: about its checkout, what that took of the shop, its renewal, or a refund."""
+        return self.renewal_due or self.offer_due or any(refund.made is None for refund in self.refunds)
+
+    @property
+    def offer_due(self) -> bool:
+        """Whether a checkout took something of the shop, is over without any bill or trial, and was not given up yet.
+
+        Whoever gives it up gives back before what it took.
+        """
+        seen = self.observed
+        took = self.terms.promo_id is not None or self.terms.trial_days > 0
+        return took and self.status == "expired" and self.abandoned is None and (seen is None or seen.trial_end is None) and not any(
+            isinstance(fact, InvoicePaid) for fact in self.facts
+        )
 
     @property
     def renewal_due(self) -> bool:

@@ -218,8 +218,9 @@ async def _call(
     if started.status == "failed":
         # The processor keeps a subscription that waits for another card; this platform begins a new checkout instead.
         ended = await provider.end_now(derived_id(subscription.subscription_id, "declined"), started.object_id)
+        await _give_back(dependencies, subscription)
         await observed(dependencies, subscription, ended)
-        await _give_up(dependencies, subscription, "declined")
+        await _abandon(dependencies, subscription, "declined")
         raise Refused("payment_declined")
     return after, started
 
@@ -264,13 +265,17 @@ async def _give_up(
     dependencies: Dependencies, subscription: Subscription, reason: Literal["declined", "provider_refused"]
 ) -> None:
     """Gives back what the checkout took, and ends it."""
+    await _give_back(dependencies, subscription)
+    await _abandon(dependencies, subscription, reason)
+
+
+async def _give_back(dependencies: Dependencies, subscription: Subscription) -> None:
     if subscription.terms.promo_id is not None or subscription.terms.trial_days:
         answer = await dependencies.tiers.release(Release(
             creator_id=subscription.creator_id, subscription_id=subscription.subscription_id
         ))
         if answer.shop is not None:
             await dependencies.write_through.apply(*put_shop(answer.shop))
-    await _abandon(dependencies, subscription, reason)
 
 
 async def _abandon(
