@@ -1,7 +1,8 @@
 """What was asked of a subscription and has not come about: done at the provider, whoever died before it was.
 
 Every few seconds the rows are searched for renewals that were to stop or go on and did not, for checkouts past their
-time or over without having given back what they took of the shop, and for refunds of bills that nobody came back to make. Everything is asked again until the provider says so, under ids that a repetition makes again.
+time or over without having given back what they took of the shop, and for refunds of bills that nobody came back to make.
+Everything is asked again until the provider says so, under ids that a repetition makes again.
 """
 
 from __future__ import annotations

@@ -44,4 +44,4 @@ async def test_a_customer_who_was_removed_at_the_processor_has_no_card_and_may_s
     assert code(await payer.ask("DELETE", f"/payments/methods/{card}")) == (404, "not_found")
     anew = await saved_card(payer, sandbox)
     assert [method["paymentMethodId"] for method in (await payer.ok("GET", "/payments/methods"))["paymentMethods"]] == [anew]
-    assert (await payer.ok("POST", "/payments/tips", json=tip | {"paymentMethodId": anew}, key="b"))["status"] == "succeeded"
+    assert (await payer.ok("POST", "/payments/tips", json=tip | {"paymentMethodId": anew}, key="b"))["status"] == "completed"

@@ -241,10 +241,10 @@ class TestSubscriptions:
         assert await self._bills(sandbox, started.object_id) == [("void", 0)]
 
     async def _bills(self, sandbox: SandboxDriver, subscription_id: str) -> list[tuple[str, int]]:
-        return [
+        return sorted(
             (bill["status"], bill["amount_paid"]) for bill in await sandbox.objects("invoice")
             if bill["parent"]["subscription_details"]["subscription"] == subscription_id
-        ]
+        )
 
     async def test_a_first_payment_that_fails_leaves_nothing_active(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
         method = await sandbox.save_card(stripe_provider, pair.customer_id, "pm_card_chargeCustomerFail")
