@@ -1,12 +1,13 @@
 """What was asked of a subscription and has not come about: done at the provider, whoever died before it was.
 
 Every few seconds the rows are searched for renewals that were to stop or go on and did not, for checkouts past their
-time, and for refunds of bills that nobody came back to make. Everything is asked again until the provider says so, under ids that a repetition makes again.
+time or over without having given back what they took of the shop, and for refunds of bills that nobody came back to make.
+Everything is asked again until the provider says so, under ids that a repetition makes again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -86,8 +87,18 @@ class SubscriptionSettling(ProviderLooks):
                     self._refund(item, refund)
             if item.renewal_due:
                 facts = self._run(self._settled(item))
-                self._append(follows(item, facts, taken.get(checkout_key(item.creator_id, item.subscription_id)), now))
+                self._end(item, facts, taken, now)
+            elif item.offer_due and (item.observed is None or item.observed.as_of <= now - ENDS_AFTER):
+                # Whoever ended it did not come back, and a bill of it would be known by now.
+                self._end(item, (), taken, now)
         return len(due)
+
+    def _end(self, item: Subscription, facts: Sequence[SubscriptionFact], taken: Mapping[str, Offer], now: datetime) -> None:
+        """What was given up is looked at no more: what it took is given back before."""
+        told = list(follows(item, facts, taken.get(checkout_key(item.creator_id, item.subscription_id)), now))
+        given_up = [event for event in told if isinstance(event.payload, SubscriptionAbandoned)]
+        self._append(event for event in told if event not in given_up)
+        self._append(given_up)
 
     def _refund(self, item: Subscription, refund: BillRefund) -> None:
         bill = next((bill for bill in item.bills if bill.object_id == refund.bill_id), None)
@@ -176,16 +187,19 @@ def follows(
     """What the provider said, and, of a checkout that came to nothing, its end and what it took of the shop."""
     yield from _observed(item, facts, now)
     state = next((fact for fact in facts if isinstance(fact, SubscriptionState)), None)
-    if item.status != "incomplete" or (state is not None and state.status != "expired") or (
-        state is None and item.observed is not None
-    ):
+    if item.status == "incomplete":
+        if state is None and item.observed is not None:
+            return
+        if state is not None and state.status != "expired":
+            return
+    elif not item.offer_due:
         return
     if offer is not None and not offer.released:
         yield Event(derived_id(item.subscription_id, f"released:{offer.version}"), now, item.creator_id, OfferReleased(
             creator_id=item.creator_id, subscription_id=item.subscription_id, promo_id=offer.promo_id,
             instrument=offer.instrument,
         ))
-    if item.observed is None:
+    if item.abandoned is None:
         yield Event(derived_id(item.subscription_id, "abandoned"), now, item.subscriber_id, SubscriptionAbandoned(
             subscription_id=item.subscription_id, subscriber_id=item.subscriber_id, reason="expired"
         ))

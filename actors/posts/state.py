@@ -80,7 +80,9 @@ class PostMemory:
         approved = set(media) <= set(command.approved_media)
         published = row is not None and row.published_at is not None
         kept = command.access is None or command.access.visibility == "ppv"
-        if row is not None and row.sold and not (kept and command.media_ids in (None, row.media_ids)):
+        # The words of a text are what its buyers paid for.
+        told = row is None or row.content_type != "text" or command.caption in (None, row.caption)
+        if row is not None and row.sold and not (kept and told and command.media_ids in (None, row.media_ids)):
             return _answer(PostRefused("post_sold"))
         publishes = command.state == "published" and not published
         if not approved and (publishes or (row is not None and published and media != row.media_ids)):

@@ -53,7 +53,7 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """Another tier: at once when its rank is higher, or else from the next period on."""
+    """Another tier, or a longer time: at once when that is higher and costs no less, or else from the next period on."""
 
     subscriber_id: str
     request_id: str

@@ -132,7 +132,7 @@ class SubscriptionMemory:
             return _answer(Unknown())
         if subscription.provider_id is None or subscription.status_at(now) not in ("trialing", "active", "past_due"):
             return _answer(NotPossible("subscription_not_active"))
-        if isinstance(command, Resume) and subscription.wish is not None and subscription.wish.reason not in ("subscriber", "refund"):
+        if isinstance(command, Resume | Change | ChangeMethod) and subscription.parted:
             return _answer(NotPossible("subscription_not_active"))
         if isinstance(command, Change):
             return _change(command, held, subscription, now)
@@ -205,13 +205,15 @@ def _change(command: Change, held: Subscriber, subscription: Subscription, now: 
     wanted = command.terms
     if (current.tier_id, current.months) == (wanted.tier_id, wanted.months):
         return _answer(NotPossible("same_tier"))
-    if subscription.status_at(now) == "past_due":
+    if subscription.status_at(now) == "past_due" or subscription.given_back_at(now):
+        # Processors would take off what is left of a period that nobody pays for any more.
         return _answer(NotPossible("subscription_not_active"))
     longer = wanted.months > current.months
-    if current.months != wanted.months and not (longer and wanted.rank >= current.rank):
+    # At a lower price the rest of what was paid would become credit, with which the payer's next bill of any creator is paid.
+    upgrade = (wanted.rank > current.rank or longer) and wanted.amount_minor >= current.amount_minor
+    if current.months != wanted.months and not (longer and upgrade and wanted.rank >= current.rank):
         # It would have to begin when the period ends, and processors begin another interval at once.
         return _answer(NotPossible("not_offered"))
-    upgrade = wanted.rank > current.rank or longer
     payload = SubscriptionChangeRequested(
         request_id=command.request_id, subscription_id=command.subscription_id, subscriber_id=command.subscriber_id,
         terms=wanted, now=upgrade, body_digest=command.body_digest,

@@ -13,6 +13,7 @@ from actors.tiers.commands import (
     CurrencyFixed,
     IdempotencyConflict,
     PromoChanged,
+    RankFixed,
     Redeem,
     Redeemed,
     Refusal,
@@ -30,8 +31,10 @@ class TiersClient:
     def __init__(self, pool: ActorPool) -> None:
         self._pool = pool
 
-    async def change_tier(self, command: ChangeTier) -> TierPut | Unknown | TooMany | CurrencyFixed | IdempotencyConflict:
-        return cast(TierPut | Unknown | TooMany | CurrencyFixed | IdempotencyConflict, await self._ask(command))
+    async def change_tier(
+        self, command: ChangeTier
+    ) -> TierPut | Unknown | TooMany | CurrencyFixed | RankFixed | IdempotencyConflict:
+        return cast(TierPut | Unknown | TooMany | CurrencyFixed | RankFixed | IdempotencyConflict, await self._ask(command))
 
     async def change_promo(self, command: ChangePromo) -> PromoChanged | Unknown | TooMany | CodeTaken | IdempotencyConflict:
         return cast(PromoChanged | Unknown | TooMany | CodeTaken | IdempotencyConflict, await self._ask(command))

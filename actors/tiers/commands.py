@@ -10,8 +10,8 @@ from configs.contracts.events.tiers import Bundle
 from configs.contracts.tiers import PromoCode, Shop, Tier
 
 __all__ = [
-    "SERVICE", "ChangePromo", "ChangeTier", "CodeTaken", "CurrencyFixed", "IdempotencyConflict", "PromoChanged", "Redeem",
-    "Redeemed", "Refusal", "Release", "Released", "TierChange", "TierPut", "TooMany", "Unknown",
+    "SERVICE", "ChangePromo", "ChangeTier", "CodeTaken", "CurrencyFixed", "IdempotencyConflict", "PromoChanged", "RankFixed",
+    "Redeem", "Redeemed", "Refusal", "Release", "Released", "TierChange", "TierPut", "TooMany", "Unknown",
 ]
 
 SERVICE = "tiers"
@@ -19,7 +19,7 @@ SERVICE = "tiers"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TierChange:
-    """The fields that were sent; None: as it was. A yearly price of 0 takes it away."""
+    """The fields that were sent; None: as it was. A yearly price of 0 takes it away. A rank is for good."""
 
     rank: int | None = None
     name: str | None = None
@@ -134,6 +134,13 @@ class CurrencyFixed:
     """The creator sells in another currency."""
 
     currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class RankFixed:
+    """The tier has another rank, by which posts and agreements go."""
+
+    rank: int
 
 
 @dataclass(frozen=True, slots=True)

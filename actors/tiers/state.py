@@ -20,6 +20,7 @@ from actors.tiers.commands import (
     CurrencyFixed,
     IdempotencyConflict,
     PromoChanged,
+    RankFixed,
     Redeem,
     Redeemed,
     Refusal,
@@ -49,7 +50,8 @@ from configs.contracts.topics import TIER_CHANGED
 
 TierCommand = ChangeTier | ChangePromo | Redeem | Release
 TierAnswer = (
-    TierPut | PromoChanged | Redeemed | Released | Refusal | Unknown | TooMany | CurrencyFixed | CodeTaken | IdempotencyConflict
+    TierPut | PromoChanged | Redeemed | Released | Refusal | Unknown | TooMany | CurrencyFixed | RankFixed | CodeTaken
+    | IdempotencyConflict
 )
 
 
@@ -186,6 +188,8 @@ def _change_tier(
         return _answer(TierPut(shop, tier))
     if command.tier_id is not None and (tier is None or tier.archived):
         return _answer(TierPut(shop, tier) if tier is not None and command.change.archived else Unknown())
+    if tier is not None and command.change.rank not in (None, tier.rank):
+        return _answer(RankFixed(tier.rank))
     event_id = new_id()
     payload = _changed(command, tier, event_id, request)
     if shop.currency is not None and payload.currency != shop.currency:

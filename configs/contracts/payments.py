@@ -214,7 +214,9 @@ class PaymentProvider(Protocol):
         """Begins to save a card; the client finishes with the secret."""
         ...
 
-    async def payment_methods(self, customer_id: str) -> Sequence[PaymentMethod]: ...
+    async def payment_methods(self, customer_id: str) -> Sequence[PaymentMethod]:
+        """A customer whom the provider does not know, or knows no more, has none."""
+        ...
 
     async def detach_payment_method(self, customer_id: str, payment_method_id: str) -> None:
         """Raises ObjectUnknown: not this customer's."""
@@ -224,7 +226,9 @@ class PaymentProvider(Protocol):
 
     async def change(self, request: ChangeSubscription) -> Started: ...
 
-    async def cancel_at_period_end(self, request_id: str, subscription_id: str) -> Started: ...
+    async def cancel_at_period_end(self, request_id: str, subscription_id: str) -> Started:
+        """Ends a subscription with what is paid for: past due, when nothing is, at once (``end_now``)."""
+        ...
 
     async def resume(self, request_id: str, subscription_id: str) -> Started:
         """Takes ``cancel_at_period_end`` back."""
@@ -238,7 +242,7 @@ class PaymentProvider(Protocol):
         ...
 
     async def end_now(self, request_id: str, subscription_id: str) -> Started:
-        """Ends a subscription at once, without giving money back."""
+        """Ends a subscription at once, without giving money back. Its open bills are given up: nobody pays them any more."""
         ...
 
     async def pay(self, request: Pay) -> Started: ...

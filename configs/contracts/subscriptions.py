@@ -134,8 +134,20 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
     @property
     def unsettled(self) -> bool:
-        """Whether somebody has to act at the provider: about its checkout, its renewal, or a refund."""
-        return self.renewal_due or any(refund.made is None for refund in self.refunds)
+        """Whether somebody has to act: about its checkout, what that took of the shop, its renewal, or a refund."""
+        return self.renewal_due or self.offer_due or any(refund.made is None for refund in self.refunds)
+
+    @property
+    def offer_due(self) -> bool:
+        """Whether a checkout took something of the shop, is over without any bill or trial, and was not given up yet.
+
+        Whoever gives it up gives back before what it took.
+        """
+        seen = self.observed
+        took = self.terms.promo_id is not None or self.terms.trial_days > 0
+        return took and self.status == "expired" and self.abandoned is None and (seen is None or seen.trial_end is None) and not any(
+            isinstance(fact, InvoicePaid) for fact in self.facts
+        )
 
     @property
     def renewal_due(self) -> bool:
@@ -148,6 +160,11 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
         if wish.cancel:
             return not seen.cancel_at_period_end
         return seen.cancel_at_period_end and wish.at > seen.as_of
+
+    @property
+    def parted(self) -> bool:
+        """Whether a block or an account's end stopped it: nobody takes that back, and nothing more is charged."""
+        return self.wish is not None and self.wish.cancel and self.wish.reason in ("blocked", "account")
 
     @property
     def cancel_at_period_end(self) -> bool:
@@ -228,6 +245,12 @@ class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
         """What it is worth to the function that decides on access; the same at every moment."""
         periods = self.periods[:PERIODS_SHOWN]
         return Holding(self.status, periods, self._renewing(periods))
+
+    def given_back_at(self, now: datetime) -> bool:
+        """Whether nothing is open at this moment, or a payment for a period that runs was given back or is disputed."""
+        return self.holding.rank_at(now) is None or any(
+            period.revoked and period.starts_at <= now < period.ends_at for period in self.periods
+        )
 
     def _renewing(self, periods: tuple[Period, ...]) -> bool:
         """Whether the provider has begun a period that nobody has paid for yet, and is about to charge it."""

@@ -16,7 +16,7 @@ TIERS: Final = 50
 ACTIVE_TIERS: Final = 10
 PROMO_CODES: Final = 200
 HELD: Final = 64
-"""Checkouts of one code that can still give back what they took; one ends within half an hour."""
+"""Checkouts of one code that are known by name: the newest that took of it, and the newest that gave back."""
 BENEFITS: Final = 20
 BUNDLES: Final = 4
 TRIAL_DAYS: Final = 30
@@ -73,7 +73,9 @@ class PromoCode(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True,
     request_digest: str = ""
     redeemed: int = 0
     held: tuple[str, ...] = ()
-    """The newest checkouts that hold a redemption, oldest first: each counts once, and only what is held is given back."""
+    """The newest checkouts that hold a redemption, oldest first: each counts once."""
+    freed: tuple[str, ...] = ()
+    """The newest that gave theirs back, oldest first: each does so once, also one that is no more among ``held``."""
 
     def refusal(self, tier_id: str, now: datetime) -> Literal["promo_code_invalid", "promo_code_exhausted"] | None:
         """Why the code does not work for this tier at this moment; None: it does."""
@@ -134,6 +136,7 @@ def promo_after(before: PromoCode | None, event: Event) -> PromoCode:
         created_at=event.occurred_at if before is None else before.created_at,
         request_digest=(payload.body_digest or "") if before is None else before.request_digest,
         redeemed=0 if before is None else before.redeemed, held=() if before is None else before.held,
+        freed=() if before is None else before.freed,
     )
 
 
@@ -161,20 +164,21 @@ def shop_after(shop: Shop | None, event: Event, version: int) -> Shop | None:
 
 
 def _counted(promo: PromoCode, payload: OfferRedeemed | OfferReleased) -> PromoCode:
-    name = payload.subscription_id
-    if isinstance(payload, OfferRedeemed) == (name in promo.held):
-        return promo
+    name, replace = payload.subscription_id, msgspec.structs.replace
+    is_held = name in promo.held
+    held, freed = (tuple(other for other in names if other != name) for names in (promo.held, promo.freed))
     if isinstance(payload, OfferRedeemed):
-        return msgspec.structs.replace(promo, redeemed=promo.redeemed + 1, held=(*promo.held, name)[-HELD:])
-    return msgspec.structs.replace(
-        promo, redeemed=promo.redeemed - 1, held=tuple(other for other in promo.held if other != name)
-    )
+        return promo if is_held else replace(promo, redeemed=promo.redeemed + 1, held=(*held, name)[-HELD:], freed=freed)
+    # More hold the code than are known by name: it may be one of the others.
+    if not is_held and (name in promo.freed or promo.redeemed <= len(promo.held)):
+        return promo
+    return replace(promo, redeemed=promo.redeemed - 1, held=held, freed=(*freed, name)[-HELD:])
 
 
 def shown_shop(shop: Shop) -> Shop:
     """The shop without what only its shard needs."""
     return msgspec.structs.replace(
-        shop, promo_codes=tuple(msgspec.structs.replace(promo, held=()) for promo in shop.promo_codes)
+        shop, promo_codes=tuple(msgspec.structs.replace(promo, held=(), freed=()) for promo in shop.promo_codes)
     )
 
 

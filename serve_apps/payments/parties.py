@@ -109,12 +109,16 @@ async def parties_of(dependencies: Dependencies, user_id: str) -> Parties:
     return Parties() if value is None else read_parties(value)
 
 
-async def customer_of(dependencies: Dependencies, provider: PaymentProvider, user_id: str) -> str:
-    """The payer's name at the processor, made and remembered if there is none. Two requests at once get the same one."""
+async def customer_of(dependencies: Dependencies, provider: PaymentProvider, user_id: str, *, gone: str | None = None) -> str:
+    """The payer's name at the processor, made and remembered if there is none. Two requests at once get the same one.
+
+    ``gone``: a name that the processor does not know any more, and that counts as none.
+    """
     known = (await parties_of(dependencies, user_id)).customer(provider.name)
-    if known is not None:
+    if known is not None and known != gone:
         return known
-    made = await provider.create_customer(derived_id(user_id, f"customer {provider.name}"), user_id)
+    after = "" if known is None else f" after {known}"
+    made = await provider.create_customer(derived_id(user_id, f"customer {provider.name}{after}"), user_id)
     await recorded(
         dependencies, user_id, PaymentPartiesChanged(user_id=user_id, payment_customer=party(provider.name, made)),
         scope="customer", idempotency_key=None,
@@ -190,7 +194,11 @@ async def set_up(person: Person, dependencies: Deps) -> SetupView:
     limit = dependencies.settings.limits.cards_per_user_an_hour
     await dependencies.limits.take((Rate("cards", limit, HOUR_S), person.user_id))
     customer = await to_the_end(customer_of(dependencies, provider, person.user_id))
-    started = await provider.setup_payment_method(new_id(), customer)
+    try:
+        started = await provider.setup_payment_method(new_id(), customer)
+    except ObjectUnknown:  # removed at the processor, by hand perhaps
+        customer = await to_the_end(customer_of(dependencies, provider, person.user_id, gone=customer))
+        started = await provider.setup_payment_method(new_id(), customer)
     return SetupView(id=started.object_id, client_secret=started.client_secret or "", livemode=_live(dependencies))
 
 
@@ -260,7 +268,10 @@ async def onboard(body: OnboardingBody, person: RecentSignIn, dependencies: Deps
     provider = await provider_of(dependencies)
     account = (await parties_of(dependencies, person.user_id)).account(provider.name)
     if account is not None:
-        link = await provider.onboarding_link(account, body.return_url, body.refresh_url)
+        try:
+            link = await provider.onboarding_link(account, body.return_url, body.refresh_url)
+        except (ProviderRefused, CapabilityMissing, ObjectUnknown) as error:
+            raise Refused("payment_refused") from error
     else:
         link = await to_the_end(_opened(dependencies, provider, person.user_id, body))
     return OnboardingView(url=link.url, expires_at=link.expires_at)
@@ -291,12 +302,15 @@ async def account(person: Person, dependencies: Deps) -> AccountView:
     """Whether one may be paid, and what the processor still wants to know."""
     provider = await provider_of(dependencies)
     known = (await parties_of(dependencies, person.user_id)).account(provider.name)
-    if known is None:
+    try:
+        state = None if known is None else await provider.account(known)
+    except ObjectUnknown:  # removed at the processor
+        state = None
+    if state is None:
         return AccountView(
             exists=False, charges_enabled=False, payouts_enabled=False, details_submitted=False, due=[],
             livemode=_live(dependencies),
         )
-    state = await provider.account(known)
     return AccountView(
         exists=True, charges_enabled=state.charges_enabled, payouts_enabled=state.payouts_enabled,
         details_submitted=state.details_submitted, due=list(state.due), livemode=state.livemode,

@@ -87,7 +87,7 @@ async def begin(
         subscription = found.subscription
     else:
         await limited(dependencies, user_id)
-        shop, tier, account_id = await _for_sale(dependencies, provider, user_id, body.tier_id)
+        shop, tier, account_id = await for_sale(dependencies, provider, user_id, body.tier_id)
         if body.trial and not provider.capabilities.saved_payment_methods:
             # One trial an instrument cannot be kept where the instrument is never known.
             raise Refused("not_offered", offer="trial")
@@ -122,12 +122,15 @@ def _as_before(subscription: Subscription) -> None:
         raise Refused(codes[subscription.abandoned])
 
 
-async def _for_sale(
-    dependencies: Dependencies, provider: PaymentProvider, user_id: str, tier_id: str
+async def for_sale(
+    dependencies: Dependencies, provider: PaymentProvider, user_id: str, tier_id: str, creator_id: str | None = None
 ) -> tuple[Shop, Tier, str]:
-    """(shop, tier, payee's account). Raises Refused: not to be seen, not for sale, not payable."""
+    """(shop, tier, payee's account). ``creator_id``: of this creator only.
+
+    Raises Refused: not to be seen, not for sale, not payable.
+    """
     found = await dependencies.shops.tier(tier_id)
-    if found is None:
+    if found is None or creator_id not in (None, found[0].creator_id):
         raise Refused("not_found")
     shop, tier = found
     if shop.creator_id == user_id:
@@ -215,8 +218,9 @@ async def _call(
     if started.status == "failed":
         # The processor keeps a subscription that waits for another card; this platform begins a new checkout instead.
         ended = await provider.end_now(derived_id(subscription.subscription_id, "declined"), started.object_id)
+        await _give_back(dependencies, subscription)
         await observed(dependencies, subscription, ended)
-        await _give_up(dependencies, subscription, "declined")
+        await _abandon(dependencies, subscription, "declined")
         raise Refused("payment_declined")
     return after, started
 
@@ -261,13 +265,17 @@ async def _give_up(
     dependencies: Dependencies, subscription: Subscription, reason: Literal["declined", "provider_refused"]
 ) -> None:
     """Gives back what the checkout took, and ends it."""
+    await _give_back(dependencies, subscription)
+    await _abandon(dependencies, subscription, reason)
+
+
+async def _give_back(dependencies: Dependencies, subscription: Subscription) -> None:
     if subscription.terms.promo_id is not None or subscription.terms.trial_days:
         answer = await dependencies.tiers.release(Release(
             creator_id=subscription.creator_id, subscription_id=subscription.subscription_id
         ))
         if answer.shop is not None:
             await dependencies.write_through.apply(*put_shop(answer.shop))
-    await _abandon(dependencies, subscription, reason)
 
 
 async def _abandon(

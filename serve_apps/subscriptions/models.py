@@ -84,7 +84,7 @@ class TierBody(Body):
 class TierChangeBody(Body):
     """Fields that are absent or null stay as they are; a yearly price of `0` takes it away.
 
-    A new price is for new subscribers: whoever subscribes keeps theirs.
+    A new price is for new subscribers: whoever subscribes keeps theirs. Another rank than the tier has is refused.
     """
 
     rank: Rank | None = None

@@ -34,7 +34,7 @@ from serve_apps.pages import Cursor, Limit
 from serve_apps.payments.parties import method_of
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import to_the_end
-from serve_apps.subscriptions.checkout import WRONG, begin, limited, observed, price_of, processor_of, shown
+from serve_apps.subscriptions.checkout import WRONG, begin, for_sale, limited, observed, price_of, processor_of, shown
 from serve_apps.subscriptions.models import (
     ChangeBody,
     CheckoutView,
@@ -145,15 +145,16 @@ async def get_subscription(subscription_id: SubscriptionIdPath, person: Person, 
 
 @router.put(
     "/{id}", operation_id="changeSubscription", response_model=CheckoutView,
-    responses=errors(*PAYING, *WITH_BODY, "subscription_not_active", "same_tier", "not_offered"),
+    responses=errors(*PAYING, *WITH_BODY, "subscription_not_active", "creator_not_payable", "same_tier", "not_offered"),
 )
 async def change(
     subscription_id: SubscriptionIdPath, body: ChangeBody, person: Person, dependencies: Deps, idempotency_key: MoneyKey
 ) -> CheckoutView:
     """Changes to another tier of the creator, or to a longer time that is paid for at once, at the present price.
 
-    To a higher one, or a longer time, now: the difference is charged, a trial ends, and access rises when that is paid. To a
-    lower one from the next period on.
+    To a higher one, or a longer time, that costs no less now: the difference is charged, a trial ends, and access rises when
+    that is paid. To a lower or cheaper one from the next period on. Nothing changes while a payment for what runs is given
+    back or disputed.
     """
     digest = body_digest(dependencies.seals.key, _change_digested(subscription_id, body))
     request_id = derived_id(person.user_id, f"change {idempotency_key}")
@@ -165,12 +166,14 @@ async def change(
     if isinstance(found, IdempotencyConflict):
         raise Refused("idempotency_conflict")
     await limited(dependencies, person.user_id)
-    await _by_call(dependencies, person.user_id, subscription_id)
-    sale = await dependencies.shops.tier(body.tier_id)
-    entry = await get_subscription(subscription_id, person, dependencies)
-    if sale is None or sale[0].creator_id != entry.creator_id or not sale[1].for_sale:
+    subscription = await _by_call(dependencies, person.user_id, subscription_id)
+    if subscription is None:
         raise Refused("not_found")
-    tier, (interval, count) = sale[1], _paid_at_once(body) or (entry.interval, entry.interval_count)
+    _, tier, _ = await for_sale(
+        dependencies, await processor_of(dependencies, subscription), person.user_id, body.tier_id, subscription.creator_id
+    )
+    current = subscription.current_terms
+    interval, count = _paid_at_once(body) or (current.interval, current.interval_count)
     amount_minor = tier.price_minor(interval, count)
     if amount_minor is None:
         raise Refused("not_offered", offer="interval" if count == 1 else "bundle")
@@ -236,7 +239,7 @@ async def _paid_with(
 ) -> tuple[Subscription, Started | None]:
     """Tells the processor what was recorded, unless a later wish has overtaken it."""
     subscription = answer.subscription
-    if subscription.payment_method_id != method_id:
+    if subscription.payment_method_id != method_id or subscription.parted:
         return subscription, None
     provider = await processor_of(dependencies, subscription)
     try:
@@ -290,7 +293,7 @@ async def _changed(
     overtaken = not subscription.changes or subscription.changes[-1] != terms
     if answer.replayed and (overtaken or subscription.current_terms == terms):
         return subscription, None
-    if terms is None or name is None:
+    if terms is None or name is None or subscription.parted:
         raise Refused("subscription_not_active")
     provider = await processor_of(dependencies, subscription)
     try:
@@ -313,7 +316,10 @@ async def _changed(
 async def cancel(
     subscription_id: SubscriptionIdPath, person: Person, dependencies: Deps, idempotency_key: MoneyKey
 ) -> CheckoutView:
-    """Ends a subscription with what is paid for: access stays until then, and nothing more is charged."""
+    """Ends a subscription with what is paid for: access stays until then, and nothing more is charged.
+
+    One that is past due ends at once, and its open bill is not tried again.
+    """
     request_id = derived_id(person.user_id, f"cancel {idempotency_key}")
     return await to_the_end(_renewal(dependencies, Cancel(
         subscriber_id=person.user_id, request_id=request_id, subscription_id=subscription_id,

@@ -14,6 +14,7 @@ from actors.tiers.commands import (
     CurrencyFixed,
     IdempotencyConflict,
     PromoChanged,
+    RankFixed,
     TierChange,
     TierPut,
     TooMany,
@@ -106,6 +107,8 @@ async def _changed_tier(dependencies: Dependencies, command: ChangeTier) -> Tier
         raise Refused("idempotency_conflict")
     if isinstance(answer, CurrencyFixed):
         raise Refused("currency_fixed", currency=answer.currency)
+    if isinstance(answer, RankFixed):
+        raise Refused("rank_fixed", rank=answer.rank)
     if isinstance(answer, TooMany):
         raise Refused("limit_reached")
     if not isinstance(answer, TierPut):
@@ -152,12 +155,12 @@ async def list_tiers(creator_id: CreatorId, person: Person, dependencies: Deps) 
 
 @router.put(
     "/tiers/{id}", operation_id="updateTier", response_model=TierView,
-    responses=errors(*SELLING, "not_found", "limit_reached", "amount_invalid"),
+    responses=errors(*SELLING, "not_found", "rank_fixed", "limit_reached", "amount_invalid"),
 )
 async def update_tier(
     tier_id: TierIdPath, body: TierChangeBody, person: Person, dependencies: Deps, idempotency_key: IdempotencyKey = None
 ) -> TierView:
-    """Changes a tier for those who subscribe from now on."""
+    """Changes a tier for those who subscribe from now on. Its rank stays: by it go the posts that ask for this tier."""
     await _seller(dependencies, person.user_id)
     shop = await dependencies.shops.of(person.user_id)
     if shop is None or shop.currency is None:

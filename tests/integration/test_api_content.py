@@ -202,6 +202,22 @@ async def test_what_was_on_sale_can_only_be_unlisted(world: ContentWorld) -> Non
     assert await shown(reader, post["postId"]) == seen
 
 
+async def test_the_words_of_a_text_that_was_on_sale_stay_as_they_were_bought(world: ContentWorld) -> None:
+    creator = await world.creator()
+    post = await world.post(creator, contentType="text", caption="Worth it", access=PPV, state="draft")
+    path = f"/content/posts/{post['postId']}"
+    await creator.ok("PUT", path, json={"caption": "Worth every cent"})
+    await creator.ok("PUT", path, json={"state": "published"})
+    for change in ({"caption": "."}, {"caption": ".", "state": "unlisted"}):
+        answer = await creator.ask("PUT", path, json=change)
+        assert (answer.status_code, answer.json()["code"]) == (409, "post_sold")
+    same = await creator.ok("PUT", path, json={"caption": "Worth every cent", "state": "unlisted"})
+    assert (same["caption"], same["state"]) == ("Worth every cent", "unlisted")
+    media = await world.media(creator, new_id())
+    image = await world.post(creator, contentType="image", mediaIds=[media], caption="Look", access=PPV)
+    assert (await creator.ok("PUT", f"/content/posts/{image['postId']}", json={"caption": "Look here"}))["caption"] == "Look here"
+
+
 async def test_media_that_were_on_sale_are_not_their_owners_to_delete(world: ContentWorld) -> None:
     creator, other = await world.creator(), await world.creator()
     sold, free = [await world.media(creator, new_id()) for _ in range(2)]

@@ -111,3 +111,27 @@ async def test_a_running_subscription_is_paid_with_another_card_and_what_is_past
     await sandbox.command("card", payment_method=good, behaves_like="pm_card_chargeDeclinedExpiredCard")
     assert code(await fan.ask("PUT", path, json={"paymentMethodId": good}, key="old")) == (422, "payment_method_invalid")
     await provider.close()
+
+
+async def test_who_cancels_what_is_past_due_is_charged_no_more(
+    make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
+) -> None:
+    world = await make_world(payments=paying(servers, sandbox))
+    creator = await creator_of(world)
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    fan, card = await payer_of(world, sandbox)
+    made = await fan.ok("POST", "/subscriptions", json={"tierId": tier["tierId"], "interval": "month", "paymentMethodId": card}, key="s")
+    (object_id,) = [item["id"] for item in await sandbox.objects("subscription") if item["metadata"]["requestId"] == made["id"]]
+    await sandbox.command("card", payment_method=card, behaves_like="pm_card_chargeCustomerFail")
+    await sandbox.advance(32)
+    await reported(world, fan, object_id)
+    (found,) = [item for item in await sandbox.objects("subscription") if item["id"] == object_id]
+    assert found["status"] == "past_due"
+    path = f"/subscriptions/{made['id']}"
+    before = sum(await billed(sandbox, fan))
+    for _ in range(2):
+        assert (await fan.ok("DELETE", path, key="stop"))["status"] == "expired"
+    assert code(await fan.ask("POST", f"{path}/resume", key="on")) == (409, "subscription_not_active")
+    await sandbox.command("card", payment_method=card, behaves_like="pm_card_visa")
+    await sandbox.advance(10)
+    assert sum(await billed(sandbox, fan)) == before

@@ -27,6 +27,7 @@ from payments_world import (
 )
 
 from actors.subscriptions.commands import Subscribe, SubscriptionStands
+from actors.tiers.commands import Redeem, Redeemed
 from cluster.connections.redis import apply_async
 from configs.contracts.events import Event, Payload, SubscriptionCancelled, SubscriptionObserved
 from configs.contracts.events.subscriptions import Terms
@@ -294,6 +295,11 @@ async def test_tiers_and_codes_of_wrong_shape_change_nothing(shop_world: World) 
     tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER, key="one")
     assert code(await creator.ask("POST", "/subscriptions/tiers", json=TIER | {"rank": 2}, key="one")) == (409, "idempotency_conflict")
     assert code(await creator.ask("POST", "/subscriptions/tiers", json=TIER | {"currency": "EUR"})) == (409, "currency_fixed")
+    path = f"/subscriptions/tiers/{tier['tierId']}"
+    answer = await creator.ask("PUT", path, json={"rank": 2, "name": "Other"})
+    assert (code(answer), answer.json()["rank"]) == ((409, "rank_fixed"), 1)
+    assert [known["name"] for known in (await creator.ok("GET", "/subscriptions/tiers", params={"creatorId": creator.user_id}))["tiers"]] == ["Gold"]
+    assert (await creator.ok("PUT", path, json={"rank": 1, "description": "As it was"}))["rank"] == 1
     past = (datetime.now(UTC) - timedelta(days=1)).isoformat()
     for changed in ({"percent": 91}, {"percent": 0}, {"code": "a"}, {"code": "with space"}, {"expiresAt": past}, {"maxRedemptions": 0}):
         answer = await creator.ask("POST", "/subscriptions/promo-codes", json={"code": "ABC", "percent": 10} | changed)
@@ -424,6 +430,44 @@ async def test_a_checkout_that_nobody_finishes_ends_and_gives_back_what_it_took(
     shop = tiers_of(shop_world, creator)
     await apply_async(shop_world.dependencies.redis, list(put_shop(await asyncio.to_thread(shop))))
     await until(free)
+
+
+async def test_a_declined_checkout_that_was_cut_short_gives_back_what_it_took(
+    shop_world: World, sandbox: SandboxDriver, settled: Callable[..., Awaitable[int]]
+) -> None:
+    creator = await creator_of(shop_world)
+    tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
+    promo = await creator.ok("POST", "/subscriptions/promo-codes", json={"code": "CUT", "percent": 10, "maxRedemptions": 1})
+    fan, card = await payer_of(shop_world, sandbox, "pm_card_chargeCustomerFail")
+    (account,) = [item["id"] for item in await sandbox.objects("account") if item["metadata"]["creatorId"] == creator.user_id]
+    (customer,) = {item["customer"] for item in await sandbox.objects("payment_method") if item["id"] == card}
+    name, gold = new_id(), Terms(
+        tier_id=tier["tierId"], rank=1, tier_name="Gold", revision=1, interval="month", amount_minor=999, currency="USD",
+        percent_off=10, promo_id=promo["promoId"],
+    )
+    dependencies = shop_world.dependencies
+    assert isinstance(await dependencies.subscriptions.subscribe(Subscribe(
+        subscriber_id=fan.user_id, request_id=name, creator_id=creator.user_id, body_digest="", account_id=account,
+        payment_method_id=card, checkout_s=1_800, terms=gold,
+    )), SubscriptionStands)
+    assert isinstance(await dependencies.tiers.redeem(Redeem(
+        creator_id=creator.user_id, subscription_id=name, subscriber_id=fan.user_id, tier_id=tier["tierId"], promo_id=promo["promoId"],
+    )), Redeemed)
+    provider = await dependencies.providers.present()
+    started = await provider.subscribe(ProviderSubscribe(
+        request_id=name, subscriber_id=fan.user_id, creator_id=creator.user_id, customer_id=customer, payment_method_id=card,
+        account_id=account, price=price_of(gold), fee_percent=20,
+    ))
+    assert started.status == "failed"
+    await provider.end_now(new_id(), started.object_id)
+    await reported(shop_world, fan, started.object_id)
+    over = "SELECT 1 FROM subscriptions JOIN promo_redemptions ON subscription_id = id WHERE id = %s AND status = 'expired' AND NOT released"
+    await settled(over, name)
+    await settled(over, name, later=timedelta(minutes=6))
+    await settled("SELECT 1 FROM promo_redemptions WHERE subscription_id = %s AND released", name)
+    await settled("SELECT 1 FROM subscriptions WHERE id = %s AND NOT unsettled", name)
+    shop = await asyncio.to_thread(tiers_of(shop_world, creator))
+    assert [(known.redeemed, known.freed) for known in shop.promo_codes] == [(0, (name,))]
 
 
 async def test_a_checkout_calls_nobody_in_its_last_minute_and_no_other_begins_before_it_is_ended(

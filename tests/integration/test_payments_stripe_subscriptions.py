@@ -217,6 +217,35 @@ class TestSubscriptions:
         await sandbox.advance(45)
         assert (await subscription_state(stripe_provider, subscription_id)).status == "expired"
 
+    async def test_what_is_stopped_past_due_ends_at_once_and_is_charged_no_more(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
+        subscription_id = (await stripe_provider.subscribe(pair.subscribe(price(1_000)))).object_id
+        await sandbox.command("card", payment_method=pair.method_id, behaves_like="pm_card_chargeCustomerFail")
+        first = await subscription_state(stripe_provider, subscription_id)
+        await sandbox.advance((first.period_end - first.as_of).total_seconds() / 86_400 + 0.2)
+        assert (await subscription_state(stripe_provider, subscription_id)).status == "past_due"
+        request = new_id()
+        for _ in range(2):
+            [told] = (await stripe_provider.cancel_at_period_end(request, subscription_id)).facts
+            assert isinstance(told, SubscriptionState)
+            assert told.status == "expired"
+        await sandbox.command("card", payment_method=pair.method_id, behaves_like="pm_card_visa")
+        await sandbox.advance(10)
+        assert await self._bills(sandbox, subscription_id) == [("paid", 1_000), ("void", 0)]
+
+    async def test_the_bill_of_a_checkout_that_was_ended_cannot_be_paid(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
+        method = await sandbox.save_card(stripe_provider, pair.customer_id, "pm_card_authenticationRequired")
+        started = await stripe_provider.subscribe(pair.subscribe(price(1_000), payment_method_id=method))
+        assert started.status == "needs_action"
+        for _ in range(2):
+            await stripe_provider.end_now(new_id(), started.object_id)
+        assert await self._bills(sandbox, started.object_id) == [("void", 0)]
+
+    async def _bills(self, sandbox: SandboxDriver, subscription_id: str) -> list[tuple[str, int]]:
+        return sorted(
+            (bill["status"], bill["amount_paid"]) for bill in await sandbox.objects("invoice")
+            if bill["parent"]["subscription_details"]["subscription"] == subscription_id
+        )
+
     async def test_a_first_payment_that_fails_leaves_nothing_active(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
         method = await sandbox.save_card(stripe_provider, pair.customer_id, "pm_card_chargeCustomerFail")
         started = await stripe_provider.subscribe(pair.subscribe(price(1_000), payment_method_id=method))

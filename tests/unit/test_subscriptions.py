@@ -10,14 +10,17 @@ import pytest
 from subscription_facts import BEGIN, CREATOR, FAN, MONTH, SUBSCRIPTION, Reports, terms
 
 from actors.sharding.client import ActorPool
+from actors.subscriptions.commands import Change, NotPossible
+from actors.subscriptions.state import SubscriptionMemory
 from cluster.launch.actors import names
 from configs.contracts import events
 from configs.contracts.entitlements import GRACE, RENEWING
 from configs.contracts.events import Event, Payload
+from configs.contracts.events.subscriptions import Terms
 from configs.contracts.ids import new_id
-from configs.contracts.subscribers import entry_of
+from configs.contracts.subscribers import Subscriber, entry_of
 from configs.contracts.subscriptions import Subscription, subscription_after
-from configs.contracts.tiers import Offer
+from configs.contracts.tiers import HELD, Offer, Shop, shop_after
 from configs.settings import load_settings
 from writers.consumers.subscriptions import Renewing, pairs_and_ended, second, stopped, subscribing
 from writers.settling import follows
@@ -258,3 +261,142 @@ def test_what_is_sold_has_actors_of_its_own_where_the_plan_says_so() -> None:
     together = load_settings("test", plan={"commerce_actors": 0, "identity_actors": 2})
     assert names(together)["commerce"] == []
     assert {ActorPool(together).actor_of(service, 3) for service in ("tiers", "subscriptions")} == {"identity-1"}
+
+
+def asked(item: Subscription, wanted: Terms, now: datetime) -> tuple[str, bool]:
+    """("", whether at once) of a change that is recorded; else (the problem's code, False)."""
+    memory = SubscriptionMemory()
+    memory.load(FAN, Subscriber({item.subscription_id: item}, item.version))
+    decided = memory.decide(
+        Change(subscriber_id=FAN, request_id=new_id(), body_digest="", subscription_id=item.subscription_id, terms=wanted), now
+    )
+    if decided.appends:
+        return "", decided.appends[0].event.payload.now
+    answer = decided.answer(())
+    assert isinstance(answer, NotPossible)
+    return answer.code, False
+
+
+DAY = BEGIN + timedelta(days=1)
+
+
+def facts(*found: Any) -> list[Payload]:
+    return [events.SubscriptionObserved(owner_id=FAN, fact=fact) for fact in found]
+
+
+def changed_to(rank: int) -> events.SubscriptionChangeRequested:
+    return events.SubscriptionChangeRequested(
+        request_id=new_id(), subscription_id=SUBSCRIPTION, subscriber_id=FAN, terms=terms(rank), now=True, body_digest="",
+    )
+
+
+@pytest.mark.parametrize("back", ["refunded", "disputed"])
+def test_what_went_back_to_the_payer_is_no_part_of_the_price_of_another_tier(back: str) -> None:
+    reports = Reports()
+    first, state = reports.paid("pi_1"), reports.state("active")
+    returned = reports.refunded("pi_1") if back == "refunded" else reports.disputed("pi_1")
+    assert asked(subscription(*facts(first, state)), terms(2), DAY) == ("", True)
+    assert asked(subscription(*facts(first, state, returned)), terms(2), DAY) == ("subscription_not_active", False)
+    upgrade = reports.paid("pi_2", 2, "change", period_start=DAY)
+    above = reports.state("active", 2)
+    item = subscription(changed_to(2), *facts(first, upgrade, above))
+    assert asked(item, terms(3), DAY) == ("", True)
+    given = reports.refunded("pi_2", amount=2_000)
+    item = subscription(changed_to(2), *facts(first, upgrade, above, given))
+    assert item.holding.rank_at(DAY) == 1
+    assert asked(item, terms(3), DAY) == ("subscription_not_active", False)
+    assert asked(subscription(*facts(state)), terms(2), DAY) == ("subscription_not_active", False), "nothing was paid yet"
+
+
+def test_a_refund_of_an_earlier_period_keeps_nobody_from_another_tier() -> None:
+    reports = Reports()
+    first, given = reports.paid("pi_1"), reports.refunded("pi_1")
+    reports.now += MONTH
+    item = subscription(*facts(first, given, reports.paid("pi_2", reason="renewal"), reports.state("active")))
+    assert asked(item, terms(2), reports.now + timedelta(days=1)) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (terms(2), ("", True)),
+        (terms(2, amount_minor=1_000), ("", True)),
+        (terms(2, amount_minor=999), ("", False)),
+        (terms(0), ("", False)),
+        (terms(1, interval="year", amount_minor=1_000), ("", True)),
+        (terms(1, interval="year", amount_minor=999), ("not_offered", False)),
+        (terms(2, interval="year", amount_minor=999), ("not_offered", False)),
+        (terms(0, interval="year", amount_minor=9_000), ("not_offered", False)),
+    ],
+    ids=["above", "above at the price", "above for less", "below", "longer", "longer for less", "above and longer for less", "below and longer"],
+)
+def test_a_change_to_a_lower_price_leaves_no_credit_for_bills_of_others(wanted: Terms, expected: tuple[str, bool]) -> None:
+    item = subscription(*facts(Reports().paid("pi_1"), Reports().state("active")))
+    assert asked(item, wanted, DAY) == expected
+
+
+def shop_with_code(redemptions: int) -> tuple[Shop, list[str]]:
+    """A shop one of whose codes was redeemed by so many checkouts, and these."""
+    code = events.PromoCodeChanged(creator_id=CREATOR, promo_id=OTHER, code="VIRAL", percent=50)
+    names = [new_id() for _ in range(redemptions)]
+    taken = [events.OfferRedeemed(
+        creator_id=CREATOR, subscription_id=name, subscriber_id=FAN, promo_id=OTHER, instrument=None
+    ) for name in names]
+    return told_shop(None, code, *taken), names
+
+
+def told_shop(shop: Shop | None, *payloads: Payload) -> Shop:
+    for payload in payloads:
+        shop = shop_after(shop, Event(new_id(), BEGIN, CREATOR, payload), 1 if shop is None else shop.version + 1)
+    assert shop is not None
+    return shop
+
+
+def released(name: str) -> events.OfferReleased:
+    return events.OfferReleased(creator_id=CREATOR, subscription_id=name, promo_id=OTHER, instrument=None)
+
+
+def test_a_checkout_gives_its_redemption_back_once_however_many_redeemed_the_code_since() -> None:
+    shop, names = shop_with_code(HELD + 2)
+    for again in range(2):
+        shop = told_shop(shop, *[released(name) for name in (names[0], names[-1], names[1])])
+        assert [promo.redeemed for promo in shop.promo_codes] == [HELD - 1], again
+    shop, names = shop_with_code(2)
+    shop = told_shop(shop, released(names[0]), released(names[0]), released(new_id()))
+    assert [promo.redeemed for promo in shop.promo_codes] == [1]
+
+
+def over(**changes: Any) -> list[Payload]:
+    return [observed("incomplete"), observed("expired", later=True, **changes)]
+
+
+def test_a_checkout_that_ended_before_it_gave_back_is_found_and_gives_back_first() -> None:
+    item = subscription(*over(), promo_id=OTHER)
+    assert (item.renewal_due, item.offer_due, item.unsettled) == (False, True, True)
+    held = Offer(subscription_id=SUBSCRIPTION, promo_id=OTHER, instrument=None, released=False, version=7)
+    assert [one.payload.TYPE for one in follows(item, (), held, NOW)] == ["offer_released", "subscription_abandoned"]
+    gone = msgspec.structs.replace(held, released=True)
+    assert [one.payload.TYPE for one in follows(item, (), gone, NOW)] == ["subscription_abandoned"], "it is looked at no more"
+    given_up = events.SubscriptionAbandoned(subscription_id=SUBSCRIPTION, subscriber_id=FAN, reason="declined")
+    kept = [
+        subscription(*over(), given_up, promo_id=OTHER), subscription(*over()), subscription(paid(), *over(), promo_id=OTHER),
+        subscription(*over(trial_end=BEGIN + MONTH), trial_days=30),
+    ]
+    for other in kept:
+        assert not other.unsettled
+        assert not list(follows(other, (), held, NOW))
+
+
+def test_a_checkout_that_is_ended_at_the_provider_is_given_up_too() -> None:
+    item = subscription(observed("incomplete"), promo_id=OTHER)
+    held = Offer(subscription_id=SUBSCRIPTION, promo_id=OTHER, instrument=None, released=False, version=7)
+    reports = Reports()
+    reports.now += timedelta(minutes=36)
+    ended = reports.state("expired")
+    told = list(follows(item, (ended,), held, NOW))
+    assert [one.payload.TYPE for one in told] == ["subscription_observed", "offer_released", "subscription_abandoned"]
+    after: Subscription | None = item
+    for version, one in enumerate((one for one in told if one.key == FAN), 10):
+        after = subscription_after(after, one, version)
+    assert after is not None
+    assert not after.unsettled

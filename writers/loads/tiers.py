@@ -26,6 +26,12 @@ SELECT creator_id::text, id::text, code, percent, months, tier_ids, most, expire
                WHERE promo_redemptions.creator_id = promo_codes.creator_id AND promo_id = promo_codes.id AND NOT released
                ORDER BY version DESC LIMIT 64
            ) AS newest ORDER BY version
+       ), ARRAY(
+           SELECT subscription_id::text FROM (
+               SELECT subscription_id, version FROM promo_redemptions
+               WHERE promo_redemptions.creator_id = promo_codes.creator_id AND promo_id = promo_codes.id AND released
+               ORDER BY version DESC LIMIT 64
+           ) AS newest ORDER BY version
        ), version
 FROM promo_codes WHERE creator_id = ANY(%s) ORDER BY created_at, id
 """
@@ -85,11 +91,11 @@ def _tier(row: Sequence[Any]) -> Tier:
 
 
 def _promo(row: Sequence[Any]) -> PromoCode:
-    promo_id, code, percent, months, tier_ids, most, expires_at, is_active, created_at, digest, redeemed, held = row
+    promo_id, code, percent, months, tier_ids, most, expires_at, is_active, created_at, digest, redeemed, held, freed = row
     return PromoCode(
         promo_id=promo_id, code=code, percent=percent, months=months, tier_ids=tuple(tier_ids), most=most,
         expires_at=None if expires_at is None else expires_at.astimezone(UTC), is_active=is_active,
-        created_at=created_at.astimezone(UTC), request_digest=digest, redeemed=redeemed, held=tuple(held),
+        created_at=created_at.astimezone(UTC), request_digest=digest, redeemed=redeemed, held=tuple(held), freed=tuple(freed),
     )
 
 

@@ -63,6 +63,7 @@ MIGRATIONS = (
     "0033_withheld_media_concurrently",
     "0034_pending_payments_concurrently",
     "0035_posts_removed_twice",
+    "0036_released_redemptions_concurrently",
 )
 
 

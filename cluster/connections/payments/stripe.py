@@ -97,7 +97,10 @@ class StripeProvider:
         return Started(object_id=made["id"], status="needs_action", client_secret=made["client_secret"])
 
     async def payment_methods(self, customer_id: str) -> Sequence[PaymentMethod]:
-        listed = await self._ask(self._v1.payment_methods.list_async({"customer": customer_id, "type": "card", "limit": PAGE}))
+        try:
+            listed = await self._ask(self._v1.payment_methods.list_async({"customer": customer_id, "type": "card", "limit": PAGE}))
+        except ObjectUnknown:  # the customer was removed at Stripe
+            return ()
         return [_method(found) for found in listed["data"]]
 
     async def detach_payment_method(self, customer_id: str, payment_method_id: str) -> None:
@@ -169,6 +172,9 @@ class StripeProvider:
 
     async def cancel_at_period_end(self, request_id: str, subscription_id: str) -> Started:
         made = await self._updated(subscription_id, {"cancel_at_period_end": True}, _once(request_id, "cancel"))
+        if made["status"] == "past_due" and made["cancel_at_period_end"]:
+            # The period that runs is the one whose bill is tried again and again.
+            return await self.end_now(request_id, subscription_id)
         return await self._progress(made, settled=True)
 
     async def resume(self, request_id: str, subscription_id: str) -> Started:
@@ -190,6 +196,11 @@ class StripeProvider:
         except ObjectUnknown:
             # Ended before, perhaps by this very request.
             made = await self._ask(self._v1.subscriptions.retrieve_async(subscription_id))
+        # Stripe itself tries them no more, but who has the bill's secret, or its page, could still pay them.
+        listed = await self._ask(self._v1.invoices.list_async({"subscription": subscription_id, "status": "open", "limit": PAGE}))
+        for bill in listed["data"]:
+            with suppress(ProviderRefused):  # it was paid, or given up, meanwhile
+                await self._ask(self._v1.invoices.void_invoice_async(bill["id"], None, _once(request_id, f"void {bill['id']}")))
         return await self._progress(made, settled=True)
 
     async def _updated(self, subscription_id: str, params: SubscriptionUpdateParams, options: RequestOptions) -> Object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import urlsplit
 
 from cluster.embedded.sandbox_provider.errors import ApiError, missing
 from cluster.embedded.sandbox_provider.events import Events
@@ -12,6 +13,13 @@ from cluster.embedded.sandbox_provider.store import Document, Store
 LINK_S: Final = 300
 ARRIVAL_S: Final = 2 * DAY_S
 DUE: Final = ["external_account", "individual.dob.day", "individual.first_name", "individual.last_name", "tos_acceptance.date"]
+
+
+def _is_url(text: str) -> bool:
+    try:
+        return bool(urlsplit(text).hostname)
+    except ValueError:
+        return False
 
 
 class Connect:
@@ -48,6 +56,9 @@ class Connect:
         account = self.get(p["account"])
         if "return_url" not in p or "refresh_url" not in p:
             raise ApiError("An onboarding link needs return_url and refresh_url.", param="return_url")
+        for name in ("return_url", "refresh_url"):
+            if not _is_url(p[name]):
+                raise ApiError("Not a valid URL", code="url_invalid", param=name)
         token, now = self._store.fresh("link"), self._store.now()
         self._store.add({"id": token, "object": "_link", "account": account["id"], "return_url": p["return_url"], "expires_at": now + LINK_S, "used": False})
         return {"object": "account_link", "created": now, "expires_at": now + LINK_S, "url": f"{self._url}/sandbox/onboarding/{token}"}

@@ -162,6 +162,13 @@ class Invoices:
         self._events.emit("invoice.payment_succeeded", invoice, before=before)
         return invoice
 
+    def give_up(self, object_id: str) -> Document:
+        """As the platform asks: nobody pays it any more."""
+        if self.get(object_id)["status"] != "open":
+            raise ApiError("This invoice is not open: it cannot be voided.", param="invoice")
+        self.void(object_id)
+        return self.get(object_id)
+
     def void(self, invoice_id: str) -> None:
         invoice = self._store.get(invoice_id, "invoice")
         if invoice is None or invoice["status"] != "open":
@@ -170,5 +177,6 @@ class Invoices:
         if intent is not None and intent["status"] not in ("succeeded", "canceled"):
             self._payments.cancel_intent(intent["id"])
         invoice |= {"status": "void", "next_payment_attempt": None}
+        invoice["status_transitions"] = invoice["status_transitions"] | {"voided_at": self._store.now()}
         self._store.save(invoice)
         self._events.emit("invoice.voided", invoice)

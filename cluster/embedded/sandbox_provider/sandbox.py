@@ -42,6 +42,12 @@ class Sandbox:
         self.subscriptions = Subscriptions(self.store, self.events, self.payments, self.invoices, self.catalog)
         self.connect = Connect(self.store, self.events, url)
 
+    def methods_of(self, p: Document) -> Iterable[Document]:
+        """Raises ApiError: of a customer whom there is not."""
+        if "customer" in p:
+            self.payments.customer(p["customer"])
+        return self.store.all("payment_method")
+
     def invoices_of(self, p: Document) -> Iterable[Document]:
         wanted = p.pop("subscription", None)
         for invoice in self.store.all("invoice"):
