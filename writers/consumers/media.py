@@ -49,8 +49,6 @@ TOPICS = (topics.MEDIA_UPLOADED,)
 ENDED: Final[tuple[MediaState, ...]] = ("rejected", "removed")
 """Nothing is served of these, whatever a processing of them still stores."""
 KINDS: Final[tuple[MediaKind, ...]] = ("image", "video")
-EVIDENCE: Final = ("moderation", "intimate_image")
-"""Reasons of a removal after which what was shown is kept as evidence, where nobody gets it."""
 
 
 def consumer_of(kind: MediaKind) -> str:
@@ -169,7 +167,7 @@ class MediaConsumer:
         media_id = row.record.media_id
         served = tuple(stored_keys(row.record))
         withheld = tuple(withheld_key(media_id, key) for key in served)
-        if row.record.reason in EVIDENCE and row.record.derivatives:
+        if row.preserved and row.record.derivatives:  # whatever ended it since: a moderator's removal keeps evidence
             self._copy(derivative_key(media_id, _best(row.record)), preserved_key(media_id))
         if row.removed_by is not None:
             self._move(served, withheld)
