@@ -113,8 +113,8 @@ class MediaUrls:
         """The URL of one rendition's object; its segments are byte ranges of it."""
         return self._signer.get(derivative_key(media_id, name), self._clock())
 
-    def export(self, key: str) -> tuple[str, int]:
-        """The URL of a person's export, and when it ends (Unix seconds)."""
+    def stored(self, key: str) -> tuple[str, int]:
+        """The URL of one object as it is stored, and when it ends (Unix seconds)."""
         now_s = self._clock()
         return self._signer.get(key, now_s), self._signer.expires_s(now_s)
 

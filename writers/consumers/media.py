@@ -21,10 +21,9 @@ from configs.contracts.albums import MediaRow
 from configs.contracts.events import Event, MediaRejected, MediaRemoved, MediaRestored, MediaUploaded, encode
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.media import (
-    LARGE,
     MediaKind,
-    MediaRecord,
     MediaState,
+    best_derivative,
     derivative_key,
     derivatives_folder,
     preserved_key,
@@ -168,7 +167,7 @@ class MediaConsumer:
         served = tuple(stored_keys(row.record))
         withheld = tuple(withheld_key(media_id, key) for key in served)
         if row.preserved and row.record.derivatives:  # whatever ended it since: a moderator's removal keeps evidence
-            self._copy(derivative_key(media_id, _best(row.record)), preserved_key(media_id))
+            self._copy(derivative_key(media_id, best_derivative(row.record)), preserved_key(media_id))
         if row.removed_by is not None:
             self._move(served, withheld)
         self._store.delete([preview_key(media_id), quarantine_key(media_id), *(() if row.removed_by is not None else withheld)])
@@ -190,8 +189,3 @@ class MediaConsumer:
         if self._runner is not None and self._given is None:
             self._runner.close()
             self._runner = None
-
-
-def _best(record: MediaRecord) -> str:
-    """What shows most of a media."""
-    return LARGE if record.kind == "image" else record.derivatives[-1]
