@@ -482,3 +482,43 @@ async def test_no_moderator_gets_their_own_media_as_a_case(safety: SafetyWorld) 
     other = await safety.moderator()
     assert (await other.ok("GET", f"/moderation/media/{media}"))["mediaId"] == media
     assert code(await other.ask("GET", f"/moderation/media/{new_id()}")) == (404, "not_found")
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+async def test_who_deletes_what_was_reported_destroys_no_evidence_and_escapes_no_block(safety: SafetyWorld, wrong: bool) -> None:
+    owner, moderator = await safety.here.register(), await safety.moderator()
+    await safety.in_rows(owner)
+    media = await uploaded(owner, picture(11 + wrong))
+
+    async def state(wanted: str) -> Any:
+        found = (await moderator.ask("GET", f"/moderation/media/{media}")).json()
+        return found if found.get("state") == wanted else None
+
+    await until(lambda: state("ready"))
+    asked = await safety.here.client.post("/api/v1/moderation/removal-requests", json={
+        "targetType": "media", "targetId": media, "contact": "jo@example.com", "signature": "Jo Doe", "description": "It is me.",
+    })
+    assert asked.status_code == 201, asked.text
+    with connect(safety.settings, "test") as conn:
+        await until(lambda: conn.execute("SELECT 1 FROM reports WHERE target_id = %s", (media,)).fetchone())
+        await owner.ok("DELETE", f"/media/{media}")
+
+        async def kept() -> Any:
+            found = await state("removed")
+            return found and found["fileUrl"]
+
+        async with local_client() as store:
+            assert (await store.get(await until(kept))).content[8:12] == b"WEBP"
+        action = "remove" if wrong else "dismiss"
+        decided = await safety.decide(moderator, media, action, targetType="media", category="intimate_image")
+        assert decided.status_code == 201, decided.text
+        if wrong:
+            await until(lambda: conn.execute("SELECT 1 FROM media_hashes WHERE source = %s", (media,)).fetchone())
+            await until(lambda: conn.execute("SELECT 1 FROM media WHERE id = %s AND preserved", (media,)).fetchone())
+            assert await kept()
+        else:
+            async def gone() -> bool:
+                return not await kept()
+
+            await until(gone)
+            assert not conn.execute("SELECT 1 FROM media_hashes WHERE source = %s", (media,)).fetchone()

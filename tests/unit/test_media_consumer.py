@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from cluster.connections.media.local import LocalStore
 from configs.contracts.albums import MediaRow
-from configs.contracts.events import Event, MediaProcessed, MediaRejected, MediaRemoved, MediaUploaded
+from configs.contracts.events import Event, MediaProcessed, MediaRejected, MediaRemoved, MediaReviewed, MediaUploaded
 from configs.contracts.ids import new_id
 from configs.contracts.media import (
     LARGE,
@@ -142,6 +142,19 @@ def test_a_moderators_removal_keeps_evidence_although_its_owner_removed_it_befor
     desk.consumer._settle(ANY, MediaRemoved(media_id=desk.record.media_id, owner_id=desk.record.owner_id, reason="moderation"))
     assert desk.there() == {False}
     assert (desk.store.size(preserved_key(desk.record.media_id)) is not None) is preserved
+
+
+def test_what_is_to_be_decided_about_is_kept_although_its_owner_removes_it_and_goes_when_nothing_was_wrong(desk: Desk) -> None:
+    desk.put()
+    media, owner = desk.record.media_id, desk.record.owner_id
+    desk.record = msgspec.structs.replace(desk.record, state="removed", reason="owner", derivatives=(THUMB, LARGE))
+    desk.consumer._settle(ANY, MediaRemoved(media_id=media, owner_id=owner, reason="owner"), frozenset((media,)))
+    assert desk.there() == {False}
+    approved = MediaReviewed(media_id=media, owner_id=owner, verdict="approved", decision_id=new_id())
+    for waiting, preserved, there in ((frozenset((media,)), False, True), (frozenset(), True, True), (frozenset(), False, False)):
+        desk.preserved = preserved
+        desk.consumer._acquit(ANY, approved, waiting)
+        assert (desk.store.size(preserved_key(media)) is not None) is there
 
 
 def test_the_upload_that_matched_a_list_stays_the_evidence(desk: Desk) -> None:
