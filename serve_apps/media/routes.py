@@ -250,7 +250,7 @@ async def get_playlist(
         chosen = next((known for known in record.renditions if known.name == rendition), None)
         if chosen is None:
             raise Refused("not_found")
-        text = playlists.media(chosen, dependencies.media_urls.segments(media_id, chosen.name))
+        text = playlists.media(chosen, dependencies.media_urls.segments(record, chosen.name))
     return Response(text, media_type=playlists.TYPE, headers={"Cache-Control": CACHE_CONTROL})
 
 
