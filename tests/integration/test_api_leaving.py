@@ -263,6 +263,7 @@ async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: Safet
         with sync_client(safety.settings) as client:  # as the projections bring it there
             apply(client, [*shared_with(conn, [gone.user_id]), put_notification(gone.user_id, late, version=1, at_ms=1)])
         stands = new_id()
+        await until(lambda: not conn.execute("SELECT 1 FROM sessions WHERE user_id = %s AND revoked_at IS NULL", (gone.user_id,)).fetchone())
         conn.execute(
             "INSERT INTO sessions (family_id, user_id, counter, expires_at, version, email_hash) "
             "VALUES (%s, %s, 0, now() + interval '1 day', 1, %s)", (stands, gone.user_id, new_id()),

@@ -200,31 +200,28 @@ async def test_a_device_that_moved_gets_nothing_of_its_old_account(
     assert list(map(title, to(provider, token))) == ["Someone super liked you"]
 
 
-@pytest.mark.parametrize("end", ["expired", "revoked"])
+@pytest.mark.parametrize("end", ["expires_at", "revoked_at"])
 async def test_a_device_whose_session_has_lapsed_gets_nothing(
     settings: Settings, writer: Writer, provider: PushServer, query: Query, end: str
 ) -> None:
-    """Nobody is signed in there any more, although its registration is still in the rows."""
-    user, family, kept = new_id(), new_id(), new_id()
-    hour = timedelta(hours=-1 if end == "expired" else 1)
-    for name, expires_at in ((family, datetime.now(UTC) + hour), (kept, datetime.now(UTC) + timedelta(hours=1))):
-        await append(settings, (topics.AUTH_SESSIONS, name, events.SessionStarted(
-            family_id=name, user_id=user, token_hash="ab" * 32, expires_at=expires_at
-        )))
-        await eventually(lambda name=name: query("SELECT 1 FROM sessions WHERE family_id = %s", name))
-    tokens = {name: (name + name).replace("-", "") for name in (family, kept)}
-    for name, token in tokens.items():
-        topic, key, device = apple(user, token)
-        await append(settings, (topic, key, msgspec.structs.replace(device, family_id=name)))
-    await eventually(lambda: query("SELECT count(*) FROM device_tokens WHERE user_id = %s", user) == [(2,)])
-    if end == "revoked":  # in rows before ``derive`` has removed its device
-        query("UPDATE sessions SET revoked_at = now() WHERE family_id = %s RETURNING 1", family)
+    """Nobody is signed in there any more, although its registration is still in the rows: nothing has removed it."""
+    user, lapsed, kept = new_id(), new_id(), new_id()
+    tokens = {family: (family + family).replace("-", "") for family in (lapsed, kept)}
+    for family, token in tokens.items():
+        query(
+            "INSERT INTO sessions (family_id, user_id, counter, expires_at, version) "
+            "VALUES (%s, %s, 0, now() + interval '1 hour', 1) RETURNING 1", family, user,
+        )
+        query(
+            "INSERT INTO device_tokens (id, user_id, platform, token, registration, registered_at, version, family_id) "
+            "VALUES (%s, %s, 'apns', %s, %s, now(), 1, %s) RETURNING 1", device_id("apns", token), user, token, new_id(), family,
+        )
+    query(f"UPDATE sessions SET {end} = now() - interval '1 minute' WHERE family_id = %s RETURNING 1", lapsed)
     await append(settings, note(user, "match"))
     await eventually(lambda: to(provider, tokens[kept]))
     await append(settings, note(user, "super_like"))
     await eventually(lambda: len(to(provider, tokens[kept])) == 2)
-    assert to(provider, tokens[family]) == []
-    assert query("SELECT count(*) FROM device_tokens WHERE user_id = %s AND removed_at IS NULL", user) == [(2,)]
+    assert to(provider, tokens[lapsed]) == []
 
 
 async def test_a_device_that_its_provider_forgot_is_removed_by_an_event(

@@ -21,8 +21,8 @@ from configs.contracts.media import (
     MediaRecord,
     MediaState,
     derivative_key,
-    preview_key,
     preserved_key,
+    preview_key,
     quarantine_key,
 )
 from configs.settings import load_settings
