@@ -38,7 +38,14 @@ ROWS_A_READ: Final = 1_000
 STATEMENT_TIMEOUT_MS: Final = 120_000
 
 SECTIONS: Final[Mapping[str, str]] = {
-    "account": "SELECT email, claimed_at, verified_at, permission_role, status FROM credentials WHERE user_id = %(user)s",
+    "account": (
+        "SELECT email, claimed_at, verified_at, permission_role, status, coalesce(security -> 'totp', 'null') <> 'null' AS codes_on "
+        "FROM credentials WHERE user_id = %(user)s"
+    ),
+    "passkeys": (
+        "SELECT held ->> 'name' AS name, held ->> 'addedAt' AS added_at "
+        "FROM credentials, jsonb_array_elements(security -> 'passkeys') AS held WHERE user_id = %(user)s"
+    ),
     "profile": (
         "SELECT role, display_name, bio, gender, birth_date, latitude, longitude, preferences, verification_status, "
         "last_active_at, created_at FROM users WHERE id = %(user)s"
@@ -63,7 +70,14 @@ SECTIONS: Final[Mapping[str, str]] = {
         "AND email_hash IN (SELECT email_hash FROM credentials WHERE user_id = %(user)s)"
     ),
     "reportsMade": "SELECT target_type, target_id, category, body, created_at, status FROM reports WHERE reporter_id = %(user)s",
-    "decisions": "SELECT target_type, action, category, statement, decided_at FROM decisions WHERE target_id = %(user)s",
+    # About the person, and about what they posted.
+    "decisions": (
+        "SELECT target_type, target_id, action, category, statement, decided_at FROM decisions "
+        "WHERE target_id = %(user)s OR subject_id = %(user)s"
+    ),
+    "appeals": (
+        "SELECT target_id, decision_id, body, appealed_at, outcome, statement, decided_at FROM appeals WHERE appellant_id = %(user)s"
+    ),
     "ageChecks": "SELECT provider, method, status, changed_at FROM assessments WHERE user_id = %(user)s",
     "consentsGiven": "SELECT creator_id, given, changed_at FROM consents WHERE person_id = %(user)s",
     "media": "SELECT id, kind, state, review, created_at FROM media WHERE owner_id = %(user)s",

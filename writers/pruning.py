@@ -14,7 +14,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from cluster.connections.postgres import translated
-from cluster.connections.redis import sync_client
+from cluster.connections.redis import apply, sync_client
 from configs.contracts.albums import media_key
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.read_model import REVOKED
@@ -24,6 +24,7 @@ from writers.days import keep_days
 from writers.erased_media import remove_left
 from writers.exporting import forget_due
 from writers.looks import keep_looking
+from writers.projections.operations import erased_again
 from writers.sinks.erasures import sweep
 from writers.withheld import end_withheld
 
@@ -78,7 +79,6 @@ def prune(settings: Settings) -> dict[str, int]:
             "idempotency_keys": _delete(conn, KEYS), "dead_letters": _delete(conn, LETTERS),
             "devices": _delete(conn, DEVICES),
             "mails": _delete(conn, MAILS),
-            "erased_late": _swept(conn),
             "erased_media": remove_left(settings, conn),
             "exports": forget_due(settings, conn),
             "withheld": end_withheld(settings, conn),
@@ -87,6 +87,7 @@ def prune(settings: Settings) -> dict[str, int]:
     try:
         with sync_client(settings) as client:
             before = int((time.time() - REVOKED_FOR_S) * 1_000)
+            removed["erased_late"] = _swept(settings, client)
             removed["abandoned_uploads"] = _forget_abandoned(settings, client)
             removed["revoked"] = int(client.zremrangebyscore(REVOKED, "-inf", before))
     except (RedisError, OSError) as error:
@@ -104,9 +105,13 @@ def _forget_abandoned(settings: Settings, client: redis.Redis) -> int:
     return removed
 
 
-def _swept(conn: Connection) -> int:
-    with conn.transaction(), conn.cursor() as cur:
-        return sweep(cur)
+def _swept(settings: Settings, client: redis.Redis) -> int:
+    """The rows commit last: what did not reach Redis is found again."""
+    with open_rows(settings, "pruning") as conn, translated(), conn.transaction(), conn.cursor() as cur:
+        changed = sweep(cur)
+        if changed:
+            apply(client, erased_again(conn, sorted(changed)))
+        return changed.total()
 
 
 def _delete(conn: Connection, statement: str) -> int:

@@ -30,6 +30,7 @@ from writers.consumers.derive import Keys, follows, known_of
 from writers.dead_letters import DeadLetter, describe_error, show_letter
 from writers.projections.operations import changes_of
 from writers.records import Fact, decode_all
+from writers.sinks.erasures import erase_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ def _replay(settings: Settings, conn: Connection, appender: ThreadAppender, lett
                 for fact in facts:
                     cur.execute(HOLD, (fact.partition,))
                 write_facts(cur, facts)
+                erase_again(cur, facts)
         except RECORD_ERRORS as caught:
             error = caught
     if error is not None:

@@ -59,7 +59,15 @@ class RequestRemoval:
     digest: str
 
 
-ModerationCommand = Decide | AppealDecision | DecideAppeal | RequestRemoval
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeeEvidence:
+    """Record that somebody is given the picture or video that a case is about; each time anew."""
+
+    target_id: str
+    seen_by: str
+
+
+ModerationCommand = Decide | AppealDecision | DecideAppeal | RequestRemoval | SeeEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,11 @@ class TooManyRequests:
     """The target has as many undecided requests as are remembered; nothing was recorded, and the case is open already."""
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """It is durable who saw it."""
+
+
 ModerationAnswer = (
-    DecisionMade | CaseMoved | Appealed | NotAppealable | SameModerator | OwnCase | RemovalTaken | TooManyRequests
+    DecisionMade | CaseMoved | Appealed | NotAppealable | SameModerator | OwnCase | RemovalTaken | TooManyRequests | Noted
 )

@@ -17,14 +17,24 @@ from actors.moderation.commands import (
     ModerationAnswer,
     ModerationCommand,
     NotAppealable,
+    Noted,
     OwnCase,
     RemovalTaken,
     RequestRemoval,
     SameModerator,
+    SeeEvidence,
     TooManyRequests,
 )
 from actors.sharding.memory import Append, Decision
-from configs.contracts.events import AppealDecided, CaseDecided, DecisionAppealed, Event, Payload, RemovalRequested
+from configs.contracts.events import (
+    AppealDecided,
+    CaseDecided,
+    DecisionAppealed,
+    Event,
+    EvidenceSeen,
+    Payload,
+    RemovalRequested,
+)
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.moderation import (
     APPEAL_WINDOW,
@@ -72,6 +82,9 @@ class ModerationMemory:
             return _decide(command, row, now)
         if isinstance(command, AppealDecision):
             return _appeal(command, row, now)
+        if isinstance(command, SeeEvidence):
+            seen = EvidenceSeen(target_id=command.target_id, seen_by=command.seen_by)
+            return _decided(new_id(), seen, now, Noted())
         return _decide_appeal(command, row, now)
 
     def apply(self, event: Event, version: int) -> None:

@@ -91,6 +91,15 @@ def show(
     console.print_json(data=ask(data_dir, "sugar-moderate", "GET", f"/moderation/cases/{target}"))
 
 
+@moderate.command("media")
+def media(
+    target: Annotated[str, typer.Argument(help="Id of a picture or video, as a case names them.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Show a picture or video, by links that work for a few minutes; the audit log says that they were given."""
+    console.print_json(data=ask(data_dir, "sugar-moderate", "GET", f"/moderation/media/{target}"))
+
+
 @moderate.command("decide")
 def decide(
     target: Annotated[str, typer.Argument(help="Id of what was reported.")],

@@ -32,6 +32,8 @@ REQUESTS: Final = 16
 """Arrangements of photos that are remembered by their Idempotency-Key, for 24 hours."""
 OPEN_FOR: Final = timedelta(days=2)
 """After this an upload that was never completed is forgotten; none may be open for longer than a day."""
+EVIDENCE: Final = ("moderation", "intimate_image")
+"""Reasons of a removal after which what was shown is kept as evidence, where nobody gets it."""
 MediaEvent = MediaRequested | MediaUploaded | MediaProcessed | MediaRejected | MediaReviewed | MediaRemoved | MediaRestored
 
 
@@ -137,12 +139,15 @@ def media_after(row: MediaRow | None, event: Event, version: int) -> MediaRow | 
     if isinstance(payload, MediaRemoved) and (state != "removed" or (row.removed_by is not None and final)):
         reversible = state == "ready" and not final
         return change(
-            row, version=version, blocked=payload.block, preserved=row.preserved or payload.reason in ("moderation", "intimate_image"),
+            row, version=version, blocked=payload.block, preserved=row.preserved or payload.reason in EVIDENCE,
             record=change(row.record, state="removed", reason=payload.reason),
             removed_by=payload.decision_id if reversible else None, removed_from=row.record.review if reversible else None,
         )
     if isinstance(payload, MediaRemoved) and row.removed_by not in (None, payload.decision_id):
         return change(row, version=version, removed_by=payload.decision_id)  # the last word about it counts
+    if isinstance(payload, MediaRemoved) and payload.reason in EVIDENCE and not (row.preserved and row.blocked >= payload.block):
+        # Its owner was faster: what was kept of it stays, and its hashes are blocked all the same.
+        return change(row, version=version, preserved=True, blocked=row.blocked or payload.block)
     if isinstance(payload, MediaRestored) and row.removed_from is not None and row.removed_by == payload.decision_id:
         return change(
             row, version=version, removed_by=None, removed_from=None,

@@ -109,6 +109,11 @@ def withheld_key(media_id: str, key: str) -> str:
     return f"withheld/{media_id}/{key.rpartition('/')[2]}"
 
 
+def best_derivative(record: MediaRecord) -> str:
+    """The name of what shows most of a media that has derivatives."""
+    return LARGE if record.kind == "image" else record.derivatives[-1]
+
+
 def stored_keys(record: MediaRecord) -> Iterator[str]:
     """Everything that is served of a media."""
     for name in record.derivatives:

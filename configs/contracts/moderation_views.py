@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from configs.contracts.media import MediaRecord
 from configs.contracts.read_model import Operation
 
 VIEW_TTL_S: Final = 60
@@ -97,6 +98,10 @@ class CaseView(View, frozen=True, kw_only=True):
     reports: tuple[ReportView, ...]
     decisions: tuple[DecisionView, ...]
     appeals: tuple[AppealView, ...]
+    media_ids: tuple[str, ...] = ()
+    """What it shows: a post's or message's media, a profile's photos, the media itself."""
+    media: MediaRecord | None = None
+    """The target, where it is a media, as the rows have it now."""
 
 
 class Queue(View, frozen=True, kw_only=True):

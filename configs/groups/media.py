@@ -27,7 +27,7 @@ class Media(Group):
     bytes_per_user: int = Field(50 << 30, ge=1, description="bytes of all of them")
     open_uploads_per_user: int = Field(20, ge=1, description="uploads of one person that are not complete yet")
     image_pixels: int = Field(50_000_000, ge=1, description="pixels of an image, all frames together")
-    video_seconds: int = Field(600, ge=1, description="seconds of a video; longer ones outlive the URLs of their segments")
+    video_seconds: int = Field(600, ge=1, description="seconds of a video; the URLs of its segments work for its length and 300 seconds more")
     process_memory_bytes: int = Field(2 << 30, ge=256 << 20, description="memory of the process that decodes one media")
     image_timeout_s: float = Field(30.0, gt=0, description="CPU seconds in which an image is processed")
     video_timeout_s: float = Field(1_800.0, gt=0, description="CPU seconds in which a video is processed")

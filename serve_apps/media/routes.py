@@ -51,7 +51,7 @@ MediaIdPath = Annotated[str, Path(alias="mediaId", pattern=UUID_PATTERN, descrip
 T = TypeVar("T")
 
 
-async def _in_store(work: Callable[[], T]) -> T:
+async def in_store(work: Callable[[], T]) -> T:
     """What a store's method answers, from a thread of its own. Raises DependencyUnavailable: not in time."""
     try:
         return await asyncio.wait_for(asyncio.to_thread(work), STORE_DEADLINE_S)
@@ -93,14 +93,14 @@ async def _granted(dependencies: Dependencies, owner_id: str, media_id: str, bod
         a_day = Rate("uploads", dependencies.settings.limits.uploads_per_user_a_day, DAY_S)
         await dependencies.limits.take((a_day, owner_id))
         if body.bytes > settings.multipart_bytes:
-            multipart = await _in_store(lambda: store.begin_parts(quarantine_key(media_id), body.content_type))
+            multipart = await in_store(lambda: store.begin_parts(quarantine_key(media_id), body.content_type))
     answer = await dependencies.media.request(RequestUpload(
         owner_id=owner_id, media_id=media_id, kind=body.kind, content_type=body.content_type, size=body.bytes,
         sha256=body.sha256, multipart=multipart,
     ))
     if multipart is not None and not (isinstance(answer, Found) and answer.multipart == multipart):
         begun = multipart
-        await _in_store(lambda: store.abort_parts(quarantine_key(media_id), begun))
+        await in_store(lambda: store.abort_parts(quarantine_key(media_id), begun))
     if isinstance(answer, IdempotencyConflict):
         raise Refused("idempotency_conflict")
     if isinstance(answer, UploadLimit):
@@ -112,7 +112,7 @@ async def _granted(dependencies: Dependencies, owner_id: str, media_id: str, bod
     requests: list[UploadRequest] = []
     if answer.record.state == "pending" and seconds > 0:
         found = answer
-        requests = await _in_store(lambda: _requests(store, found, settings.multipart_bytes, seconds))
+        requests = await in_store(lambda: _requests(store, found, settings.multipart_bytes, seconds))
     return Upload(
         media_id=media_id, state=answer.record.state, requests=requests,
         expires_at=datetime.fromtimestamp(time() + max(0, seconds), UTC),
@@ -163,7 +163,7 @@ async def _completed(dependencies: Dependencies, owner_id: str, media_id: str) -
     if held.record.state == "pending":
         found = held
         try:
-            size = await _in_store(lambda: _whole(store, found, dependencies.settings.media.multipart_bytes))
+            size = await in_store(lambda: _whole(store, found, dependencies.settings.media.multipart_bytes))
         except UploadIncomplete:
             size = None
         if size != held.record.size:
@@ -250,7 +250,7 @@ async def get_playlist(
         chosen = next((known for known in record.renditions if known.name == rendition), None)
         if chosen is None:
             raise Refused("not_found")
-        text = playlists.media(chosen, dependencies.media_urls.segments(media_id, chosen.name))
+        text = playlists.media(chosen, dependencies.media_urls.segments(record, chosen.name))
     return Response(text, media_type=playlists.TYPE, headers={"Cache-Control": CACHE_CONTROL})
 
 

@@ -1,4 +1,5 @@
-"""What a viewer gets of a media, once it was decided what the viewer may see: signed URLs of at most 10 minutes."""
+"""What a viewer gets of a media, once it was decided what the viewer may see: signed URLs of at most 10 minutes,
+but for a video that plays already."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from serve_apps.fields import Answer, Time
 
 PLAYLIST: Final = "/api/v1/media/{media_id}/playlist.m3u8"
 MARKED: Final = "/api/v1/media/{media_id}/marked.webp"
+PAUSE_S: Final = 300
+"""What the URL of a video's segments outlasts the video by: to load it, to pause, to go back."""
 PictureName = Literal["large", "poster", "thumb"]
 PICTURES: Final[Mapping[PictureName, str]] = {"large": LARGE, "poster": POSTER, "thumb": THUMB}
 """The derivatives that are pictures, and so can be marked."""
@@ -109,12 +112,15 @@ class MediaUrls:
         """Until when the same URLs are made as now, in Unix seconds."""
         return float(self._signer.renewed_s(now_s))
 
-    def segments(self, media_id: str, name: str) -> str:
-        """The URL of one rendition's object; its segments are byte ranges of it."""
-        return self._signer.get(derivative_key(media_id, name), self._clock())
+    def segments(self, record: MediaRecord, name: str) -> str:
+        """The URL of one rendition's object; its segments are byte ranges of it.
 
-    def export(self, key: str) -> tuple[str, int]:
-        """The URL of a person's export, and when it ends (Unix seconds)."""
+        It works until the video was played through once: players never read the playlist of a finished video again.
+        """
+        return self._signer.lasting(derivative_key(record.media_id, name), self._clock(), -(-record.duration_ms // 1_000) + PAUSE_S)
+
+    def stored(self, key: str) -> tuple[str, int]:
+        """The URL of one object as it is stored, and when it ends (Unix seconds)."""
         now_s = self._clock()
         return self._signer.get(key, now_s), self._signer.expires_s(now_s)
 

@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, StrictInt
 
 from configs.contracts.events import Action, Outcome, PermissionRole, ReportCategory, TargetType
-from serve_apps.fields import Address, Answer, Body, DisplayName, Text, UserIdText
+from configs.contracts.media import MediaKind, MediaState, Review
+from serve_apps.fields import Address, Answer, Body, DisplayName, Text, Time, UserIdText
+from serve_apps.media.urls import MediaView
 
 Statement = Annotated[Text, Field(min_length=1, max_length=4_000)]
 
@@ -127,7 +129,10 @@ class Appeal(Answer):
 
 
 class Case(Answer):
-    """Everything about one target, the newest 100 of each kind. ``evidence``: the text of a reported message or post."""
+    """Everything about one target, the newest 100 of each kind. ``evidence``: the text of a reported message or post.
+
+    ``mediaIds``: the pictures and videos that it shows; ``GET /moderation/media/{mediaId}`` gives them.
+    """
 
     target_id: str
     number: int
@@ -136,6 +141,25 @@ class Case(Answer):
     reports: list[Report]
     decisions: list[DecisionEntry]
     appeals: list[Appeal]
+    media_ids: list[str]
+
+
+class CaseMedia(Answer):
+    """A media as a moderator sees it, whatever became of it. ``reason``: why it was rejected or removed.
+
+    ``view``: as its owner sees it, while it is ready. ``fileUrl``: the one file that shows most of it (WebP or MP4), or of
+    what was removed or matched a list the file that was kept as evidence; null where none was. Works until ``expiresAt``.
+    """
+
+    media_id: str
+    owner_id: str
+    kind: MediaKind
+    state: MediaState
+    review: Review
+    reason: str | None
+    view: MediaView | None
+    file_url: str | None
+    expires_at: Time | None
 
 
 class AuditItem(Answer):

@@ -6,8 +6,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Final, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
+from actors.moderation.commands import SeeEvidence
+from cluster.connections.media.signing import CACHE_CONTROL
+from configs.contracts.media import best_derivative, derivative_key, preserved_key
 from configs.contracts.moderation_views import (
     BEGIN,
     END,
@@ -25,9 +28,21 @@ from configs.contracts.moderation_views import Queue as QueueView
 from serve_apps.dependencies import Dependencies
 from serve_apps.fields import UUID_PATTERN
 from serve_apps.identity import Admin, Deps, Moderator, Staff
-from serve_apps.moderation.models import Appeal, Audit, AuditItem, Case, DecisionEntry, Queue, QueueItem, Report
+from serve_apps.media.routes import MediaIdPath, in_store
+from serve_apps.moderation.models import (
+    Appeal,
+    Audit,
+    AuditItem,
+    Case,
+    CaseMedia,
+    DecisionEntry,
+    Queue,
+    QueueItem,
+    Report,
+)
 from serve_apps.pages import Cursor, Limit
 from serve_apps.problems import EVERYWHERE, Refused, errors
+from serve_apps.recording import to_the_end
 
 router = APIRouter(prefix="/moderation", tags=["moderation"])
 
@@ -86,6 +101,31 @@ async def case(target_id: TargetIdPath, staff: Moderator, dependencies: Deps) ->
         reports=[Report(**msgspec.structs.asdict(report)) for report in found.reports],
         decisions=[DecisionEntry(**msgspec.structs.asdict(decision)) for decision in found.decisions],
         appeals=[Appeal(**msgspec.structs.asdict(appeal)) for appeal in found.appeals],
+        media_ids=list(found.media_ids),
+    )
+
+
+@router.get(
+    "/media/{mediaId}", operation_id="getCaseMedia", response_model=CaseMedia, responses=errors(*STAFF, "not_found")
+)
+async def case_media(media_id: MediaIdPath, staff: Moderator, dependencies: Deps, response: Response) -> CaseMedia:
+    """A picture or video that is to be decided about, with signed URLs; the audit log says who got them."""
+    case = await case_for(staff, dependencies, media_id)
+    record = case.media
+    if record is None:
+        raise Refused("not_found")
+    if record.owner_id == staff.person_id:
+        raise Refused("forbidden")
+    await to_the_end(dependencies.moderation.record(SeeEvidence(target_id=media_id, seen_by=staff.name)))
+    ready = record.state == "ready"
+    key = derivative_key(media_id, best_derivative(record)) if ready else preserved_key(media_id)
+    there = ready or await in_store(lambda: dependencies.media_store.size(key)) is not None
+    url, expires_s = dependencies.media_urls.stored(key)
+    response.headers["Cache-Control"] = CACHE_CONTROL
+    return CaseMedia(
+        media_id=media_id, owner_id=record.owner_id, kind=record.kind, state=record.state, review=record.review,
+        reason=record.reason, view=dependencies.media_urls.full(record) if ready else None,
+        file_url=url if there else None, expires_at=datetime.fromtimestamp(expires_s, UTC) if there else None,
     )
 
 

@@ -55,7 +55,7 @@ async def export_me(person: RecentSignIn, dependencies: Deps) -> ExportLink | Re
         pending = ExportLink(status="pending").model_dump_json(by_alias=True)
         return Response(pending, status_code=202, media_type="application/json", headers={"Retry-After": "2"})
     made = read_export(value)
-    url, expires_s = dependencies.media_urls.export(made.key)
+    url, expires_s = dependencies.media_urls.stored(made.key)
     return ExportLink(
         status="ready", url=url, expires_at=datetime.fromtimestamp(expires_s, UTC), bytes=made.bytes, made_at=made.made_at,
     )

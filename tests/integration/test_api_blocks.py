@@ -67,8 +67,9 @@ STAYS: Final[Mapping[str, str]] = {
 """What rightly names the other after a block: one's own records, by id alone."""
 UNASKED: Final[Mapping[str, str]] = {
     "explainCard": "for service tokens", "listAudit": "for staff", "listModerationQueue": "for staff", "getModerationCase": "for staff",
+    "getCaseMedia": "for staff",
     "exportMe": "one's own data, which one has a right to; of others it holds ids",
-    "getPlaylist": "answers a signed link that was given before the block, which ends within ten minutes",
+    "getPlaylist": "answers a signed link that was given before the block, which ends within ten minutes, or with the video that plays",
     "getMarkedPicture": "answers a signed link that was given before the block, which ends within ten minutes",
 }
 QUIET: Final = {

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from types import FunctionType, ModuleType
 from typing import Any
 
+import msgspec
 import pytest
 from api_world import Person, forged
 from local_http import local_client
@@ -19,15 +20,18 @@ from safety_world import HERE, SafetyWorld, code, pair, send, until
 from actors.payments.commands import Observe, RequestPayment
 from cluster.connections.media.local import media_dir
 from cluster.connections.postgres import connect
-from cluster.connections.redis import sync_client
+from cluster.connections.redis import apply, sync_client
+from configs.contracts.accounts import Passkey, Security, Totp
 from configs.contracts.events import AgeAssessed
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.payment_facts import PaymentSucceeded
-from configs.contracts.read_model import commerce_key
+from configs.contracts.read_model import NotificationEntry, commerce_key, put_notification
 from configs.contracts.selling import purchase_field
 from serve_apps.recording import recorded
 from writers.connections import open_rows
 from writers.exporting import SECTIONS, forget_due
+from writers.projections.operations import shared_with
+from writers.pruning import prune
 from writers.reconcile import Report, reconcile
 from writers.sinks.erasures import sweep
 
@@ -243,13 +247,36 @@ async def test_after_an_erasure_no_store_knows_the_person_any_more(safety: Safet
         conn.execute("UPDATE messages SET content = %s WHERE sender_id = %s", (CANARY, gone.user_id))
         conn.execute("UPDATE tips SET message = %s WHERE from_user_id = %s", (CANARY, gone.user_id))
         with conn.transaction(), conn.cursor() as cur:
-            assert sweep(cur) == 2
+            assert sweep(cur) == {gone.user_id: 2}
         kept = conn.execute(
             "SELECT amount_minor, status FROM tips WHERE from_user_id = %s UNION ALL "
             "SELECT amount_minor, status FROM post_purchases WHERE buyer_id = %s UNION ALL "
             "SELECT amount_minor, kind FROM transactions WHERE owner_id = %s", (gone.user_id,) * 3
         ).fetchall()
+        conn.execute("UPDATE messages SET content = %s WHERE sender_id = %s", (CANARY, gone.user_id))
+        conn.execute("UPDATE posts SET caption = %s WHERE creator_id = %s", (CANARY, gone.user_id))
+        late = NotificationEntry(new_id(), "system", CANARY, None, {}, "2026-01-01T00:00:00Z")
+        conn.execute(
+            "INSERT INTO notifications (user_id, id, kind, title, data, created_at, version) VALUES (%s, %s, 'system', %s, '{}', now(), 1)",
+            (gone.user_id, late.notification_id, CANARY),
+        )
+        with sync_client(safety.settings) as client:  # as the projections bring it there
+            apply(client, [*shared_with(conn, [gone.user_id]), put_notification(gone.user_id, late, version=1, at_ms=1)])
+        stands = new_id()
+        await until(lambda: not conn.execute("SELECT 1 FROM sessions WHERE user_id = %s AND revoked_at IS NULL", (gone.user_id,)).fetchone())
+        conn.execute(
+            "INSERT INTO sessions (family_id, user_id, counter, expires_at, version, email_hash) "
+            "VALUES (%s, %s, 0, now() + interval '1 day', 1, %s)", (stands, gone.user_id, new_id()),
+        )
+    assert {key.partition(":")[0] for key in keys_with(safety, (CANARY,))} == {"note", "post"}
+    await asyncio.to_thread(prune, safety.settings)
+    with connect(safety.settings, "test") as conn:
+        addressed = conn.execute(
+            "SELECT family_id::text FROM sessions WHERE user_id = %s AND email_hash IS NOT NULL", (gone.user_id,)
+        ).fetchall()
+    assert addressed == [(stands,)], "only one that was not ended yet asks whether its account stands"
     assert not rows_with(safety, canaries)
+    assert not keys_with(safety, canaries)
     assert kept == [(500, "completed")] * 2 + [(500, "charge")] * 2, "the law has money kept"
 
     # The address is free again, for somebody new.
@@ -310,6 +337,23 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
     await until(lambda: "matches" in {table for table, _ in rows_with(safety, (conversation,))})
     await until(lambda: len(rows_with(safety, (f"^.{one.user_id},.*,blocked,",))) == 2)
     await until(lambda: {"media", "posts"} <= {table for table, _ in rows_with(safety, (picture_id,))})
+    decision = new_id()
+    with connect(safety.settings, "test") as conn:
+        for target, subject, words in ((post_id, one.user_id, "Off the post"), (new_id(), other.user_id, "somebody else's post")):
+            conn.execute(
+                "INSERT INTO decisions (target_id, id, target_type, subject_id, action, category, statement, decided_by, decided_at, "
+                "number, version) VALUES (%s, %s, 'post', %s, 'warn', 'spam', %s, 'person:moderator', now(), 1, 1)",
+                (target, decision, subject, words),
+            )
+            conn.execute(
+                "INSERT INTO appeals (target_id, decision_id, id, appellant_id, body, appealed_at, due_at, version) "
+                "VALUES (%s, %s, %s, %s, %s, now(), now(), 1)", (target, decision, new_id(), subject, f"{words}: not so"),
+            )
+        security = msgspec.json.encode(Security(
+            totp=Totp("sealed-away", 1, ("hash-of-code",)),
+            passkeys=(Passkey("credential-id", "public-key", 1, "my phone", datetime(2026, 1, 2, tzinfo=UTC)),),
+        )).decode()
+        conn.execute("UPDATE credentials SET security = %s WHERE user_id = %s", (security, one.user_id))
     old = safety.here.dependencies.tokens.issue(one.user_id, new_id(), signed_in_at=1.0)
     late = await safety.here.client.get("/api/v1/users/me/export", headers={"Authorization": f"Bearer {old}"})
     assert code(late) == (401, "sign_in_again")
@@ -325,7 +369,10 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
         changed = await browser.get(forged(made["url"]))
     assert (file.status_code, changed.status_code) == (200, 403)
     data = json.loads(gzip.decompress(file.content))
-    assert data["account"][0]["email"] == one.email
+    assert (data["account"][0]["email"], data["account"][0]["codes_on"]) == (one.email, True)
+    assert data["passkeys"] == [{"name": "my phone", "added_at": "2026-01-02T00:00:00Z"}]
+    assert [(made["target_id"], made["action"], made["statement"]) for made in data["decisions"]] == [(post_id, "warn", "Off the post")]
+    assert [(made["decision_id"], made["body"]) for made in data["appeals"]] == [(decision, "Off the post: not so")]
     assert data["profile"][0]["bio"] == f"{CANARY} of mine"
     assert [message["content"] for message in data["messagesSent"]] == [f"{CANARY} said"]
     assert {(match["other_id"], match["status"]) for match in data["matches"]} == {
@@ -342,7 +389,7 @@ async def test_an_export_holds_what_is_held_of_the_person_and_of_others_only_ids
     ]
     assert set(data) == {"userId", "exportedAt", *SECTIONS}
     text = json.dumps(data)
-    assert "password" not in text
+    assert not any(word in text for word in ("password", "sealed-away", "hash-of-code", "credential-id", "public-key", "person:moderator"))
     assert not any(word in text for word in (other.email, "somebody else", "an answer of the other", "the other's words"))
 
     await one.ok("DELETE", "/users/me")

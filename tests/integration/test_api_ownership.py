@@ -136,6 +136,7 @@ RULES = (
     Rule("removePaymentMethod", {"id": "method"}, OK, NOT_FOUND, by="fan"),
     # Staff and services, and what needs no account.
     Rule("getModerationCase", {"targetId": "creator"}, FORBIDDEN, FORBIDDEN),
+    Rule("getCaseMedia", {"mediaId": "media"}, FORBIDDEN, FORBIDDEN),
     Rule("decideCase", {"targetId": "creator"}, FORBIDDEN, FORBIDDEN, body=DECISION),
     Rule("decideAppeal", {"targetId": "creator", "decisionId": "post"}, FORBIDDEN, FORBIDDEN, body={"outcome": "reversed", "statement": "Mine."}),
     Rule("listAudit", {"targetId": "creator"}, FORBIDDEN, FORBIDDEN),

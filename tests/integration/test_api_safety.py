@@ -11,6 +11,8 @@ import msgspec
 import psycopg
 import pytest
 from api_world import Person, World, forged
+from local_http import local_client
+from media_world import picture, uploaded
 from realtime_world import Device, RunningGateway
 from safety_world import (
     HERE,
@@ -36,7 +38,7 @@ pytestmark = pytest.mark.servers
 
 
 MODERATOR_ROUTES = (
-    ("GET", "/moderation/queue", None), ("GET", f"/moderation/cases/{new_id()}", None),
+    ("GET", "/moderation/queue", None), ("GET", f"/moderation/cases/{new_id()}", None), ("GET", f"/moderation/media/{new_id()}", None),
     ("POST", f"/moderation/cases/{new_id()}/decisions", {
         "targetType": "user", "action": "warn", "category": "spam", "statement": "s", "seen": 0,
     }),
@@ -427,3 +429,96 @@ async def test_what_is_past_its_deadline_raises_an_alarm(safety: SafetyWorld) ->
     assert (await asyncio.to_thread(moderation_figures, safety.settings))["overdue"] == before + 1
     first = (await (await safety.moderator()).ok("GET", "/moderation/queue?limit=1"))["entries"][0]
     assert (first["targetId"], first["overdue"]) == (other.user_id, True), "the most urgent first"
+
+
+async def test_a_moderator_sees_what_is_decided_about_also_after_it_was_removed(safety: SafetyWorld) -> None:
+    owner, moderator, admin = await safety.here.register(), await safety.moderator(), await safety.moderator("admin")
+    await safety.in_rows(owner)
+    media = await uploaded(owner, picture(7))
+
+    async def state(wanted: str) -> Any:
+        found = (await moderator.ask("GET", f"/moderation/media/{media}")).json()
+        return found if found.get("state") == wanted else None  # rows come a moment later
+
+    found = await until(lambda: state("ready"))
+    assert (found["ownerId"], found["review"]) == (owner.user_id, "pending")
+    async with local_client() as store:
+        shown = await store.get(found["fileUrl"])
+        assert (await store.get(found["view"]["url"])).content == shown.content
+        assert shown.content[8:12] == b"WEBP"
+        assert (await moderator.ok("GET", f"/moderation/cases/{media}"))["mediaIds"] == [media]
+        decided = await safety.decide(moderator, media, "remove", targetType="media")
+        assert decided.status_code == 201, decided.text
+        removed = await until(lambda: state("removed"))
+        assert removed["view"] is None
+
+        async def kept() -> Any:
+            return (await moderator.ok("GET", f"/moderation/media/{media}"))["fileUrl"]
+
+        assert (await store.get(await until(kept))).content == shown.content
+    with connect(safety.settings, "test") as conn:
+        conn.execute("UPDATE media SET matched = 'csam' WHERE id = %s", (media,))
+        actors = {row[0] for row in conn.execute("SELECT actor FROM audit_log WHERE target_id = %s AND action = 'see'", (media,))}
+    assert actors == {f"person:{moderator.user_id}"}
+    assert code(await moderator.ask("GET", f"/moderation/media/{media}")) == (403, "forbidden"), "what the list knows is for administrators"
+    assert (await admin.ok("GET", f"/moderation/media/{media}"))["fileUrl"]
+
+    async def audited_admin() -> bool:
+        entries = (await admin.ok("GET", f"/moderation/audit?targetId={media}"))["entries"]
+        return f"person:{admin.user_id}" in {entry["actor"] for entry in entries if entry["action"] == "see"}
+
+    await until(audited_admin)
+
+
+async def test_no_moderator_gets_their_own_media_as_a_case(safety: SafetyWorld) -> None:
+    moderator = await safety.moderator()
+    media = await uploaded(moderator, picture(8))
+
+    async def known() -> Any:
+        answer = await moderator.ask("GET", f"/moderation/media/{media}")
+        return None if answer.status_code == 404 else answer
+
+    assert code(await until(known)) == (403, "forbidden")
+    other = await safety.moderator()
+    assert (await other.ok("GET", f"/moderation/media/{media}"))["mediaId"] == media
+    assert code(await other.ask("GET", f"/moderation/media/{new_id()}")) == (404, "not_found")
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+async def test_who_deletes_what_was_reported_destroys_no_evidence_and_escapes_no_block(safety: SafetyWorld, wrong: bool) -> None:
+    owner, moderator = await safety.here.register(), await safety.moderator()
+    await safety.in_rows(owner)
+    media = await uploaded(owner, picture(11 + wrong))
+
+    async def state(wanted: str) -> Any:
+        found = (await moderator.ask("GET", f"/moderation/media/{media}")).json()
+        return found if found.get("state") == wanted else None
+
+    await until(lambda: state("ready"))
+    asked = await safety.here.client.post("/api/v1/moderation/removal-requests", json={
+        "targetType": "media", "targetId": media, "contact": "jo@example.com", "signature": "Jo Doe", "description": "It is me.",
+    })
+    assert asked.status_code == 201, asked.text
+    with connect(safety.settings, "test") as conn:
+        await until(lambda: conn.execute("SELECT 1 FROM reports WHERE target_id = %s", (media,)).fetchone())
+        await owner.ok("DELETE", f"/media/{media}")
+
+        async def kept() -> Any:
+            found = await state("removed")
+            return found and found["fileUrl"]
+
+        async with local_client() as store:
+            assert (await store.get(await until(kept))).content[8:12] == b"WEBP"
+        action = "remove" if wrong else "dismiss"
+        decided = await safety.decide(moderator, media, action, targetType="media", category="intimate_image")
+        assert decided.status_code == 201, decided.text
+        if wrong:
+            await until(lambda: conn.execute("SELECT 1 FROM media_hashes WHERE source = %s", (media,)).fetchone())
+            await until(lambda: conn.execute("SELECT 1 FROM media WHERE id = %s AND preserved", (media,)).fetchone())
+            assert await kept()
+        else:
+            async def gone() -> bool:
+                return not await kept()
+
+            await until(gone)
+            assert not conn.execute("SELECT 1 FROM media_hashes WHERE source = %s", (media,)).fetchone()

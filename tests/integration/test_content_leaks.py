@@ -32,7 +32,7 @@ PPV = {"visibility": "ppv", "price": {"amount": "5.00", "currency": "USD"}}
 HERE = (48.2, 16.37)
 BODIES = {"createComment": {"text": "let me see"}, "updatePost": {"caption": "mine now"}}
 UNANSWERED = {
-    "getPlaylist", "getPayout", "getPayment", "getSubscription", "exportMe", "explainCard", "getModerationCase", "listAudit",
+    "getPlaylist", "getPayout", "getPayment", "getSubscription", "exportMe", "explainCard", "getModerationCase", "getCaseMedia", "listAudit",
     "listModerationQueue", "getMarkedPicture", "getWebPushKey",
 }
 """Reading routes that no reader of the walk gets anything from."""

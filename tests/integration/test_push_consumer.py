@@ -200,6 +200,30 @@ async def test_a_device_that_moved_gets_nothing_of_its_old_account(
     assert list(map(title, to(provider, token))) == ["Someone super liked you"]
 
 
+@pytest.mark.parametrize("end", ["expires_at", "revoked_at"])
+async def test_a_device_whose_session_has_lapsed_gets_nothing(
+    settings: Settings, writer: Writer, provider: PushServer, query: Query, end: str
+) -> None:
+    """Nobody is signed in there any more, although its registration is still in the rows: nothing has removed it."""
+    user, lapsed, kept = new_id(), new_id(), new_id()
+    tokens = {family: (family + family).replace("-", "") for family in (lapsed, kept)}
+    for family, token in tokens.items():
+        query(
+            "INSERT INTO sessions (family_id, user_id, counter, expires_at, version) "
+            "VALUES (%s, %s, 0, now() + interval '1 hour', 1) RETURNING 1", family, user,
+        )
+        query(
+            "INSERT INTO device_tokens (id, user_id, platform, token, registration, registered_at, version, family_id) "
+            "VALUES (%s, %s, 'apns', %s, %s, now(), 1, %s) RETURNING 1", device_id("apns", token), user, token, new_id(), family,
+        )
+    query(f"UPDATE sessions SET {end} = now() - interval '1 minute' WHERE family_id = %s RETURNING 1", lapsed)
+    await append(settings, note(user, "match"))
+    await eventually(lambda: to(provider, tokens[kept]))
+    await append(settings, note(user, "super_like"))
+    await eventually(lambda: len(to(provider, tokens[kept])) == 2)
+    assert to(provider, tokens[lapsed]) == []
+
+
 async def test_a_device_that_its_provider_forgot_is_removed_by_an_event(
     settings: Settings, writer: Writer, provider: PushServer, query: Query
 ) -> None:

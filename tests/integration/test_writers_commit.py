@@ -156,6 +156,7 @@ def story(user: str, other: str, address: str) -> list[LogRecord]:
             decision_id=note, target_type="user", target_id=user, subject_id=user, action="suspend", category="spam",
             statement="s", decided_by="service:test", number=1,
         ),
+        events.EvidenceSeen(target_id=user, seen_by="service:test"),
         events.DecisionAppealed(appeal_id=new_id(), decision_id=note, target_id=user, appellant_id=user, text="t"),
         events.AppealDecided(
             appeal_id=new_id(), decision_id=note, target_type="user", target_id=user, subject_id=user, action="suspend",

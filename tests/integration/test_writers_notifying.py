@@ -14,7 +14,7 @@ from log_writing import append, eventually, record
 
 from cluster.connections.kafka import Record
 from configs.contracts import events, topics
-from configs.contracts.ids import match_id, new_id, pair
+from configs.contracts.ids import email_hash, match_id, new_id, pair
 from configs.contracts.notifying import DEVICES_A_PERSON, device_id
 from configs.settings import Settings
 from writers.connections import open_rows
@@ -201,6 +201,32 @@ async def test_a_device_leaves_with_the_session_that_registered_it(
     await append(settings, registered(settings, other, f"{user} moved", new_id()))
     await eventually(lambda: [token for (token,) in query(DEVICES, user)] == [f"{user} kept"])
     await eventually(lambda: query(DEVICES, other) == [(f"{user} moved",)])  # somebody else's device by now
+
+
+async def test_a_new_password_ends_the_registrations_of_expired_sessions_and_nothing_else_that_is_over(
+    settings: Settings, writer: Writer, query: Query
+) -> None:
+    """Long expired sessions without a device are left alone, however many there are."""
+    user, address, past = new_id(), email_hash(f"{new_id()}@example.com"), datetime.now(UTC) - timedelta(days=1)
+    account = events.AccountRegistered(
+        user_id=user, email_hash=address, email=f"{user}@example.com", password_hash="old", role="sugar_baby", display_name="A",
+        birth_date="1990-01-01",
+    )
+    await append(settings, record(settings, topics.AUTH_ACCOUNTS, address, account))
+    await eventually(lambda: query("SELECT 1 FROM users WHERE id = %s", user))
+    expired, forgotten = new_id(), new_id()
+    for family in (expired, forgotten):
+        await append(settings, record(settings, topics.AUTH_SESSIONS, family, events.SessionStarted(
+            family_id=family, user_id=user, token_hash="ab" * 32, expires_at=past, email_hash=address, signed_in_at=past
+        )))
+        await eventually(lambda family=family: query("SELECT 1 FROM sessions WHERE family_id = %s", family))
+    await append(settings, registered(settings, user, f"{user} left", expired))
+    await eventually(lambda: query(DEVICES, user) == [(f"{user} left",)])
+    await append(settings, record(settings, topics.AUTH_ACCOUNTS, address, events.PasswordSet(
+        email_hash=address, user_id=user, password_hash="new"
+    )))
+    await eventually(lambda: query("SELECT 1 FROM device_tokens WHERE user_id = %s AND removed_at IS NOT NULL", user))
+    assert query("SELECT family_id::text FROM sessions WHERE user_id = %s AND revoked_at IS NOT NULL", user) == [(expired,)]
 
 
 async def test_a_device_that_moves_leaves_its_old_account(settings: Settings, writer: Writer, query: Query) -> None:

@@ -16,11 +16,13 @@ from subscription_facts import BEGIN, MONTH, Reports, terms
 
 from cluster.connections.redis import apply, sync_client
 from configs.contracts import events
+from configs.contracts.content import post_key
 from configs.contracts.events import Event, decode, encode
+from configs.contracts.events.content import PostAccess
 from configs.contracts.ids import derived_id, email_hash, new_id, partition_of
 from configs.contracts.payment_facts import PaymentSucceeded, Refunded
 from configs.contracts.positions import version_of
-from configs.contracts.read_model import commerce_key, credential_key, read_record, record_key
+from configs.contracts.read_model import commerce_key, credential_key, listing_keys, read_record, record_key
 from configs.contracts.selling import purchase_field, read_holdings, read_purchase
 from configs.settings import Settings
 from writers.commit import commit_batch
@@ -243,3 +245,29 @@ def test_an_error_never_quotes_the_record(servers: Settings, conn: Connection) -
         conn.execute("SELECT 'secret@example.com'::uuid")
     assert "secret" in str(caught.value)
     assert "secret" not in describe_error(caught.value)
+
+
+def test_a_dead_letter_of_somebody_erased_long_ago_brings_nothing_back(
+    servers: Settings, conn: Connection, store: Callable[..., LogRecord]
+) -> None:
+    """The sweep looks at erasures of a few days only; dead letters wait for thirty."""
+    user, post, told = new_id(), new_id(), new_id()
+    store("user.updated", user, events.UserErased(user_id=user))
+    conn.execute("UPDATE erasures SET erased_at = now() - interval '20 days' WHERE user_id = %s", (user,))
+    letters = [
+        store("content.published", user, events.ContentPublished(
+            post_id=post, creator_id=user, content_type="text", caption="kanarienvogel", access=PostAccess(visibility="public"),
+        ), broken=True),
+        store("notification.send", user, events.NotificationSent(
+            notification_id=told, user_id=user, kind="system", title="kanarienvogel",
+        ), broken=True),
+    ]
+    outcomes = replay(servers, [letter_of(servers, letter) for letter in letters])
+    assert [outcome.error for outcome in outcomes] == [None, None]
+    assert rows(conn, "SELECT caption FROM posts WHERE id = %s", post) == [("",)]
+    assert rows(conn, "SELECT title FROM notifications WHERE user_id = %s", user) == []
+    with sync_client(servers) as client:
+        kept: Any = client.get(post_key(post))
+        assert kept is not None
+        assert b"kanarienvogel" not in kept
+        assert client.zcard(listing_keys("note", user)[0]) == 0

@@ -24,7 +24,7 @@ from actors.media.commands import (
 )
 from actors.media.state import AlbumMemory, MediaCommand
 from cluster.launch.media import hashes_of
-from configs.contracts.albums import Album, album_after
+from configs.contracts.albums import Album, album_after, media_after
 from configs.contracts.events import (
     Event,
     MediaProcessed,
@@ -33,6 +33,7 @@ from configs.contracts.events import (
     MediaRequested,
     MediaRestored,
     Payload,
+    PhotosArranged,
 )
 from configs.contracts.ids import derived_id
 from configs.settings import Media
@@ -192,6 +193,22 @@ def test_what_is_gone_for_another_reason_too_comes_back_by_no_reversal(ends: lis
     shard.outcome(restored())
     assert isinstance(shard(FindMedia(owner_id=OWNER, media_id=ONE)), MediaUnknown)
     assert (shard.album().media, shard.album().withheld) == ({}, {})
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_whoever_removes_it_first_escapes_neither_the_block_list_nor_the_evidence(block: bool) -> None:
+    shard = approved_photo()
+    shard(RemoveMedia(owner_id=OWNER, media_id=ONE, reason="owner"))
+    for _ in range(2):
+        shard.outcome(decided(block=block))
+    row = None
+    for version, event in enumerate(shard.log, 1):
+        if not isinstance(event.payload, PhotosArranged):
+            row = media_after(row, event, version)
+    assert row is not None
+    assert (row.record.state, row.record.reason, row.removed_by) == ("removed", "owner", None)
+    assert (row.blocked, row.preserved, row.version) == (block, True, len(shard.log) - 1)
+    assert shard.album().removed == {ONE}
 
 
 def test_nothing_is_uploaded_again_under_the_id_of_what_is_gone() -> None:

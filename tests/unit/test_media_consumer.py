@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from cluster.connections.media.local import LocalStore
 from configs.contracts.albums import MediaRow
-from configs.contracts.events import Event, MediaProcessed, MediaRejected, MediaRemoved, MediaUploaded
+from configs.contracts.events import Event, MediaProcessed, MediaRejected, MediaRemoved, MediaReviewed, MediaUploaded
 from configs.contracts.ids import new_id
 from configs.contracts.media import (
     LARGE,
@@ -21,6 +21,7 @@ from configs.contracts.media import (
     MediaRecord,
     MediaState,
     derivative_key,
+    preserved_key,
     preview_key,
     quarantine_key,
 )
@@ -46,13 +47,17 @@ class Desk:
         self.consumer = MediaConsumer(settings, "test", "image", runner=self)
         self.appended = 0
         self.record = MediaRecord(media_id=new_id(), owner_id=new_id(), kind="image", state="uploaded")
+        self.preserved = False
         self.ends: MediaState | None = None
         """The state that it gets while it is processed."""
         self._content = directory / "content"
         self._content.write_bytes(b"content")
-        monkeypatch.setattr(consuming, "media_rows", lambda _, ids: {self.record.media_id: MediaRow(self.record, NOW)})
+        monkeypatch.setattr(consuming, "media_rows", self._rows)
         monkeypatch.setattr(self.consumer._lists, "fresh", lambda _: EMPTY)
         monkeypatch.setattr(self.consumer._appending, "append", self._append)
+
+    def _rows(self, _: object, ids: object) -> dict[str, MediaRow]:
+        return {self.record.media_id: MediaRow(self.record, NOW, preserved=self.preserved)}
 
     def _append(self, records: Sequence[object]) -> None:
         self.appended += len(records)
@@ -124,3 +129,40 @@ def test_a_rejection_that_came_second_takes_nothing_away(desk: Desk) -> None:
     desk.consumer._settle(ANY, MediaRejected(media_id=desk.record.media_id, owner_id=desk.record.owner_id, reason="unreadable"))
     assert desk.there() == {True}
     assert not desk.consumer.figures
+
+
+@pytest.mark.parametrize("preserved", [True, False])
+def test_a_moderators_removal_keeps_evidence_although_its_owner_removed_it_before_the_consumer_came(
+    desk: Desk, preserved: bool
+) -> None:
+    """The rows know the newest reason only; whether evidence is kept they know for good."""
+    desk.put()
+    desk.preserved = preserved
+    desk.record = msgspec.structs.replace(desk.record, state="removed", reason="owner", derivatives=(THUMB, LARGE))
+    desk.consumer._settle(ANY, MediaRemoved(media_id=desk.record.media_id, owner_id=desk.record.owner_id, reason="moderation"))
+    assert desk.there() == {False}
+    assert (desk.store.size(preserved_key(desk.record.media_id)) is not None) is preserved
+
+
+def test_what_is_to_be_decided_about_is_kept_although_its_owner_removes_it_and_goes_when_nothing_was_wrong(desk: Desk) -> None:
+    desk.put()
+    media, owner = desk.record.media_id, desk.record.owner_id
+    desk.record = msgspec.structs.replace(desk.record, state="removed", reason="owner", derivatives=(THUMB, LARGE))
+    desk.consumer._settle(ANY, MediaRemoved(media_id=media, owner_id=owner, reason="owner"), frozenset((media,)))
+    assert desk.there() == {False}
+    approved = MediaReviewed(media_id=media, owner_id=owner, verdict="approved", decision_id=new_id())
+    for waiting, preserved, there in ((frozenset((media,)), False, True), (frozenset(), True, True), (frozenset(), False, False)):
+        desk.preserved = preserved
+        desk.consumer._acquit(ANY, approved, waiting)
+        assert (desk.store.size(preserved_key(media)) is not None) is there
+
+
+def test_the_upload_that_matched_a_list_stays_the_evidence(desk: Desk) -> None:
+    """A rejected upload has no derivatives that could take its place, also once its owner removes it."""
+    evidence = preserved_key(desk.record.media_id)
+    desk.store.put(evidence, desk._content, "")
+    desk.preserved = True
+    for state in ("rejected", "removed"):
+        desk.become(state)  # type: ignore[arg-type]
+        desk.consumer._settle(ANY, MediaRemoved(media_id=desk.record.media_id, owner_id=desk.record.owner_id, reason="owner"))
+        assert desk.store.size(evidence) is not None

@@ -114,3 +114,21 @@ def test_a_playlist_opens_for_its_own_video_until_it_ends() -> None:
     assert not urls.opens(video.media_id, expires_s + 1, seal)
     clock.now_s = expires_s
     assert not urls.opens(video.media_id, expires_s, seal)
+
+
+@pytest.mark.parametrize("media", [{}, S3])
+@pytest.mark.parametrize("minutes", [0, 3, 10])
+def test_a_video_can_be_played_through_once_and_no_longer(media: dict[str, object], minutes: int) -> None:
+    """Wherever in a window its playlist is read: until its length and five minutes have passed."""
+    clock = Clock()
+    urls = MediaUrls(settings(**media), clock=clock)
+    video = msgspec.structs.replace(RECORD, kind="video", duration_ms=minutes * 60_000 + 1)
+    for second in range(0, 600, 97):
+        clock.now_s = NOW_S + second
+        query = parse_qs(urlsplit(urls.segments(video, "360p.mp4")).query)
+        if media:
+            begins = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            ends_s = begins.timestamp() + int(query["X-Amz-Expires"][0])
+        else:
+            ends_s = float(query["expires"][0])
+        assert ends_s - clock.now_s == minutes * 60 + 1 + 300

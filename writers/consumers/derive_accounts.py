@@ -46,8 +46,12 @@ Reason = Literal["password_changed", "logout", "administrator"]
 HOLDERS = "SELECT email_hash, user_id::text, email, sessions_from FROM credentials WHERE email_hash = ANY(%s::uuid[])"
 FAMILIES = """
 SELECT user_id::text, family_id::text, sessions_from FROM sessions
-WHERE user_id = ANY(%s::uuid[]) AND revoked_at IS NULL AND expires_at > now()
+WHERE user_id = ANY(%s::uuid[]) AND revoked_at IS NULL AND (expires_at > now() OR family_id = ANY(%s::uuid[]))
 """
+WITH_DEVICES = """
+SELECT DISTINCT family_id FROM device_tokens WHERE user_id = ANY(%s::uuid[]) AND removed_at IS NULL AND family_id IS NOT NULL
+"""
+"""Sessions whose devices go with them, also when they expired: at most ten a person. Apart from FAMILIES: sessions lie by family."""
 
 
 class Holder(NamedTuple):
@@ -64,7 +68,7 @@ class Holders:
 
     by_address: dict[str, Holder] = field(default_factory=dict)
     families: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
-    """User -> (family, its sessions_from) of sessions that stand, of people whose sessions were ended."""
+    """User -> (family, its sessions_from) of sessions that stand, or whose devices do, of people whose sessions were ended."""
     left: dict[str, Left] = field(default_factory=dict)
     """What people who were erased left behind."""
 
@@ -79,7 +83,8 @@ def holders_of(conn: Connection, facts: Sequence[Fact]) -> Holders:
     ended = [payload.user_id for payload in payloads if _ends_sessions(payload)]
     ended += [payload.displaces for payload in payloads if isinstance(payload, AccountRegistered) and payload.displaces]
     if ended:
-        for user_id, family_id, sessions_from in conn.execute(FAMILIES, (ended,)):
+        registered = [family_id for (family_id,) in conn.execute(WITH_DEVICES, (ended,))]
+        for user_id, family_id, sessions_from in conn.execute(FAMILIES, (ended, registered)):
             found.families.setdefault(user_id, []).append((family_id, sessions_from))
     erased = [payload.user_id for payload in payloads if isinstance(payload, StandingSet) and payload.status == "deleted"]
     if erased:

@@ -18,13 +18,20 @@ from cluster.connections.kafka import Record
 from cluster.connections.media.store import MediaStore, ObjectMissing, media_store
 from configs.contracts import topics
 from configs.contracts.albums import MediaRow
-from configs.contracts.events import Event, MediaRejected, MediaRemoved, MediaRestored, MediaUploaded, encode
+from configs.contracts.events import (
+    Event,
+    MediaRejected,
+    MediaRemoved,
+    MediaRestored,
+    MediaReviewed,
+    MediaUploaded,
+    encode,
+)
 from configs.contracts.ids import derived_id, partition_of
 from configs.contracts.media import (
-    LARGE,
     MediaKind,
-    MediaRecord,
     MediaState,
+    best_derivative,
     derivative_key,
     derivatives_folder,
     preserved_key,
@@ -37,7 +44,7 @@ from configs.settings import Settings
 from writers.connections import Connection
 from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
-from writers.loads.media import media_rows
+from writers.loads.media import media_rows, reported
 from writers.media.block_lists import KeptLists
 from writers.media.running import Runner, runner_of
 from writers.positions import Ownership, advance
@@ -49,8 +56,6 @@ TOPICS = (topics.MEDIA_UPLOADED,)
 ENDED: Final[tuple[MediaState, ...]] = ("rejected", "removed")
 """Nothing is served of these, whatever a processing of them still stores."""
 KINDS: Final[tuple[MediaKind, ...]] = ("image", "video")
-EVIDENCE: Final = ("moderation", "intimate_image")
-"""Reasons of a removal after which what was shown is kept as evidence, where nobody gets it."""
 
 
 def consumer_of(kind: MediaKind) -> str:
@@ -86,6 +91,10 @@ class MediaConsumer:
             (record.partition, record.offset): fact
             for record, fact in decode_all(without_dead(conn, records, owned.generations), owned.generations)[0]
         }
+        waiting = reported(conn, [
+            (fact.event.payload.owner_id, fact.event.payload.media_id) for fact in decoded.values()
+            if isinstance(fact.event.payload, MediaRemoved | MediaReviewed)
+        ])
         reached = dict(before)
         window: list[LogRecord] = []
         uploads: list[Fact] = []
@@ -96,7 +105,9 @@ class MediaConsumer:
             elif fact is not None and isinstance(fact.event.payload, MediaRejected | MediaRemoved | MediaRestored):
                 self._process(conn, uploads)
                 uploads = []
-                self._settle(conn, fact.event.payload)
+                self._settle(conn, fact.event.payload, waiting)
+            elif fact is not None and isinstance(fact.event.payload, MediaReviewed):
+                self._acquit(conn, fact.event.payload, waiting)
             window.append(record)
             if len(uploads) == self._settings.media.at_once:
                 self._process(conn, uploads)
@@ -151,26 +162,39 @@ class MediaConsumer:
     def _waits(self, row: MediaRow) -> bool:
         return row.record.kind == self._kind and row.record.state == "uploaded"
 
-    def _settle(self, conn: Connection, payload: MediaRejected | MediaRemoved | MediaRestored) -> None:
-        """Leaves in the store what the rows say of a media now, so a repetition and an event that is behind change nothing."""
+    def _settle(
+        self, conn: Connection, payload: MediaRejected | MediaRemoved | MediaRestored, waiting: frozenset[str] = frozenset()
+    ) -> None:
+        """Leaves in the store what the rows say of a media now, so a repetition and an event that is behind change nothing.
+
+        ``waiting``: media that are to be decided about, of which evidence is kept whoever removes them.
+        """
         row = media_rows(conn, (payload.media_id,)).get(payload.media_id)
         if row is None or row.record.kind != self._kind:
             return
         if row.record.state in ENDED:
-            self._clear(row)
+            self._clear(row, keep=payload.media_id in waiting)
             self.figures["removed"] += row.record.state == "removed"
         elif not isinstance(payload, MediaRejected):
             served = tuple(stored_keys(row.record))
             self._move([withheld_key(payload.media_id, key) for key in served], served)
             self.figures["restored"] += 1
 
-    def _clear(self, row: MediaRow) -> None:
+    def _acquit(self, conn: Connection, payload: MediaReviewed, waiting: frozenset[str]) -> None:
+        """What was kept of a media only because it was to be decided about goes, once nothing was found wrong with it."""
+        row = media_rows(conn, (payload.media_id,)).get(payload.media_id)
+        if row is None or row.record.kind != self._kind or row.record.state != "removed" or payload.verdict != "approved":
+            return
+        if not row.preserved and payload.media_id not in waiting:
+            self._store.delete([preserved_key(payload.media_id)])
+
+    def _clear(self, row: MediaRow, *, keep: bool = False) -> None:
         """Deletes all that is served of a media that has ended, also what its record does not name."""
         media_id = row.record.media_id
         served = tuple(stored_keys(row.record))
         withheld = tuple(withheld_key(media_id, key) for key in served)
-        if row.record.reason in EVIDENCE and row.record.derivatives:
-            self._copy(derivative_key(media_id, _best(row.record)), preserved_key(media_id))
+        if (keep or row.preserved) and row.record.derivatives:  # whatever ended it since: a moderator's removal keeps evidence
+            self._copy(derivative_key(media_id, best_derivative(row.record)), preserved_key(media_id))
         if row.removed_by is not None:
             self._move(served, withheld)
         self._store.delete([preview_key(media_id), quarantine_key(media_id), *(() if row.removed_by is not None else withheld)])
@@ -192,8 +216,3 @@ class MediaConsumer:
         if self._runner is not None and self._given is None:
             self._runner.close()
             self._runner = None
-
-
-def _best(record: MediaRecord) -> str:
-    """What shows most of a media."""
-    return LARGE if record.kind == "image" else record.derivatives[-1]

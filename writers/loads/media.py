@@ -22,6 +22,15 @@ SELECT albums.owner_id::text, albums.version, albums.photos::text[], media.facts
 FROM albums LEFT JOIN media ON media.owner_id = albums.owner_id AND media.id = ANY(albums.photos) AND media.state = 'ready'
 WHERE albums.owner_id = ANY(%s)
 """
+REPORTED: Final = """
+SELECT target_id::text FROM reports WHERE target_id = ANY(%(media)s) AND status = 'open'
+UNION SELECT unnest(posts.media_ids)::text FROM reports JOIN posts ON posts.id = target_id
+WHERE status = 'open' AND target_type = 'post' AND creator_id = ANY(%(owners)s)
+UNION SELECT unnest(attachments)::text FROM reports JOIN messages ON conversation_id = context_id AND messages.id = target_id
+WHERE status = 'open' AND target_type = 'message' AND sender_id = ANY(%(owners)s)
+  AND context_id IN (SELECT match_id FROM matches WHERE member_id = ANY(%(owners)s))
+"""
+"""Open reports are few: the queue. A reported person's other media are not among them."""
 BY_ID: Final = "SELECT facts::text FROM media WHERE id = ANY(%s)"
 PAGE: Final = "SELECT DISTINCT id FROM media WHERE id > %s ORDER BY id LIMIT %s"
 FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
@@ -69,6 +78,16 @@ def media_rows(conn: Connection, media_ids: Iterable[str]) -> dict[str, MediaRow
     """Only those that exist, removed ones among them."""
     rows = [read_media_row(facts) for (facts,) in conn.execute(BY_ID, (_uuids(media_ids),)).fetchall()]
     return {row.record.media_id: row for row in rows}
+
+
+def reported(conn: Connection, media: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """Of (owner, media) the media that wait for a decision: reported themselves, or a post or message that shows them is."""
+    named = set(media)
+    if not named:
+        return frozenset()
+    asked = {"media": _uuids(media_id for _, media_id in named), "owners": _uuids({owner for owner, _ in named})}
+    found = {media_id for (media_id,) in conn.execute(REPORTED, asked)}
+    return frozenset(media_id for _, media_id in named if media_id in found)
 
 
 def media_operations(conn: Connection, media_ids: Iterable[str]) -> tuple[list[str], list[Operation]]:

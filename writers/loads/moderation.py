@@ -25,6 +25,7 @@ from configs.contracts.moderation_views import (
 )
 from configs.contracts.read_model import Operation
 from writers.connections import Connection
+from writers.sinks.media import read_media_row
 from writers.sinks.moderation import COLUMNS, read_case
 
 REPORTS_SHOWN: Final = 100
@@ -33,10 +34,11 @@ ADDRESSES: Final = "SELECT user_id::text, email_hash FROM credentials WHERE user
 
 RESTRICTED: Final = """
 (EXISTS (SELECT 1 FROM reports AS known WHERE known.target_id = {target} AND known.category = 'child_abuse')
- OR EXISTS (SELECT 1 FROM decisions AS known WHERE known.target_id = {target} AND known.category = 'child_abuse'))
+ OR EXISTS (SELECT 1 FROM decisions AS known WHERE known.target_id = {target} AND known.category = 'child_abuse')
+ OR EXISTS (SELECT 1 FROM media AS known WHERE known.id = {target} AND known.matched = 'csam'))
 """
 """Whether the case of a target is for administrators only, whatever else it was reported for."""
-IS_RESTRICTED: Final = f"SELECT {RESTRICTED.format(target='%s')}"
+IS_RESTRICTED: Final = f"SELECT {RESTRICTED.format(target='%(target)s')}"
 QUEUE: Final = f"""
 SELECT * FROM (
     SELECT target_id::text AS target, 'report' AS kind, min(target_type) AS type, min(due_at) AS due, count(*) AS reports,
@@ -77,15 +79,16 @@ SELECT id::text, target_id::text, at, actor, action, details::text FROM audit_lo
 WHERE (at, id) < (%(at)s, %(id)s) AND (%(target)s::uuid IS NULL OR target_id = %(target)s) ORDER BY at DESC, id DESC LIMIT %(limit)s
 """
 SUBJECT: Final = """
-SELECT sender_id::text, content FROM reports JOIN messages ON conversation_id = context_id AND messages.id = target_id
+SELECT sender_id::text, content, attachments::text[], NULL FROM reports JOIN messages ON conversation_id = context_id AND messages.id = target_id
 WHERE target_id = %(target)s AND target_type = 'message'
-UNION ALL SELECT author_id::text, comments.text FROM reports JOIN comments ON post_id = context_id AND comments.id = target_id
+UNION ALL SELECT author_id::text, comments.text, '{}', NULL FROM reports JOIN comments ON post_id = context_id AND comments.id = target_id
 WHERE target_id = %(target)s AND target_type = 'comment'
-UNION ALL SELECT owner_id::text, NULL FROM media WHERE id = %(target)s
-UNION ALL SELECT creator_id::text, caption FROM posts WHERE id = %(target)s
+UNION ALL SELECT owner_id::text, NULL, ARRAY[id::text], facts::text FROM media WHERE id = %(target)s
+UNION ALL SELECT creator_id::text, caption, media_ids::text[], NULL FROM posts WHERE id = %(target)s
+UNION ALL SELECT NULL, NULL, photos::text[], NULL FROM albums WHERE owner_id = %(target)s
 LIMIT 1
 """
-"""Whose the target is, and its text; a message is looked for in the conversation that its reporter named, a comment at the post."""
+"""Whose the target is, its text, the media that it shows, and the facts of a media; a message is looked for in the conversation that its reporter named, a comment at the post."""
 
 
 def cases(conn: Connection, target_ids: Sequence[str]) -> Mapping[str, CaseRow]:
@@ -172,9 +175,10 @@ def _case(conn: Connection, target_id: str) -> CaseView:
     ]
     case = cases(conn, (target_id,)).get(target_id)
     found = conn.execute(SUBJECT, {"target": target}).fetchone()
-    subject, content = (None, None) if found is None else found
-    restricted = conn.execute(IS_RESTRICTED, (target, target)).fetchone()
+    subject, content, media_ids, facts = (None, None, (), None) if found is None else found
+    restricted = conn.execute(IS_RESTRICTED, {"target": target}).fetchone()
     return CaseView(
         target_id=target_id, number=0 if case is None else case.number, subject_id=subject, evidence=content,
         restricted=restricted != (False,), reports=tuple(reports), decisions=tuple(decisions), appeals=tuple(appeals),
+        media_ids=tuple(media_ids), media=None if facts is None else read_media_row(facts).record,
     )

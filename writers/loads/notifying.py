@@ -26,6 +26,10 @@ WHERE family_id = ANY(%s::uuid[]) AND removed_at IS NULL
 """
 ENDED: Final = "SELECT family_id::text FROM sessions WHERE family_id = ANY(%s::uuid[]) AND revoked_at IS NOT NULL"
 
+LAPSED: Final = """
+SELECT family_id::text FROM sessions WHERE family_id = ANY(%s::uuid[]) AND (revoked_at IS NOT NULL OR expires_at <= now())
+"""
+
 
 def wishes_of(conn: Connection, user_ids: Collection[str]) -> Wishes:
     """What these people want to be told; whoever has no row yet is missing."""
@@ -56,3 +60,8 @@ def devices_of_sessions(conn: Connection, family_ids: Iterable[str]) -> dict[str
 def ended_sessions(conn: Connection, family_ids: Iterable[str]) -> set[str]:
     """Those of the sessions that have ended."""
     return {family_id for (family_id,) in conn.execute(ENDED, (sorted(set(family_ids)),))}
+
+
+def lapsed_sessions(conn: Connection, family_ids: Iterable[str]) -> set[str]:
+    """Those of the sessions that have ended or, by the rows, expired; one that the rows do not know yet is not among them."""
+    return {family_id for (family_id,) in conn.execute(LAPSED, (sorted(set(family_ids)),))}

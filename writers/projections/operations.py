@@ -144,10 +144,22 @@ def updated(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Change
         into.operations += changes.recorded(record.event.payload, record.version)
     erased = [record.event.payload.user_id for record in records if isinstance(record.event.payload, UserErased)]
     if erased:
-        into.operations += _conversations_without(conn, erased)
-        names = [name for (name,) in conn.execute(POSTS_OF, {"people": erased}).fetchall()]
-        into.operations += (Operation("forget", (content.post_key(name), *content.comments_keys(name)), ()) for name in names)
-        into.operations += post_operations(conn, names)[1]
+        into.operations += shared_with(conn, erased)
+
+
+def shared_with(conn: psycopg.Connection[Any], people: Sequence[str]) -> list[Operation]:
+    """What others read of these people's words, anew as the rows have it now: conversations, posts, comments below posts."""
+    names = [name for (name,) in conn.execute(POSTS_OF, {"people": list(people)}).fetchall()]
+    return [
+        *_conversations_without(conn, people),
+        *(Operation("forget", (content.post_key(name), *content.comments_keys(name)), ()) for name in names),
+        *post_operations(conn, names)[1],
+    ]
+
+
+def erased_again(conn: psycopg.Connection[Any], people: Sequence[str]) -> list[Operation]:
+    """What takes out of the read model what came there of erased people after their erasure, once the rows hold it no more."""
+    return [step for person in people for step in changes.erased(person)] + shared_with(conn, people)
 
 
 def _conversations_without(conn: psycopg.Connection[Any], people: Sequence[str]) -> Sequence[Operation]:

@@ -14,7 +14,7 @@ from configs.contracts.notifying import DEVICES_A_PERSON
 from configs.contracts.realtime import delivered_key
 from writers.connections import Connection
 from writers.loads.blocks import blocked
-from writers.loads.notifying import wishes_of
+from writers.loads.notifying import lapsed_sessions, wishes_of
 from writers.push.deciding import Facts, Occasion
 from writers.push.provider import Target
 
@@ -36,7 +36,7 @@ JOIN unnest(%s::uuid[], %s::uuid[]) AS place (conversation, reader) ON conversat
 """
 DEVICES: Final = """
 SELECT newest.* FROM unnest(%s::uuid[]) AS person (id), LATERAL (
-    SELECT id::text, user_id::text, platform, token, public_key, auth_secret, registration::text, registered_at
+    SELECT family_id::text, id::text, user_id::text, platform, token, public_key, auth_secret, registration::text, registered_at
     FROM device_tokens WHERE user_id = person.id AND removed_at IS NULL ORDER BY registered_at DESC, id LIMIT %s
 ) AS newest
 """
@@ -91,9 +91,12 @@ def _heard(
 
 
 def devices_of(conn: Connection, user_ids: Iterable[str], platforms: frozenset[str]) -> dict[str, list[Target]]:
-    """Person -> their newest ten devices, those of the platforms."""
+    """Person -> their newest ten devices, those of the platforms whose session has neither ended nor expired."""
     found: dict[str, list[Target]] = {}
-    for device_id, user_id, platform, *rest in conn.execute(DEVICES, (sorted(set(user_ids)), DEVICES_A_PERSON)):
-        if platform in platforms:
+    rows = conn.execute(DEVICES, (sorted(set(user_ids)), DEVICES_A_PERSON)).fetchall()
+    families = {family_id for family_id, *_ in rows if family_id is not None}
+    lapsed = lapsed_sessions(conn, families) if families else set()
+    for family_id, device_id, user_id, platform, *rest in rows:
+        if platform in platforms and family_id not in lapsed:
             found.setdefault(user_id, []).append(Target(device_id, user_id, platform, *rest))
     return found

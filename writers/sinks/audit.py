@@ -13,6 +13,7 @@ from configs.contracts.events import (
     CaseDecided,
     DecisionAppealed,
     Event,
+    EvidenceSeen,
     PayoutRecorded,
     RefundRequested,
     RoleGranted,
@@ -44,6 +45,8 @@ def _act(event: Event) -> Act:
         return payload.target_id, payload.decided_by, payload.action, details
     if isinstance(payload, DecisionAppealed):
         return payload.target_id, f"person:{payload.appellant_id}", "appeal", {"decisionId": payload.decision_id}
+    if isinstance(payload, EvidenceSeen):
+        return payload.target_id, payload.seen_by, "see", {}
     if isinstance(payload, RefundRequested):
         asked: dict[str, Any] = {"paymentId": payload.payment_id, "amountMinor": payload.amount_minor, "reason": payload.reason}
         return payload.payer_id, payload.requested_by, "refund", asked
@@ -75,6 +78,7 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
 
 SINK = Sink(
     "audit", (
-        RoleGranted, StandingSet, CaseDecided, DecisionAppealed, AppealDecided, RefundRequested, BillRefundRequested, PayoutRecorded,
+        RoleGranted, StandingSet, CaseDecided, DecisionAppealed, AppealDecided, EvidenceSeen, RefundRequested, BillRefundRequested,
+        PayoutRecorded,
     ), write
 )

@@ -1,6 +1,7 @@
 """Signed URLs for reading stored objects: computed without asking the store, in microseconds, for every page of a feed.
 
-A URL lives between one window and two (at most 10 minutes); within a window the same object has the same URL.
+A URL lives between one window and two (at most 10 minutes); within a window the same object has the same URL. Only what is
+read bit by bit gets one that lasts as long as that takes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class UrlSigner(Protocol):
 
     def get(self, key: str, now_s: float) -> str:
         """A URL under which the object can be read, also by ranges, until ``expires_s``."""
+        ...
+
+    def lasting(self, key: str, now_s: float, lasts_s: int) -> str:
+        """A URL of the object that works for so long, whatever its window."""
         ...
 
     def expires_s(self, now_s: float) -> int:
@@ -77,7 +82,13 @@ class LocalSigner:
         return window_end(now_s, self._ttl_s) - self._ttl_s // 2
 
     def get(self, key: str, now_s: float) -> str:
-        expires = str(window_end(now_s, self._ttl_s))
+        return self._signed(key, window_end(now_s, self._ttl_s))
+
+    def lasting(self, key: str, now_s: float, lasts_s: int) -> str:
+        return self._signed(key, int(now_s) + lasts_s)
+
+    def _signed(self, key: str, expires_s: int) -> str:
+        expires = str(expires_s)
         return f"{self._base}/{key}?expires={expires}&signature={signature(self._key, 'GET', key, expires)}"
 
 
@@ -105,14 +116,19 @@ class S3Signer:
         return window_end(now_s, self._ttl_s) - self._ttl_s // 2
 
     def get(self, key: str, now_s: float) -> str:
-        begins = window_end(now_s, self._ttl_s) - self._ttl_s // 2 * 2
+        return self._signed(key, window_end(now_s, self._ttl_s) - self._ttl_s // 2 * 2, self._ttl_s)
+
+    def lasting(self, key: str, now_s: float, lasts_s: int) -> str:
+        return self._signed(key, int(now_s), lasts_s)
+
+    def _signed(self, key: str, begins: int, lasts_s: int) -> str:
         at = datetime.fromtimestamp(begins, UTC).strftime("%Y%m%dT%H%M%SZ")
         scope = f"{at[:8]}/{self._region}/s3/aws4_request"
         path = quote(self._path + key, safe="/-_.~")
         query = (
             "X-Amz-Algorithm=AWS4-HMAC-SHA256"
             f"&X-Amz-Credential={quote(f'{self._access}/{scope}', safe='-_.~')}"
-            f"&X-Amz-Date={at}&X-Amz-Expires={self._ttl_s}&X-Amz-SignedHeaders=host"
+            f"&X-Amz-Date={at}&X-Amz-Expires={lasts_s}&X-Amz-SignedHeaders=host"
             f"&response-cache-control={quote(CACHE_CONTROL, safe='-_.~')}"
         )
         request = f"GET\n{path}\n{query}\nhost:{self._host}\n\nhost\nUNSIGNED-PAYLOAD"

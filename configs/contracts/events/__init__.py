@@ -110,7 +110,13 @@ from configs.contracts.events.messages import (
     MessageRead,
     MessageSent,
 )
-from configs.contracts.events.moderation import AppealDecided, CaseDecided, DecisionAppealed, RemovalRequested
+from configs.contracts.events.moderation import (
+    AppealDecided,
+    CaseDecided,
+    DecisionAppealed,
+    EvidenceSeen,
+    RemovalRequested,
+)
 from configs.contracts.events.notifications import (
     DeviceRegistered,
     DeviceRemoved,
@@ -199,6 +205,7 @@ __all__ = [
     "DeviceRemoved",
     "Envelope",
     "Event",
+    "EvidenceSeen",
     "Followed",
     "Gender",
     "Id",

@@ -73,9 +73,20 @@ class RemovalRequested(Payload, frozen=True, kw_only=True):
     """Names the request, so that sending it again is the same request."""
 
 
+class EvidenceSeen(Payload, frozen=True, kw_only=True):
+    """A moderator was given the picture or video of a case; for the audit log."""
+
+    TYPE: ClassVar[str] = "evidence_seen"
+    target_id: str
+    """The media."""
+    seen_by: str
+    """``person:`` and an id, or ``service:`` and a name."""
+
+
 EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.MODERATION_DECIDED, CaseDecided),
     (topics.MODERATION_DECIDED, DecisionAppealed),
     (topics.MODERATION_DECIDED, AppealDecided),
     (topics.MODERATION_DECIDED, RemovalRequested),
+    (topics.MODERATION_DECIDED, EvidenceSeen),
 )
