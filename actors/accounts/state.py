@@ -255,8 +255,11 @@ def _still_as_registered(row: AccountRow) -> bool:
 
 
 def _token_requested(command: RequestToken, row: AccountRow | None) -> AddressTokenRequested:
+    """Whoever asks to confirm an address that two have registered gets what takes the account over."""
+    contested = row is not None and row.security.contested and command.purpose == "verify"
     return AddressTokenRequested(
-        user_id=None if row is None or row.vacant else row.user_id, email_hash=command.email_hash, purpose=command.purpose,
+        user_id=None if row is None or row.vacant else row.user_id, email_hash=command.email_hash,
+        purpose="reset" if contested else command.purpose, cause="registration" if contested else "asked",
         expires_at=command.expires_at,
     )
 

@@ -74,6 +74,9 @@ class Security(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     verified_by: str | None = None
     """The token that verified the address, so that presenting it again is answered alike."""
     reset: Pending | None = None
+    contested: bool = False
+    """Somebody else may have registered the address before anybody confirmed it: only a token that sets another password
+    confirms it."""
     identities: tuple[tuple[str, str], ...] = ()
     """(hash, event that linked it) of the providers' identities that sign in to the account; at most ``IDENTITIES``."""
 
@@ -159,9 +162,7 @@ def _changed(row: AccountRow, payload: Any, event: Event, version: int) -> Accou
     if isinstance(payload, PasswordRehashed):
         return replace(row, password_hash=payload.password_hash)
     if isinstance(payload, AddressTokenRequested):
-        pending = Pending(event.event_id, payload.expires_at)
-        changes: dict[str, Any] = {"verification" if payload.purpose == "verify" else "reset": pending}
-        return replace(row, security=msgspec.structs.replace(security, **changes))
+        return replace(row, security=_token_requested(row, payload, event))
     if isinstance(payload, AddressVerified):
         return replace(
             row, verified_at=row.verified_at or event.occurred_at,
@@ -186,6 +187,16 @@ def _changed(row: AccountRow, payload: Any, event: Event, version: int) -> Accou
     if isinstance(payload, SessionsEnded):
         return replace(row, sessions_from=version, kept_family=payload.kept_family_id)
     return row
+
+
+def _token_requested(row: AccountRow, payload: AddressTokenRequested, event: Event) -> Security:
+    pending, security = Pending(event.event_id, payload.expires_at), row.security
+    if payload.purpose == "verify":
+        return security if security.contested else msgspec.structs.replace(security, verification=pending)
+    if payload.cause == "registration" and row.verified_at is None:
+        # Two have registered the address, and the password is the first one's: no mail of theirs may confirm it.
+        return msgspec.structs.replace(security, reset=pending, verification=None, contested=True)
+    return msgspec.structs.replace(security, reset=pending)
 
 
 def _standing_set(row: AccountRow, payload: StandingSet, version: int) -> AccountRow:

@@ -304,7 +304,10 @@ class TestConfirmedFirst:
         """Somebody else registered my address first: my own attempt mails me a token that makes it mine."""
         body = confirming.body()
         await post(confirming, "/register", **body)
+        theirs = confirming.mailed_token(body["email"], "verify")
         await post(confirming, "/register", **body | {"password": "the owner's password", "displayName": "Owner"})
+        assert code(await post(confirming, "/email/verify", token=theirs)) == (422, "token_invalid")
+        assert (await post(confirming, "/email/verify", email=body["email"])).status_code == 202
         token = confirming.mailed_token(body["email"], "reset")
         assert (await post(confirming, "/password/reset", token=token, password=NEW)).status_code == 200
         assert code(await post(confirming, "/login", email=body["email"], password=body["password"])) == (401, "wrong_credentials")

@@ -51,7 +51,8 @@ _TEXTS: Final[dict[MailTemplate, tuple[str, str]]] = {
     "password_changed": (
         "Your password was changed",
         "The password of your account was changed, and every other device was signed out. "
-        "If it was not you, ask for a new password now.",
+        "If it was not you, ask for a new password now.\n\n"
+        "Passkeys and codes stay as they were: look at them in the app's sign-in settings, and take away what is not yours.",
     ),
 }
 
