@@ -38,7 +38,10 @@ ROWS_A_READ: Final = 1_000
 STATEMENT_TIMEOUT_MS: Final = 120_000
 
 SECTIONS: Final[Mapping[str, str]] = {
-    "account": "SELECT email, claimed_at, verified_at, permission_role, status FROM credentials WHERE user_id = %(user)s",
+    "account": (
+        "SELECT email, claimed_at, verified_at, permission_role, status FROM credentials "
+        "WHERE user_id = %(user)s AND email <> ''"  # further rows are claims on the address that is used now, or was
+    ),
     "profile": (
         "SELECT role, display_name, bio, gender, birth_date, latitude, longitude, preferences, verification_status, "
         "last_active_at, created_at FROM users WHERE id = %(user)s"

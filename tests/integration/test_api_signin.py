@@ -70,7 +70,7 @@ class TestForgotten:
     async def test_known_and_unknown_addresses_take_the_same_steps(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The time of an answer is that of its steps: one command to the shard, and one event in the log."""
+        """The time of an answer is that of its steps: two questions to shards, and one event in the log."""
         person = await world.register()
         appended: list[Any] = []
         append = LogAppender.submit
@@ -90,7 +90,7 @@ class TestForgotten:
                 len(world.shards.loader.warmed) - warmed,
             )
 
-        assert await steps(person.email) == await steps(f"{new_id()}@example.com") == (1, 1, 0)
+        assert await steps(person.email) == await steps(f"{new_id()}@example.com") == (2, 1, 0)
 
     async def test_a_newer_token_replaces_the_older_one(self, world: World) -> None:
         person = await world.register()
