@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from configs.settings import Settings, load_settings
 from serve_apps import hot
+from serve_apps.auth.addresses import router as addresses
 from serve_apps.auth.oauth import router as oauth
 from serve_apps.auth.own_sessions import router as sessions
 from serve_apps.auth.passkeys import router as passkeys
@@ -64,7 +65,7 @@ from serve_apps.users.routes import router as users
 
 PREFIX: Final = "/api/v1"
 ROUTERS: Final[tuple[APIRouter, ...]] = (
-    auth, oauth, second_factor, passkeys, passwords, sessions,
+    auth, oauth, second_factor, passkeys, passwords, addresses, sessions,
     users, blocking, reporting, adults, leaving,
     viewing, deciding, asking,
     matching, explanations, seen,

@@ -324,14 +324,14 @@ class World:
         return found
 
     def mailed_token(self, email: str, purpose: str) -> str:
-        """The token that the consumer ``mail`` would send to an address now."""
+        """The token that the consumer ``mail`` would send for the account that was registered with ``email`` now."""
         address = email_hash(email)
         for host in self.shards.hosts.values():
             accounts = host._services.get("accounts")
             account = None if accounts is None else accounts.group.memory._accounts.get(address)  # type: ignore[attr-defined]
             if account is not None and account.row is not None:
                 security = account.row.security
-                pending = security.verification if purpose == "verify" else security.reset
+                pending = {"verify": security.verification, "reset": security.reset, "change": security.change}[purpose]
                 assert pending is not None, "no token waits"
                 return mail_token(self.dependencies.account_key, purpose, address, pending.token_id)
         raise AssertionError("no such account")

@@ -40,7 +40,7 @@ STATEMENT_TIMEOUT_MS: Final = 120_000
 SECTIONS: Final[Mapping[str, str]] = {
     "account": (
         "SELECT email, claimed_at, verified_at, permission_role, status, coalesce(security -> 'totp', 'null') <> 'null' AS codes_on "
-        "FROM credentials WHERE user_id = %(user)s"
+        "FROM credentials WHERE user_id = %(user)s AND email <> ''"  # further rows are claims on the address that is used now, or was
     ),
     "passkeys": (
         "SELECT held ->> 'name' AS name, held ->> 'addedAt' AS added_at "

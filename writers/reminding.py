@@ -38,7 +38,7 @@ ORDER BY last_active_at, id LIMIT %s
 """
 ADDRESSES: Final = """
 SELECT user_id::text, email_hash, email FROM credentials
-WHERE user_id = ANY(%s::uuid[]) AND verified_at IS NOT NULL AND status = 'active'
+WHERE user_id = ANY(%s::uuid[]) AND verified_at IS NOT NULL AND status = 'active' AND email <> ''
 """
 REMINDED: Final = """
 SELECT user_id::text, max(requested_at) FROM mails

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 from actors.accounts.commands import (
     SERVICE,
@@ -11,13 +12,20 @@ from actors.accounts.commands import (
     AddPasskey,
     AddressTaken,
     AwaitsConfirmation,
+    ChangeAddress,
+    Changing,
     CheckSession,
+    ClaimAddress,
+    Claimed,
     DisableTotp,
     EnableTotp,
     EndSessions,
     Factors,
+    FindChange,
+    FindHome,
     GetFactors,
     GrantRole,
+    Home,
     IdempotencyConflict,
     Incomplete,
     Joined,
@@ -27,6 +35,7 @@ from actors.accounts.commands import (
     Registered,
     Rehash,
     RemovePasskey,
+    RequestAddressChange,
     RequestToken,
     ResetPassword,
     SessionStands,
@@ -35,11 +44,15 @@ from actors.accounts.commands import (
     SignedIn,
     SignIn,
     TokenInvalid,
+    TokenRequested,
     UseCode,
     UsePasskey,
     VerifyAddress,
 )
 from actors.sharding.client import ActorPool
+
+N = TypeVar("N", Register, RequestToken, JoinIdentity, GrantRole)
+"""Commands that name an account by an address."""
 
 
 class AccountsClient:
@@ -56,7 +69,8 @@ class AccountsClient:
     ) -> Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict:
         """Claims the address, durable in the log before the answer."""
         return cast(
-            Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict, await self._ask(command, traceparent)
+            Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict,
+            await self._ask(await self._at_home(command), traceparent),
         )
 
     async def rehash(
@@ -68,7 +82,22 @@ class AccountsClient:
 
     async def request_token(self, command: RequestToken) -> None:
         """Has a token mailed to whoever holds the address; takes as long when nobody does."""
-        await self._ask(command)
+        await self._ask(await self._at_home(command))
+
+    async def request_change(self, command: RequestAddressChange) -> TokenRequested | NotSignedIn | IdempotencyConflict:
+        """Has a token mailed to another address; answered alike whoever holds that one."""
+        return cast(TokenRequested | NotSignedIn | IdempotencyConflict, await self._ask(command))
+
+    async def find_change(self, command: FindChange) -> Changing | TokenInvalid | NotSignedIn:
+        return cast(Changing | TokenInvalid | NotSignedIn, await self._ask(command))
+
+    async def claim(self, command: ClaimAddress) -> Claimed | AddressTaken:
+        """Durable before the answer; the change follows, whoever carries it out."""
+        return cast(Claimed | AddressTaken, await self._ask(command))
+
+    async def change_address(self, command: ChangeAddress) -> AccountChanged | TokenInvalid | NotSignedIn:
+        """``version`` 0: it was carried out before. TokenInvalid: another change was asked for, or all sessions ended."""
+        return cast(AccountChanged | TokenInvalid | NotSignedIn, await self._ask(command))
 
     async def verify(self, command: VerifyAddress) -> AccountChanged | TokenInvalid:
         return cast(AccountChanged | TokenInvalid, await self._ask(command))
@@ -88,7 +117,7 @@ class AccountsClient:
 
     async def join(self, command: JoinIdentity) -> Joined | Incomplete | NotSignedIn:
         """The account of an identity whose address a provider vouches for."""
-        return cast(Joined | Incomplete | NotSignedIn, await self._ask(command))
+        return cast(Joined | Incomplete | NotSignedIn, await self._ask(await self._at_home(command)))
 
     async def factors(self, email_hash: str, user_id: str | None = None) -> Factors | NotSignedIn:
         """What the account signs in with beside its password."""
@@ -106,7 +135,7 @@ class AccountsClient:
 
     async def grant_role(self, command: GrantRole) -> AccountChanged | NotSignedIn:
         """NotSignedIn: nobody active holds the address. ``version`` 0: they have the role already."""
-        return cast(AccountChanged | NotSignedIn, await self._ask(command))
+        return cast(AccountChanged | NotSignedIn, await self._ask(await self._at_home(command)))
 
     async def set_standing(self, command: SetStanding) -> AccountChanged | NotSignedIn:
         """``version``: sessions from before it have ended, unless the standing is active."""
@@ -115,6 +144,11 @@ class AccountsClient:
     async def stands(self, command: CheckSession) -> SessionStands:
         """Whether a session has survived everything that ends all sessions of an account."""
         return cast(SessionStands, await self._ask(command))
+
+    async def _at_home(self, command: N) -> N:
+        """The command as the shard of the account takes it that the address names; as many steps for every address."""
+        home = cast(Home, await self._ask(FindHome(email_hash=command.email_hash)))
+        return replace(command, email_hash=home.email_hash, address_hash=command.email_hash)
 
     async def _ask(self, command: Any, traceparent: str | None = None) -> Any:
         shard = self._pool.shard_of(command.email_hash)

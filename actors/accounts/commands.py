@@ -2,6 +2,9 @@
 
 Where a command has ``family_id`` and ``sessions_from``, they are the session that asks (as its access token says): of a
 session that has ended nothing is taken (NotSignedIn), also where a replica has not heard yet that it has.
+
+``email_hash`` is the hash of the address that the account was registered with, its key for good. Where somebody names an
+account by an address, ``address_hash`` is that one's ("": the same), and only the account that signs in with it is meant.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import Literal
 
 from actors.idempotency import IdempotencyConflict
 from configs.contracts.accounts import Passkey, Totp
-from configs.contracts.events import PermissionRole, ProviderIdentity, Role, Standing
+from configs.contracts.events import AddressMove, PermissionRole, ProviderIdentity, Role, Standing
 
 __all__ = [
     "SERVICE",
@@ -22,13 +25,20 @@ __all__ = [
     "AddressTaken",
     "AwaitsConfirmation",
     "Challenge",
+    "ChangeAddress",
+    "Changing",
     "CheckSession",
+    "ClaimAddress",
+    "Claimed",
     "DisableTotp",
     "EnableTotp",
     "EndSessions",
     "Factors",
+    "FindChange",
+    "FindHome",
     "GetFactors",
     "GrantRole",
+    "Home",
     "IdempotencyConflict",
     "Incomplete",
     "JoinIdentity",
@@ -39,6 +49,7 @@ __all__ = [
     "Rehash",
     "Rehashed",
     "RemovePasskey",
+    "RequestAddressChange",
     "RequestToken",
     "ResetPassword",
     "SessionStands",
@@ -77,6 +88,7 @@ class Register:
     verification_expires_at: datetime | None = None
     idempotency_key: str | None = None
     body_digest: str | None = None
+    address_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +106,7 @@ class JoinIdentity:
     role: Role | None
     display_name: str | None
     birth_date: str | None
+    address_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +126,7 @@ class RequestToken:
     email_hash: str
     purpose: Literal["verify", "reset"]
     expires_at: datetime
+    address_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +159,61 @@ class SetPassword:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FindHome:
+    """Which account signs in with the address, or may be registered with it? Appends nothing."""
+
+    email_hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAddressChange:
+    """Have a token mailed to another address, whether or not somebody holds that one; nothing where it is the present one."""
+
+    email_hash: str
+    user_id: str
+    family_id: str
+    sessions_from: int
+    address: str
+    new_hash: str
+    expires_at: datetime
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindChange:
+    """The change of the address that a mailed token is for, if the account asked for it last. Appends nothing."""
+
+    email_hash: str
+    user_id: str
+    family_id: str
+    sessions_from: int
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimAddress:
+    """Claim ``email_hash``, the new address's, for the account with the key ``home``.
+
+    An account whose address nobody confirmed gives way. A claim that the account's row does not come to know is given up.
+    """
+
+    email_hash: str
+    user_id: str
+    home: str
+    move: AddressMove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeAddress:
+    """Carry out a change of the address, claimed before, that the account asked for last; ends all sessions but one."""
+
+    email_hash: str
+    user_id: str
+    move: AddressMove
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndSessions:
     """End every session of the account but the one that asks."""
 
@@ -161,6 +230,7 @@ class GrantRole:
     email_hash: str
     role: PermissionRole
     granted_by: str
+    address_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +262,7 @@ class SignIn:
     stored: str = ""
     identity_hash: str | None = None
     confirmed: bool = False
+    address_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +412,8 @@ class AccountChanged:
     password_hash: str | None
     verified: bool
     version: int
+    address_hash: str | None = None
+    """Of the address that signs in to it; None: the one it was registered with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,6 +449,33 @@ class Joined:
     version: int
     displaced: str | None
     registered: bool = False
+    email_hash: str = ""
+    """The account's key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The key of the account that signs in with an address, or of whoever will register it."""
+
+    email_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """A change of the address that may be carried out; None: it was."""
+
+    move: AddressMove | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The address is the account's, by this request or by an earlier one of the same token.
+
+    ``displaced``: the person whose unconfirmed account gave way.
+    """
+
+    version: int
+    displaced: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,27 @@ same event, and a remembered request can be checked against the claim that it is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from actors.accounts import addresses
 from actors.accounts.commands import (
     AccountChanged,
     AccountGone,
     AddressTaken,
     AwaitsConfirmation,
+    ChangeAddress,
+    Changing,
     CheckSession,
+    ClaimAddress,
+    Claimed,
     EndSessions,
     Factors,
+    FindChange,
+    FindHome,
     GrantRole,
+    Home,
     IdempotencyConflict,
     Incomplete,
     Joined,
@@ -30,6 +38,7 @@ from actors.accounts.commands import (
     Registered,
     Rehash,
     Rehashed,
+    RequestAddressChange,
     RequestToken,
     ResetPassword,
     SessionStands,
@@ -46,10 +55,19 @@ from actors.entries import Entries
 from actors.folded import Folded
 from actors.idempotency import Remembered, Requests, request_key
 from actors.sharding.memory import Append, Decision
-from configs.contracts.accounts import IDENTITIES, AccountRow, Pending, after, hash_of
+from configs.contracts.accounts import (
+    IDENTITIES,
+    AccountRow,
+    Pending,
+    address_changed_id,
+    address_claimed_id,
+    after,
+    hash_of,
+)
 from configs.contracts.events import (
     TOPIC_OF,
     AccountRegistered,
+    AddressChangeRequested,
     AddressTokenRequested,
     AddressVerified,
     Event,
@@ -66,16 +84,19 @@ from configs.contracts.loading import IdempotencyRow
 from configs.contracts.topics import AUTH_ACCOUNTS
 
 SCOPE = "register"
+CHANGE_SCOPE = "change-address"
 KEPT_REGISTRATIONS: Final = 4
 
 AccountCommand = (
     Register | JoinIdentity | Rehash | RequestToken | VerifyAddress | ResetPassword | SetPassword | EndSessions | GrantRole | SetStanding
     | SignIn | CheckSession
+    | FindHome | RequestAddressChange | FindChange | ClaimAddress | ChangeAddress
     | FactorCommand
 )
 AccountAnswer = (
     Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict | Rehashed | TokenRequested | TokenInvalid
     | AccountChanged | SignedIn | NotSignedIn | AccountGone | SessionStands | Joined | Incomplete | Factors
+    | Home | Changing | Claimed
 )
 
 
@@ -137,10 +158,16 @@ class AccountMemory:
     def decide(self, command: AccountCommand, now: datetime) -> Decision[AccountAnswer]:
         account = self._accounts.get(command.email_hash) or Account()
         row = account.row
+        if isinstance(command, FindHome):
+            return _answer(Home(command.email_hash if row is None else row.security.home or command.email_hash))
+        if isinstance(command, ClaimAddress):
+            return _claim(command, row, now)
         if isinstance(command, Register):
             return self._register(command, account, now)
         if isinstance(command, JoinIdentity):
             return _join(command, row, now)
+        if row is not None and row.security.home is not None:
+            row = None  # a claim is no account
         if isinstance(command, RequestToken):
             return _decided(_token_requested(command, row), now, lambda version: TokenRequested())
         if isinstance(command, VerifyAddress):
@@ -165,6 +192,12 @@ class AccountMemory:
             return _decided(rehashed, now, Rehashed)
         if isinstance(command, SetPassword):
             return _set_password(command, row, now)
+        if isinstance(command, RequestAddressChange):
+            return self._request_change(command, account, row, now)
+        if isinstance(command, FindChange):
+            return _answer(addresses.found(command, row, now))
+        if isinstance(command, ChangeAddress):
+            return _change_address(command, row, now)
         if isinstance(command, EndSessions):
             return _end_sessions(command, row, now)
         if isinstance(command, SignIn):
@@ -173,16 +206,19 @@ class AccountMemory:
         return _answer(SessionStands(stands, row.permission_role))
 
     def _register(self, command: Register, account: Account, now: datetime) -> Decision[AccountAnswer]:
-        confirming = command.verification_expires_at
-        if account.row is not None and not account.row.vacant:
-            repeated = _repeated(command, account, account.row, now)
+        confirming, row = command.verification_expires_at, account.row
+        # Of somebody who is erased, a claim may stand for a moment longer: it is not registered under their key.
+        claimed = command.address_hash not in ("", command.email_hash)
+        if claimed or (row is not None and not row.vacant):
+            its_own = row is not None and addresses.is_account_of(row, command.email_hash, command.address_hash)
+            repeated = _repeated(command, account, row, now) if row is not None and its_own else AddressTaken()
             if confirming is None:
-                changed = isinstance(repeated, Registered) and not _still_as_registered(account.row)
+                changed = row is not None and isinstance(repeated, Registered) and not _still_as_registered(row)
                 return _answer(AddressTaken() if changed else repeated)
             # Whoever asks learns nothing, and one event is appended as for a free address; its holder gets a mail.
             payload = AddressTokenRequested(
-                user_id=account.row.user_id, email_hash=command.email_hash, purpose="reset", cause="registration",
-                expires_at=confirming,
+                user_id=row.user_id if row is not None and its_own else None, email_hash=command.email_hash, purpose="reset",
+                cause="registration", expires_at=confirming,
             )
             if isinstance(repeated, Registered):
                 return _answer(AwaitsConfirmation())
@@ -210,6 +246,18 @@ class AccountMemory:
             event_id=event_id,
         )
 
+    def _request_change(
+        self, command: RequestAddressChange, account: Account, row: AccountRow, now: datetime
+    ) -> Decision[AccountAnswer]:
+        key = None if command.idempotency_key is None else request_key(CHANGE_SCOPE, command.idempotency_key)
+        answer = addresses.requested(replace(command, idempotency_key=key), row)
+        known = None if key is None or account.requests is None else account.requests.find(key, now)
+        if isinstance(answer, NotSignedIn | TokenRequested):
+            return _answer(answer)
+        if known is not None:
+            return _answer(TokenRequested() if known.body_digest == (command.body_digest or "") else IdempotencyConflict())
+        return _decided(answer, now, lambda version: TokenRequested())
+
     def apply(self, event: Event, version: int) -> None:
         payload = event.payload
         if TOPIC_OF.get(type(payload)) is not AUTH_ACCOUNTS:
@@ -220,7 +268,7 @@ class AccountMemory:
             account.forget_history()
         if isinstance(payload, AccountRegistered):
             account.registered(payload, version)
-        if isinstance(payload, AccountRegistered) and payload.idempotency_key is not None:
+        if isinstance(payload, AccountRegistered | AddressChangeRequested) and payload.idempotency_key is not None:
             account.requests = account.requests or Requests()
             account.requests.remember(
                 payload.idempotency_key, Remembered(payload.body_digest or "", event.event_id, event.occurred_at)
@@ -255,8 +303,13 @@ def _still_as_registered(row: AccountRow) -> bool:
 
 
 def _token_requested(command: RequestToken, row: AccountRow | None) -> AddressTokenRequested:
+    """Whoever asks to confirm an address that two have registered gets what takes the account over."""
+    if row is not None and (row.vacant or not addresses.is_account_of(row, command.email_hash, command.address_hash)):
+        row = None
+    contested = row is not None and row.security.contested and command.purpose == "verify"
     return AddressTokenRequested(
-        user_id=None if row is None or row.vacant else row.user_id, email_hash=command.email_hash, purpose=command.purpose,
+        user_id=None if row is None else row.user_id, email_hash=command.email_hash,
+        purpose="reset" if contested else command.purpose, cause="registration" if contested else "asked",
         expires_at=command.expires_at,
     )
 
@@ -273,7 +326,7 @@ def _verify(command: VerifyAddress, row: AccountRow | None, now: datetime) -> De
     if not _usable(row.security.verification, command.token_id, now):
         return _answer(TokenInvalid())
     verified = AddressVerified(user_id=row.user_id, email_hash=row.email_hash, token_id=command.token_id)
-    return _decided(verified, now, lambda version: AccountChanged(row.user_id, row.password_hash, True, version))
+    return _decided(verified, now, lambda version: _changed_to(row, row.password_hash, True, version))
 
 
 def _reset(command: ResetPassword, row: AccountRow | None, now: datetime) -> Decision[AccountAnswer]:
@@ -282,7 +335,7 @@ def _reset(command: ResetPassword, row: AccountRow | None, now: datetime) -> Dec
     password = PasswordSet(
         user_id=row.user_id, email_hash=row.email_hash, password_hash=command.password_hash, token_id=command.token_id
     )
-    return _decided(password, now, lambda version: AccountChanged(row.user_id, command.password_hash, True, version))
+    return _decided(password, now, lambda version: _changed_to(row, command.password_hash, True, version))
 
 
 def _set_password(command: SetPassword, row: AccountRow, now: datetime) -> Decision[AccountAnswer]:
@@ -293,7 +346,7 @@ def _set_password(command: SetPassword, row: AccountRow, now: datetime) -> Decis
         kept_family_id=command.family_id,
     )
     verified = row.verified_at is not None
-    return _decided(password, now, lambda version: AccountChanged(row.user_id, command.password_hash, verified, version))
+    return _decided(password, now, lambda version: _changed_to(row, command.password_hash, verified, version))
 
 
 def _end_sessions(command: EndSessions, row: AccountRow, now: datetime) -> Decision[AccountAnswer]:
@@ -305,7 +358,7 @@ def _end_sessions(command: EndSessions, row: AccountRow, now: datetime) -> Decis
 
 
 def _grant_role(command: GrantRole, row: AccountRow | None, now: datetime) -> Decision[AccountAnswer]:
-    if row is None or row.status != "active":
+    if row is None or row.status != "active" or not addresses.is_account_of(row, command.email_hash, command.address_hash):
         return _answer(NotSignedIn())
     if row.permission_role == command.role:
         return _answer(_changed(row, 0))
@@ -322,7 +375,7 @@ def _set_standing(command: SetStanding, row: AccountRow, now: datetime) -> Decis
         return _answer(NotSignedIn())
     standing = StandingSet(
         user_id=row.user_id, email_hash=row.email_hash, status=command.status, number=command.number,
-        cause_id=command.cause_id,
+        cause_id=command.cause_id, claim=row.security.claim if command.status == "deleted" else None,
     )
     return _decided(standing, now, lambda version: _changed(row, version), event_id=command.event_id)
 
@@ -331,16 +384,24 @@ def _join(command: JoinIdentity, row: AccountRow | None, now: datetime) -> Decis
     """Links a confirmed account; registers a new person, also in place of an account that nobody confirmed."""
     if row is not None and row.vacant:
         row = None
+    claimed = command.address_hash not in ("", command.email_hash)
+    if (row is None and claimed) or (
+        row is not None and not addresses.is_account_of(row, command.email_hash, command.address_hash)
+    ):
+        return _answer(NotSignedIn())
     hashed = hash_of(command.identity)
     if row is not None and row.verified_at is not None:
         linked_by = dict(row.security.identities).get(hashed)
         if linked_by is not None:
-            return _answer(Joined(row.user_id, linked_by, 0, None))
+            return _answer(Joined(row.user_id, linked_by, 0, None, email_hash=row.email_hash))
         if len(row.security.identities) >= IDENTITIES:
             return _answer(NotSignedIn())
         linked = IdentityLinked(user_id=row.user_id, email_hash=row.email_hash, identity=command.identity)
         event_id = derived_id(hashed, f"linked:{row.user_id}")
-        return _decided(linked, now, lambda version: Joined(row.user_id, event_id, version, None), event_id=event_id)
+        return _decided(
+            linked, now, lambda version: Joined(row.user_id, event_id, version, None, email_hash=row.email_hash),
+            event_id=event_id,
+        )
     if command.role is None or command.display_name is None or command.birth_date is None:
         return _answer(Incomplete())
     displaced = None if row is None else row.user_id
@@ -351,7 +412,10 @@ def _join(command: JoinIdentity, row: AccountRow | None, now: datetime) -> Decis
     )
     event_id = registration_id(command.user_id)
     return _decided(
-        registered, now, lambda version: Joined(command.user_id, event_id, version, displaced, registered=True),
+        registered, now,
+        lambda version: Joined(
+            command.user_id, event_id, version, displaced, registered=True, email_hash=command.email_hash
+        ),
         event_id=event_id,
     )
 
@@ -364,6 +428,8 @@ def _sign_in(command: SignIn, row: AccountRow) -> AccountAnswer:
             return NotSignedIn()
         return _admitted(row)
     if row.status != "active" or row.password_hash != command.stored or (command.confirmed and row.verified_at is None):
+        return NotSignedIn()
+    if not addresses.is_account_of(row, command.email_hash, command.address_hash):
         return NotSignedIn()
     return _admitted(row)
 
@@ -384,7 +450,31 @@ def _refusal(command: AccountCommand, row: AccountRow | None) -> AccountAnswer:
 
 
 def _changed(row: AccountRow, version: int) -> AccountChanged:
-    return AccountChanged(row.user_id, row.password_hash, row.verified_at is not None, version)
+    return _changed_to(row, row.password_hash, row.verified_at is not None, version)
+
+
+def _changed_to(row: AccountRow, password_hash: str | None, verified: bool, version: int) -> AccountChanged:
+    claim = row.security.claim
+    return AccountChanged(row.user_id, password_hash, verified, version, None if claim is None else claim.address_hash)
+
+
+def _claim(command: ClaimAddress, row: AccountRow | None, now: datetime) -> Decision[AccountAnswer]:
+    answer = addresses.claimed(command, row)
+    if isinstance(answer, Claimed | AddressTaken):
+        return _answer(answer)
+    event_id = address_claimed_id(command.move.token_id)
+    return _decided(answer, now, lambda version: Claimed(version, answer.displaces), event_id=event_id)
+
+
+def _change_address(command: ChangeAddress, row: AccountRow, now: datetime) -> Decision[AccountAnswer]:
+    answer, move = addresses.changed(command, row), command.move
+    if isinstance(answer, AccountChanged | TokenInvalid):
+        return _answer(answer)
+    claimed = None if move.address_hash == row.email_hash else move.address_hash
+    return _decided(
+        answer, now, lambda version: AccountChanged(row.user_id, row.password_hash, True, version, claimed),
+        event_id=address_changed_id(move.token_id),
+    )
 
 
 def _answer(answer: AccountAnswer) -> Decision[AccountAnswer]:

@@ -10,6 +10,11 @@ import msgspec
 
 from configs.contracts.events import (
     AccountRegistered,
+    AddressChanged,
+    AddressChangeRequested,
+    AddressClaim,
+    AddressClaimed,
+    AddressReleased,
     AddressTokenRequested,
     AddressVerified,
     Event,
@@ -31,7 +36,7 @@ from configs.contracts.events import (
     TotpDisabled,
     TotpEnabled,
 )
-from configs.contracts.ids import identity_hash
+from configs.contracts.ids import derived_id, identity_hash
 
 IDENTITIES: Final = 8
 PASSKEYS: Final = 10
@@ -47,6 +52,15 @@ class Pending(msgspec.Struct, frozen=True, rename="camel"):
 
     token_id: str
     expires_at: datetime
+
+
+class AddressChange(msgspec.Struct, frozen=True, rename="camel"):
+    """The address that the account may sign in with, once the token that was mailed there is presented."""
+
+    token_id: str
+    expires_at: datetime
+    address: str
+    address_hash: str
 
 
 class Totp(msgspec.Struct, frozen=True, rename="camel"):
@@ -74,6 +88,16 @@ class Security(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     verified_by: str | None = None
     """The token that verified the address, so that presenting it again is answered alike."""
     reset: Pending | None = None
+    contested: bool = False
+    """Somebody else may have registered the address before anybody confirmed it: only a token that sets another password
+    confirms it."""
+    home: str | None = None
+    """Set: the row is only a claim on the address, ``claim``; the account's own row is the one with this hash."""
+    claim: AddressClaim | None = None
+    """The address that the account signs in with; None: the one it was registered with."""
+    change: AddressChange | None = None
+    changed_by: str | None = None
+    """The token of the newest change of the address, so that presenting it again is answered alike."""
     identities: tuple[tuple[str, str], ...] = ()
     """(hash, event that linked it) of the providers' identities that sign in to the account; at most ``IDENTITIES``."""
 
@@ -107,8 +131,17 @@ class AccountRow:
 
     @property
     def vacant(self) -> bool:
-        """Whether the account was erased, so that the address may be registered anew."""
+        """Whether the account was erased, or the claim given up, so that the address may be registered anew."""
         return self.status == "deleted"
+
+    @property
+    def address_hash(self) -> str:
+        """Hash of the address that the account signs in with."""
+        return self.email_hash if self.security.claim is None else self.security.claim.address_hash
+
+    def changes_to(self, token_id: str) -> bool:
+        """Whether the token is the one of the change of the address that was asked for last."""
+        return self.security.change is not None and self.security.change.token_id == token_id
 
     def admits(self, user_id: str, sessions_from: int, family_id: str) -> bool:
         """Whether a session of this account, begun when ``sessions_from`` was that, still is one."""
@@ -121,21 +154,45 @@ class AccountRow:
 def after(row: AccountRow | None, event: Event, version: int) -> AccountRow | None:
     """The account after one more event of its address; events no newer than the row change nothing.
 
-    The first registration in the log holds the address.
+    The first registration, or claim, in the log holds the address.
     """
     payload = event.payload
-    if row is None:
-        return _registered(payload, event, version) if isinstance(payload, AccountRegistered) else None
-    if version <= row.version:
+    if row is not None and version <= row.version:
         return row
-    if isinstance(payload, AccountRegistered) and (
-        row.vacant or (payload.displaces == row.user_id and row.verified_at is None)
-    ):
-        return _registered(payload, event, version)
-    changed = row if isinstance(payload, AccountRegistered) or payload.user_id != row.user_id else _changed(
-        row, payload, event, version
-    )
+    if isinstance(payload, AccountRegistered | AddressClaimed):
+        if row is None or row.vacant or _gives_way(row, payload):
+            if isinstance(payload, AddressClaimed):
+                return _claimed(payload, event, version)
+            return _registered(payload, event, version)
+        return replace(row, version=version)
+    if row is None:
+        return None
+    changed = row
+    if payload.user_id == row.user_id:
+        changed = _changed(row, payload, event, version) if row.security.home is None else _claim_changed(row, payload)
     return replace(changed, version=version)
+
+
+def _gives_way(row: AccountRow, payload: AccountRegistered | AddressClaimed) -> bool:
+    """Whether the newer claim on the address is the one that counts."""
+    if isinstance(payload, AddressClaimed) and row.security.home is not None:
+        return (row.security.home, row.user_id) == (payload.home, payload.user_id)
+    return payload.displaces == row.user_id and row.verified_at is None
+
+
+def _claimed(payload: AddressClaimed, event: Event, version: int) -> AccountRow:
+    claim = AddressClaim(address_hash=payload.email_hash, token_id=payload.move.token_id)
+    return AccountRow(
+        payload.email_hash, payload.user_id, None, version, claimed_at=event.occurred_at, verified_at=event.occurred_at,
+        security=Security(home=payload.home, claim=claim),
+    )
+
+
+def _claim_changed(row: AccountRow, payload: Any) -> AccountRow:
+    claim = row.security.claim
+    if not isinstance(payload, AddressReleased) or claim is None or claim.token_id != payload.token_id:
+        return row
+    return replace(row, status="deleted", verified_at=None, security=Security())
 
 
 def _registered(payload: AccountRegistered, event: Event, version: int) -> AccountRow:
@@ -150,6 +207,16 @@ def _registered(payload: AccountRegistered, event: Event, version: int) -> Accou
     )
 
 
+def address_claimed_id(token_id: str) -> str:
+    """The id of the claim on an address that a mailed token makes."""
+    return derived_id(token_id, "claimed")
+
+
+def address_changed_id(token_id: str) -> str:
+    """The id of the change of an address that a mailed token makes, whoever carries it out."""
+    return derived_id(token_id, "changed")
+
+
 def hash_of(identity: ProviderIdentity) -> str:
     return identity_hash(identity.issuer, identity.subject)
 
@@ -159,9 +226,7 @@ def _changed(row: AccountRow, payload: Any, event: Event, version: int) -> Accou
     if isinstance(payload, PasswordRehashed):
         return replace(row, password_hash=payload.password_hash)
     if isinstance(payload, AddressTokenRequested):
-        pending = Pending(event.event_id, payload.expires_at)
-        changes: dict[str, Any] = {"verification" if payload.purpose == "verify" else "reset": pending}
-        return replace(row, security=msgspec.structs.replace(security, **changes))
+        return replace(row, security=_token_requested(row, payload, event))
     if isinstance(payload, AddressVerified):
         return replace(
             row, verified_at=row.verified_at or event.occurred_at,
@@ -169,6 +234,11 @@ def _changed(row: AccountRow, payload: Any, event: Event, version: int) -> Accou
         )
     if isinstance(payload, PasswordSet):
         return _password_set(row, payload, event, version)
+    if isinstance(payload, AddressChangeRequested):
+        change = AddressChange(event.event_id, payload.expires_at, payload.address, payload.address_hash)
+        return replace(row, security=msgspec.structs.replace(security, change=change))
+    if isinstance(payload, AddressChanged):
+        return _address_changed(row, payload, event, version)
     if isinstance(payload, IdentityLinked):
         linked = {hash_of(payload.identity): event.event_id} | dict(security.identities)
         return replace(row, security=msgspec.structs.replace(security, identities=tuple(linked.items())))
@@ -180,12 +250,43 @@ def _changed(row: AccountRow, payload: Any, event: Event, version: int) -> Accou
     if isinstance(payload, SecondFactorUsed | PasskeyAdded | PasskeyUsed | PasskeyRemoved):
         return replace(row, security=_factor_used(security, payload, event))
     if isinstance(payload, RoleGranted):
-        return replace(row, permission_role=payload.role, sessions_from=version, kept_family=None)
+        return _ended(replace(row, permission_role=payload.role), version, None)
     if isinstance(payload, StandingSet):
         return _standing_set(row, payload, version)
     if isinstance(payload, SessionsEnded):
-        return replace(row, sessions_from=version, kept_family=payload.kept_family_id)
+        return _ended(row, version, payload.kept_family_id)
     return row
+
+
+def _ended(row: AccountRow, version: int, kept_family: str | None) -> AccountRow:
+    """All sessions have ended but one; with them a change of the address that one of them may have asked for."""
+    security = msgspec.structs.replace(row.security, change=None)
+    return replace(row, sessions_from=version, kept_family=kept_family, security=security)
+
+
+def _address_changed(row: AccountRow, payload: AddressChanged, event: Event, version: int) -> AccountRow:
+    """Nothing changes by a change that was not asked for last: another was, or all sessions have ended since."""
+    move = payload.move
+    if row.status != "active" or not row.changes_to(move.token_id):
+        return row
+    home = move.address_hash == row.email_hash
+    claim = None if home else AddressClaim(address_hash=move.address_hash, token_id=move.token_id)
+    # Whoever reads the former address's mail is not who reads the new one's.
+    security = msgspec.structs.replace(
+        row.security, claim=claim, changed_by=move.token_id, verification=None, verified_by=None, reset=None, contested=False
+    )
+    changed = replace(row, email=move.address, verified_at=event.occurred_at, security=security)
+    return _ended(changed, version, move.kept_family_id)
+
+
+def _token_requested(row: AccountRow, payload: AddressTokenRequested, event: Event) -> Security:
+    pending, security = Pending(event.event_id, payload.expires_at), row.security
+    if payload.purpose == "verify":
+        return security if security.contested else msgspec.structs.replace(security, verification=pending)
+    if payload.cause == "registration" and row.verified_at is None:
+        # Two have registered the address, and the password is the first one's: no mail of theirs may confirm it.
+        return msgspec.structs.replace(security, reset=pending, verification=None, contested=True)
+    return msgspec.structs.replace(security, reset=pending)
 
 
 def _standing_set(row: AccountRow, payload: StandingSet, version: int) -> AccountRow:
@@ -194,7 +295,7 @@ def _standing_set(row: AccountRow, payload: StandingSet, version: int) -> Accoun
     changed = replace(row, status=payload.status, standing_number=payload.number)
     if payload.status == "active":
         return changed
-    changed = replace(changed, sessions_from=version, kept_family=None)
+    changed = _ended(changed, version, None)
     if payload.status != "deleted":
         return changed
     return replace(
@@ -235,10 +336,8 @@ def _password_set(row: AccountRow, payload: PasswordSet, event: Event, version: 
     if payload.token_id is not None and verified_at is None:
         # Whoever reads the address's mail holds the account from now on; nothing of an earlier claimant's stays.
         verified_at, security = event.occurred_at, Security()
-    return replace(
-        row, password_hash=payload.password_hash, verified_at=verified_at, sessions_from=version,
-        kept_family=payload.kept_family_id, security=security,
-    )
+    changed = replace(row, password_hash=payload.password_hash, verified_at=verified_at, security=security)
+    return _ended(changed, version, payload.kept_family_id)
 
 
 @dataclass(frozen=True, slots=True)

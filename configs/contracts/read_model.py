@@ -135,6 +135,10 @@ class Credential(msgspec.Struct, frozen=True, rename="camel"):
     status: str = "active"
     verified: bool = False
     """Whether the address was confirmed."""
+    home: str | None = None
+    """Set: the address is only a claim of the account whose credential this hash names."""
+    address_hash: str | None = None
+    """The address that signs in to the account; None: the one it was registered with."""
 
 
 class SessionEntry(msgspec.Struct, frozen=True, rename="camel"):

@@ -133,6 +133,14 @@ class ForgotBody(Body):
     email: Address
 
 
+class ChangeEmailBody(Body):
+    email: Address
+
+
+class ConfirmEmailBody(Body):
+    token: MailedToken
+
+
 class ResetBody(Body):
     token: MailedToken
     password: Password

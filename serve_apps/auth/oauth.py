@@ -120,7 +120,7 @@ async def _joined(
         raise Refused("identity_token_invalid")
     await _written(dependencies, command, joined)
     return await dependencies.identities.claim(ClaimIdentity(
-        identity_hash=hashed, identity=identity, user_id=joined.user_id, email_hash=command.email_hash,
+        identity_hash=hashed, identity=identity, user_id=joined.user_id, email_hash=joined.email_hash,
         parent_event_id=joined.event_id, replaces=erased,
     ))
 

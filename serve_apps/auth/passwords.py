@@ -50,7 +50,7 @@ async def verify(body: VerifyBody, request: Request, dependencies: Deps) -> Succ
     if body.email is not None:
         await _mailed(dependencies, request, body.email, "verify")
         return accepted()
-    address, token_id = await _presented(dependencies, request, "verify", body.token or "")
+    address, token_id = await presented(dependencies, request, "verify", body.token or "")
     await to_the_end(_verified(dependencies, VerifyAddress(email_hash=address, token_id=token_id)))
     return Success()
 
@@ -71,7 +71,7 @@ async def forgot(body: ForgotBody, request: Request, dependencies: Deps) -> Acce
 )
 async def reset(body: ResetBody, request: Request, dependencies: Deps) -> Success:
     """Sets a new password with a mailed token, once; every session of the account has ended within 5 seconds."""
-    address, token_id = await _presented(dependencies, request, "reset", body.token)
+    address, token_id = await presented(dependencies, request, "reset", body.token)
     hashed = await dependencies.passwords.hash(body.password)
     command = ResetPassword(email_hash=address, token_id=token_id, password_hash=hashed)
     await to_the_end(_reset(dependencies, command))
@@ -118,7 +118,7 @@ async def _mailed(dependencies: Dependencies, request: Request, email: str, purp
     )
 
 
-async def _presented(dependencies: Dependencies, request: Request, purpose: str, text: str) -> tuple[str, str]:
+async def presented(dependencies: Dependencies, request: Request, purpose: str, text: str) -> tuple[str, str]:
     """(address hash, token id) of a mailed token. Raises Refused: too many are presented, or it was not made here."""
     limit = dependencies.settings.limits.tokens_per_address_a_minute
     await dependencies.limits.take((Rate("mailed-token", limit, MINUTE_S), client_of(dependencies, request)))
@@ -132,14 +132,14 @@ async def _verified(dependencies: Dependencies, command: VerifyAddress) -> None:
     answer = await dependencies.accounts.verify(command)
     if isinstance(answer, TokenInvalid):
         raise Refused("token_invalid")
-    await _written(dependencies, command.email_hash, answer)
+    await written(dependencies, command.email_hash, answer)
 
 
 async def _reset(dependencies: Dependencies, command: ResetPassword) -> None:
     answer = await dependencies.accounts.reset(command)
     if isinstance(answer, TokenInvalid):
         raise Refused("token_invalid")
-    await asyncio.gather(_written(dependencies, command.email_hash, answer), all_ended(dependencies, answer, None))
+    await asyncio.gather(written(dependencies, command.email_hash, answer), all_ended(dependencies, answer, None))
 
 
 async def _changed(dependencies: Dependencies, command: SetPassword) -> bool:
@@ -148,13 +148,17 @@ async def _changed(dependencies: Dependencies, command: SetPassword) -> bool:
     if isinstance(answer, NotSignedIn):
         return False
     await asyncio.gather(
-        _written(dependencies, command.email_hash, answer), all_ended(dependencies, answer, command.family_id)
+        written(dependencies, command.email_hash, answer), all_ended(dependencies, answer, command.family_id)
     )
     return True
 
 
-async def _written(dependencies: Dependencies, address: str, changed: AccountChanged) -> None:
+async def written(dependencies: Dependencies, address: str, changed: AccountChanged) -> None:
+    """The read model's share of a change; ``address`` is the account's key."""
     if changed.version:
-        credential = Credential(user_id=changed.user_id, password_hash=changed.password_hash, verified=changed.verified)
+        credential = Credential(
+            user_id=changed.user_id, password_hash=changed.password_hash, verified=changed.verified,
+            address_hash=changed.address_hash,
+        )
         await dependencies.write_through.apply(put_credential(address, credential, changed.version))
 

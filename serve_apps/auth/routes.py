@@ -66,15 +66,14 @@ async def _registered(dependencies: Dependencies, request: Request, new: NewAcco
 )
 async def login(body: LoginBody, request: Request, dependencies: Deps) -> Tokens | Response:
     """Signs in with address and password and starts a token family; 202 where a code completes it."""
-    credential, admitted = await signed_in(dependencies, body.email, body.password, client_of(dependencies, request))
-    address = email_hash(body.email)
+    known, admitted = await signed_in(dependencies, body.email, body.password, client_of(dependencies, request))
+    address, stored = known.email_hash, known.credential.password_hash
     if (asked := asked_first(dependencies, admitted, address)) is not None:
         return asked
     tokens = await begun(dependencies, Begin(
         user_id=admitted.user_id, email_hash=address, sessions_from=admitted.sessions_from, client=name_of(request),
         permission_role=admitted.permission_role,
     ))
-    stored = credential.password_hash
     if stored is not None and dependencies.passwords.outdated(stored):
         dependencies.rehashing.soon(address, admitted.user_id, stored, body.password)
     return tokens

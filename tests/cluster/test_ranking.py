@@ -247,7 +247,8 @@ def test_an_experiment_is_split_logged_exported_trained_on_and_read(
     ranker = artifacts.load(trained["artifact"])
     assert evaluate(ranker, read(data))["like_auc"] > 0.6, "liking the young was planted"
     client.deploy(trained["version"])
-    status = client.refresh()
+    status = client.refresh(priced_for=trained["version"])
+    assert status.cautions == []
     assert status.configuration.default_version == trained["version"]
     assert status.problems == []
     assert all(shard.people_in_table >= PEOPLE for shard in status.shards)

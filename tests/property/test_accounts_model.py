@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from simulated_shard import Logged, ShardMachine, SimulatedShard
 from actors.accounts.commands import (
     AccountChanged,
     AddressTaken,
+    AwaitsConfirmation,
     CheckSession,
     EndSessions,
     IdempotencyConflict,
@@ -94,6 +95,7 @@ class Held:
     password: str = "hash"
     verified: bool = False
     verified_by: str | None = None
+    contested: bool = False
     pending: dict[str, tuple[str, datetime]] = field(default_factory=dict)
     sessions: list[tuple[str, int]] = field(default_factory=list)
     gone: list[tuple[str, int]] = field(default_factory=list)
@@ -199,11 +201,30 @@ class Accounts(ShardMachine):
         expires_at = self.shard.now + timedelta(hours=1)
         self.ask(RequestToken(email_hash=email_hash(address), purpose=purpose, expires_at=expires_at), crash=crash)
         assert len(self.shard.log) == before + 1
-        token_id = self.shard.log[-1][0].event_id
+        held, token_id = self.held(address), self.shard.log[-1][0].event_id
+        if held is not None and held.contested:
+            purpose = "reset"
         self.tokens.append((address, purpose, token_id))
-        held = self.held(address)
         if held is not None:
             held.pending[purpose] = (token_id, expires_at)
+
+    @rule(address=ADDRESSES, crash=st.booleans())
+    def register_where_addresses_are_confirmed(self, address: str, crash: bool) -> None:
+        """A held address's mail gets a token; while nobody has confirmed it, none confirms the first one's password."""
+        held = self.held(address)
+        if held is None:
+            return
+        before, expires_at = len(self.shard.log), self.shard.now + timedelta(hours=1)
+        command = replace(registration(address, None, "d1"), verification_expires_at=expires_at)
+        answer = self.ask(command, crash=crash)
+        assert crash or answer == AwaitsConfirmation()
+        assert len(self.shard.log) == before + 1
+        token_id = self.shard.log[-1][0].event_id
+        self.tokens.append((address, "reset", token_id))
+        held.pending["reset"] = (token_id, expires_at)
+        if not held.verified:
+            held.pending.pop("verify", None)
+            held.contested = True
 
     @rule(index=st.integers(0, 3), crash=st.booleans())
     def present_token(self, index: int, crash: bool) -> None:
@@ -229,7 +250,7 @@ class Accounts(ShardMachine):
             held.verified, held.verified_by = True, token_id
         else:
             if not held.verified:
-                held.pending, held.verified_by = {}, None
+                held.pending, held.verified_by, held.contested = {}, None, False
             held.verified, held.password = True, fresh
             held.ended(None)
 

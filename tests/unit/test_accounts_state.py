@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -211,6 +212,33 @@ def test_a_token_for_one_use_is_of_none_for_another() -> None:
     carry_out(memory, RequestToken(email_hash=HASH, purpose="verify", expires_at=NOW + HOUR))
     token_id = LOG[-1].event_id
     assert carry_out(memory, ResetPassword(email_hash=HASH, token_id=token_id, password_hash="new")) == TokenInvalid()
+
+
+def test_no_mail_confirms_the_password_of_whoever_registered_an_address_before_its_owner() -> None:
+    """Neither the mail of the first registration nor one that is asked for afterwards; the owner's sets another password."""
+    memory, first = empty(), replace(registration(), family_id=None, verification_expires_at=NOW + HOUR)
+    carry_out(memory, first)
+    theirs = LOG[-1].event_id
+    carry_out(memory, replace(registration(), family_id=None, verification_expires_at=NOW + HOUR, password_hash="owner's"))
+    assert carry_out(memory, VerifyAddress(email_hash=HASH, token_id=theirs)) == TokenInvalid()
+    carry_out(memory, RequestToken(email_hash=HASH, purpose="verify", expires_at=NOW + HOUR))
+    asked = LOG[-1]
+    assert (asked.payload.purpose, asked.payload.cause) == ("reset", "registration")
+    assert carry_out(memory, VerifyAddress(email_hash=HASH, token_id=asked.event_id)) == TokenInvalid()
+    reset = ResetPassword(email_hash=HASH, token_id=asked.event_id, password_hash="new")
+    assert isinstance(carry_out(memory, reset), AccountChanged)
+    sign_in = SignIn(email_hash=HASH, user_id=first.user_id, stored="new", confirmed=True)
+    assert isinstance(carry_out(memory, sign_in), SignedIn)
+
+
+def test_a_confirmed_address_is_registered_again_by_nobody_and_asks_for_tokens_as_before() -> None:
+    memory, command = holder(confirmed=True)
+    carry_out(memory, replace(registration(), family_id=None, verification_expires_at=NOW + HOUR))
+    carry_out(memory, RequestToken(email_hash=HASH, purpose="verify", expires_at=NOW + HOUR))
+    token_id = LOG[-1].event_id
+    assert LOG[-1].payload.purpose == "verify"
+    assert isinstance(carry_out(memory, VerifyAddress(email_hash=HASH, token_id=token_id)), AccountChanged)
+    assert isinstance(carry_out(memory, SignIn(email_hash=HASH, user_id=command.user_id, stored="h", confirmed=True)), SignedIn)
 
 
 def test_the_code_of_a_step_works_once_whatever_the_challenge() -> None:

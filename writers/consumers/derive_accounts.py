@@ -9,10 +9,13 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from configs.contracts import topics
-from configs.contracts.accounts import hash_of
+from configs.contracts.accounts import Security, hash_of
 from configs.contracts.events import (
     TOPIC_OF,
     AccountRegistered,
+    AddressChanged,
+    AddressChangeRequested,
+    AddressClaimed,
     AddressTokenRequested,
     Event,
     IdentityClaimed,
@@ -39,11 +42,14 @@ from configs.contracts.ids import derived_id
 from configs.contracts.tokens import refresh_token, token_hash
 from configs.contracts.topics import Topic
 from writers.connections import Connection
+from writers.consumers.derive_addresses import changed, given_up, released
 from writers.consumers.derive_erasures import Left, left_by, taken_away
 from writers.records import Fact
 
 Reason = Literal["password_changed", "logout", "administrator"]
-HOLDERS = "SELECT email_hash, user_id::text, email, sessions_from FROM credentials WHERE email_hash = ANY(%s::uuid[])"
+HOLDERS = """
+SELECT email_hash, user_id::text, email, sessions_from, security FROM credentials WHERE email_hash = ANY(%s::uuid[])
+"""
 FAMILIES = """
 SELECT user_id::text, family_id::text, sessions_from FROM sessions
 WHERE user_id = ANY(%s::uuid[]) AND revoked_at IS NULL AND (expires_at > now() OR family_id = ANY(%s::uuid[]))
@@ -60,6 +66,7 @@ class Holder(NamedTuple):
     user_id: str
     email: str
     sessions_from: int = 0
+    security: Security = Security()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +85,15 @@ def holders_of(conn: Connection, facts: Sequence[Fact]) -> Holders:
     payloads = [fact.event.payload for fact in facts if TOPIC_OF[type(fact.event.payload)] is topics.AUTH_ACCOUNTS]
     found = Holders()
     if payloads:
-        for email_hash, *holder in conn.execute(HOLDERS, ([payload.email_hash for payload in payloads],)):
-            found.by_address[email_hash.hex] = Holder(*holder)
+        named = [payload.email_hash for payload in payloads]
+        for email_hash, user_id, email, sessions_from, security in conn.execute(HOLDERS, (named,)):
+            held = Holder(user_id, email, sessions_from, msgspec.convert(security, Security))
+            found.by_address[email_hash.hex] = held
     ended = [payload.user_id for payload in payloads if _ends_sessions(payload)]
-    ended += [payload.displaces for payload in payloads if isinstance(payload, AccountRegistered) and payload.displaces]
+    ended += [
+        payload.displaces for payload in payloads
+        if isinstance(payload, AccountRegistered | AddressClaimed) and payload.displaces
+    ]
     if ended:
         registered = [family_id for (family_id,) in conn.execute(WITH_DEVICES, (ended,))]
         for user_id, family_id, sessions_from in conn.execute(FAMILIES, (ended, registered)):
@@ -106,6 +118,9 @@ def follows_account(
         # Whoever holds the address by now: it is free again.
         yield from _erased(event, payload, version, holders)
         return
+    if isinstance(payload, AddressChanged):
+        its_own = holder is not None and payload.user_id == holder.user_id
+        yield from given_up(event, payload, holder.security if holder is not None and its_own else None)
     if holder is None or payload.user_id != holder.user_id:
         return
     if isinstance(payload, AccountRegistered):
@@ -116,9 +131,15 @@ def follows_account(
             yield from _displaced(event, payload.displaces, holders)
         if payload.verification_expires_at is not None:
             yield _mail(event, holder, "verify_address", with_token=True)
+    elif isinstance(payload, AddressClaimed):
+        yield from changed(event, payload, holder.security)
+        if payload.displaces is not None:
+            yield from _displaced(event, payload.displaces, holders)
+    elif isinstance(payload, AddressChangeRequested):
+        yield _mail(event, holder._replace(email=payload.address), "change_address", with_token=True)
     elif isinstance(payload, IdentityLinked):
         yield _claim(event, payload.identity)
-    elif isinstance(payload, AddressTokenRequested):
+    elif isinstance(payload, AddressTokenRequested) and holder.security.home is None:
         template: MailTemplate = "verify_address"
         if payload.purpose == "reset":
             template = "address_in_use" if payload.cause == "registration" else "reset_password"
@@ -126,32 +147,39 @@ def follows_account(
     elif isinstance(payload, TotpEnabled | TotpDisabled | PasskeyAdded | PasskeyRemoved):
         yield _mail(event, holder, "sign_in_changed", with_token=False)
     elif _ends_sessions(payload):
-        reason, kept = _REASONS.get(type(payload), "administrator"), getattr(payload, "kept_family_id", None)
-        # A standing that is carried out twice ends sessions once: those that began since stand.
-        counts = not isinstance(payload, StandingSet) or holder.sessions_from == version
+        reason = _REASONS.get(type(payload), "administrator")
+        kept = payload.move.kept_family_id if isinstance(payload, AddressChanged) else getattr(payload, "kept_family_id", None)
+        # What is carried out twice ends sessions once: those that began since stand.
+        counts = not isinstance(payload, StandingSet | AddressChanged) or holder.sessions_from == version
         for family_id, sessions_from in holders.families.get(payload.user_id, ()):
             if family_id != kept and sessions_from < version and counts:
                 yield _revoked(event, payload.user_id, family_id, reason)
         if isinstance(payload, PasswordSet):
             yield _mail(event, holder, "password_changed", with_token=False)
+        elif isinstance(payload, AddressChanged) and holder.security.changed_by == payload.move.token_id:
+            yield _mail(event, holder._replace(email=payload.move.former_address), "address_changed", with_token=False)
         elif isinstance(payload, StandingSet):
             yield _mail(event, holder, "account_restricted", with_token=False, token_id=payload.cause_id)
 
 
-_REASONS: Final[Mapping[type, Reason]] = {PasswordSet: "password_changed", SessionsEnded: "logout"}
+_REASONS: Final[Mapping[type, Reason]] = {
+    PasswordSet: "password_changed", SessionsEnded: "logout", AddressChanged: "password_changed",
+}
 
 
 def _ends_sessions(payload: Payload) -> bool:
     """Whether sessions from before the event have ended."""
     if isinstance(payload, StandingSet):
         return payload.status != "active"
-    return isinstance(payload, PasswordSet | SessionsEnded | RoleGranted)
+    return isinstance(payload, PasswordSet | SessionsEnded | RoleGranted | AddressChanged)
 
 
 def _erased(event: Event, payload: StandingSet, version: int, holders: Holders) -> Iterator[tuple[Topic, Event]]:
     for family_id, sessions_from in holders.families.get(payload.user_id, ()):
         if sessions_from < version:
             yield _revoked(event, payload.user_id, family_id, "administrator")
+    if payload.claim is not None:
+        yield released(event, payload.user_id, payload.claim)
     if payload.user_id in holders.left:
         yield from taken_away(event, payload.user_id, holders.left[payload.user_id])
     yield topics.USER_UPDATED, Event(

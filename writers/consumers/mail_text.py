@@ -12,7 +12,7 @@ from configs.contracts.tokens import mail_token
 from configs.settings import Settings
 
 PURPOSES: Final[dict[MailTemplate, str]] = {
-    "verify_address": "verify", "reset_password": "reset", "address_in_use": "reset",
+    "verify_address": "verify", "reset_password": "reset", "address_in_use": "reset", "change_address": "change",
 }
 """What the token of a mail is for."""
 
@@ -33,6 +33,18 @@ _TEXTS: Final[dict[MailTemplate, tuple[str, str]]] = {
         "If you have forgotten its password, choose a new one with this token:\n\n{token}\n\n"
         "It works once and signs you out everywhere. If it was not you, you need not do anything.",
     ),
+    "change_address": (
+        "Confirm your new address",
+        "Somebody who is signed in to an account asked to sign in with this address from now on. If it was you, confirm it in "
+        "the app where you are signed in with this token, within an hour:\n\n{token}\n\n"
+        "If it was not you, you need not do anything.",
+    ),
+    "address_changed": (
+        "The address of your account was changed",
+        "Your account is signed in to with another address from now on, and every other device was signed out. "
+        "Nothing more is mailed to this address, which signs in no more.\n\n"
+        "If it was not you, tell the platform's support at once.",
+    ),
     "sign_in_changed": (
         "A way to sign in to your account was changed",
         "A second factor or a passkey of your account was added or removed. "
@@ -51,7 +63,8 @@ _TEXTS: Final[dict[MailTemplate, tuple[str, str]]] = {
     "password_changed": (
         "Your password was changed",
         "The password of your account was changed, and every other device was signed out. "
-        "If it was not you, ask for a new password now.",
+        "If it was not you, ask for a new password now.\n\n"
+        "Passkeys and codes stay as they were: look at them in the app's sign-in settings, and take away what is not yours.",
     ),
 }
 

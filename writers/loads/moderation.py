@@ -30,7 +30,10 @@ from writers.sinks.moderation import COLUMNS, read_case
 
 REPORTS_SHOWN: Final = 100
 CASES: Final = f"SELECT {COLUMNS} FROM moderation_cases WHERE target_id = ANY(%s)"  # noqa: S608
-ADDRESSES: Final = "SELECT user_id::text, email_hash FROM credentials WHERE user_id = ANY(%s) AND status <> 'deleted'"
+ADDRESSES: Final = """
+SELECT user_id::text, email_hash FROM credentials
+WHERE user_id = ANY(%s) AND status <> 'deleted' AND security ->> 'home' IS NULL
+"""
 
 RESTRICTED: Final = """
 (EXISTS (SELECT 1 FROM reports AS known WHERE known.target_id = {target} AND known.category = 'child_abuse')

@@ -108,7 +108,11 @@ _OF_CONTENT: Final[tuple[tuple[Listing, str, Callable[[str], msgspec.Struct]], .
     ("post", POSTS, PostEntry), ("draft", DRAFTS, PostEntry), ("follow", FOLLOWS, FollowEntry), ("heart", HEARTS, HeartEntry),
 )
 
-CREDENTIALS: Final = "SELECT email_hash, user_id::text, password_hash, status, verified_at IS NOT NULL, version FROM credentials WHERE "
+CREDENTIALS: Final = """
+SELECT email_hash, version, user_id::text, password_hash, status, verified_at IS NOT NULL, security ->> 'home',
+       security #>> '{claim,addressHash}'
+FROM credentials WHERE
+"""
 
 _ACTIONS: Final = {code: name for name, code in ACTION_CODES.items()}
 
@@ -202,19 +206,16 @@ def load_people(conn: Connection, user_ids: Sequence[str]) -> dict[str, Person]:
         if person.erased:
             people[user_id] = Person(fields=person.fields)
     rows = conn.execute(CREDENTIALS + "user_id = ANY(%s)", (ids,)).fetchall()
-    for email_hash, user_id, password_hash, status, verified, version in rows:
-        credential = Credential(user_id=user_id, password_hash=password_hash, status=status, verified=verified)
-        people[user_id].credentials[email_hash.hex] = (credential, version)
+    for email_hash, version, *facts in rows:
+        credential = Credential(*facts)
+        people[credential.user_id].credentials[email_hash.hex] = (credential, version)
     return people
 
 
 def load_credentials(conn: Connection, email_hashes: Sequence[str]) -> dict[str, tuple[Credential, int]]:
     """Address hash in hex -> (credential, version); only claimed addresses."""
     rows = conn.execute(CREDENTIALS + "email_hash = ANY(%s)", ([UUID(text) for text in email_hashes],)).fetchall()
-    return {
-        email_hash.hex: (Credential(user_id=user_id, password_hash=password_hash, status=status, verified=verified), version)
-        for email_hash, user_id, password_hash, status, verified, version in rows
-    }
+    return {email_hash.hex: (Credential(*facts), version) for email_hash, version, *facts in rows}
 
 
 def _fields(

@@ -15,6 +15,8 @@ from configs.contracts.albums import put_photos
 from configs.contracts.conversations import PAGE_MESSAGES, head_key, open_conversation, page_key, page_name, window_key
 from configs.contracts.events import (
     AccountRegistered,
+    AddressChanged,
+    AddressClaimed,
     Matched,
     NotificationRead,
     NotificationSent,
@@ -114,13 +116,16 @@ def accounts(conn: psycopg.Connection[Any], records: Sequence[Fact], into: Chang
     ends = {row[0] for row in conn.execute(ENDS, (sorted(found),)).fetchall()}
     for record in records:
         payload = record.event.payload
-        if isinstance(payload, AccountRegistered) and payload.displaces is not None:
+        if isinstance(payload, AccountRegistered | AddressClaimed) and payload.displaces is not None:
             member = ended_member(payload.displaces, record.version, None)
             into.revoked[member] = _milliseconds(record.event.occurred_at)
         if isinstance(payload, RoleGranted) or (
             isinstance(payload, StandingSet) and payload.status != "active" and record.version in ends
         ):
             into.revoked[ended_member(payload.user_id, record.version, None)] = _milliseconds(record.event.occurred_at)
+        if isinstance(payload, AddressChanged) and record.version in ends:
+            member = ended_member(payload.user_id, record.version, payload.move.kept_family_id)
+            into.revoked[member] = _milliseconds(record.event.occurred_at)
         if isinstance(payload, PasswordSet | SessionsEnded):
             member = ended_member(payload.user_id, record.version, payload.kept_family_id)
             into.revoked[member] = _milliseconds(record.event.occurred_at)

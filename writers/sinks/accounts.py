@@ -12,6 +12,10 @@ import msgspec
 from configs.contracts.accounts import AccountRow, Security, after
 from configs.contracts.events import (
     AccountRegistered,
+    AddressChanged,
+    AddressChangeRequested,
+    AddressClaimed,
+    AddressReleased,
     AddressTokenRequested,
     AddressVerified,
     IdentityLinked,
@@ -68,7 +72,7 @@ def fold(stored: Mapping[str, AccountRow], facts: Iterable[Fact]) -> dict[str, A
     for event, version, _ in facts:
         address = hash_as_id(event.payload.email_hash)
         before = changed.get(address) or stored.get(address)
-        if isinstance(event.payload, AccountRegistered):
+        if isinstance(event.payload, AccountRegistered | AddressClaimed):
             parsed_id(event.payload.user_id)
         account = after(before, event, version)
         if account is not None and account is not before:
@@ -114,6 +118,7 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
 SINK = Sink(
     "accounts",
     (AccountRegistered, PasswordRehashed, AddressTokenRequested, AddressVerified, PasswordSet, SessionsEnded, IdentityLinked,
+     AddressChangeRequested, AddressClaimed, AddressChanged, AddressReleased,
      TotpEnabled, TotpDisabled, SecondFactorUsed, PasskeyAdded, PasskeyUsed, PasskeyRemoved, RoleGranted, StandingSet),
     write,
 )

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from configs.contracts.events import (
     AccountRegistered,
+    AddressChangeRequested,
     AgeAssessed,
     CommentDeleted,
     ConsentChanged,
@@ -51,7 +52,7 @@ WHERE (stored.created_at, stored.event_id) < (excluded.created_at, excluded.even
 
 def owner_of(payload: Payload) -> str:
     """The person, or the address, whose shard decided the request; as the text of a 16-byte value."""
-    if isinstance(payload, AccountRegistered):
+    if isinstance(payload, AccountRegistered | AddressChangeRequested):
         return hash_as_id(payload.email_hash)
     if isinstance(payload, TierChanged | PromoCodeChanged):
         return payload.creator_id
@@ -85,7 +86,7 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
 SINK = Sink(
     "idempotency",
     (
-        AccountRegistered, ProfileChanged, PreferencesChanged, LocationChanged, UserBlocked, UserUnblocked,
+        AccountRegistered, AddressChangeRequested, ProfileChanged, PreferencesChanged, LocationChanged, UserBlocked, UserUnblocked,
         UserReported, NotificationSent, NotificationRead, NotificationsRead, NotificationPreferencesChanged,
         DeviceRegistered, DeviceRemoved, ContentLiked, ContentUnliked, ContentCommented, CommentDeleted, Followed,
         Unfollowed, TierChanged, PromoCodeChanged, PaymentPartiesChanged, AgeAssessed, ConsentChanged,

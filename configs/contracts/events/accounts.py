@@ -20,6 +20,25 @@ class ProviderIdentity(msgspec.Struct, frozen=True, rename="camel", kw_only=True
     nonce_until: Instant
 
 
+class AddressClaim(msgspec.Struct, frozen=True, rename="camel", kw_only=True, gc=False):
+    """An address that an account signs in with although it was registered with another; ``token_id``: what proved it."""
+
+    address_hash: str
+    token_id: str
+
+
+class AddressMove(msgspec.Struct, frozen=True, rename="camel", kw_only=True, gc=False):
+    """An account signs in with ``address`` instead of ``former_address``; ``token_id`` was mailed to the new one."""
+
+    token_id: str
+    address: str
+    address_hash: str
+    former_address: str
+    former_claim: AddressClaim | None = None
+    """None: the account was registered with ``former_address``."""
+    kept_family_id: str | None = None
+
+
 class AccountRegistered(Payload, frozen=True, kw_only=True):
     """The one event of a registration: claim on the address, identity, credential and first session."""
 
@@ -107,6 +126,56 @@ class IdentityLinked(Payload, frozen=True, kw_only=True):
     user_id: str
     email_hash: str
     identity: ProviderIdentity
+
+
+class AddressChangeRequested(Payload, frozen=True, kw_only=True):
+    """A single-use token, whose id is the event's, is to be mailed to ``address``, with which the account may sign in then.
+
+    The event is the same whether or not somebody holds that address.
+    """
+
+    TYPE: ClassVar[str] = "address_change_requested"
+    user_id: str
+    email_hash: str
+    address: str
+    address_hash: str
+    expires_at: Instant
+    idempotency_key: str | None = None
+    body_digest: str | None = None
+
+
+class AddressClaimed(Payload, frozen=True, kw_only=True):
+    """The address is the account's that was registered with ``home``; ``AddressChanged`` of that account follows."""
+
+    TYPE: ClassVar[str] = "address_claimed"
+    user_id: str
+    email_hash: str
+    home: str
+    move: AddressMove
+    displaces: str | None = None
+    """The person whose unconfirmed claim on the address ends by this one."""
+
+
+class AddressChanged(Payload, frozen=True, kw_only=True):
+    """The account signs in with another address, if ``move`` is what it asked for last.
+
+    Its key stays that of the address it was registered with. Every session has ended, except the one that is kept, and no
+    token that was mailed before works.
+    """
+
+    TYPE: ClassVar[str] = "address_changed"
+    user_id: str
+    email_hash: str
+    move: AddressMove
+
+
+class AddressReleased(Payload, frozen=True, kw_only=True):
+    """The address is nobody's any more, unless another token than ``token_id`` claimed it since."""
+
+    TYPE: ClassVar[str] = "address_released"
+    user_id: str
+    email_hash: str
+    token_id: str
 
 
 class TotpEnabled(Payload, frozen=True, kw_only=True):
@@ -201,6 +270,8 @@ class StandingSet(Payload, frozen=True, kw_only=True):
     number: int
     cause_id: str
     """The decision, or the request to erase, that it follows from."""
+    claim: AddressClaim | None = None
+    """Of one that is deleted: the address besides its key that becomes free."""
 
 
 class IdentityClaimed(Payload, frozen=True, kw_only=True):
@@ -269,6 +340,10 @@ EVENTS: tuple[tuple[Topic, type[Payload]], ...] = (
     (topics.AUTH_ACCOUNTS, AddressVerified),
     (topics.AUTH_ACCOUNTS, PasswordSet),
     (topics.AUTH_ACCOUNTS, SessionsEnded),
+    (topics.AUTH_ACCOUNTS, AddressChangeRequested),
+    (topics.AUTH_ACCOUNTS, AddressClaimed),
+    (topics.AUTH_ACCOUNTS, AddressChanged),
+    (topics.AUTH_ACCOUNTS, AddressReleased),
     (topics.AUTH_ACCOUNTS, IdentityLinked),
     (topics.AUTH_ACCOUNTS, TotpEnabled),
     (topics.AUTH_ACCOUNTS, TotpDisabled),

@@ -47,7 +47,7 @@ Outcome = Literal["upheld", "reversed"]
 
 MailTemplate = Literal[
     "verify_address", "reset_password", "address_in_use", "password_changed", "sign_in_changed", "account_restricted",
-    "reminder",
+    "reminder", "change_address", "address_changed",
 ]
 
 
