@@ -325,8 +325,20 @@ def test_a_drained_node_gives_up_one_pod_of_a_group() -> None:
         assert set(budget) == {"minAvailable", "selector"}
         assert budget["minAvailable"] == group["minReplicas"] - 1
         assert budget["selector"]["matchLabels"] == {"ray.io/cluster": "sugar", "ray.io/group": group["groupName"]}
+    nodes = RENDERED[("StatefulSet", "sugar-redis")]["spec"]
+    budget = RENDERED[("PodDisruptionBudget", "sugar-redis")]["spec"]
+    assert budget == {"minAvailable": nodes["replicas"] - 1, "selector": nodes["selector"]}
     budgets = {name for kind, name in RENDERED if kind == "PodDisruptionBudget"}
-    assert budgets == {"sugar-compute", "sugar-gateway"}, "one pod alone can only be moved, or stop every drain"
+    assert budgets == {"sugar-compute", "sugar-gateway", "sugar-redis"}, "one pod alone can only be moved, or stop every drain"
+
+
+def test_every_node_of_redis_is_asked_under_a_name_that_its_certificate_holds() -> None:
+    nodes = RENDERED[("StatefulSet", "sugar-redis")]["spec"]
+    names = {f"sugar-redis-{number}.{nodes['serviceName']}" for number in range(nodes["replicas"])}
+    assert set(RENDERED[("Certificate", "sugar-redis")]["spec"]["dnsNames"]) == names | {"sugar-redis"}
+    together, start = (RENDERED[("ConfigMap", "sugar-redis-cluster")]["data"][name] for name in ("together.sh", "start.sh"))
+    assert "for other in 0 1 2 3 4 5" in together, "all six"
+    assert '--cluster-announce-hostname "$POD_NAME.$SERVICE"' in start
 
 
 def test_the_edge_sees_the_addresses_of_clients() -> None:
