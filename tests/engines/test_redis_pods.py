@@ -8,18 +8,13 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from certificates import certify
 from pydantic import SecretStr
 from running import eventually
 
@@ -78,19 +73,9 @@ class Pods:
         (tools / "getent").chmod(0o755)
 
     def _certify(self) -> None:
-        key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis")])
-        names = [x509.DNSName(name_of(number)) for number in range(PODS)]
-        certificate = (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-            .serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(minutes=1)).not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
-        )
-        pem = certificate.public_bytes(Encoding.PEM)
-        (self.directory / "ca.crt").write_bytes(pem)
-        (self.directory / "tls.crt").write_bytes(pem)
-        (self.directory / "tls.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        certificate, key = certify(self.directory, hosts=[name_of(number) for number in range(PODS)])
+        for name, there in (("ca.crt", certificate), ("tls.crt", certificate), ("tls.key", key)):
+            (self.directory / name).symlink_to(there)
 
     def start(self, number: int) -> None:
         data = self.directory / f"data-{number}"

@@ -1,4 +1,4 @@
-"""Who has blocked whom, in rows."""
+"""Who has blocked whom, in rows, and which matches that has not ended yet."""
 
 from __future__ import annotations
 
