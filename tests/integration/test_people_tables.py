@@ -87,9 +87,6 @@ def test_a_table_names_the_model_that_its_prices_are_of(servers: Settings, coupl
         store.publish("models", ranker.version, tmp_path / ranker.version)
 
     def priced_for(version: str | None = None) -> str:
-        # Versions of tables are of whole seconds.
-        for old in store.versions("people"):
-            store.remove("people", old)
         manifest = artifacts.read_manifest(store.fetch("people", job.make_table(servers, version)))
         return str(manifest["priced_for"])
 

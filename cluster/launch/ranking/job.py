@@ -99,7 +99,7 @@ def make_table(settings: Settings, priced_for: str | None = None) -> str:
     store = artifact_store(settings)
     priced_for = priced_for or _reader_of_prices(settings, store)
     ranker = _ranker(store, priced_for)
-    version = f"people-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    version = f"people-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     scratch = Path(tempfile.mkdtemp(prefix="sugar-people-"))
     try:
         export(settings, scratch / "export", datetime.now(UTC), identified=True)
