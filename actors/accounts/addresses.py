@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from actors.accounts.commands import (
+from actors.accounts.answers import (
     AccountChanged,
     AddressTaken,
-    ChangeAddress,
     Changing,
-    ClaimAddress,
     Claimed,
-    FindChange,
     NotSignedIn,
-    RequestAddressChange,
     TokenInvalid,
     TokenRequested,
 )
+from actors.accounts.commands import ChangeAddress, ClaimAddress, FindChange, RequestAddressChange
 from configs.contracts.accounts import AccountRow
 from configs.contracts.events import AddressChanged, AddressChangeRequested, AddressClaimed, AddressMove
 

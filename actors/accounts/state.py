@@ -13,47 +13,48 @@ from datetime import datetime
 from typing import Final
 
 from actors.accounts import addresses
-from actors.accounts.commands import (
+from actors.accounts.answers import (
     AccountChanged,
     AccountGone,
     AddressTaken,
     AwaitsConfirmation,
-    ChangeAddress,
     Changing,
+    Claimed,
+    Factors,
+    Home,
+    Incomplete,
+    Joined,
+    NotSignedIn,
+    Registered,
+    Rehashed,
+    SessionStands,
+    SignedIn,
+    TokenInvalid,
+    TokenRequested,
+)
+from actors.accounts.commands import (
+    ChangeAddress,
     CheckSession,
     ClaimAddress,
-    Claimed,
     EndSessions,
-    Factors,
     FindChange,
     FindHome,
     GrantRole,
-    Home,
-    IdempotencyConflict,
-    Incomplete,
-    Joined,
     JoinIdentity,
-    NotSignedIn,
     Register,
-    Registered,
     Rehash,
-    Rehashed,
     RequestAddressChange,
     RequestToken,
     ResetPassword,
-    SessionStands,
     SetPassword,
     SetStanding,
-    SignedIn,
     SignIn,
-    TokenInvalid,
-    TokenRequested,
     VerifyAddress,
 )
 from actors.accounts.factors import FactorCommand, decide_factor
 from actors.entries import Entries
 from actors.folded import Folded
-from actors.idempotency import Remembered, Requests, request_key
+from actors.idempotency import IdempotencyConflict, Remembered, Requests, request_key
 from actors.sharding.memory import Append, Decision
 from configs.contracts.accounts import (
     IDENTITIES,

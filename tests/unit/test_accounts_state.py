@@ -9,27 +9,29 @@ from typing import Any
 
 import pytest
 
-from actors.accounts.commands import (
+from actors.accounts.answers import (
     AccountChanged,
-    AddPasskey,
     AddressTaken,
+    NotSignedIn,
+    Registered,
+    SessionStands,
+    SignedIn,
+    TokenInvalid,
+)
+from actors.accounts.commands import (
+    AddPasskey,
     Challenge,
     CheckSession,
     EnableTotp,
     EndSessions,
     JoinIdentity,
-    NotSignedIn,
     Register,
-    Registered,
     Rehash,
     RequestToken,
     ResetPassword,
-    SessionStands,
     SetPassword,
     SetStanding,
-    SignedIn,
     SignIn,
-    TokenInvalid,
     UseCode,
     VerifyAddress,
 )
