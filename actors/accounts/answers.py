@@ -1,9 +1,10 @@
-"""What an account shard answers; where a request's key names another one, ``actors.idempotency.IdempotencyConflict``."""
+"""What an account shard answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from actors.idempotency import IdempotencyConflict
 from configs.contracts.accounts import Passkey, Totp
 from configs.contracts.events import AddressMove, PermissionRole
 
@@ -146,3 +147,10 @@ class SessionStands:
 
     stands: bool
     permission_role: PermissionRole = "user"
+
+
+AccountAnswer = (
+    Registered | AddressTaken | AwaitsConfirmation | IdempotencyConflict | Rehashed | TokenRequested | TokenInvalid
+    | AccountChanged | SignedIn | NotSignedIn | AccountGone | SessionStands | Joined | Incomplete | Factors
+    | Home | Changing | Claimed
+)

@@ -35,7 +35,8 @@ from actors.accounts.commands import (
     UseCode,
     VerifyAddress,
 )
-from actors.accounts.state import AccountMemory, AccountRows, registration_id
+from actors.accounts.registration import registration_id
+from actors.accounts.state import AccountMemory, AccountRows
 from configs.contracts.events import AccountRegistered, Event, ProviderIdentity, decode, encode
 from configs.contracts.ids import email_hash, new_id
 from configs.contracts.loading import AccountRow, IdempotencyRow
