@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from api_world import NoRows, Shards, World, patient, unhurried
-from payments_world import SandboxDriver
+from payments_world import SandboxDriver, paying
 from realtime_world import Device, RunningGateway, announced, match
 from safety_world import SafetyWorld
 
@@ -86,6 +86,14 @@ async def stripe_provider(sandbox: SandboxDriver) -> AsyncIterator[StripeProvide
     provider = sandbox.provider()
     yield provider
     await provider.close()
+
+
+@pytest_asyncio.fixture
+async def shop_world(
+    make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
+) -> AsyncIterator[World]:
+    """The API with the sandbox as payment processor."""
+    yield await make_world(payments=paying(servers, sandbox))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
