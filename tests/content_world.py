@@ -144,6 +144,17 @@ class ContentWorld(World):
             await asyncio.sleep(0.05)
 
 
+async def shown(person: Person, post_id: str) -> Any:
+    """The post as the person sees it."""
+    return await person.ok("GET", f"/content/posts/{post_id}")
+
+
+def in_rows(world: ContentWorld, post_id: str, state: str) -> bool:
+    """Whether the rows hold the post in that state."""
+    with open_rows(world.settings, "test") as conn:
+        return conn.execute("SELECT state FROM posts WHERE id = %s", (post_id,)).fetchall() == [(state,)]
+
+
 def _money(payer: Person, payee: Person, payment_id: str) -> dict[str, Any]:
     return {
         "provider": "stripe", "livemode": False, "event_id": new_id(), "as_of": datetime.now(UTC), "payment_id": f"pi_{payment_id}",

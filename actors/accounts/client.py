@@ -5,50 +5,52 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from actors.accounts.commands import (
-    SERVICE,
+from actors.accounts.answers import (
     AccountChanged,
     AccountGone,
-    AddPasskey,
     AddressTaken,
     AwaitsConfirmation,
-    ChangeAddress,
     Changing,
+    Claimed,
+    Factors,
+    Home,
+    Incomplete,
+    Joined,
+    NotSignedIn,
+    Registered,
+    SessionStands,
+    SignedIn,
+    TokenInvalid,
+    TokenRequested,
+)
+from actors.accounts.commands import (
+    SERVICE,
+    AddPasskey,
+    ChangeAddress,
     CheckSession,
     ClaimAddress,
-    Claimed,
     DisableTotp,
     EnableTotp,
     EndSessions,
-    Factors,
     FindChange,
     FindHome,
     GetFactors,
     GrantRole,
-    Home,
-    IdempotencyConflict,
-    Incomplete,
-    Joined,
     JoinIdentity,
-    NotSignedIn,
     Register,
-    Registered,
     Rehash,
     RemovePasskey,
     RequestAddressChange,
     RequestToken,
     ResetPassword,
-    SessionStands,
     SetPassword,
     SetStanding,
-    SignedIn,
     SignIn,
-    TokenInvalid,
-    TokenRequested,
     UseCode,
     UsePasskey,
     VerifyAddress,
 )
+from actors.idempotency import IdempotencyConflict
 from actors.sharding.client import ActorPool
 
 N = TypeVar("N", Register, RequestToken, JoinIdentity, GrantRole)

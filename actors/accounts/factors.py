@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from actors.accounts.answers import Factors, NotSignedIn, SignedIn
 from actors.accounts.commands import (
     AddPasskey,
     Challenge,
     DisableTotp,
     EnableTotp,
-    Factors,
     GetFactors,
-    NotSignedIn,
     RemovePasskey,
-    SignedIn,
     UseCode,
     UsePasskey,
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from actors.accounts.answers import AccountAnswer
 from actors.accounts.commands import SERVICE
-from actors.accounts.state import AccountAnswer, AccountCommand, AccountMemory, AccountRows
+from actors.accounts.state import AccountCommand, AccountMemory, AccountRows
 from actors.sharding.service import LogService
 from cluster.connections.kafka import LogAppender
 from configs.contracts.loading import RowLoader

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.cards.answers import Answers
 from actors.cards.areas import Areas
 from actors.cards.columns import CandidateColumns, Column, OneViewer, RepeatedColumns, ViewerColumns
 from actors.cards.commands import ONLINE_RECENTLY_S, DeckQuery, Nearest, NearestQuery, Shortlist
@@ -20,6 +19,7 @@ from actors.cards.everybody import ELSEWHERE, Everybody, id_number, slot_of
 from actors.cards.identities import UNKNOWN
 from actors.cards.narrowing import Narrowing
 from actors.cards.ranked import Asked, Best, Crowd, ranked
+from actors.cards.repeating import Answers
 from actors.cards.seen import SeenSets, Sorted
 from configs.contracts.errors import PlatformError
 from configs.contracts.people import MAXIMUM_DISTANCE_KM, snap

@@ -29,10 +29,10 @@ def digest() -> str:
 
 
 def described() -> dict[str, list[str]]:
-    """Class -> its fields, of every class in the shards' ``commands`` and of what those hold; shard -> its methods."""
-    waiting = [kind for module in _modules(".commands") for kind in _own(module)]
+    """Class -> its fields, of every class in the shards' ``commands`` and ``answers`` and of what those hold; shard -> its methods."""
+    waiting = [kind for module in _modules((".commands", ".answers")) for kind in _own(module)]
     known = {
-        _name(kind): sorted(kind.METHODS) for module in _modules(".shard") for kind in _own(module) if hasattr(kind, "METHODS")
+        _name(kind): sorted(kind.METHODS) for module in _modules((".shard",)) for kind in _own(module) if hasattr(kind, "METHODS")
     }
     while waiting:
         kind = waiting.pop()
@@ -44,8 +44,8 @@ def described() -> dict[str, list[str]]:
     return known
 
 
-def _modules(ending: str) -> list[ModuleType]:
-    names = sorted(found.name for found in pkgutil.walk_packages(actors.__path__, "actors.") if found.name.endswith(ending))
+def _modules(endings: tuple[str, ...]) -> list[ModuleType]:
+    names = sorted(found.name for found in pkgutil.walk_packages(actors.__path__, "actors.") if found.name.endswith(endings))
     return [importlib.import_module(name) for name in names]
 
 

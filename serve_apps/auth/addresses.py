@@ -7,18 +7,9 @@ from typing import Final
 
 from fastapi import APIRouter, Request
 
-from actors.accounts.commands import (
-    AccountChanged,
-    AddressTaken,
-    ChangeAddress,
-    Changing,
-    ClaimAddress,
-    FindChange,
-    IdempotencyConflict,
-    NotSignedIn,
-    RequestAddressChange,
-    TokenInvalid,
-)
+from actors.accounts.answers import AccountChanged, AddressTaken, Changing, NotSignedIn, TokenInvalid
+from actors.accounts.commands import ChangeAddress, ClaimAddress, FindChange, RequestAddressChange
+from actors.idempotency import IdempotencyConflict
 from configs.contracts.access_tokens import Identity
 from configs.contracts.events import AddressMove
 from configs.contracts.ids import email_hash

@@ -10,7 +10,8 @@ from typing import Final
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
-from actors.accounts.commands import AccountGone, Incomplete, Joined, JoinIdentity, NotSignedIn, SignedIn, SignIn
+from actors.accounts.answers import AccountGone, Incomplete, Joined, NotSignedIn, SignedIn
+from actors.accounts.commands import JoinIdentity, SignIn
 from actors.identities.commands import ClaimIdentity, FindIdentity, Identified, IdentityUnknown, NonceUsed, UseIdentity
 from configs.contracts import changes
 from configs.contracts.events import ProviderIdentity, UserCreated

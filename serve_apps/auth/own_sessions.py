@@ -8,7 +8,8 @@ from typing import Annotated, Final
 import msgspec
 from fastapi import APIRouter, Path
 
-from actors.accounts.commands import EndSessions, NotSignedIn
+from actors.accounts.answers import NotSignedIn
+from actors.accounts.commands import EndSessions
 from configs.contracts.read_model import SessionEntry, sessions_key
 from serve_apps.auth.models import Session, Sessions
 from serve_apps.auth.sessions import all_ended

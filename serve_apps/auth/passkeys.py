@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Path, Request
 
-from actors.accounts.commands import AddPasskey, Factors, NotSignedIn, RemovePasskey, SignedIn, UsePasskey
+from actors.accounts.answers import Factors, NotSignedIn, SignedIn
+from actors.accounts.commands import AddPasskey, RemovePasskey, UsePasskey
 from serve_apps.auth.models import AddPasskeyBody, Passkey, PasskeyCeremony, PasskeyLoginBody, Passkeys, Tokens
 from serve_apps.auth.sealing import Ceremony
 from serve_apps.auth.sessions import Begin, begun, client_of, name_of

@@ -8,15 +8,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from actors.accounts.commands import (
-    AccountChanged,
-    NotSignedIn,
-    RequestToken,
-    ResetPassword,
-    SetPassword,
-    TokenInvalid,
-    VerifyAddress,
-)
+from actors.accounts.answers import AccountChanged, NotSignedIn, TokenInvalid
+from actors.accounts.commands import RequestToken, ResetPassword, SetPassword, VerifyAddress
 from configs.contracts.ids import email_hash
 from configs.contracts.read_model import Credential, put_credential
 from configs.contracts.tokens import parse_mail_token

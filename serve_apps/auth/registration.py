@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from actors.accounts.commands import AddressTaken, AwaitsConfirmation, IdempotencyConflict, Register, Registered
+from actors.accounts.answers import AddressTaken, AwaitsConfirmation, Registered
+from actors.accounts.commands import Register
+from actors.idempotency import IdempotencyConflict
 from configs.contracts import changes
 from configs.contracts.events import Role, UserCreated
 from configs.contracts.ids import email_hash, new_id

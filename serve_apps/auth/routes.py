@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
 
-from actors.accounts.commands import AwaitsConfirmation, CheckSession
+from actors.accounts.answers import AwaitsConfirmation
+from actors.accounts.commands import CheckSession
 from actors.sessions.commands import RevokeSession, RotateSession, SessionInvalid
 from configs.contracts.events import PermissionRole
 from configs.contracts.ids import email_hash

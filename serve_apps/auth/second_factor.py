@@ -10,7 +10,8 @@ from typing import Final
 
 from fastapi import APIRouter, Request
 
-from actors.accounts.commands import DisableTotp, EnableTotp, Factors, NotSignedIn, SignedIn, UseCode
+from actors.accounts.answers import Factors, NotSignedIn, SignedIn
+from actors.accounts.commands import DisableTotp, EnableTotp, UseCode
 from serve_apps.auth.models import ConfirmTotpBody, Enrolment, RecoveryCodes, SecondFactorBody, Tokens
 from serve_apps.auth.sealing import Ceremony
 from serve_apps.auth.sessions import SECOND_FACTOR, Begin, begun, client_of, name_of

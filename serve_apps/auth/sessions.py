@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fastapi import Request, Response
 
-from actors.accounts.commands import AccountChanged, SignedIn
+from actors.accounts.answers import AccountChanged, SignedIn
 from actors.sessions.commands import RevokeSession, StartSession
 from configs.contracts.events import PermissionRole
 from configs.contracts.ids import new_id

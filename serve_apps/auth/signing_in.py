@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-from actors.accounts.commands import SignedIn, SignIn
+from actors.accounts.answers import SignedIn
+from actors.accounts.commands import SignIn
 from configs.contracts.ids import email_hash
 from configs.contracts.read_model import Credential
 from serve_apps.dependencies import Dependencies

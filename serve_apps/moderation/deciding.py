@@ -8,7 +8,8 @@ from typing import Annotated, Final
 import structlog
 from fastapi import APIRouter, Path
 
-from actors.accounts.commands import AccountChanged, GrantRole, NotSignedIn, SetStanding
+from actors.accounts.answers import AccountChanged, NotSignedIn
+from actors.accounts.commands import GrantRole, SetStanding
 from actors.moderation.commands import (
     CaseMoved,
     Decide,

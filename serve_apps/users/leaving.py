@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 
 from fastapi import APIRouter, Response
 
-from actors.accounts.commands import NotSignedIn, SetStanding
+from actors.accounts.answers import NotSignedIn
+from actors.accounts.commands import SetStanding
 from configs.contracts import changes
 from configs.contracts.access_tokens import Identity
 from configs.contracts.exports import export_key, read_export

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from actors.accounts.commands import Registered
+from actors.accounts.answers import Registered
 from configs.contracts.events import LocationChanged, PreferencesChanged, ProfileChanged
 from configs.contracts.people import snap
 from serve_apps.auth.registration import NewAccount, registered

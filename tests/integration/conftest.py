@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from api_world import NoRows, Shards, World, patient, unhurried
-from payments_world import SandboxDriver
+from payments_world import SandboxDriver, paying
 from realtime_world import Device, RunningGateway, announced, match
 from safety_world import SafetyWorld
 
 from actors.sharding.client import ActorPool
 from cluster.connections.payments.stripe import StripeProvider
+from cluster.connections.redis import sync_client
 from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
 from configs.contracts.ids import new_id
+from configs.contracts.read_model import GENERATION
 from configs.settings import Realtime, Settings, load_settings
+from writers.rebuild import server_run
+from writers.worker import Writer
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -52,6 +57,22 @@ async def world(make_world: Callable[..., Awaitable[World]]) -> World:
     return await make_world()
 
 
+@pytest.fixture
+def one_writer(servers: Settings) -> Iterator[Writer]:
+    """A running writer of everything on the session's servers, after its first rebuild."""
+    settings = servers.model_copy(update={"plan": servers.plan.model_copy(update={"writer_actors": 1})})
+    fenced: list[str] = []
+    running = Writer(settings, 0, fenced=fenced.append)
+    running.start()
+    # Whoever is in the log before the first rebuild ends, and nobody's row, would not be rebuilt.
+    with sync_client(settings) as client:
+        while (client.get(GENERATION) or b"").rpartition(b":")[2].decode() != server_run(client):
+            time.sleep(0.05)
+    yield running
+    running.stop()
+    assert not fenced
+
+
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
     """A payment processor of the module's own: others do not see its clock."""
@@ -65,6 +86,14 @@ async def stripe_provider(sandbox: SandboxDriver) -> AsyncIterator[StripeProvide
     provider = sandbox.provider()
     yield provider
     await provider.close()
+
+
+@pytest_asyncio.fixture
+async def shop_world(
+    make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
+) -> AsyncIterator[World]:
+    """The API with the sandbox as payment processor."""
+    yield await make_world(payments=paying(servers, sandbox))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from actors.accounts.answers import AddressTaken, Registered
 from actors.accounts.client import AccountsClient
-from actors.accounts.commands import AddressTaken, IdempotencyConflict, Register, Registered
+from actors.accounts.commands import Register
 from actors.accounts.shard import AccountService
+from actors.idempotency import IdempotencyConflict
 from actors.sessions.client import SessionsClient
 from actors.sessions.commands import Revoked, RevokeSession, Rotated, RotateSession, SessionInvalid, StartSession
 from actors.sessions.shard import SessionService

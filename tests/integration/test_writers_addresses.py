@@ -29,21 +29,6 @@ from writers.worker import Writer
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture
-def settings(servers: Settings) -> Settings:
-    return servers.model_copy(update={"plan": servers.plan.model_copy(update={"writer_actors": 1})})
-
-
-@pytest.fixture
-def writer(settings: Settings) -> Iterator[Writer]:
-    fenced: list[str] = []
-    running = Writer(settings, 0, fenced=fenced.append)
-    running.start()
-    yield running
-    running.stop()
-    assert not fenced
-
-
 class Somebody:
     """A confirmed account in the log, and what happens to its address."""
 
@@ -91,26 +76,26 @@ class Somebody:
 
 
 @pytest.fixture
-def query(settings: Settings) -> Iterator[Callable[..., list[Any]]]:
-    with open_rows(settings, "test") as conn:
+def query(servers: Settings) -> Iterator[Callable[..., list[Any]]]:
+    with open_rows(servers, "test") as conn:
         yield lambda statement, *values: conn.execute(statement, values).fetchall()
 
 
 async def test_a_claim_alone_is_followed_by_the_change_its_notice_and_the_end_of_the_former_claim(
-    settings: Settings, writer: Writer, query: Callable[..., list[Any]]
+    servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]
 ) -> None:
     """As when the replica that made the claim was killed before it did anything else."""
-    somebody = Somebody(settings)
+    somebody = Somebody(servers)
     second, third = f"second-{somebody.email}", f"third-{somebody.email}"
     await somebody.register()
     await eventually(lambda: len(query("SELECT 1 FROM sessions WHERE user_id = %s", somebody.user)) == 2)
     token = await somebody.ask(second)
-    (asked,) = await eventually(lambda: mailed(settings, second))
-    key = bytes.fromhex(settings.auth.account_key.get_secret_value())
+    (asked,) = await eventually(lambda: mailed(servers, second))
+    key = bytes.fromhex(servers.auth.account_key.get_secret_value())
     found = [named for word in asked.get_content().split() if (named := parse_mail_token(key, "change", word))]
     assert found == [(somebody.home, token)]
     await somebody.claim(somebody.move(token, second, somebody.email))
-    (told,) = await eventually(lambda: mailed(settings, somebody.email))
+    (told,) = await eventually(lambda: mailed(servers, somebody.email))
     assert told["Subject"] == "The address of your account was changed"
     account = "SELECT email, sessions_from FROM credentials WHERE email_hash = %s::uuid"
     await eventually(lambda: query(account, somebody.home)[0][0] == second)
@@ -118,7 +103,7 @@ async def test_a_claim_alone_is_followed_by_the_change_its_notice_and_the_end_of
     await eventually(lambda: query(ended, somebody.user) == [(somebody.gone,)])
     mails = "SELECT template FROM mails WHERE user_id = %s AND email_hash = %s::uuid ORDER BY template"
     await eventually(lambda: query(mails, somebody.user, somebody.home) == [("address_changed",), ("change_address",)])
-    with sync_client(settings) as client:
+    with sync_client(servers) as client:
         def revoked() -> list[tuple[str, int, str]]:
             members = [member.decode() for member in client.zrange(REVOKED, 0, -1) if somebody.user in member.decode()]
             return [read_ended(member) for member in members]
@@ -134,7 +119,7 @@ async def test_a_claim_alone_is_followed_by_the_change_its_notice_and_the_end_of
     status = "SELECT status FROM credentials WHERE email_hash = %s::uuid"
     await eventually(lambda: query(status, email_hash(second)) == [("deleted",)])
     assert query(status, email_hash(third)) == [("active",)]
-    with open_rows(settings, "test") as conn:
+    with open_rows(servers, "test") as conn:
         assert addresses(conn, [somebody.user]) == {somebody.user: somebody.home}
         exported = conn.execute(SECTIONS["account"], {"user": somebody.user}).fetchall()
         assert [row[0] for row in exported] == [third]
@@ -149,9 +134,9 @@ async def test_a_claim_alone_is_followed_by_the_change_its_notice_and_the_end_of
 
 
 async def test_a_claim_whose_change_was_taken_back_is_given_up_and_nobody_is_signed_out_or_told(
-    settings: Settings, writer: Writer, query: Callable[..., list[Any]]
+    servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]
 ) -> None:
-    somebody, address = Somebody(settings), f"new-{new_id()}@example.com"
+    somebody, address = Somebody(servers), f"new-{new_id()}@example.com"
     await somebody.register()
     token = await somebody.ask(address)
     await somebody.ask(f"newer-{address}")
@@ -161,15 +146,15 @@ async def test_a_claim_whose_change_was_taken_back_is_given_up_and_nobody_is_sig
     assert query("SELECT email FROM credentials WHERE email_hash = %s::uuid", somebody.home) == [(somebody.email,)]
     assert query("SELECT 1 FROM sessions WHERE user_id = %s AND revoked_at IS NOT NULL", somebody.user) == []
     assert query("SELECT 1 FROM mails WHERE user_id = %s AND template = 'address_changed'", somebody.user) == []
-    later = Somebody(settings)
+    later = Somebody(servers)
     await later.register()
     await later.claim(later.move(await later.ask(address), address, later.email))
     await eventually(lambda: query("SELECT user_id::text FROM credentials WHERE email_hash = %s::uuid", email_hash(address))
                      == [(later.user,)])
 
 
-async def test_an_erasure_frees_both_addresses(settings: Settings, writer: Writer, query: Callable[..., list[Any]]) -> None:
-    somebody, address = Somebody(settings), f"new-{new_id()}@example.com"
+async def test_an_erasure_frees_both_addresses(servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]) -> None:
+    somebody, address = Somebody(servers), f"new-{new_id()}@example.com"
     await somebody.register()
     token = await somebody.ask(address)
     await somebody.claim(somebody.move(token, address, somebody.email))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -15,39 +14,19 @@ from cluster.connections.kafka import Record
 from cluster.connections.redis import sync_client
 from configs.contracts import events, topics
 from configs.contracts.ids import email_hash, match_id, new_id, pair, partition_of
-from configs.contracts.read_model import GENERATION, REVOKED, Credential, credential_key, put_credential, record_key
+from configs.contracts.read_model import REVOKED, Credential, credential_key, put_credential, record_key
 from configs.settings import Settings
 from writers.connections import open_rows
 from writers.dead_letters import list_letters
 from writers.pruning import prune
-from writers.rebuild import server_run
 from writers.worker import Writer
 
 pytestmark = pytest.mark.servers
 
 
 @pytest.fixture
-def settings(servers: Settings) -> Settings:
-    return servers.model_copy(update={"plan": servers.plan.model_copy(update={"writer_actors": 1})})
-
-
-@pytest.fixture
-def writer(settings: Settings) -> Iterator[Writer]:
-    fenced: list[str] = []
-    running = Writer(settings, 0, fenced=fenced.append)
-    running.start()
-    # Whoever is in the log before the first rebuild ends, and nobody's row, would not be rebuilt.
-    with sync_client(settings) as client:
-        while (client.get(GENERATION) or b"").rpartition(b":")[2].decode() != server_run(client):
-            time.sleep(0.05)
-    yield running
-    running.stop()
-    assert not fenced
-
-
-@pytest.fixture
-def query(settings: Settings) -> Iterator[Callable[..., list[Any]]]:
-    with open_rows(settings, "test") as conn:
+def query(servers: Settings) -> Iterator[Callable[..., list[Any]]]:
+    with open_rows(servers, "test") as conn:
         yield lambda statement, *values: conn.execute(statement, values).fetchall()
 
 
@@ -59,39 +38,39 @@ def registered(user: str, address: str) -> events.AccountRegistered:
 
 
 async def test_nobody_is_made_of_a_registration_whose_address_was_taken(
-    settings: Settings, writer: Writer, query: Callable[..., list[Any]]
+    servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]
 ) -> None:
     """As when a shard that was believed dead wrote once more: the first registration in the log holds the address."""
     first, second, last = new_id(), new_id(), new_id()
     address = email_hash(f"{first}@example.com")
     await append(
-        settings,
-        record(settings, topics.AUTH_ACCOUNTS, address, registered(first, address)),
-        record(settings, topics.AUTH_ACCOUNTS, address, registered(second, address)),
+        servers,
+        record(servers, topics.AUTH_ACCOUNTS, address, registered(first, address)),
+        record(servers, topics.AUTH_ACCOUNTS, address, registered(second, address)),
     )
-    await append(settings, record(settings, topics.AUTH_ACCOUNTS, address, registered(last, email_hash(last))))
+    await append(servers, record(servers, topics.AUTH_ACCOUNTS, address, registered(last, email_hash(last))))
     await eventually(lambda: query("SELECT 1 FROM users WHERE id = %s", last))
     await eventually(lambda: query("SELECT 1 FROM users WHERE id = %s", first))
     assert query("SELECT 1 FROM users WHERE id = %s", second) == []
     assert query("SELECT 1 FROM sessions WHERE user_id = %s", second) == []
-    with sync_client(settings) as client:
+    with sync_client(servers) as client:
         expected = put_credential(address, Credential(user_id=first, password_hash=first), 1).args[1]
         await eventually(lambda: (client.get(credential_key(address)) or b"")[16:] == expected)
         assert client.get(record_key(second)) is None
 
 
 async def test_poison_of_every_kind_stops_neither_what_follows_nor_the_read_model(
-    settings: Settings, writer: Writer, query: Callable[..., list[Any]]
+    servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]
 ) -> None:
     low, high = pair(new_id(), new_id())
     poison = f"poison {low}"
     match = match_id(low, high)
     wrong = match_id(new_id(), new_id())
     await append(
-        settings,
-        Record("matching.matched", partition_of(match, settings.log.partitions), poison, b"{"),
+        servers,
+        Record("matching.matched", partition_of(match, servers.log.partitions), poison, b"{"),
         *(
-            record(settings, topic, match if topic is topics.MATCHING_MATCHED else low, payload)
+            record(servers, topic, match if topic is topics.MATCHING_MATCHED else low, payload)
             for topic, payload in (
                 (topics.MATCHING_MATCHED, events.Matched(match_id=wrong, low_id=low, high_id=high, generation=1)),
                 (topics.MATCHING_MATCHED, events.Matched(match_id=match, low_id="low", high_id="none", generation=1)),
@@ -102,7 +81,7 @@ async def test_poison_of_every_kind_stops_neither_what_follows_nor_the_read_mode
                 (topics.USER_UPDATED, events.LocationChanged(user_id=low, latitude=1.0, longitude=1.0, cell="nowhere")),
             )
         ),
-        record(settings, topics.AUTH_ACCOUNTS, poison, registered(low, "not a hash")),
+        record(servers, topics.AUTH_ACCOUNTS, poison, registered(low, "not a hash")),
     )
     await eventually(lambda: query("SELECT 1 FROM notifications WHERE user_id = %s", low))
     await eventually(lambda: query("SELECT 1 FROM notifications WHERE user_id = %s", high))
@@ -110,29 +89,29 @@ async def test_poison_of_every_kind_stops_neither_what_follows_nor_the_read_mode
     for payload in (low, high):
         assert len(query("SELECT 1 FROM notifications WHERE user_id = %s", payload)) == 1
     await eventually(lambda: sum(
-        letter.key in (poison.encode(), match.encode(), low.encode()) for letter in list_letters(settings, limit=1_000)
+        letter.key in (poison.encode(), match.encode(), low.encode()) for letter in list_letters(servers, limit=1_000)
     ) == 7)
-    with sync_client(settings) as client:
+    with sync_client(servers) as client:
         await eventually(lambda: client.zcard(f"match:z:{{{high}}}") == 1)
     later = new_id()
-    await append(settings, record(settings, topics.USER_UPDATED, later, events.ProfileChanged(user_id=later, bio="b")))
-    with sync_client(settings) as client:
+    await append(servers, record(servers, topics.USER_UPDATED, later, events.ProfileChanged(user_id=later, bio="b")))
+    with sync_client(servers) as client:
         await eventually(lambda: client.get(record_key(later)))
 
 
 async def test_a_block_ends_the_match_although_nobody_asked_the_pairs_authority(
-    settings: Settings, writer: Writer, query: Callable[..., list[Any]]
+    servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]
 ) -> None:
     """As when the replica died after the block was recorded."""
     low, high = pair(new_id(), new_id())
     stranger = new_id()
     match = match_id(low, high)
-    await append(settings, record(settings, topics.MATCHING_MATCHED, match, events.Matched(
+    await append(servers, record(servers, topics.MATCHING_MATCHED, match, events.Matched(
         match_id=match, low_id=low, high_id=high, generation=2,
     )))
     await eventually(lambda: query("SELECT 1 FROM matches WHERE member_id = %s AND status = 'active'", low))
-    await append(settings, *(
-        record(settings, topics.USER_UPDATED, high, events.UserBlocked(user_id=high, blocked_id=other)) for other in (low, stranger)
+    await append(servers, *(
+        record(servers, topics.USER_UPDATED, high, events.UserBlocked(user_id=high, blocked_id=other)) for other in (low, stranger)
     ))
     for member in (low, high):
         await eventually(lambda member=member: query(
@@ -140,12 +119,12 @@ async def test_a_block_ends_the_match_although_nobody_asked_the_pairs_authority(
             member, [low, high],
         ) == [(2, high)])
     await eventually(lambda: query("SELECT status FROM conversations WHERE id = %s", match) == [("blocked",)])
-    with sync_client(settings) as client:
+    with sync_client(servers) as client:
         await eventually(lambda: client.zcard(f"match:z:{{{low}}}") == 0)
     await eventually(lambda: query("SELECT status, generation FROM matches WHERE member_id = %s", stranger) == [("blocked", 0)])
 
 
-def test_pruning_forgets_what_is_due_and_nothing_else(settings: Settings, query: Callable[..., list[Any]]) -> None:
+def test_pruning_forgets_what_is_due_and_nothing_else(servers: Settings, query: Callable[..., list[Any]]) -> None:
     owner, old, young = new_id(), new_id(), new_id()
     for key, age in (("old", "26 hours"), ("young", "23 hours")):
         query(
@@ -156,10 +135,10 @@ def test_pruning_forgets_what_is_due_and_nothing_else(settings: Settings, query:
             "INSERT INTO dead_letters (topic, generation, partition, record_offset, headers, error, failed_at) "
             "VALUES (%s, 1, 0, %s, '[]', 'e', now() - %s::interval) RETURNING 1", owner, offset, age,
         )
-    with sync_client(settings) as client:
+    with sync_client(servers) as client:
         now_ms = int(datetime.now(UTC).timestamp() * 1_000)
         client.zadd(REVOKED, {old: now_ms - 3 * 3_600_000, young: now_ms - 3_600_000})
-        prune(settings)
+        prune(servers)
         assert client.zscore(REVOKED, old) is None
         assert client.zscore(REVOKED, young) is not None
     assert query("SELECT key FROM idempotency_keys WHERE owner = %s", owner) == [("young",)]
@@ -167,11 +146,11 @@ def test_pruning_forgets_what_is_due_and_nothing_else(settings: Settings, query:
 
 
 async def test_media_that_came_after_their_owners_erasure_was_derived_are_taken_away_by_the_sweep(
-    settings: Settings, writer: Writer, query: Callable[..., list[Any]]
+    servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]
 ) -> None:
     erased, long_ago, here = new_id(), new_id(), new_id()
     media = {(owner, new_id()) for owner in (erased, erased, long_ago, here)}
-    await append(settings, *(record(settings, topics.MEDIA_UPLOADED, owner, events.MediaRequested(
+    await append(servers, *(record(servers, topics.MEDIA_UPLOADED, owner, events.MediaRequested(
         media_id=name, owner_id=owner, kind="image", content_type="image/jpeg", size=1, sha256="ab" * 32,
     )) for owner, name in media))
 
@@ -184,6 +163,6 @@ async def test_media_that_came_after_their_owners_erasure_was_derived_are_taken_
     for owner, age in ((erased, "7 days"), (long_ago, "9 days")):
         query("INSERT INTO erasures VALUES (%s, now() - %s::interval, 1, now()) RETURNING 1", owner, age)
     for _ in range(2):  # again, before the rows hold it: nothing more happens
-        await asyncio.to_thread(prune, settings)
+        await asyncio.to_thread(prune, servers)
     await eventually(lambda: states() == {erased: ["removed"] * 2, long_ago: ["pending"], here: ["pending"]})
     assert query("SELECT DISTINCT facts -> 'record' ->> 'reason' FROM media WHERE owner_id = %s", erased) == [("account_deleted",)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -11,6 +10,7 @@ from typing import Any
 import log_writing
 import pytest
 from aiosmtpd.controller import Controller
+from log_writing import eventually
 from pydantic import SecretStr
 
 from cluster.connections.kafka import Record
@@ -183,39 +183,17 @@ def test_what_was_sent_before_the_server_went_away_is_not_sent_again(handling: t
     assert len(server.taken) == 2
 
 
-@pytest.fixture
-def settings(servers: Settings) -> Settings:
-    return servers.model_copy(update={"plan": servers.plan.model_copy(update={"writer_actors": 1})})
-
-
-@pytest.fixture
-def writer(settings: Settings) -> Iterator[Writer]:
-    fenced: list[str] = []
-    running = Writer(settings, 0, fenced=fenced.append)
-    running.start()
-    yield running
-    running.stop()
-    assert not fenced
-
-
 async def append(settings: Settings, *facts: tuple[Topic, str, Event]) -> None:
     await log_writing.append(settings, *(
         Record(topic.name, partition_of(key, settings.log.partitions), key, encode(event)) for topic, key, event in facts
     ))
 
 
-async def eventually(holds: Callable[[], Any]) -> Any:
-    async with asyncio.timeout(120):
-        while not (found := await asyncio.to_thread(holds)):
-            await asyncio.sleep(0.05)
-        return found
-
-
 def mailed(settings: Settings, address: str) -> list[Any]:
     return [mail for mail in mails(mail_dir(settings.data_dir)) if mail["To"] == address]
 
 
-async def test_a_request_becomes_one_mail_whose_token_the_api_takes(settings: Settings, writer: Writer) -> None:
+async def test_a_request_becomes_one_mail_whose_token_the_api_takes(servers: Settings, one_writer: Writer) -> None:
     """auth.accounts → derive → notification.mail → SMTP, with what derive appended twice; strangers get nothing."""
     user, stranger = new_id(), f"{new_id()}@example.com"
     address = f"{user}@example.com"
@@ -232,11 +210,11 @@ async def test_a_request_becomes_one_mail_whose_token_the_api_takes(settings: Se
         for name, holder in ((account, user), (unknown, None))
     ]
     await append(
-        settings, (topics.AUTH_ACCOUNTS, account, Event(new_id(), now, account, registered)),
+        servers, (topics.AUTH_ACCOUNTS, account, Event(new_id(), now, account, registered)),
         *((topics.AUTH_ACCOUNTS, event.key, event) for event in asked),
     )
-    (mail,) = await eventually(lambda: mailed(settings, address))
-    key = bytes.fromhex(settings.auth.account_key.get_secret_value())
+    (mail,) = await eventually(lambda: mailed(servers, address))
+    key = bytes.fromhex(servers.auth.account_key.get_secret_value())
     words = mail.get_content().split()
     assert [found for word in words if (found := parse_mail_token(key, "reset", word))] == [(account, asked[0].event_id)]
     mail_id = derived_id(asked[0].event_id, "mail")
@@ -248,15 +226,15 @@ async def test_a_request_becomes_one_mail_whose_token_the_api_takes(settings: Se
         mail_id=new_id(), user_id=user, email_hash=account, address=address, template="password_changed"
     )
     await append(
-        settings, (topics.NOTIFICATION_MAIL, account, Event(mail_id, now, account, again)),
+        servers, (topics.NOTIFICATION_MAIL, account, Event(mail_id, now, account, again)),
         (topics.NOTIFICATION_MAIL, account, Event(last.mail_id, now, account, last)),
     )
-    await eventually(lambda: len(mailed(settings, address)) == 2)
-    assert sorted(found["Subject"] for found in mailed(settings, address)) == ["Choose a new password", "Your password was changed"]
-    assert mailed(settings, stranger) == []
+    await eventually(lambda: len(mailed(servers, address)) == 2)
+    assert sorted(found["Subject"] for found in mailed(servers, address)) == ["Choose a new password", "Your password was changed"]
+    assert mailed(servers, stranger) == []
 
 
-async def test_another_password_ends_the_sessions_of_the_rows(settings: Settings, writer: Writer) -> None:
+async def test_another_password_ends_the_sessions_of_the_rows(servers: Settings, one_writer: Writer) -> None:
     user, kept, gone, later = new_id(), new_id(), new_id(), new_id()
     account = email_hash(f"{user}@example.com")
     now = datetime.now(UTC)
@@ -272,17 +250,17 @@ async def test_another_password_ends_the_sessions_of_the_rows(settings: Settings
         display_name="A", birth_date="1990-01-01",
     )
     await append(
-        settings, (topics.AUTH_ACCOUNTS, account, Event(new_id(), now, account, registered)), session(kept, 0),
+        servers, (topics.AUTH_ACCOUNTS, account, Event(new_id(), now, account, registered)), session(kept, 0),
         session(gone, 0), session(later, version_of(1_000, 0)),
     )
-    with open_rows(settings, "test") as conn:
+    with open_rows(servers, "test") as conn:
         def families(condition: str) -> list[str]:
             rows = conn.execute(f"SELECT family_id::text FROM sessions WHERE user_id = %s AND {condition}", (user,))
             return sorted(row[0] for row in rows)
 
         await eventually(lambda: families("true") == sorted([kept, gone, later]))
         changed = events.PasswordSet(user_id=user, email_hash=account, password_hash="new", kept_family_id=kept)
-        await append(settings, (topics.AUTH_ACCOUNTS, account, Event(new_id(), now, account, changed)))
+        await append(servers, (topics.AUTH_ACCOUNTS, account, Event(new_id(), now, account, changed)))
         await eventually(lambda: families("revoked_at IS NOT NULL") == [gone])
         from writers.loads.identity import accounts, signed_in
 
@@ -295,7 +273,7 @@ async def test_another_password_ends_the_sessions_of_the_rows(settings: Settings
         assert (kept in listed.decode(), gone in listed.decode(), later in listed.decode()) == (True, False, True)
 
 
-async def test_who_gives_way_to_a_confirmed_owner_is_signed_out_and_shown_to_nobody(settings: Settings, writer: Writer) -> None:
+async def test_who_gives_way_to_a_confirmed_owner_is_signed_out_and_shown_to_nobody(servers: Settings, one_writer: Writer) -> None:
     old, new, family = new_id(), new_id(), new_id()
     address, now = f"{old}@example.com", datetime.now(UTC)
     account = email_hash(address)
@@ -308,14 +286,14 @@ async def test_who_gives_way_to_a_confirmed_owner_is_signed_out_and_shown_to_nob
         ))
 
     await append(
-        settings, registered(old, password_hash="h", family_id=family, session_expires_at=now + timedelta(days=1)),
+        servers, registered(old, password_hash="h", family_id=family, session_expires_at=now + timedelta(days=1)),
     )
-    with open_rows(settings, "test") as conn:
+    with open_rows(servers, "test") as conn:
         def rows(statement: str, *values: Any) -> list[Any]:
             return conn.execute(statement, values).fetchall()
 
         await eventually(lambda: rows("SELECT 1 FROM sessions WHERE family_id = %s AND counter = 0", family))
-        await append(settings, registered(new, address_verified=True, identity=identity, displaces=old))
+        await append(servers, registered(new, address_verified=True, identity=identity, displaces=old))
         await eventually(lambda: rows("SELECT 1 FROM sessions WHERE family_id = %s AND revoked_at IS NOT NULL", family))
         await eventually(lambda: rows("SELECT 1 FROM identities WHERE user_id = %s", new))
         await eventually(lambda: rows(

@@ -13,28 +13,30 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 from simulated_shard import Logged, ShardMachine, SimulatedShard
 
-from actors.accounts.commands import (
+from actors.accounts.answers import (
     AccountChanged,
     AddressTaken,
     AwaitsConfirmation,
+    NotSignedIn,
+    Registered,
+    Rehashed,
+    SessionStands,
+    SignedIn,
+    TokenInvalid,
+)
+from actors.accounts.commands import (
     CheckSession,
     EndSessions,
-    IdempotencyConflict,
-    NotSignedIn,
     Register,
-    Registered,
     Rehash,
-    Rehashed,
     RequestToken,
     ResetPassword,
-    SessionStands,
     SetPassword,
-    SignedIn,
     SignIn,
-    TokenInvalid,
     VerifyAddress,
 )
 from actors.accounts.state import AccountMemory, AccountRows
+from actors.idempotency import IdempotencyConflict
 from configs.contracts.accounts import after
 from configs.contracts.events import AccountRegistered
 from configs.contracts.ids import email_hash, new_id

@@ -11,25 +11,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 from simulated_shard import Logged, ShardMachine, SimulatedShard
 
-from actors.accounts.commands import (
+from actors.accounts.answers import (
     AccountChanged,
     AddressTaken,
-    ChangeAddress,
     Changing,
-    ClaimAddress,
     Claimed,
+    NotSignedIn,
+    Registered,
+    SignedIn,
+    TokenInvalid,
+)
+from actors.accounts.commands import (
+    ChangeAddress,
+    ClaimAddress,
     EndSessions,
     FindChange,
     FindHome,
-    NotSignedIn,
     Register,
-    Registered,
     RequestAddressChange,
     RequestToken,
     SetStanding,
-    SignedIn,
     SignIn,
-    TokenInvalid,
     VerifyAddress,
 )
 from actors.accounts.state import AccountMemory, AccountRows

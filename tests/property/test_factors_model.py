@@ -11,17 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 from simulated_shard import Logged, ShardMachine, SimulatedShard
 
+from actors.accounts.answers import Factors, NotSignedIn, SignedIn
 from actors.accounts.commands import (
     AddPasskey,
     Challenge,
     DisableTotp,
     EnableTotp,
     EndSessions,
-    Factors,
-    NotSignedIn,
     Register,
     RemovePasskey,
-    SignedIn,
     UseCode,
     UsePasskey,
 )

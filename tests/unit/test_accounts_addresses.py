@@ -8,29 +8,31 @@ from typing import Any
 
 import pytest
 
-from actors.accounts.commands import (
+from actors.accounts.answers import (
     AccountChanged,
     AddressTaken,
     AwaitsConfirmation,
-    ChangeAddress,
     Changing,
+    Claimed,
+    Home,
+    NotSignedIn,
+    TokenInvalid,
+)
+from actors.accounts.commands import (
+    ChangeAddress,
     CheckSession,
     ClaimAddress,
-    Claimed,
     FindChange,
     FindHome,
     GetFactors,
     GrantRole,
-    Home,
     JoinIdentity,
-    NotSignedIn,
     Register,
     RequestAddressChange,
     RequestToken,
     ResetPassword,
     SetStanding,
     SignIn,
-    TokenInvalid,
     VerifyAddress,
 )
 from actors.accounts.state import AccountMemory

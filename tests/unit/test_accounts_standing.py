@@ -9,22 +9,16 @@ from typing import Any
 
 import pytest
 
-from actors.accounts.commands import (
+from actors.accounts.answers import (
     AccountChanged,
     AccountGone,
     AddressTaken,
-    CheckSession,
-    GrantRole,
-    JoinIdentity,
     NotSignedIn,
-    Register,
     Registered,
-    RequestToken,
     SessionStands,
-    SetStanding,
     SignedIn,
-    SignIn,
 )
+from actors.accounts.commands import CheckSession, GrantRole, JoinIdentity, Register, RequestToken, SetStanding, SignIn
 from actors.accounts.state import AccountMemory, AccountRows
 from configs.contracts.accounts import after
 from configs.contracts.events import AddressTokenRequested, Event, ProviderIdentity, StandingSet

@@ -9,31 +9,34 @@ from typing import Any
 
 import pytest
 
-from actors.accounts.commands import (
+from actors.accounts.answers import (
     AccountChanged,
-    AddPasskey,
     AddressTaken,
+    NotSignedIn,
+    Registered,
+    SessionStands,
+    SignedIn,
+    TokenInvalid,
+)
+from actors.accounts.commands import (
+    AddPasskey,
     Challenge,
     CheckSession,
     EnableTotp,
     EndSessions,
     JoinIdentity,
-    NotSignedIn,
     Register,
-    Registered,
     Rehash,
     RequestToken,
     ResetPassword,
-    SessionStands,
     SetPassword,
     SetStanding,
-    SignedIn,
     SignIn,
-    TokenInvalid,
     UseCode,
     VerifyAddress,
 )
-from actors.accounts.state import AccountMemory, AccountRows, registration_id
+from actors.accounts.registration import registration_id
+from actors.accounts.state import AccountMemory, AccountRows
 from configs.contracts.events import AccountRegistered, Event, ProviderIdentity, decode, encode
 from configs.contracts.ids import email_hash, new_id
 from configs.contracts.loading import AccountRow, IdempotencyRow

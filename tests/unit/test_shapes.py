@@ -27,9 +27,10 @@ class Asked(msgspec.Struct):
     colour: Colour = Colour.RED
 
 
-def test_every_command_and_what_it_holds_is_in_it() -> None:
+def test_every_command_answer_and_what_it_holds_is_in_it() -> None:
     found = shapes.described()
     assert found["actors.swipes.commands.Swipe"][0] == "swiper_id: <class 'str'>"
+    assert found["actors.accounts.answers.Registered"][0] == "user_id: <class 'str'>"
     assert "configs.contracts.events.content.Followed" in found, "a field of a command"
     assert "deck" in found["actors.cards.shard.CardShard"]
 
