@@ -95,6 +95,19 @@ def test_every_alert_has_a_page_that_says_what_it_means_what_to_look_at_and_what
     assert set(re.findall(r"\]\(#(\w+)\)", RUNBOOK)) <= {name.lower() for name in names}
 
 
+ELSEWHERE = {"page", "ticket", "Serve", "CPU and memory in the Ray dashboard"}
+"""Severities, and pages of Ray's."""
+
+
+def test_the_run_book_sends_to_panels_and_tables_that_exist() -> None:
+    root = Path(__file__).parents[2]
+    shown = [made["title"] for made in DASHBOARDS.values()] + [panel["title"] for made in DASHBOARDS.values() for panel in made["panels"]]
+    shown += [(root / path).read_text() for path in ("cluster/launch/status.py", "writers/loops.py")]
+    sent_to = set(re.findall(r"(?<!\*)\*([^*\n]+)\*(?!\*)", re.sub("`[^`]*`", "", RUNBOOK))) - ELSEWHERE
+    assert len(sent_to) > 20
+    assert not {name for name in sent_to if not any(name.lower() in text.lower() for text in shown)}
+
+
 def test_the_run_book_names_settings_that_exist() -> None:
     for group, field in re.findall(r"SUGAR_([A-Z]+)__([A-Z_0-9]+)", RUNBOOK):
         model = Settings.model_fields[group.lower()].annotation

@@ -81,7 +81,7 @@ FIELDS: dict[str, Any] = {
     },
     "cert-manager.io/v1/Issuer": {"selfSigned": {}, "ca": {"secretName": {}}},
     "cert-manager.io/v1/Certificate": {
-        "isCA": {}, "commonName": {}, "secretName": {}, "dnsNames": {}, "privateKey": {"algorithm": {}, "size": {}},
+        "isCA": {}, "commonName": {}, "duration": {}, "secretName": {}, "dnsNames": {}, "privateKey": {"algorithm": {}, "size": {}},
         "issuerRef": {"kind": {}, "name": {}},
     },
     "gateway.envoyproxy.io/v1alpha1/EnvoyProxy": {
@@ -336,6 +336,8 @@ def test_every_node_of_redis_is_asked_under_a_name_that_its_certificate_holds() 
     nodes = RENDERED[("StatefulSet", "sugar-redis")]["spec"]
     names = {f"sugar-redis-{number}.{nodes['serviceName']}" for number in range(nodes["replicas"])}
     assert set(RENDERED[("Certificate", "sugar-redis")]["spec"]["dnsNames"]) == names | {"sugar-redis"}
+    for name in ("sugar-ca", "sugar-redis"):
+        assert RENDERED[("Certificate", name)]["spec"]["duration"] == "87600h", "a server reads it when it starts, and for months nothing restarts it"
     together, start = (RENDERED[("ConfigMap", "sugar-redis-cluster")]["data"][name] for name in ("together.sh", "start.sh"))
     assert "for other in 0 1 2 3 4 5" in together, "all six"
     assert '--cluster-announce-hostname "$POD_NAME.$SERVICE"' in start
