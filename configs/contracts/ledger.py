@@ -214,9 +214,14 @@ class Balance:
     paid_out_minor: int = 0
 
 
+def available_of(settled: int, unsettled: int) -> int:
+    """What of the account creator may be paid out."""
+    return max(0, settled + min(0, unsettled))
+
+
 def balance_of(settled: int, unsettled: int, disputed: int, paid_out: int) -> Balance:
     """The balance from sums of entries: what is lacking among the settled is taken from the unsettled first."""
-    available = max(0, settled + min(0, unsettled))
+    available = available_of(settled, unsettled)
     total = settled + unsettled
     return Balance(
         pending_minor=max(0, total - available), available_minor=available, owed_minor=max(0, -total),
