@@ -74,7 +74,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "post_sold": Kind(409, "The post was on sale: its media, the words of a text, and that it is sold cannot be changed any more."),
     "media_not_ready": Kind(409, "A media is not processed and approved yet."),
     "follow_limit_reached": Kind(409, "You follow as many creators as one may."),
-    "not_available": Kind(409, "Not as much is available; `available` says how much may be paid out."),
+    "not_available": Kind(409, "Not as much is available; `available` says how much may be paid out, `elsewhere`, if present, what lies at another payment processor."),
     "account_begun": Kind(409, "An account was begun with other particulars (the country); ask again with those."),
     "payout_state": Kind(409, "That cannot be recorded of the payout; `state` is its present one."),
     "no_payout_account": Kind(409, "Open an account for payouts first: POST /payments/connect/onboarding."),

@@ -81,9 +81,10 @@ class PayoutStands:
 
 @dataclass(frozen=True, slots=True)
 class NotAvailable:
-    """Less may be paid out; nothing was recorded."""
+    """Less may be paid out; nothing was recorded. ``elsewhere_minor``: what lies at other processors than this one."""
 
     available_minor: int
+    elsewhere_minor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +170,12 @@ class PayoutMemory:
         return self._recorded(told, payouts, now)
 
     def _request(self, command: RequestPayout, payouts: Payouts, now: datetime) -> Decision[PayoutAnswer]:
-        left = 0
-        if command.funds is not None:
-            left = command.funds.left(payouts.items, command.currency, livemode=command.livemode)
+        left, in_all, funds = 0, 0, command.funds
+        if funds is not None:
+            left = funds.left(payouts.items, command.currency, livemode=command.livemode, provider=command.provider)
+            in_all = funds.left(payouts.items, command.currency, livemode=command.livemode)
         if not 0 < command.amount_minor <= left:
-            return _answer(NotAvailable(left))
+            return _answer(NotAvailable(left, in_all - left))
         return self._recorded(((command.payout_id, PayoutRequested(
             payout_id=command.payout_id, creator_id=command.creator_id, amount_minor=command.amount_minor,
             currency=command.currency, provider=command.provider, account_id=command.account_id, livemode=command.livemode,

@@ -111,6 +111,8 @@ DASHBOARDS: Final[Mapping[str, tuple[str, Sequence[Panel]]]] = {
         Panel("Looking for lost webhooks", "short", {_rate("outcomes_total", "of", '{consumer="payment_polling"}'): "{{of}}"}),
         Panel("Webhooks behind", "short", {'sum(ray_sugar_consumer_lag_records{consumer="payments"})': "records"}),
         Panel("Payouts", "short", {_rate("events_stored_total", "type", '{type=~"payout_.*"}'): "{{type}}"}),
+        Panel("To be made by hand", "short", {"max by (of) (ray_sugar_by_hand)": "{{of}}"}),
+        Panel("The oldest of them", "s", {"max by (of) (ray_sugar_by_hand_oldest_seconds)": "{{of}}"}),
     )),
 }
 

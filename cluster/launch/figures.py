@@ -35,6 +35,9 @@ def platform_samples(report: Report, servers: Iterable[ServerStatus]) -> Iterato
         yield Sample(metrics.DEAD_LETTERS, (topic,), waiting)
     for of, count in report.moderation.items():
         yield Sample(metrics.MODERATION, (of,), count)
+    for of, waits in report.by_hand.items():
+        yield Sample(metrics.BY_HAND, (of,), waits["waiting"])
+        yield Sample(metrics.BY_HAND_OLDEST, (of,), waits["oldest_s"])
     for model, gini in report.exposure_gini.items():
         yield Sample(metrics.GINI, (model,), gini)
     yield Sample(metrics.API_READY, (), report.api == READY)

@@ -56,6 +56,9 @@ class Report(BaseModel):
     lag_at_s: float = Field(0.0, description="Unix seconds when the lag was read")
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
     moderation: dict[str, int] = Field(default_factory=dict, description="reports and appeals: waiting, and overdue")
+    by_hand: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="payouts that staff makes, refunds that came back: waiting, and since when the oldest (oldest_s)"
+    )
     exposure_gini: dict[str, float] = Field(default_factory=dict, description="model -> inequality of exposure, 0 to 1")
 
     @property

@@ -32,6 +32,7 @@ from cluster.launch.state import read_state, servers_of
 from configs.contracts.errors import PlatformError
 from configs.contracts.loading import NAMESPACE
 from configs.settings import Settings, load_settings
+from writers.by_hand import by_hand
 from writers.dead_letters import count_waiting
 from writers.exposure import exposure_gini
 from writers.moderation_figures import moderation_figures
@@ -40,6 +41,7 @@ log = structlog.get_logger(__name__)
 
 FIGURES_EVERY_S = 3.0
 EXPOSURE_EVERY_S = 60.0
+BY_HAND_EVERY_S = 60.0
 READY_DEADLINE_S = 3.0
 SERVE_SILENT_LIMIT_S = 30.0
 """Ray restarts Serve's controller by itself; when it stays away this long, a new runtime deploys again."""
@@ -99,8 +101,8 @@ class Runtime:
             await asyncio.sleep(max(0.0, PROBE_EVERY_S - (time.monotonic() - began)))
 
     async def _look(self) -> None:
-        """Slower figures: replicas, lag, dead letters, exposure."""
-        exposure_at = 0.0
+        """Slower figures: replicas, lag, dead letters, exposure, what is to be done by hand."""
+        exposure_at = by_hand_at = 0.0
         while True:
             if self._serving:
                 await self._look_at_serve()
@@ -109,6 +111,9 @@ class Runtime:
                 self._report.lag_at_s = time.time()
                 self._report.dead_letters = await asyncio.to_thread(count_waiting, self._settings)
                 self._report.moderation = await asyncio.to_thread(moderation_figures, self._settings)
+                if time.monotonic() > by_hand_at:
+                    self._report.by_hand = await asyncio.to_thread(by_hand, self._settings)
+                    by_hand_at = time.monotonic() + BY_HAND_EVERY_S
                 if time.monotonic() > exposure_at or not self._report.exposure_gini:
                     self._report.exposure_gini = await asyncio.to_thread(exposure_gini, self._settings)
                     exposure_at = time.monotonic() + EXPOSURE_EVERY_S

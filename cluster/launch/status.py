@@ -38,6 +38,9 @@ class PlatformStatus(BaseModel):
     )
     dead_letters: dict[str, int] = Field(default_factory=dict, description="topic -> dead letters that wait")
     moderation: dict[str, int] = Field(default_factory=dict, description="reports and appeals: waiting, and overdue")
+    by_hand: dict[str, dict[str, int]] = Field(
+        default_factory=dict, description="payouts that staff makes, refunds that came back: waiting, and since when the oldest (oldest_s)"
+    )
     exposure_gini: dict[str, float] = Field(default_factory=dict, description="model -> inequality of exposure, 0 to 1")
     requests: Requests | None = Field(None, description="none: Ray's metrics do not answer, or were not asked")
 
@@ -80,7 +83,7 @@ def from_report(report: Report | None) -> PlatformStatus:
 def _take(found: PlatformStatus, report: Report) -> None:
     found.actors, found.replicas, found.api = report.actors, report.replicas, report.api
     found.lag, found.dead_letters, found.moderation = report.lag, report.dead_letters, report.moderation
-    found.exposure_gini = report.exposure_gini
+    found.exposure_gini, found.by_hand = report.exposure_gini, report.by_hand
 
 
 def _answers(found: PlatformStatus) -> bool:
@@ -184,3 +187,6 @@ def show(console: Console, found: PlatformStatus) -> None:
         overdue = found.moderation["overdue"]
         alarm = f", [red]{overdue} past their deadline[/red]" if overdue else ""
         console.print(f"moderation: {found.moderation['waiting']} wait for a decision{alarm} (sugar moderate list)")
+    for of, waits in found.by_hand.items():
+        if waits["waiting"]:
+            console.print(f"by hand: {waits['waiting']} {of}, the oldest for {waits['oldest_s'] // 3_600} h (docs/runbook.md)")

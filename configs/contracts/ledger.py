@@ -131,18 +131,22 @@ def _refund_steps(facts: Iterable[PaymentFact], most: int) -> Iterator[tuple[int
 
 
 def _of_dispute(charge: Charge, facts: Sequence[PaymentFact], fee_left: int, settles: datetime) -> Iterator[Transaction]:
-    """Opening freezes both shares, in the proportion of the charge; closing gives them to whom the bank says."""
+    """Opening freezes both shares, in the proportion of the charge; closing gives them to whom the bank says.
+
+    A dispute in another currency than the charge's freezes all of the charge: the ledger converts nothing.
+    """
     opened, closed = _newest(facts, DisputeOpened), _newest(facts, DisputeClosed)
     first = opened or closed
     if first is None:
         return
-    amount = min(first.amount_minor, charge.amount_minor)
+    same = first.currency == charge.currency
+    amount = min(first.amount_minor, charge.amount_minor) if same else charge.amount_minor
     fee = min(share_of(charge.fee_minor, amount, charge.amount_minor), fee_left, amount)
     opened_at = min(fact.as_of for fact in facts if isinstance(fact, type(first)))
     yield _moved(
         charge, opened_at, "dispute_opened", amount, first.object_id, Entry("platform_fee", -fee),
         Entry("creator", fee - amount, charge.payee_id, settles), Entry("disputed", amount, charge.payee_id),
-        *_processor(0 if opened is None else opened.fee_minor),
+        *_processor(opened.fee_minor if opened is not None and same else 0),
     )
     if closed is None:
         return
@@ -214,9 +218,14 @@ class Balance:
     paid_out_minor: int = 0
 
 
+def available_of(settled: int, unsettled: int) -> int:
+    """What of the account creator may be paid out."""
+    return max(0, settled + min(0, unsettled))
+
+
 def balance_of(settled: int, unsettled: int, disputed: int, paid_out: int) -> Balance:
     """The balance from sums of entries: what is lacking among the settled is taken from the unsettled first."""
-    available = max(0, settled + min(0, unsettled))
+    available = available_of(settled, unsettled)
     total = settled + unsettled
     return Balance(
         pending_minor=max(0, total - available), available_minor=available, owed_minor=max(0, -total),

@@ -76,6 +76,8 @@ PUSH: Final = Metric("sugar_push", ("writer", "provider", "of"), "Pushes by what
 LAG: Final = Metric("sugar_consumer_lag_records", ("consumer", "topic"), "Records appended and not consumed.")
 DEAD_LETTERS: Final = Metric("sugar_dead_letters", ("topic",), "Dead letters that wait.")
 MODERATION: Final = Metric("sugar_moderation", ("of",), "Reports and appeals that wait; overdue ones are an alarm.")
+BY_HAND: Final = Metric("sugar_by_hand", ("of",), "Payouts that staff has to make, and refunds that a bank sent back.")
+BY_HAND_OLDEST: Final = Metric("sugar_by_hand_oldest_seconds", ("of",), "Since when the oldest of them waits.")
 API_READY: Final = Metric("sugar_api_ready", (), "1: /ready answers 200.")
 REPLICAS: Final = Metric("sugar_replicas", ("state",), "API replicas by state.")
 SERVER_UP: Final = Metric("sugar_server_up", ("server",), "1: the process that the supervisor started runs.")
@@ -88,5 +90,5 @@ METRICS: Final = (
     SHARD_TURNS, SHARD_UNSETTLED, UNDELIVERED, CARD_QUERIES, CARD_STAGE, MODEL, MODELS_REFUSED, GINI, SOCKETS, GATEWAY_NOW,
     GATEWAY_WORK,
     CONSUMED, COMMITS, COMMIT_SECONDS, COMMIT_SECONDS_SUM, CONSUMER_UP, TOPICS_STOPPED, STORED, OUTCOMES, PUSH,
-    LAG, DEAD_LETTERS, MODERATION, API_READY, REPLICAS, SERVER_UP, SERVER_RESTARTS, SERVER_MEMORY,
+    LAG, DEAD_LETTERS, MODERATION, BY_HAND, BY_HAND_OLDEST, API_READY, REPLICAS, SERVER_UP, SERVER_RESTARTS, SERVER_MEMORY,
 )

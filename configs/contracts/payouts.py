@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
@@ -17,6 +17,7 @@ from configs.contracts.events import (
     PayoutRecorded,
     PayoutRequested,
 )
+from configs.contracts.ledger import available_of
 from configs.contracts.payment_facts import PayoutFailed, PayoutPaid
 
 PayoutStatus = Literal["pending", "in_transit", "paid", "failed", "refused"]
@@ -73,20 +74,30 @@ class Payouts(msgspec.Struct, frozen=True, gc=False):
 class Funds:
     """A creator's balance as one look at the rows has it.
 
-    ``available``: (currency, livemode) -> minor units that may be paid out. ``booked``: payouts that are in it already.
+    ``sums``: (processor, currency, livemode) -> minor units of the account creator, (settled, unsettled).
+    ``booked``: payouts that are in it already.
     """
 
-    available: dict[tuple[str, bool], int]
+    sums: Mapping[tuple[str, str, bool], tuple[int, int]]
     booked: frozenset[str]
 
-    def left(self, payouts: Iterable[Payout], currency: str, *, livemode: bool) -> int:
-        """What may still be paid out, after payouts that the rows do not know of yet."""
+    def left(self, payouts: Sequence[Payout], currency: str, *, livemode: bool, provider: str | None = None) -> int:
+        """What may still be paid out at a processor, after payouts that the rows do not know of yet; None: at all together.
+
+        Money does not go from one processor to another. What is lacking at one is taken off what others have.
+        """
+        sums = [
+            amounts for (name, *kind), amounts in self.sums.items()
+            if kind == [currency, livemode] and provider in (None, name)
+        ]
         on_their_way = sum(
             item.asked.amount_minor for item in payouts
             if item.takes and item.asked.payout_id not in self.booked
-            and (item.asked.currency, item.asked.livemode) == (currency, livemode)
+            and (item.asked.currency, item.asked.livemode) == (currency, livemode) and provider in (None, item.asked.provider)
         )
-        return max(0, self.available.get((currency, livemode), 0) - on_their_way)
+        available = available_of(sum(settled for settled, _ in sums), sum(unsettled for _, unsettled in sums))
+        here = max(0, available - on_their_way)
+        return here if provider is None else min(here, self.left(payouts, currency, livemode=livemode))
 
 
 def payout_of(event: Event) -> str | None:

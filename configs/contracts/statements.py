@@ -46,7 +46,7 @@ class TransactionEntry(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class BalanceEntry(msgspec.Struct, frozen=True, rename="camel"):
-    """A creator's sums in one currency: settled and unsettled are of the account creator."""
+    """A creator's sums in one currency at one processor: settled and unsettled are of the account creator."""
 
     currency: str
     livemode: bool
@@ -56,6 +56,7 @@ class BalanceEntry(msgspec.Struct, frozen=True, rename="camel"):
     paid_out_minor: int
     in_transit_minor: int = 0
     """Of payouts that were asked for and are not booked yet."""
+    provider: str = ""
 
 
 class Movement(msgspec.Struct, frozen=True, rename="camel"):

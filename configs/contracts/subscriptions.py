@@ -309,9 +309,10 @@ def subscription_after(before: Subscription | None, event: Event, version: int) 
     if isinstance(payload, SubscriptionMethodRequested):
         return replace(before, payment_method_id=payload.payment_method_id, version=version)
     if isinstance(payload, SubscriptionCancelled):
-        return replace(before, wish=Wish(True, event.occurred_at, payload.reason), version=version)
+        return replace(before, wish=_ended(before, payload.reason, event.occurred_at), version=version)
     if isinstance(payload, SubscriptionResumed):
-        return replace(before, wish=Wish(False, event.occurred_at, "subscriber"), version=version)
+        # What parted its people may stand in the log before a resumption that knew nothing of it.
+        return before if before.parted else replace(before, wish=Wish(False, event.occurred_at, "subscriber"), version=version)
     if isinstance(payload, BillRefundRequested):
         return _refund_asked(before, payload, event.occurred_at, version)
     if isinstance(payload, BillRefundAnswered):
@@ -324,6 +325,11 @@ def subscription_after(before: Subscription | None, event: Event, version: int) 
         facts = with_fact(before.facts, payload.fact)
         return before if facts == before.facts else replace(before, facts=facts, version=version)
     return before
+
+
+def _ended(before: Subscription, reason: str, at: datetime) -> Wish:
+    """The wish to end it; what parted its people stays the reason, whoever ends it anew."""
+    return Wish(True, at, before.wish.reason if before.wish is not None and before.parted else reason)
 
 
 def _refund_asked(before: Subscription, payload: BillRefundRequested, at: datetime, version: int) -> Subscription:

@@ -78,7 +78,8 @@ class PayoutView(Answer):
 async def request_payout(body: PayoutBody, person: RecentSignIn, dependencies: Deps, idempotency_key: MoneyKey) -> PayoutView:
     """Pays out some of one's available balance. Needs a sign-in at most 5 minutes old.
 
-    Never more than is available: neither what is pending, nor what a dispute has frozen, nor what is on its way already.
+    Never more than is available: neither what is pending, nor what a dispute has frozen, nor what is on its way already,
+    nor what was earned at another payment processor than the present one.
     The same request again goes on where the first one stopped.
     """
     return await to_the_end(_paid_out(dependencies, person.user_id, body, idempotency_key))
@@ -158,7 +159,11 @@ async def _recorded(
     if isinstance(answer, IdempotencyConflict):
         raise Refused("idempotency_conflict")
     if isinstance(answer, NotAvailable):
-        raise Refused("not_available", available=format_amount(answer.available_minor, body.currency))
+        elsewhere = answer.elsewhere_minor
+        raise Refused(
+            "not_available", available=format_amount(answer.available_minor, body.currency),
+            **({"elsewhere": format_amount(elsewhere, body.currency)} if elsewhere else {}),
+        )
     return answer.payout
 
 

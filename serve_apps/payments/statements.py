@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 
 from configs.contracts.changes import rfc3339
-from configs.contracts.ledger import Kind, balance_of
+from configs.contracts.ledger import Balance, Kind, balance_of
 from configs.contracts.money import format_amount
 from configs.contracts.statements import (
     LINES,
+    BalanceEntry,
     MoneyPage,
     MoneyPlace,
     Statement,
@@ -58,12 +60,16 @@ class Transactions(Answer):
 
 
 class BalanceView(Answer):
-    """A creator's money in one currency. ``disputed`` is frozen, shares of the platform included; ``owed`` is lacking."""
+    """A creator's money in one currency. ``disputed`` is frozen, shares of the platform included; ``owed`` is lacking.
+
+    ``available`` may be paid out; ``elsewhere`` could be too, but was earned at another payment processor than the present one.
+    """
 
     currency: str
     livemode: bool
     pending: str
     available: str
+    elsewhere: str
     owed: str
     disputed: str
     paid_out: str
@@ -122,19 +128,36 @@ async def list_transactions(
 @router.get("/balance", operation_id="getBalance", response_model=Balances, responses=errors(*SIGNED_IN))
 async def get_balance(person: Person, dependencies: Deps) -> Balances:
     """One's balance as a creator, a currency each; empty for whoever never earned."""
-    page = await _money(dependencies, MoneyPlace(person.user_id))
-    shown = []
-    for entry in page.balances:
-        balance = balance_of(entry.settled_minor, entry.unsettled_minor, entry.disputed_minor, entry.paid_out_minor)
-        shown.append(BalanceView(
-            currency=entry.currency, livemode=entry.livemode, pending=format_amount(balance.pending_minor, entry.currency),
-            available=format_amount(max(0, balance.available_minor - entry.in_transit_minor), entry.currency),
-            owed=format_amount(balance.owed_minor, entry.currency),
-            disputed=format_amount(balance.disputed_minor, entry.currency),
-            paid_out=format_amount(balance.paid_out_minor, entry.currency),
-            in_transit=format_amount(entry.in_transit_minor, entry.currency),
-        ))
-    return Balances(balances=shown)
+    entries = (await _money(dependencies, MoneyPlace(person.user_id))).balances
+    kinds = dict.fromkeys((entry.currency, entry.livemode) for entry in entries)
+    return Balances(balances=[
+        _balance([entry for entry in entries if (entry.currency, entry.livemode) == kind], dependencies.providers.processor)
+        for kind in kinds
+    ])
+
+
+def _balance(entries: Sequence[BalanceEntry], processor: str) -> BalanceView:
+    """Of one currency, whatever processors its money lies at."""
+    currency = entries[0].currency
+    balance, in_all = _sums(entries)
+    _, at_present = _sums([entry for entry in entries if entry.provider == processor])
+    available = min(at_present, in_all)
+    return BalanceView(
+        currency=currency, livemode=entries[0].livemode, pending=format_amount(balance.pending_minor, currency),
+        available=format_amount(available, currency), elsewhere=format_amount(in_all - available, currency),
+        owed=format_amount(balance.owed_minor, currency), disputed=format_amount(balance.disputed_minor, currency),
+        paid_out=format_amount(balance.paid_out_minor, currency),
+        in_transit=format_amount(sum(entry.in_transit_minor for entry in entries), currency),
+    )
+
+
+def _sums(entries: Sequence[BalanceEntry]) -> tuple[Balance, int]:
+    """(what entries add up to, what of it may still be paid out)."""
+    balance = balance_of(
+        sum(entry.settled_minor for entry in entries), sum(entry.unsettled_minor for entry in entries),
+        sum(entry.disputed_minor for entry in entries), sum(entry.paid_out_minor for entry in entries),
+    )
+    return balance, max(0, balance.available_minor - sum(entry.in_transit_minor for entry in entries))
 
 
 @router.get(

@@ -62,7 +62,7 @@ async def test_both_sides_see_a_payment_and_the_creator_what_is_left_of_it(paid_
         ("refund", "10.00", "-8.00", payer.user_id), ("charge", "19.99", "16.00", payer.user_id),
     ]
     assert (await creator.ok("GET", "/payments/balance"))["balances"] == [{
-        "currency": "EUR", "livemode": False, "pending": "0.00", "available": "0.00", "owed": "2.01", "disputed": "5.00",
+        "currency": "EUR", "livemode": False, "pending": "0.00", "available": "0.00", "elsewhere": "0.00", "owed": "2.01", "disputed": "5.00",
         "paidOut": "6.00", "inTransit": "0.00",
     }]
     for person in (payer, stranger):

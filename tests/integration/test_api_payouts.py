@@ -18,7 +18,7 @@ from cluster.connections.kafka import LogAppender, Record
 from cluster.connections.reading import Warming
 from configs.contracts.events import Event, PaymentObserved, encode
 from configs.contracts.ids import new_id, partition_of
-from configs.contracts.payment_facts import PaymentFact
+from configs.contracts.payment_facts import PaymentFact, PaymentSucceeded
 from configs.contracts.topics import PAYMENT_COMPLETED
 from configs.settings import Settings
 from writers.connections import open_rows
@@ -68,9 +68,9 @@ class Earning:
         with open_rows(self.world.settings, "test") as conn:
             conn.execute("UPDATE ledger_entries SET available_at = now() WHERE party_id = %s", (self.creator.user_id,))
 
-    async def told(self, facts: Sequence[Any]) -> None:
-        """As the consumer of webhooks appends facts about the creator."""
-        key, appender = self.creator.user_id, LogAppender(self.world.settings, "test-facts")
+    async def told(self, facts: Sequence[Any], owner_id: str | None = None) -> None:
+        """As the consumer of webhooks appends facts about the creator, or a payer."""
+        key, appender = owner_id or self.creator.user_id, LogAppender(self.world.settings, "test-facts")
         for fact in facts:
             event = Event(new_id(), datetime.now(UTC), key, PaymentObserved(owner_id=key, fact=fact))
             await appender.append([Record(
@@ -100,7 +100,7 @@ class Earning:
 
     async def balance(self) -> dict[str, str]:
         (found,) = (await self.creator.ok("GET", "/payments/balance"))["balances"]
-        return {name: found[name] for name in ("pending", "available", "disputed", "inTransit", "paidOut")}
+        return {name: found[name] for name in ("pending", "available", "elsewhere", "disputed", "inTransit", "paidOut")}
 
     async def payouts(self) -> list[int]:
         """What the processor has begun to pay out."""
@@ -134,11 +134,11 @@ async def test_what_is_available_is_paid_out_once_and_never_more(earning: Earnin
     row = "SELECT 1 FROM payouts WHERE id = %s AND status = 'in_transit' AND due IS NULL"
     await asyncio.to_thread(in_rows, earning.world.settings, row, payout["id"])
     assert await earning.balance() == {
-        "pending": "0.00", "available": "12.00", "disputed": "0.00", "inTransit": "20.00", "paidOut": "0.00",
+        "pending": "0.00", "available": "12.00", "elsewhere": "0.00", "disputed": "0.00", "inTransit": "20.00", "paidOut": "0.00",
     }
     await earning.arrived(payout, "paid")
     assert await earning.balance() == {
-        "pending": "0.00", "available": "12.00", "disputed": "0.00", "inTransit": "0.00", "paidOut": "20.00",
+        "pending": "0.00", "available": "12.00", "elsewhere": "0.00", "disputed": "0.00", "inTransit": "0.00", "paidOut": "20.00",
     }
     assert code(await earning.ask("12.01")) == (409, "not_available")
 
@@ -152,6 +152,29 @@ async def test_what_is_available_is_paid_out_once_and_never_more(earning: Earnin
     assert (await earning.ask("12.00", "two")).json()["status"] == "failed", "the key names that one for good"
     stranger = await earning.world.register("sugar_baby")
     assert code(await stranger.ask("GET", f"/payments/payouts/{payout['id']}")) == (404, "not_found")
+
+
+async def test_what_was_earned_at_another_processor_is_told_and_not_paid_out(earning: Earning) -> None:
+    await earning.tipped("40.00")
+    payer, creator = earning.payer.user_id, earning.creator.user_id
+    await earning.told([PaymentSucceeded(
+        provider="hosted_form", livemode=False, event_id=new_id(), object_id="sale", as_of=datetime.now(UTC), payment_id="sale",
+        payer_id=payer, payee_id=creator, request_id=new_id(), currency="USD", amount_minor=10_000, fee_minor=2_000,
+    )], payer)
+    row = "SELECT 1 FROM transactions WHERE owner_id = %s AND provider = 'hosted_form'"
+    await asyncio.to_thread(in_rows, earning.world.settings, row, payer)
+    await earning.settled()
+    answer = await earning.ask("32.01")
+    assert (code(answer), answer.json()["available"], answer.json()["elsewhere"]) == ((409, "not_available"), "32.00", "80.00")
+    assert await earning.balance() == {
+        "pending": "0.00", "available": "32.00", "elsewhere": "80.00", "disputed": "0.00", "inTransit": "0.00", "paidOut": "0.00",
+    }
+    payout = (await earning.ask("32.00")).json()
+    await asyncio.to_thread(in_rows, earning.world.settings, "SELECT 1 FROM payouts WHERE id = %s", payout["id"])
+    assert await earning.balance() == {
+        "pending": "0.00", "available": "0.00", "elsewhere": "80.00", "disputed": "0.00", "inTransit": "32.00", "paidOut": "0.00",
+    }
+    assert await earning.payouts() == [3_200]
 
 
 async def test_an_open_dispute_freezes_its_share_until_the_bank_decides(earning: Earning, sandbox: SandboxDriver) -> None:

@@ -17,7 +17,7 @@ from payment_facts_made import START, STEPS, facts_of
 from configs.contracts.events import Event, PaymentObserved
 from configs.contracts.ids import new_id
 from configs.contracts.ledger import transactions_of
-from configs.contracts.payment_facts import PaymentFact, PayoutFailed, PayoutPaid
+from configs.contracts.payment_facts import PaymentFact, PayoutFailed, PayoutPaid, Refunded
 from configs.settings import Settings
 from writers.commit import write_facts
 from writers.connections import Connection, open_rows
@@ -85,16 +85,41 @@ def test_a_payout_takes_what_was_available_also_while_the_databases_clock_is_beh
     pending = msgspec.structs.replace(pending, payment_id="pi_2", object_id="pi_2", as_of=now)  # type: ignore[call-arg]
     write(rows, payer, [settled, pending], 1)
     earned = 1_999 - 399
-    assert funds(rows, [creator])[creator].available == {("EUR", False): earned}
+    assert left(rows, creator) == earned
     told: dict[str, Any] = {
         "provider": "stripe", "livemode": False, "object_id": new_id(), "as_of": now + timedelta(minutes=5), "account_id": "",
         "creator_id": creator, "amount_minor": 1_000, "currency": "EUR", "request_id": new_id(),
     }
     write(rows, creator, [PayoutPaid(event_id=new_id(), arrives_at=now, **told)], 1)
     look = funds(rows, [creator])[creator]
-    assert (look.available, look.booked) == ({("EUR", False): earned - 1_000}, {told["request_id"]})
+    assert (look.left((), "EUR", livemode=False), look.booked) == (earned - 1_000, {told["request_id"]})
     write(rows, creator, [PayoutFailed(event_id=new_id(), code="no_account", **told)], 1)
-    assert funds(rows, [creator])[creator].available == {("EUR", False): earned}
+    assert left(rows, creator) == earned
+
+
+def left(conn: Connection, creator: str, provider: str | None = None, currency: str = "EUR") -> int:
+    return funds(conn, [creator])[creator].left((), currency, livemode=False, provider=provider)
+
+
+def test_what_was_earned_at_one_processor_is_not_paid_out_at_another(rows: Connection) -> None:
+    payer, creator = new_id(), new_id()
+    (here,) = facts_of([("paid", 90, 0)], payer, creator)
+    there: Any = msgspec.structs.replace(
+        here, provider="hosted_form", event_id=new_id(), payment_id="sale", object_id="sale", amount_minor=1_000, fee_minor=200,  # type: ignore[call-arg]
+    )
+    write(rows, payer, [here, there], 1)
+    assert [left(rows, creator, name) for name in ("stripe", "hosted_form", None)] == [1_600, 800, 2_400]
+    paid = PayoutPaid(
+        provider="hosted_form", livemode=False, event_id=new_id(), object_id=new_id(), as_of=START, account_id="",
+        creator_id=creator, amount_minor=800, currency="EUR", arrives_at=START, request_id=new_id(),
+    )
+    write(rows, creator, [paid], 1)
+    assert [left(rows, creator, name) for name in ("stripe", "hosted_form", None)] == [1_600, 0, 1_600]
+    back: Any = {name: getattr(there, name) for name in ("provider", "livemode", "payment_id", "payer_id", "payee_id", "request_id", "currency")}
+    write(rows, payer, [Refunded(
+        event_id=new_id(), as_of=START, object_id="sale", amount_minor=1_000, refunded_minor=1_000, fee_refunded_minor=200, **back,
+    )], 1)
+    assert [left(rows, creator, name) for name in ("stripe", "hosted_form", None)] == [800, 0, 800], "it is owed there"
 
 
 def test_reconciling_finds_a_payment_that_is_not_booked(rows: Connection) -> None:

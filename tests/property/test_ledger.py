@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from payment_facts_made import START, STEPS, facts_of
@@ -109,6 +110,15 @@ def test_a_dispute_freezes_both_shares_until_the_bank_decides() -> None:
     lost = told(("paid", 90, 0), ("opened", 997, 1), ("closed", 997, 2))
     assert accounts(lost)["disputed"] == 0
     assert accounts(lost)["customer_funds"] == 997 - 1_999
+
+
+def test_a_dispute_in_another_currency_freezes_the_charge_and_adds_no_amount_of_its_own() -> None:
+    paid, opened, closed = facts_of([("paid", 90, 0), ("opened", 3, 1), ("closed", 3, 2)], PAYER, PAYEE)
+    foreign = [msgspec.structs.replace(fact, currency="JPY") for fact in (opened, closed)]  # type: ignore[call-arg]
+    made = transactions_of([paid, foreign[0]])
+    assert {item.currency for item in made} == {"EUR"}
+    assert accounts(made) == {"customer_funds": -1_999, "disputed": 1_999}
+    assert accounts(transactions_of([paid, *foreign])) == accounts(told(("paid", 90, 0))), "won"
 
 
 def test_a_payout_that_came_back_is_the_creators_again() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from actors.payments.payouts import (
     RECORDED,
     AnswerPayout,
+    NotAvailable,
     PayoutAnswer,
     PayoutCommand,
     PayoutMemory,
@@ -21,12 +24,12 @@ from configs.contracts.events import Event, PaymentObserved
 from configs.contracts.ids import new_id
 from configs.contracts.ledger import transactions_of
 from configs.contracts.payment_facts import PayoutFailed, PayoutPaid
-from configs.contracts.payouts import Funds, Payouts, payouts_after, payouts_place
+from configs.contracts.payouts import Funds, Payout, Payouts, payouts_after, payouts_place
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-EARNED = 100
+EARNED = {"stripe": 100, "hosted_form": 70}
 STEPS = st.lists(st.tuples(
-    st.sampled_from(["request", "answer", "refuse", "paid", "failed", "book", "restart"]), st.integers(1, EARNED), st.integers(0, 3),
+    st.sampled_from(["request", "answer", "refuse", "paid", "failed", "book", "restart"]), st.integers(1, 120), st.integers(0, 3),
 ), max_size=40)
 
 
@@ -38,7 +41,18 @@ class Creator:
         self.memory = PayoutMemory()
         self.memory.load(payouts_place(self.id), None)
         self.log: list[Event] = []
-        self.looks = [Funds({("USD", False): EARNED}, frozenset())]
+        self.looks = [self.funds({})]
+
+    @staticmethod
+    def funds(booked: Mapping[str, Payout]) -> Funds:
+        """As rows have it with these payouts booked; as much was earned in test mode as in earnest."""
+        gone = Counter[tuple[str, bool]]()
+        for item in booked.values():
+            gone[item.asked.provider, item.asked.livemode] += 0 if item.failed else item.asked.amount_minor
+        return Funds({
+            (provider, "USD", livemode): (earned - gone[provider, livemode], 0)
+            for provider, earned in EARNED.items() for livemode in (False, True)
+        }, frozenset(booked))
 
     def append(self, event: Event) -> None:
         self.log.append(event)
@@ -53,9 +67,13 @@ class Creator:
     def look(self) -> None:
         """The rows reach the log's end: paid payouts are booked, failed ones are back."""
         held = self.rows() or Payouts()
-        booked = [item for item in held.items if item.paid or item.failed]
-        gone = sum(item.asked.amount_minor for item in booked if not item.failed)
-        self.looks.append(Funds({("USD", False): EARNED - gone}, frozenset(item.asked.payout_id for item in booked)))
+        self.looks.append(self.funds({item.asked.payout_id: item for item in held.items if item.paid or item.failed}))
+
+    def nothing_is_paid_twice(self) -> None:
+        """Of no processor more than was earned there."""
+        for provider, earned in EARNED.items():
+            standing = [item.asked for item in (self.rows() or Payouts()).items if item.takes and item.asked.provider == provider]
+            assert sum(item.amount_minor for item in standing) <= earned
 
     def decide(self, command: PayoutCommand) -> PayoutAnswer:
         decision = self.memory.decide(command, NOW)
@@ -73,8 +91,8 @@ def test_no_interleaving_pays_out_more_than_was_earned(steps: list[tuple[str, in
         chosen = held.items[at % len(held.items)] if held.items else None
         if step == "request":
             creator.decide(RequestPayout(
-                creator_id=creator.id, payout_id=new_id(), body_digest="", amount_minor=amount, currency="USD", provider="stripe",
-                account_id="acct_1", livemode=False, funds=creator.looks[-1 - at % len(creator.looks)],
+                creator_id=creator.id, payout_id=new_id(), body_digest="", amount_minor=amount, currency="USD",
+                provider="hosted_form" if amount % 3 == 0 else "stripe", account_id="acct_1", livemode=False, funds=creator.looks[-1 - at % len(creator.looks)],
             ))
         elif step == "book":
             creator.look()
@@ -87,14 +105,27 @@ def test_no_interleaving_pays_out_more_than_was_earned(steps: list[tuple[str, in
             ))
         elif chosen is not None and chosen.object_id is not None:
             kind = {
-                "provider": "stripe", "livemode": False, "event_id": new_id(), "object_id": chosen.asked.payout_id, "as_of": NOW,
+                "provider": chosen.asked.provider, "livemode": False, "event_id": new_id(), "object_id": chosen.asked.payout_id, "as_of": NOW,
                 "account_id": "acct_1", "creator_id": creator.id, "amount_minor": chosen.asked.amount_minor, "currency": "USD",
                 "request_id": chosen.asked.payout_id,
             }
             fact = PayoutPaid(**kind, arrives_at=NOW) if step == "paid" else PayoutFailed(**kind, code="closed")
             creator.append(Event(new_id(), NOW, creator.id, PaymentObserved(owner_id=creator.id, fact=fact)))
-        standing = [item for item in (creator.rows() or Payouts()).items if item.takes]
-        assert sum(item.asked.amount_minor for item in standing) <= EARNED
+        creator.nothing_is_paid_twice()
+
+
+def test_what_lies_at_another_processor_is_told_and_what_is_lacking_there_taken_off() -> None:
+    def answer(amount: int, elsewhere: int) -> PayoutAnswer:
+        funds = Funds({("stripe", "USD", False): (50, 9), ("hosted_form", "USD", False): (elsewhere, 0), ("hosted_form", "EUR", False): (99, 0)}, frozenset())
+        return Creator().decide(RequestPayout(
+            creator_id=new_id(), payout_id=new_id(), body_digest="", amount_minor=amount, currency="USD", provider="stripe",
+            account_id="acct_1", livemode=False, funds=funds,
+        ))
+
+    assert isinstance(answer(50, 30), PayoutStands)
+    assert answer(51, 30) == NotAvailable(50, 30)
+    assert isinstance(answer(20, -30), PayoutStands)
+    assert answer(21, -30) == NotAvailable(20)
 
 
 def test_a_repeated_request_is_the_one_that_was_recorded_and_another_body_a_conflict() -> None:
@@ -122,9 +153,7 @@ def test_what_staff_pays_is_booked_once_and_nothing_else_is(steps: list[tuple[st
         if step == "request":
             creator.decide(RequestPayout(
                 creator_id=creator.id, payout_id=new_id(), body_digest="", amount_minor=amount, currency="USD", provider="hosted_form",
-                account_id="", livemode=True, funds=Funds(
-                    {("USD", True): creator.looks[-1].available["USD", False]}, creator.looks[-1].booked,
-                ),
+                account_id="", livemode=True, funds=creator.looks[-1],
             ))
         elif step == "book":
             creator.look()
@@ -141,7 +170,7 @@ def test_what_staff_pays_is_booked_once_and_nothing_else_is(steps: list[tuple[st
             assert creator.decide(command) == answer
             assert len(creator.log) == length, "said again it changes nothing"
         items = (creator.rows() or Payouts()).items
-        assert sum(item.asked.amount_minor for item in items if item.takes) <= EARNED
+        creator.nothing_is_paid_twice()
         facts = [event.payload.fact for event in creator.log if isinstance(event.payload, PaymentObserved)]
         entries = [
             entry for item in items for made in transactions_of([fact for fact in facts if fact.object_id == item.asked.payout_id])

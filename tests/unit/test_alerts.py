@@ -37,6 +37,7 @@ STORED = 'events_stored_total{type="%s"}'
 OUTCOME = 'outcomes_total{consumer="payments", of="refused"}'
 STALE = 'replica_state{what="revocations_fresh"}'
 OVERFLOWED = 'gateway_work_total{gateway="gateway-0", of="overflowed"}'
+WAITING, OLDEST = 'by_hand{of="%s"}', 'by_hand_oldest_seconds{of="%s"}'
 STOPPED = 'push{of="stopped", provider="apns"}'
 
 CASES: Final[Mapping[str, Case]] = {
@@ -78,6 +79,10 @@ CASES: Final[Mapping[str, Case]] = {
         {STORED % "payment_failed": "0+1", STORED % "payment_succeeded": "0+9"},
     ),
     "WebhooksRefused": Case({OUTCOME: "0+1"}, {OUTCOME: "3+0"}, {"consumer": "payments", "of": "refused"}),
+    "PayoutsWaiting": Case(
+        {OLDEST % "payouts": "90000+60"}, {OLDEST % "payouts": "80000+60", OLDEST % "refunds": "100000+60", WAITING % "payouts": "9+0"},
+    ),
+    "RefundsReturned": Case({WAITING % "refunds": "1+0"}, {WAITING % "refunds": "0+0", WAITING % "payouts": "9+0"}),
     "ModerationOverdue": Case({'moderation{of="overdue"}': "1+0"}, {'moderation{of="overdue"}': "0+0", 'moderation{of="waiting"}': "9+0"}),
     "RevocationsStale": Case({STALE: "0+0"}, {STALE: "1+0"}, {"what": "revocations_fresh"}),
 }

@@ -51,7 +51,8 @@ REPORT = Report(
     ],
     replicas=[ReplicaReport(deployment="api", replica="r", state="ReplicaState.RUNNING")],
     api="ready", lag={"rows": {"matching.swipe": 7, "user.updated": 0}}, dead_letters={"matching.swipe": 1},
-    moderation={"waiting": 2, "overdue": 0}, exposure_gini={"m1": 0.4},
+    moderation={"waiting": 2, "overdue": 0},
+    by_hand={"payouts": {"waiting": 3, "oldest_s": 90}, "refunds": {"waiting": 0, "oldest_s": 0}}, exposure_gini={"m1": 0.4},
 )
 SERVERS = [ServerStatus(name="postgres", pid=1, runs=True, restarts=2, memory_mib=3)]
 
@@ -86,6 +87,12 @@ def test_an_actor_that_is_silent_is_down_and_its_last_words_are_not_repeated() -
 def test_push_figures_name_each_provider_and_whether_it_stopped() -> None:
     pushes = {sample.values[1:]: sample.value for sample in platform_samples(REPORT, SERVERS) if sample.metric == metrics.PUSH}
     assert pushes == {("apns", "sent"): 2, ("apns", "quiet"): 1, ("apns", "stopped"): 1, ("outbox", "stopped"): 0}
+
+
+def test_what_is_to_be_done_by_hand_is_counted_and_has_an_age_and_nothing_to_do_is_zero() -> None:
+    samples = list(platform_samples(REPORT, SERVERS))
+    found = {of: (value(samples, metrics.BY_HAND, of), value(samples, metrics.BY_HAND_OLDEST, of)) for of in ("payouts", "refunds")}
+    assert found == {"payouts": (3, 90), "refunds": (0, 0)}
 
 
 def test_topics_without_dead_letters_say_zero_so_that_the_first_one_is_seen_as_an_increase() -> None:

@@ -10,7 +10,7 @@ import pytest
 from subscription_facts import BEGIN, CREATOR, FAN, MONTH, SUBSCRIPTION, Reports, terms
 
 from actors.sharding.client import ActorPool
-from actors.subscriptions.commands import Change, NotPossible
+from actors.subscriptions.commands import Cancel, Change, NotPossible, Resume, SubscriptionStands
 from actors.subscriptions.state import SubscriptionMemory
 from cluster.launch.actors import names
 from configs.contracts import events
@@ -278,6 +278,28 @@ def asked(item: Subscription, wanted: Terms, now: datetime) -> tuple[str, bool]:
 
 
 DAY = BEGIN + timedelta(days=1)
+
+
+@pytest.mark.parametrize("reason", ["blocked", "account"])
+def test_what_a_block_or_an_ended_account_stopped_stays_so_whoever_cancels_it_anew(reason: Any) -> None:
+    parted = events.SubscriptionCancelled(request_id=new_id(), subscription_id=SUBSCRIPTION, subscriber_id=FAN, reason=reason)
+    late = events.SubscriptionResumed(request_id=new_id(), subscription_id=SUBSCRIPTION, subscriber_id=FAN, body_digest="")
+    for following in ((CANCELLED,), (late,), (late, CANCELLED, late)):
+        item = subscription(observed("active"), paid(), parted, *following)
+        assert item.wish is not None
+        assert (item.parted, item.wish.reason, item.cancel_at_period_end) == (True, reason, True)
+        assert decided(item, Resume) == NotPossible("subscription_not_active")
+        assert isinstance(decided(item, Cancel), SubscriptionStands), "saying so again is no error"
+    assert isinstance(decided(subscription(observed("active"), paid(), CANCELLED), Resume), SubscriptionStands)
+
+
+def decided(item: Subscription, kind: type[Cancel | Resume]) -> object:
+    memory = SubscriptionMemory()
+    memory.load(FAN, Subscriber({item.subscription_id: item}, item.version))
+    decision = memory.decide(
+        kind(subscriber_id=FAN, request_id=new_id(), body_digest="", subscription_id=item.subscription_id), DAY
+    )
+    return decision.answer(tuple(range(item.version + 1, item.version + 1 + len(decision.appends))))
 
 
 def facts(*found: Any) -> list[Payload]:

@@ -46,12 +46,18 @@ SELECT currency::text, livemode,
        coalesce(sum(amount_minor) FILTER (WHERE account = 'creator' AND available_at > now()), 0)::bigint,
        coalesce(sum(amount_minor) FILTER (WHERE account = 'disputed'), 0)::bigint,
        coalesce(sum(amount_minor) FILTER (WHERE account = 'paid_out'), 0)::bigint,
-       (SELECT coalesce(sum(payouts.amount_minor), 0)::bigint FROM payouts
-        WHERE creator_id = %(user)s AND payouts.currency = ledger_entries.currency
-          AND payouts.livemode = ledger_entries.livemode AND status IN ('pending', 'in_transit'))
-FROM ledger_entries
-WHERE party_id = %(user)s AND account IN ('creator', 'disputed', 'paid_out')
-GROUP BY currency, livemode ORDER BY currency, livemode
+       coalesce(sum(amount_minor) FILTER (WHERE account = 'asked for'), 0)::bigint,
+       provider
+FROM (
+    SELECT provider, entries.currency, entries.livemode, account, entries.amount_minor, available_at
+    FROM ledger_entries AS entries
+    JOIN transactions ON transactions.owner_id = entries.owner_id AND transactions.id = transaction_id
+    WHERE party_id = %(user)s AND account IN ('creator', 'disputed', 'paid_out')
+    UNION ALL
+    SELECT state -> 'asked' ->> 'provider', currency, livemode, 'asked for', amount_minor, NULL
+    FROM payouts WHERE creator_id = %(user)s AND status IN ('pending', 'in_transit')
+) AS sides
+GROUP BY currency, livemode, provider ORDER BY currency, livemode, provider
 """
 
 

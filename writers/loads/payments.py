@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from configs.contracts.ledger import balance_of
 from configs.contracts.payouts import Funds, Payouts, payouts_place
 from configs.contracts.purchases import Payment, payment_place, post_place
 from writers.connections import Connection
@@ -15,10 +14,13 @@ from writers.sinks.payouts import stored_payouts
 
 FUNDS: Final = """
 SELECT creator::text,
-       coalesce((SELECT jsonb_agg(jsonb_build_array(currency, livemode, settled, unsettled)) FROM (
-           SELECT currency, livemode, coalesce(sum(amount_minor) FILTER (WHERE available_at <= now()), 0)::bigint AS settled,
-                  coalesce(sum(amount_minor) FILTER (WHERE available_at > now()), 0)::bigint AS unsettled
-           FROM ledger_entries WHERE party_id = creator AND account = 'creator' GROUP BY currency, livemode
+       coalesce((SELECT jsonb_agg(jsonb_build_array(provider, currency, livemode, settled, unsettled)) FROM (
+           SELECT provider, entries.currency, entries.livemode,
+                  coalesce(sum(entries.amount_minor) FILTER (WHERE available_at <= now()), 0)::bigint AS settled,
+                  coalesce(sum(entries.amount_minor) FILTER (WHERE available_at > now()), 0)::bigint AS unsettled
+           FROM ledger_entries AS entries
+           JOIN transactions ON transactions.owner_id = entries.owner_id AND transactions.id = transaction_id
+           WHERE party_id = creator AND account = 'creator' GROUP BY provider, entries.currency, entries.livemode
        ) AS sums), '[]'),
        ARRAY(SELECT fact ->> 'requestId' FROM provider_facts
              WHERE owner_id = creator AND kind IN ('payout_paid', 'payout_failed') AND fact ->> 'requestId' IS NOT NULL)
@@ -61,8 +63,8 @@ def funds(conn: Connection, creator_ids: Sequence[str]) -> Mapping[str, Funds]:
     return {
         creator: Funds(
             {
-                (currency, livemode): balance_of(settled, unsettled, 0, 0).available_minor
-                for currency, livemode, settled, unsettled in sums
+                (provider, currency, livemode): (settled, unsettled)
+                for provider, currency, livemode, settled, unsettled in sums
             },
             frozenset(booked),
         )

@@ -64,6 +64,7 @@ MIGRATIONS = (
     "0034_pending_payments_concurrently",
     "0035_posts_removed_twice",
     "0036_released_redemptions_concurrently",
+    "0037_refunds_told_concurrently",
 )
 
 
