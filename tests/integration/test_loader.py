@@ -183,8 +183,8 @@ async def test_epochs_only_rise(loader: Loader) -> None:
     second = await loader.claim_epochs(kind, [1, 2])
 
     assert first == {1: 1, 3: 1}
-    assert second == {1: 2, 2: 2}, "above every one of the kind"
-    assert await loader.epochs(kind, [1, 2, 3, 4]) == {1: 2, 2: 2, 3: 1}
+    assert second[1] == second[2] > 1, "above every one of the kind"
+    assert await loader.epochs(kind, [1, 2, 3, 4]) == {**second, 3: 1}
 
 
 async def test_positions_are_of_the_present_generation_only(servers: Settings, rows: Connection) -> None:

@@ -18,11 +18,17 @@ WHERE consumer = %s AND topic = ANY(%s)
 
 CLAIM = """
 INSERT INTO shard_epochs AS stored (kind, shard, epoch)
-SELECT %(kind)s, unnest(%(shards)s::int[]), (SELECT coalesce(max(epoch), 0) + 1 FROM shard_epochs WHERE kind = %(kind)s)
+SELECT %(kind)s, unnest(%(shards)s::int[]), (
+    SELECT CASE WHEN max(epoch) IS NULL THEN 1
+                ELSE greatest(max(epoch) + 1, extract(epoch FROM now() - timestamptz '2026-01-01 00:00:00+00')::bigint) END
+    FROM shard_epochs WHERE kind = %(kind)s
+)
 ON CONFLICT (kind, shard) DO UPDATE SET epoch = greatest(stored.epoch + 1, excluded.epoch), claimed_at = now()
 RETURNING shard, epoch
 """
-"""Above every epoch of the kind: with another number of partitions a key's next shard must be ahead of its last one."""
+"""1 at first; then above every epoch of the kind: with another number of partitions a key's next shard must be ahead of its
+last one. And not below the seconds since 2026: a database that was restored, or a replica that lagged when it was promoted,
+does not know of the last claims, and what is said under a lower epoch than a conversation's last message counts nowhere."""
 
 EPOCHS = "SELECT shard, epoch FROM shard_epochs WHERE kind = %s AND shard = ANY(%s::int[])"
 
