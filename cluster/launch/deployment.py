@@ -19,13 +19,14 @@ import structlog
 from ray._private.services import canonicalize_bootstrap_address
 from ray.exceptions import GetTimeoutError, RayError
 
-from cluster.launch import logs
+from actors.sharding import shapes
+from cluster.launch import logs, serving
 from cluster.launch.actors import GROUPS, options
 from cluster.launch.node import release_of, worker_environment
 from cluster.launch.prepare import prepare
 from cluster.launch.report import Report
 from cluster.launch.runtime import DRAIN_GATEWAY_S, STOP_SERVING_S, Runtime
-from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 from configs.contracts.loading import NAMESPACE
 from configs.settings import Settings, load_settings
 
@@ -82,6 +83,7 @@ def deploy(settings: Settings, address: str, announce: Callable[[str], None], ti
     generation is another one, the old actors are drained and ended first, since two that divide keys differently
     must not run beside each other; replicas are only added or taken away.
     Raises DependencyUnavailable: a server or the cluster does not answer, or the platform did not get ready in time.
+    ConfigurationError: the shards that run would not understand this code.
     """
     announce("migrating the database, creating topics")
     settings = prepare(settings)
@@ -90,6 +92,8 @@ def deploy(settings: Settings, address: str, announce: Callable[[str], None], ti
     _connect(address, environment)
     try:
         running = _runtime()
+        if running is not None:
+            _refuse_other_shapes()
         if running is not None and _ask(running.release.remote()) == release:
             announce("the same plan and log: shards stay")
             _end(running, RUNTIME)
@@ -100,6 +104,21 @@ def deploy(settings: Settings, address: str, announce: Callable[[str], None], ti
         return _wait_ready(runtime, announce, time.monotonic() + timeout_s)
     finally:
         ray.shutdown()
+
+
+def _refuse_other_shapes() -> None:
+    """Actors that stay, or begin on a node that has the older code still, would answer this code's calls wrongly."""
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        carried = serving.carried()
+    except (RayError, RayServeException):
+        return  # Serve is not there yet: neither are replicas
+    if carried not in ("", shapes.digest()):
+        raise ConfigurationError(
+            "this code asks shards otherwise than the shards that run: `sugar cluster remove`, this code on every node, "
+            "then `sugar cluster deploy`"
+        )
 
 
 def look(address: str) -> Report | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import MagicMock
+
 import pytest
 
 from actors.sharding import shapes
@@ -75,3 +77,29 @@ def test_replicas_whose_calls_the_running_shards_would_not_understand_are_not_be
     monkeypatch.setattr(serving, "carried", shapes.digest)
     rolling.roll(load_settings("test"), print, again=False, timeout_s=1)
     assert deployed == [code_digest()]
+
+
+def test_nothing_is_deployed_beside_shards_that_would_not_understand_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster.launch import deployment
+
+    class Connected(Exception):
+        """Where a deployment that is not refused goes on."""
+
+    def goes_on(call: object) -> None:
+        raise Connected
+
+    monkeypatch.setattr(deployment, "prepare", lambda settings: settings)
+    monkeypatch.setattr(deployment, "_connect", lambda address, environment: None)
+    monkeypatch.setattr(deployment, "_runtime", MagicMock)
+    monkeypatch.setattr(deployment, "_ask", goes_on)
+
+    def deploy() -> None:
+        deployment.deploy(load_settings("test"), "127.0.0.1:1", print, 1)
+
+    monkeypatch.setattr(serving, "carried", lambda: "another")
+    with pytest.raises(ConfigurationError, match="cluster remove"):
+        deploy()
+    for carried in ("", shapes.digest()):
+        monkeypatch.setattr(serving, "carried", lambda carried=carried: carried)
+        with pytest.raises(Connected):
+            deploy()
