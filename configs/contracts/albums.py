@@ -32,6 +32,10 @@ REQUESTS: Final = 16
 """Arrangements of photos that are remembered by their Idempotency-Key, for 24 hours."""
 OPEN_FOR: Final = timedelta(days=2)
 """After this an upload that was never completed is forgotten; none may be open for longer than a day."""
+REMOVED: Final = 4_096
+"""Ids of what is gone for good that are remembered, the newest: more than one may hold and begin to upload in a day, so that
+none is forgotten whose Idempotency-Key is a day old or younger. Rows know them all: whatever is uploaded under one that was
+forgotten is never processed nor shown."""
 EVIDENCE: Final = ("moderation", "intimate_image")
 """Reasons of a removal after which what was shown is kept as evidence, where nobody gets it."""
 MediaEvent = MediaRequested | MediaUploaded | MediaProcessed | MediaRejected | MediaReviewed | MediaRemoved | MediaRestored
@@ -71,7 +75,7 @@ class Album:
     """All of one person's media that are not removed, and the profile's photos in order.
 
     ``withheld``: what a decision removed and its reversal would bring back; counts for nothing until then. ``removed``: ids of
-    what is gone for good, under which nothing is uploaded again.
+    what is gone for good, under which nothing is uploaded again: the newest ``REMOVED``, oldest first.
     """
 
     owner_id: str
@@ -81,7 +85,7 @@ class Album:
     requests: tuple[ArrangeRequest, ...] = ()
     media: Mapping[str, MediaRow] = field(default_factory=dict)
     withheld: Mapping[str, MediaRow] = field(default_factory=dict)
-    removed: frozenset[str] = frozenset()
+    removed: tuple[str, ...] = ()
 
     def shown(self) -> tuple[str, ...]:
         """The photos that others see."""
@@ -185,7 +189,7 @@ def album_after(album: Album | None, event: Event, version: int) -> Album | None
         place.pop(payload.media_id, None)
         if holds:
             place[payload.media_id] = after
-    removed = album.removed if stands or reversible else album.removed | {payload.media_id}
+    removed = album.removed if stands or reversible else (*album.removed, payload.media_id)[-REMOVED:]
     return replace(album, version=version, media=media, withheld=withheld, removed=removed)
 
 

@@ -323,7 +323,7 @@ def put_comment(post_id: str, entry: CommentEntry, *, version: int, deleted: boo
     at: int | str = "" if deleted else milliseconds(entry.commented_at)
     value = msgspec.json.encode(msgspec.structs.replace(entry, text="") if deleted else entry)
     return Operation(
-        "comment", comments_keys(post_id), (entry.comment_id, version_text(version), value, at, COMMENTS_SHOWN)
+        "bounded", comments_keys(post_id), (entry.comment_id, version_text(version), value, at, COMMENTS_SHOWN)
     )
 
 

@@ -46,6 +46,9 @@ LISTING_BOUNDS: Final[Mapping[Listing, int]] = {
     "sub": 1_000, "fan": 10_000,
 }
 """Newest entries kept in Redis; older ones stay in the rows."""
+LASTING_LISTINGS: Final[tuple[Listing, ...]] = ("match", "conv")
+"""Listings that keep every entry that was taken out: a match that has ended can be reported still, and nothing that is heard late
+puts its conversation back. One a match, so by the limits of likes some 200 a day at most."""
 MARKED_LISTINGS: Final[tuple[Listing, ...]] = ("match", "conv", "note", "like")
 """Listings with a marker of their own. The others, which few people have, are known when the person's relations are: one
 step opens them all."""
@@ -258,13 +261,14 @@ def forget_person(user_id: str) -> Operation:
 
 def put_entry(listing: Listing, user_id: str, entry_id: str, entry: msgspec.Struct, *, version: int,
               at_ms: int | None) -> Operation:
-    """Puts one entry into a person's listing at a time, or (``at_ms`` None) takes it out and remembers that.
+    """Puts one entry into a person's listing at a time, or (``at_ms`` None) takes it out and remembers that, in all but
+    ``LASTING_LISTINGS`` for as long as few others were taken out since.
 
     A conversation stays at the time of its newest message (``put_heard``). Notifications: ``put_notification``.
     """
     score: int | str = "" if at_ms is None else at_ms
     return Operation(
-        "listing", listing_keys(listing, user_id),
+        "listing" if listing in LASTING_LISTINGS else "bounded", listing_keys(listing, user_id),
         (
             entry_id, version_text(version), msgspec.json.encode(entry), score, LISTING_BOUNDS[listing],
             *(("GT",) if listing == "conv" else ()),

@@ -9,6 +9,8 @@ from configs.contracts.positions import version_text
 
 ERASED_VERSION: Final = (1 << 64) - 1
 """Newer than anything: nothing that comes late brings a field of an erased person back."""
+TAKEN_OUT: Final = 1_000
+"""Entries that were taken out of a list and are remembered, or as many as the list shows where that is less."""
 MATCH_FIELDS: Final = (
     "role", "birthDate", "gender", "status", "latitude", "longitude", "cell", "ageMin", "ageMax",
     "maxDistanceKm", "roles", "genders", "discoverable",
@@ -77,20 +79,23 @@ end
 return 1
 """
 
-COMMENT_LUA: Final = LISTING_LUA.removesuffix("return 1\n") + """
-local bound = tonumber(ARGV[5])
-if redis.call('HLEN', KEYS[2]) - redis.call('ZCARD', KEYS[1]) > 2 * bound then
+BOUNDED_LUA: Final = LISTING_LUA.removesuffix("return 1\n") + """
+local kept = math.min(tonumber(ARGV[5]), TAKEN_OUT)
+if redis.call('HLEN', KEYS[2]) - redis.call('ZCARD', KEYS[1]) > 2 * kept then
   local removed, all = {}, redis.call('HGETALL', KEYS[2])
   for i = 1, #all, 2 do
-    if not redis.call('ZSCORE', KEYS[1], all[i]) then removed[#removed + 1] = string.sub(all[i + 1], 1, 16) .. all[i] end
+    if all[i] ~= '*' and not redis.call('ZSCORE', KEYS[1], all[i]) then
+      removed[#removed + 1] = string.sub(all[i + 1], 1, 16) .. all[i]
+    end
   end
   table.sort(removed)
-  for i = 1, #removed - bound do redis.call('HDEL', KEYS[2], string.sub(removed[i], 17)) end
+  for i = 1, #removed - kept do redis.call('HDEL', KEYS[2], string.sub(removed[i], 17)) end
 end
 return 1
-"""
-"""``listing`` that anybody may fill: of what was taken out it remembers the newest, too. That keeps out what was read before a
-comment was deleted and is written after; whatever comes still later the rows tell, where it is deleted."""
+""".replace("TAKEN_OUT", str(TAKEN_OUT))
+"""``listing`` that remembers the newest only of what was taken out, too. That keeps out what was read before an entry was taken
+out and is written after, a matter of seconds, in which no list loses so many. Should something come still later, the rows tell
+that it is out: a rebuild leaves it out, and ``reconcile`` takes it out."""
 
 NOTICE_LUA: Final = """
 local old = redis.call('HGET', KEYS[2], ARGV[1])
@@ -129,7 +134,7 @@ RECORD_SCRIPTS: Final[Mapping[str, str]] = {
     "field": FIELD_LUA,
     "string": STRING_LUA,
     "listing": LISTING_LUA,
-    "comment": COMMENT_LUA,
+    "bounded": BOUNDED_LUA,
     "notice": NOTICE_LUA,
     "open": OPEN_LUA,
     "cache": CACHE_LUA,

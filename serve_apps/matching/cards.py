@@ -290,9 +290,8 @@ async def _through_decks(
             if before is not None:
                 deck, just_made = page.made(await decks.after(before, page.wish, viewer.user_id, page.assignment))
     if deck is None:
-        replaced = None if current is None else present
         deck, just_made = page.made(await decks.fresh(
-            page.wish, viewer.user_id, filters, viewer.match_version, replaces=replaced, assignment=page.assignment
+            page.wish, viewer.user_id, filters, viewer.match_version, replaces=present, assignment=page.assignment
         ))
     for left in reversed(range(DECKS_A_REQUEST)):
         offset = await page.fill(deck, offset, just_made=just_made)

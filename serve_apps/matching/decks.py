@@ -1,7 +1,7 @@
 """Decks: 50 candidates chosen once, kept for 300 seconds, so that pages and retries show the same cards.
 
 ``deck:{u}:<filters>`` holds the present deck; ``deck:{u}:<deck id>`` those that a cursor may still name: the decks that
-follow it while paging, and the one before it.
+follow it while paging, the one before it, and one that another request overwrote which was made at the same time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -20,8 +22,8 @@ from numpy.typing import NDArray
 from actors.cards.client import CardsClient
 from actors.cards.commands import DECK_SIZE, Deck, DeckQuery, SeenUnknown
 from actors.swipes.client import SwipesClient
-from cluster.connections.reading import Reads
-from configs.contracts.errors import ShardUnavailable
+from cluster.connections.reading import Command, Reads
+from configs.contracts.errors import DependencyUnavailable, ShardUnavailable
 from configs.contracts.ranking import Assignment
 from configs.contracts.read_model import DECK_TTL_S, deck_key, newest_likes
 from recommender.exploration import Exploration, explored, seed_of
@@ -191,19 +193,31 @@ class Decks:
         self, wish: DeckQuery | None, viewer_id: str, filters: str, viewer_version: str, *, replaces: bytes | None,
         assignment: Assignment,
     ) -> tuple[StoredDeck, Kept]:
-        """The present deck, made anew, and when it is kept. ``replaces``: the cached one, kept for cursors that name it, and
+        """The present deck, made anew, and when it is kept. ``replaces``: what is cached, kept for cursors that name it, and
         answered again when the new one would be the same.
 
         Raises DependencyUnavailable: the shards do not answer.
         """
         deck = await self._made(secrets.token_hex(ID_BYTES), wish, viewer_version, b"", assignment)
-        old = None if replaces is None else read_deck(replaces, viewer_version)
+        old = read_deck(replaces, viewer_version)
+        key = deck_key(viewer_id, filters)
         if replaces is not None and old is not None and deck.same_as(old):
-            return old, self._write((deck_key(viewer_id, filters), replaces))
-        kept = {deck_key(viewer_id, filters): deck}
-        if old is not None:
-            kept[deck_key(viewer_id, old.deck_id)] = old
-        return deck, self._keep(kept)
+            deck, kept = old, self._write((key, replaces), reads_first=True)
+        else:
+            more = () if replaces is None or old is None else ((deck_key(viewer_id, old.deck_id), replaces),)
+            kept = self._write((key, _ENCODER.encode(deck)), *more, reads_first=True)
+        kept.add_done_callback(partial(self._rescue, viewer_id, viewer_version, replaces))
+        return deck, kept
+
+    def _rescue(self, viewer_id: str, viewer_version: str, replaced: bytes | None, kept: Kept) -> None:
+        """Keeps the deck that was overwritten instead of ``replaced``: of a request that was made at the same time, and whose
+        cursor names it."""
+        if kept.cancelled() or kept.exception() is not None:
+            return
+        found: bytes | None = kept.result()[0]
+        if found is not None and found != replaced and (lost := read_deck(found, viewer_version)) is not None:
+            with suppress(DependencyUnavailable):
+                self._write((deck_key(viewer_id, lost.deck_id), found))
 
     async def after(
         self, parent: StoredDeck, wish: DeckQuery | None, viewer_id: str, assignment: Assignment
@@ -221,7 +235,7 @@ class Decks:
         if len(shown) > 8 * SHOWN_KEYS:
             wish = None
         deck = await self._made(deck_id, wish, parent.viewer_version, shown, assignment)
-        return deck, self._keep({deck_key(viewer_id, deck_id): deck})
+        return deck, self._write((deck_key(viewer_id, deck_id), _ENCODER.encode(deck)))
 
     async def _made(
         self, deck_id: str, wish: DeckQuery | None, viewer_version: str, shown: bytes, assignment: Assignment
@@ -283,11 +297,14 @@ class Decks:
             return deck
         raise ShardUnavailable("a card shard forgot the seen people while it was told them")
 
-    def _keep(self, decks: dict[str, StoredDeck]) -> Kept:
-        """Writes decks in the replica's next round trip; a cursor may name them only once that is done."""
-        return self._write(*((key, _ENCODER.encode(deck)) for key, deck in decks.items()))
+    def _write(self, *decks: tuple[str, bytes], reads_first: bool = False) -> Kept:
+        """Writes decks in the replica's next round trip; a cursor may name them only once that is done.
 
-    def _write(self, *decks: tuple[str, bytes]) -> Kept:
-        kept = self.reads.raw(*(("SET", key, deck, "EX", DECK_TTL_S) for key, deck in decks))
+        ``reads_first``: the first reply is what stood in place of the first deck.
+        """
+        commands: list[Command] = [("SET", key, deck, "EX", DECK_TTL_S) for key, deck in decks]
+        if reads_first:
+            commands[0] = (*commands[0], "GET")
+        kept = self.reads.raw(*commands)
         kept.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever failed meanwhile awaits it not
         return kept

@@ -25,7 +25,7 @@ from actors.media.commands import (
 )
 from cluster.connections.media.signing import CACHE_CONTROL
 from cluster.connections.media.store import MediaStore, ObjectMissing, SignedUpload, UploadIncomplete, part_sizes
-from configs.contracts.albums import put_media, put_photos
+from configs.contracts.albums import media_key, put_media, put_photos, read_media
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.ids import derived_id, new_id
 from configs.contracts.media import MediaRecord, quarantine_key
@@ -90,6 +90,8 @@ async def _granted(dependencies: Dependencies, owner_id: str, media_id: str, bod
     held = await dependencies.media.find(FindMedia(owner_id=owner_id, media_id=media_id)) if known else None
     multipart = None
     if not isinstance(held, Found):
+        if known and (gone := await _gone(dependencies, media_id)) is not None:
+            return Upload(media_id=media_id, state=gone.state, requests=[], expires_at=datetime.now(UTC))
         a_day = Rate("uploads", dependencies.settings.limits.uploads_per_user_a_day, DAY_S)
         await dependencies.limits.take((a_day, owner_id))
         if body.bytes > settings.multipart_bytes:
@@ -117,6 +119,13 @@ async def _granted(dependencies: Dependencies, owner_id: str, media_id: str, bod
         media_id=media_id, state=answer.record.state, requests=requests,
         expires_at=datetime.fromtimestamp(time() + max(0, seconds), UTC),
     )
+
+
+async def _gone(dependencies: Dependencies, media_id: str) -> MediaRecord | None:
+    """The record of what was removed so long ago that its owner's album may have forgotten it (``albums.REMOVED``)."""
+    (value,) = await dependencies.reads.raw(("GET", media_key(media_id)))
+    record = None if value is None else read_media(value)
+    return record if record is not None and record.state == "removed" else None
 
 
 def _seconds_left(record: MediaRecord, ttl_s: int) -> int:

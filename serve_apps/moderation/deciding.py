@@ -81,12 +81,29 @@ async def decide_appeal(
 
 
 async def _subject(dependencies: Dependencies, target_type: TargetType, case: CaseView) -> str | None:
-    """Whose the target is, as our own records have it. None: they do not know. Raises Refused: there is no such person."""
+    """Whose the target is, as our own records have it. None: they do not know.
+
+    Raises Refused: there is no such target of this kind, and nobody reported one. What was just made is found in the read
+    model before the rows have it; of a message or comment, whose place only its reporter names, moderators know by the report.
+    """
+    target_id = case.target_id
     if target_type == "user":
-        if case.target_id not in await dependencies.people.records((case.target_id,)):
+        if target_id not in await dependencies.people.records((target_id,)):
             raise Refused("not_found")
-        return case.target_id
-    return case.subject_id
+        return target_id
+    reported = any(report.target_type == target_type for report in case.reports)
+    owner_id = None
+    if target_type == "media":
+        media = case.media or (await dependencies.media_records.of((target_id,))).get(target_id)
+        owner_id = None if media is None else media.owner_id
+    elif target_type == "post":
+        post = await dependencies.contents.record(target_id)
+        owner_id = None if post is None else post.creator_id
+    elif reported:
+        owner_id = case.subject_id
+    if owner_id is None and not reported:
+        raise Refused("not_found")
+    return owner_id
 
 
 async def _decided(dependencies: Dependencies, command: Decide | DecideAppeal) -> Decision:

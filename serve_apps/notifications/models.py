@@ -57,7 +57,7 @@ class Notification(Answer):
 
 class Notifications(Answer):
     notifications: list[Notification]
-    unread_count: int = Field(description="of the newest 500")
+    unread_count: int = Field(description="of the newest 500, without those that are left out")
     next_cursor: str | None = None
 
 

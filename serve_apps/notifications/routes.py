@@ -68,19 +68,16 @@ async def _sent(dependencies: Dependencies, payload: NotificationSent, scope: st
 async def list_notifications(person: Person, dependencies: Deps, limit: Limit = 20, cursor: Cursor = None) -> Notifications:
     """The newest 500 notifications, newest first, and how many of them are unread.
 
-    Those about somebody who is blocked, blocks the person or is not active are left out of a page, which is shorter then.
+    Those about somebody who is blocked, blocks the person or is not active are left out, of a page, which is shorter then,
+    and of the count.
     """
-    page, (unread, _) = await asyncio.gather(
-        dependencies.listings.page("note", person.user_id, limit, cursor),
-        dependencies.people.sets(
-            person.user_id, ("SCARD", unread_key(person.user_id)),
-            ("HMGET", listing_keys("note", person.user_id)[1], MARKER), marked=(1,),
-        ),
+    page, unread = await asyncio.gather(
+        dependencies.listings.page("note", person.user_id, limit, cursor), _unread(dependencies, person.user_id)
     )
     listed = [_ENTRIES.decode(value) for _, value in page.entries]
-    named = {entry.notification_id: who for entry in listed if UUID_TEXT.match(who := entry.data.get("userId", ""))}
-    seen = await dependencies.people.unblocked(person.user_id, sorted(set(named.values()) - {person.user_id}))
-    hidden = {name for name, who in named.items() if who not in seen and who != person.user_id}
+    named = {entry.notification_id: who for entry in (*listed, *unread) if (who := _about(entry, person.user_id)) is not None}
+    seen = await dependencies.people.unblocked(person.user_id, sorted(set(named.values())))
+    hidden = {name for name, who in named.items() if who not in seen}
     return Notifications(
         notifications=[
             Notification(
@@ -89,9 +86,28 @@ async def list_notifications(person: Person, dependencies: Deps, limit: Limit = 
             )
             for entry in listed if entry.notification_id not in hidden
         ],
-        unread_count=unread,
+        unread_count=sum(entry.notification_id not in hidden for entry in unread),
         next_cursor=page.next_cursor,
     )
+
+
+async def _unread(dependencies: Dependencies, user_id: str) -> list[NotificationEntry]:
+    """The unread ones among the newest 500, in two round trips at most."""
+    entries = listing_keys("note", user_id)[1]
+    names, _ = await dependencies.people.sets(
+        user_id, ("SMEMBERS", unread_key(user_id)), ("HMGET", entries, MARKER), marked=(1,)
+    )
+    if not names:
+        return []
+    (values,) = await dependencies.reads.read(("HMGET", entries, *names))
+    found = [_ENTRIES.decode(read_versioned(value)[1]) for value in values if value is not None]
+    return [entry for entry in found if not entry.read]
+
+
+def _about(entry: NotificationEntry, user_id: str) -> str | None:
+    """The other person whom a notification of ``user_id``'s names."""
+    who = entry.data.get("userId", "")
+    return who if who != user_id and UUID_TEXT.match(who) else None
 
 
 @router.post(

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from api_world import Person
 from local_http import local_client
-from media_world import picture, uploaded
+from log_reading import records_of
+from media_world import picture, upload_body, uploaded
 from safety_world import SafetyWorld, appeal_token, code, hours_from_now, pair, send, until
 
 from cluster.connections.postgres import connect
@@ -140,6 +141,33 @@ async def test_bad_decisions_are_refused_and_change_nothing(safety: SafetyWorld)
     assert code(await safety.decide(moderator, moderator.user_id, "ban")) == (403, "forbidden"), "nobody judges themselves"
     assert code(await safety.decide(moderator, target.user_id, "ban", seen=3)) == (409, "case_moved")
     assert (await target.ask("GET", "/users/me")).status_code == 200
+
+
+async def test_what_does_not_exist_is_not_decided_about(safety: SafetyWorld) -> None:
+    moderator, owner = await safety.moderator(), await safety.here.register()
+    media = (await owner.ok("POST", "/media/uploads", json=upload_body(picture(31))))["mediaId"]
+    asked = [(kind, new_id()) for kind in ("user", "post", "media", "message", "comment", "unlocated")]
+    asked += [(kind, media) for kind in ("post", "message", "comment", "unlocated")]
+    for kind, target in asked:
+        assert code(await safety.decide(moderator, target, "dismiss", targetType=kind)) == (404, "not_found"), kind
+    for target in {target for _, target in asked}:
+        assert await asyncio.to_thread(records_of, safety.settings, "moderation.decided", target) == []
+
+
+async def test_what_was_just_made_is_decided_about_before_rows_have_it(safety: SafetyWorld) -> None:
+    moderator, owner = await safety.moderator(), await safety.here.register()
+    await safety.in_rows(owner)
+    with connect(safety.settings, "test") as conn, conn.transaction():
+        conn.execute("LOCK TABLE media IN EXCLUSIVE MODE")  # readers see no row of what is uploaded now
+        media = (await owner.ok("POST", "/media/uploads", json=upload_body(picture(32))))["mediaId"]
+        assert (await moderator.ok("GET", f"/moderation/cases/{media}"))["subjectId"] is None
+        decided = await safety.decide(moderator, media, "remove", targetType="media")
+    assert decided.status_code == 201, decided.text
+
+    async def removed() -> bool:
+        return (await owner.ask("GET", f"/media/{media}")).status_code == 404
+
+    await until(removed)
 
 
 async def test_what_is_past_its_deadline_raises_an_alarm(safety: SafetyWorld) -> None:

@@ -11,8 +11,10 @@ import httpx
 import pytest
 from api_world import Person, World
 
+from actors.cards.commands import Deck, DeckQuery
 from configs.contracts.ids import match_id, new_id
 from configs.contracts.read_model import LikeEntry, deck_key, put_entry
+from serve_apps.matching.decks import Decks
 from serve_apps.matching.impressions import read_impression
 
 pytestmark = pytest.mark.servers
@@ -167,6 +169,29 @@ async def test_a_deck_of_everybody_is_one_deck_while_nobody_changes(world: World
     assert {*ids(page), *ids(rest)} == {person.user_id for person in near}
     await viewer.swipe(near[0], "pass")
     assert set(ids(await viewer.ok("GET", "/matching/cards"))) == {person.user_id for person in near[1:]}
+
+
+@pytest.mark.parametrize("replaces", [False, True], ids=["the first deck", "in place of an older deck"])
+async def test_of_two_first_pages_at_once_each_has_its_next_page(
+    world: World, monkeypatch: pytest.MonkeyPatch, replaces: bool
+) -> None:
+    """Each makes a deck, and one of them overwrites the other's."""
+    viewer, near = await neighbours(world, 5)
+    if replaces:
+        await viewer.ok("GET", "/matching/cards?limit=2")
+        await viewer.swipe(near.pop(), "pass")
+    both, found = asyncio.Barrier(2), Decks.found
+
+    async def together(decks: Decks, query: DeckQuery) -> Deck:
+        await both.wait()
+        return await found(decks, query)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Decks, "found", together)
+        pages = await asyncio.gather(*(viewer.ok("GET", "/matching/cards?limit=2") for _ in range(2)))
+    for page in pages:
+        rest = await viewer.ok("GET", f"/matching/cards?limit=3&cursor={page['nextCursor']}")
+        assert sorted(ids(page) + ids(rest)) == sorted(person.user_id for person in near)
 
 
 async def test_a_swiped_person_is_not_shown_again(world: World) -> None:

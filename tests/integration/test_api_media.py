@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 from api_world import World, forged
 from local_http import local_client
+from log_reading import records_of
 from media_world import picture, put, sha256, upload_body, uploaded
 from PIL import Image
 
@@ -18,6 +20,7 @@ from cluster.connections.redis import apply_async
 from configs.contracts.albums import put_media
 from configs.contracts.ids import new_id
 from configs.contracts.media import LARGE, POSTER, THUMB, MediaRecord, derivative_key
+from configs.settings import Settings
 
 pytestmark = pytest.mark.servers
 
@@ -44,6 +47,21 @@ async def test_an_upload_is_granted_made_and_completed_once(world: World) -> Non
     for _ in range(2):
         assert (await person.ok("POST", f"/media/uploads/{media}/complete"))["state"] == "uploaded"
     assert (await person.ok("GET", f"/media/{media}"))["view"] is None, "nothing can be got before it was processed"
+
+
+async def test_a_key_names_a_removed_media_also_once_its_album_has_forgotten_it(
+    world: World, servers: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("configs.contracts.albums.REMOVED", 1)
+    person = await world.register()
+    for key in ("one", "two"):
+        media = (await person.ok("POST", "/media/uploads", json=upload_body(picture()), key=key))["mediaId"]
+        await person.ok("DELETE", f"/media/{media}")
+    before = await asyncio.to_thread(records_of, servers, "media.uploaded", person.user_id)
+    for key in ("one", "two"):
+        again = await person.ok("POST", "/media/uploads", json=upload_body(picture()), key=key)
+        assert (again["state"], again["requests"]) == ("removed", [])
+    assert await asyncio.to_thread(records_of, servers, "media.uploaded", person.user_id) == before
 
 
 async def test_a_large_file_is_uploaded_in_parts(make_world: Callable[..., Awaitable[World]], world: World) -> None:

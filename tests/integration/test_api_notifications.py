@@ -29,11 +29,12 @@ def code(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-async def tell(world: World, person: Person, count: int, title: str = "Hello") -> list[str]:
+async def tell(world: World, person: Person, count: int, title: str = "Hello", about: Person | None = None) -> list[str]:
     headers = {"Authorization": f"Bearer {world.dependencies.tokens.issue_service('crm', 60)}"}
     answers = []
     for number in range(count):
-        body = {"userId": person.user_id, "type": "system", "title": f"{title} {number}"}
+        data = {} if about is None else {"userId": about.user_id}
+        body = {"userId": person.user_id, "type": "system", "title": f"{title} {number}", "data": data}
         answers.append(await world.client.post("/api/v1/notifications/send", json=body, headers=headers))
     return [answer.json()["notificationId"] for answer in answers]
 
@@ -74,6 +75,35 @@ async def test_the_unread_are_counted_among_those_kept(world: World) -> None:
     person = await world.register()
     await asyncio.gather(*(tell(world, person, 51, f"burst {number}") for number in range(10)))
     assert await unread(person) == LISTING_BOUNDS["note"]
+
+
+async def test_the_unread_are_those_that_the_list_shows(world: World) -> None:
+    person, blocked, blocking, leaving, stays = [await world.register() for _ in range(5)]
+    for other in (None, person, blocked, blocking, leaving, stays):
+        await tell(world, person, 2, about=other)
+    assert await unread(person) == 12
+    await person.ok("POST", f"/users/{blocked.user_id}/block")
+    await blocking.ok("POST", f"/users/{person.user_id}/block")
+    await leaving.ok("DELETE", "/users/me")
+    listed = (await person.ok("GET", "/notifications/list"))["notifications"]
+    assert {entry["data"].get("userId") for entry in listed} == {None, person.user_id, stays.user_id}
+    assert await unread(person) == len(listed) == 6
+    await person.ok("POST", f"/notifications/read/{listed[0]['notificationId']}")
+    assert await unread(person) == 5
+
+
+async def test_many_unread_are_counted_in_as_many_round_trips_as_one(world: World) -> None:
+    person, other = await world.register(), await world.register()
+
+    async def asked() -> int:
+        before = world.dependencies.reads.requests
+        await unread(person)
+        return world.dependencies.reads.requests - before
+
+    await tell(world, person, 1, about=other)
+    few = await asked()
+    await tell(world, person, 40, about=other)
+    assert (await unread(person), await asked()) == (41, few)
 
 
 async def test_preferences_begin_open_and_change_by_the_fields_that_are_sent(world: World) -> None:

@@ -19,7 +19,9 @@ from cluster.connections.postgres import connect
 from cluster.connections.redis import sync_client
 from cluster.launch.prepare import prepare
 from cluster.launch.servers import EmbeddedServers
+from configs.contracts.albums import album_after
 from configs.contracts.errors import DependencyUnavailable
+from configs.contracts.events import Event, MediaRemoved, MediaRequested, Payload
 from configs.contracts.ids import email_hash, key64, match_id, new_id
 from configs.contracts.loading import ACTION_CODES, PAIR_CODES, UNKNOWN_ROLE
 from configs.contracts.read_model import (
@@ -31,7 +33,10 @@ from configs.contracts.read_model import (
     relation_key,
 )
 from configs.settings import Settings
+from writers.connections import open_rows
 from writers.loader import Loader
+from writers.records import Fact
+from writers.sinks.media import write as write_media
 
 pytestmark = pytest.mark.servers
 
@@ -358,3 +363,31 @@ async def test_the_loader_outlives_postgresql(fresh_servers: Callable[[], Embedd
         assert (await loader.claim_epochs("k", [0]))[0] >= 2
     finally:
         await loader.close()
+
+
+async def test_an_album_remembers_the_newest_of_what_is_gone_as_its_events_add_up_to(
+    loader: Loader, servers: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("configs.contracts.albums", "writers.loads.media"):
+        monkeypatch.setattr(f"{module}.REMOVED", 2)
+    owner, other = people(2)
+    stands, names = new_id(), people(4)
+    asked = {"kind": "image", "content_type": "image/jpeg", "size": 1, "sha256": "ab" * 32}
+    at = datetime.now(UTC)
+    payloads: list[Payload] = [MediaRequested(media_id=name, owner_id=owner, **asked) for name in (stands, *names)]
+    payloads += [MediaRemoved(media_id=name, owner_id=owner, reason="owner") for name in (names[2], names[0], names[3], names[1])]
+    payloads += [
+        MediaRequested(media_id=(theirs := new_id()), owner_id=other, **asked),
+        MediaRemoved(media_id=theirs, owner_id=other, reason="owner"),
+    ]
+    facts = [Fact(Event(new_id(), at, payload.owner_id, payload), version, 0) for version, payload in enumerate(payloads, 1)]  # type: ignore[attr-defined]
+    with open_rows(servers, "test") as conn, conn.transaction(), conn.cursor() as cur:
+        write_media(cur, facts)
+    found = await loader.albums((owner, other))
+    assert found[owner].removed == (names[3], names[1])
+    assert set(found[owner].media) == {stands}
+    for person in (owner, other):
+        album = None
+        for event, version, _ in facts:
+            album = album_after(album, event, version) if event.key == person else album
+        assert found[person] == album

@@ -17,17 +17,22 @@ from hypothesis import strategies as st
 from cluster.connections.redis import apply, sync_client
 from configs.contracts import events
 from configs.contracts.changes import recorded
+from configs.contracts.content import PostEntry
 from configs.contracts.conversations import feed_key
 from configs.contracts.events import TOPIC_OF, Event, Payload
 from configs.contracts.ids import derived_id, email_hash, match_id, new_id, pair
 from configs.contracts.read_model import (
     LISTING_BOUNDS,
+    MARKED_LISTINGS,
+    MARKER,
     Credential,
     LikeEntry,
+    Listing,
     Operation,
     credential_key,
     erased_fields,
     listing_keys,
+    open_person,
     put_credential,
     put_entry,
     put_record,
@@ -36,7 +41,7 @@ from configs.contracts.read_model import (
     relation_key,
     unread_key,
 )
-from configs.contracts.record_scripts import ERASED_VERSION
+from configs.contracts.record_scripts import ERASED_VERSION, TAKEN_OUT
 from configs.settings import Settings
 from writers.commit import write_facts
 from writers.connections import Connection, open_rows
@@ -368,3 +373,25 @@ def test_whoever_gets_a_row_after_a_rebuild_has_the_match_that_the_rebuild_passe
         apply(client, changes_of(conn, {TOPIC_OF[events.UserCreated].name: facts[1:]}).operations)
         assert client.zrange(listing_keys("match", low)[0], 0, -1) == [match.encode()]
         assert json.loads(client.get(record_key(low)) or b"{}")["displayName"] == "A"
+
+
+@pytest.mark.parametrize(("listing", "lasts"), [("like", False), ("draft", False), ("fan", False), ("match", True)])
+def test_of_what_was_taken_out_a_list_remembers_the_newest(servers: Settings, listing: Listing, lasts: bool) -> None:
+    user, count = new_id(), 2 * TAKEN_OUT + 10
+    stands, *gone = [derived_id(f"{user}:{number}", "entry") for number in range(count + 1)]
+    order, entries = listing_keys(listing, user)
+
+    def put(name: str, version: int, at_ms: int | None) -> Operation:
+        return put_entry(listing, user, name, PostEntry(name), version=version, at_ms=at_ms)
+
+    with sync_client(servers) as client:
+        apply(client, [open_person(user), put(stands, 1, 5)])
+        apply(client, [
+            put(name, 2 * number + out, None if out else 7) for number, name in enumerate(gone, 1) for out in (False, True)
+        ])
+        marked = int(listing in MARKED_LISTINGS)
+        assert client.hlen(entries) == 1 + marked + count if lasts else client.hlen(entries) <= 1 + marked + 2 * TAKEN_OUT
+        remembered = gone if lasts else gone[-TAKEN_OUT:]
+        apply(client, [put(name, 2 * number, 9) for number, name in enumerate(gone, 1) if name in set(remembered)])
+        assert client.zrange(order, 0, -1) == [stands.encode()], "what comes late brings nothing back"
+        assert client.hexists(entries, MARKER) == marked

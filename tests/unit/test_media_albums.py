@@ -24,7 +24,7 @@ from actors.media.commands import (
 )
 from actors.media.state import AlbumMemory, MediaCommand
 from cluster.launch.media import hashes_of
-from configs.contracts.albums import Album, album_after, media_after
+from configs.contracts.albums import REMOVED, Album, album_after, media_after
 from configs.contracts.events import (
     Event,
     MediaProcessed,
@@ -36,7 +36,7 @@ from configs.contracts.events import (
     PhotosArranged,
 )
 from configs.contracts.ids import derived_id
-from configs.settings import Media
+from configs.settings import Limits, Media
 
 OWNER = derived_id("owner", "test")
 ONE, TWO = derived_id("one", "test"), derived_id("two", "test")
@@ -208,7 +208,7 @@ def test_whoever_removes_it_first_escapes_neither_the_block_list_nor_the_evidenc
     assert row is not None
     assert (row.record.state, row.record.reason, row.removed_by) == ("removed", "owner", None)
     assert (row.blocked, row.preserved, row.version) == (block, True, len(shard.log) - 1)
-    assert shard.album().removed == {ONE}
+    assert shard.album().removed == (ONE,)
 
 
 def test_nothing_is_uploaded_again_under_the_id_of_what_is_gone() -> None:
@@ -219,7 +219,23 @@ def test_nothing_is_uploaded_again_under_the_id_of_what_is_gone() -> None:
     assert (again.record.state, again.version, len(shard.log)) == ("removed", 0, told)
     assert isinstance(shard(complete()), MediaUnknown)
     shard.outcome(MediaRequested(media_id=ONE, owner_id=OWNER, kind="image", content_type="image/jpeg", size=1, sha256="ab" * 32))
-    assert (shard.album().media, shard.album().removed) == ({}, {ONE}), "as in rows, also of what another life appended"
+    assert (shard.album().media, shard.album().removed) == ({}, (ONE,)), "as in rows, also of what another life appended"
+
+
+def test_the_newest_of_what_is_gone_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("configs.contracts.albums.REMOVED", 3)
+    shard = Shard()
+    names = [derived_id(str(number), "n") for number in range(5)]
+    for name in names:
+        shard(request(name))
+        shard(RemoveMedia(owner_id=OWNER, media_id=name, reason="owner"))
+    assert shard.album().removed == tuple(names[2:])
+    assert [shard(request(name)).record.state for name in names[2:]] == ["removed"] * 3
+
+
+def test_no_key_of_the_last_day_is_forgotten() -> None:
+    """Even when all of it is removed, and then everything else that one may have."""
+    assert Limits().uploads_per_user_a_day + Media().items_per_user <= REMOVED
 
 
 def test_a_late_retry_of_an_arrangement_brings_nothing_back() -> None:

@@ -6,17 +6,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from configs.contracts.albums import OPEN_FOR, Album, MediaRow, put_media, shown_photos
+from configs.contracts.albums import OPEN_FOR, REMOVED, Album, MediaRow, put_media, shown_photos
 from configs.contracts.read_model import Operation
 from writers.connections import Connection
 from writers.sinks.media import read_media_row, read_requests
 
 ALBUMS: Final = "SELECT owner_id::text, version, photos::text[], requests::text FROM albums WHERE owner_id = ANY(%s)"
 MEDIA_OF: Final = """
-SELECT owner_id::text, id::text, CASE WHEN state <> 'removed' OR facts ->> 'removedBy' IS NOT NULL THEN facts::text END FROM media
-WHERE owner_id = ANY(%s) AND (state <> 'pending' OR created_at > now() - %s)
+SELECT owner_id::text, id::text, facts FROM (
+    SELECT owner_id, id, version, CASE WHEN gone THEN NULL ELSE facts::text END AS facts,
+           row_number() OVER (PARTITION BY owner_id, gone ORDER BY version DESC) AS place, gone
+    FROM (
+        SELECT owner_id, id, version, facts, state = 'removed' AND facts ->> 'removedBy' IS NULL AS gone FROM media
+        WHERE owner_id = ANY(%s) AND (state <> 'pending' OR created_at > now() - %s)
+    ) AS held
+) AS placed WHERE NOT gone OR place <= %s ORDER BY version
 """
-"""One statement, so that nothing is both there and gone; of what is gone for good the id alone."""
+"""One statement, so that nothing is both there and gone; of what is gone for good the newest ids alone, oldest first."""
 PHOTOS: Final = """
 SELECT albums.owner_id::text, albums.version, albums.photos::text[], media.facts::text
 FROM albums LEFT JOIN media ON media.owner_id = albums.owner_id AND media.id = ANY(albums.photos) AND media.state = 'ready'
@@ -37,23 +43,23 @@ FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 
 
 def albums(conn: Connection, owner_ids: Sequence[str]) -> Mapping[str, Album]:
-    """Only people who have uploaded anything; of what was removed for good their albums hold the ids."""
+    """Only people who have uploaded anything; of what was removed for good their albums hold the newest ids."""
     ids = _uuids(owner_ids)
     found = conn.execute(ALBUMS, (ids,)).fetchall()
     media: dict[str, dict[str, MediaRow]] = {}
     withheld: dict[str, dict[str, MediaRow]] = {}
-    removed: dict[str, set[str]] = {}
+    removed: dict[str, list[str]] = {}
     if found:
-        for owner, media_id, facts in conn.execute(MEDIA_OF, (ids, OPEN_FOR)).fetchall():
+        for owner, media_id, facts in conn.execute(MEDIA_OF, (ids, OPEN_FOR, REMOVED)).fetchall():
             if facts is None:
-                removed.setdefault(owner, set()).add(media_id)
+                removed.setdefault(owner, []).append(media_id)
                 continue
             row = read_media_row(facts)
             (media if row.removed_by is None else withheld).setdefault(owner, {})[media_id] = row
     return {
         owner: Album(
             owner, version, tuple(photos), read_requests(requests), media.get(owner, {}), withheld.get(owner, {}),
-            frozenset(removed.get(owner, ())),
+            tuple(removed.get(owner, ())),
         )
         for owner, version, photos, requests in found
     }
