@@ -210,6 +210,10 @@ class PaymentProvider(Protocol):
         """Deletes what the provider holds of a payer, ending their subscriptions at once; payments stay, as the law wants."""
         ...
 
+    async def subscribed_in(self, customer_id: str) -> frozenset[str]:
+        """The currencies of a customer's subscriptions that run, or may yet begin."""
+        ...
+
     async def setup_payment_method(self, request_id: str, customer_id: str) -> Started:
         """Begins to save a card; the client finishes with the secret."""
         ...

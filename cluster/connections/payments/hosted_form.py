@@ -154,6 +154,9 @@ class HostedFormProvider:
     async def forget_customer(self, customer_id: str) -> None:
         _cannot("forget customers: ask it by its console")
 
+    async def subscribed_in(self, customer_id: str) -> frozenset[str]:
+        _cannot("keep customers")
+
     async def setup_payment_method(self, request_id: str, customer_id: str) -> Started:
         _cannot("save payment methods")
 

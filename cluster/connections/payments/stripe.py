@@ -89,6 +89,14 @@ class StripeProvider:
             # Forgotten before, perhaps by this very request.
             return
 
+    async def subscribed_in(self, customer_id: str) -> frozenset[str]:
+        # Stripe lets no customer have two currencies at once, so one page tells.
+        try:
+            listed = await self._ask(self._v1.subscriptions.list_async({"customer": customer_id, "limit": PAGE}))
+        except ObjectUnknown:  # the customer was removed at Stripe
+            return frozenset()
+        return frozenset(found["currency"].upper() for found in listed["data"] if found["status"] != "incomplete_expired")
+
     async def setup_payment_method(self, request_id: str, customer_id: str) -> Started:
         made = await self._ask(self._v1.setup_intents.create_async({
             "customer": customer_id, "usage": "off_session",
