@@ -251,8 +251,10 @@ class PaymentProvider(Protocol):
 
     async def pay(self, request: Pay) -> Started: ...
 
-    async def end_payment(self, request_id: str, customer_id: str, since: datetime) -> Started:
+    async def end_payment(self, request_id: str, customer_ids: Sequence[str], since: datetime) -> Started:
         """Takes care that a payment that was asked for since then, whether or not anybody heard how that went, is paid no more.
+
+        ``customer_ids``: all whom the payer is at the provider.
 
         ``failed``: it never will be. ``succeeded``: it was paid before, as ``facts`` say. ``pending``: the provider still tries.
         """

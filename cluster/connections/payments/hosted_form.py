@@ -187,7 +187,7 @@ class HostedFormProvider:
     async def pay(self, request: Pay) -> Started:
         _cannot("charge without its form")
 
-    async def end_payment(self, request_id: str, customer_id: str, since: datetime) -> Started:
+    async def end_payment(self, request_id: str, customer_ids: Sequence[str], since: datetime) -> Started:
         _cannot("end a payment: its form does, when its time is over")
 
     async def refund(self, request: Refund) -> Started:
