@@ -87,6 +87,9 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "same_tier": Kind(409, "The subscription is to this tier already."),
     "creator_not_payable": Kind(409, "The creator cannot be paid at the moment."),
     "payment_refused": Kind(409, "The payment processor does not do this; `payerPages`, if present, is where its payers do it."),
+    "payment_method_currency": Kind(
+        409, "This payment method cannot pay subscriptions in that currency; save one for it: POST /payments/methods/setup with this `currency`."
+    ),
     "payments_off": Kind(409, "No payments are taken at the moment."),
     "promo_code_exhausted": Kind(409, "The promo code was redeemed as often as it may be."),
     "trial_used": Kind(409, "This payment method had its trial of this creator."),

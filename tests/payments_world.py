@@ -180,9 +180,9 @@ async def payer_of(world: World, sandbox: SandboxDriver, card: str = "pm_card_vi
     return payer, await saved_card(payer, sandbox, card)
 
 
-async def saved_card(payer: Person, sandbox: SandboxDriver, card: str = "pm_card_visa") -> str:
-    """A card that the payer has saved through the API, as an app does."""
-    setup = await payer.ok("POST", "/payments/methods/setup")
+async def saved_card(payer: Person, sandbox: SandboxDriver, card: str = "pm_card_visa", currency: str | None = None) -> str:
+    """A card that the payer has saved through the API, as an app does; for subscriptions in a currency, or for whatever it can pay."""
+    setup = await payer.ok("POST", "/payments/methods/setup", **({} if currency is None else {"json": {"currency": currency}}))
     async with local_client(timeout=PATIENCE_S) as client:
         answer = await client.post(
             f"{sandbox.url}/v1/setup_intents/{setup['id']}/confirm", headers={"Authorization": "Bearer pk_test_sandbox"},

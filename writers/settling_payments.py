@@ -45,14 +45,23 @@ LOOK_S: Final = 5.0
 AT_ONCE: Final = 200
 """Of each kind in one look, oldest first."""
 ERASED: Final = """
-SELECT user_id::text, coalesce(preferences ->> 'paymentCustomer', '')
+SELECT user_id::text, ARRAY(
+    SELECT customer FROM jsonb_each_text(preferences) AS kept (name, customer) WHERE starts_with(name, 'paymentCustomer')
+)
 FROM erasures LEFT JOIN users ON users.id = user_id
 WHERE payer_forgotten_at IS NULL
-  AND (NOT coalesce(preferences ? 'paymentCustomer', false) OR split_part(preferences ->> 'paymentCustomer', ':', 1) = ANY(%s))
+  AND NOT EXISTS (
+    SELECT FROM jsonb_each_text(preferences) AS kept (name, customer) WHERE starts_with(name, 'paymentCustomer')
+    AND split_part(customer, ':', 1) <> ALL(%s)
+  )
 ORDER BY erased_at LIMIT %s
 """
 FORGOTTEN: Final = "UPDATE erasures SET payer_forgotten_at = now() WHERE user_id = %s"
-NAMELESS: Final = "UPDATE users SET preferences = preferences - 'paymentCustomer' WHERE id = %s AND status = 'deleted'"
+NAMELESS: Final = """
+UPDATE users SET preferences = preferences - ARRAY(
+    SELECT name FROM jsonb_each_text(preferences) AS kept (name, customer) WHERE starts_with(name, 'paymentCustomer')
+) WHERE id = %s AND status = 'deleted'
+"""
 
 
 TWICE: Final = """
@@ -68,7 +77,9 @@ SELECT state::text FROM (
 ) AS due WHERE state -> 'facts' -> 0 ->> 'provider' = ANY(%(processors)s) ORDER BY refund_due LIMIT %(most)s
 """
 EXPIRED: Final = """
-SELECT pending.state::text, coalesce(preferences ->> 'paymentCustomer', '') FROM (
+SELECT pending.state::text, ARRAY(
+    SELECT customer FROM jsonb_each_text(preferences) AS kept (name, customer) WHERE starts_with(name, 'paymentCustomer')
+) FROM (
     SELECT from_user_id AS payer, id, requested_at, state FROM tips
     WHERE status = 'pending' AND state #>> '{asked,paymentMethodId}' <> ''
     UNION ALL
@@ -76,7 +87,10 @@ SELECT pending.state::text, coalesce(preferences ->> 'paymentCustomer', '') FROM
     WHERE status = 'pending' AND state #>> '{asked,paymentMethodId}' <> ''
 ) AS pending LEFT JOIN users ON users.id = payer
 WHERE (pending.state #>> '{asked,checkoutUntil}')::timestamptz < %(before)s AND pending.id <> ALL(%(but)s::uuid[])
-  AND (NOT coalesce(preferences ? 'paymentCustomer', false) OR split_part(preferences ->> 'paymentCustomer', ':', 1) = ANY(%(processors)s))
+  AND NOT EXISTS (
+    SELECT FROM jsonb_each_text(preferences) AS kept (name, customer) WHERE starts_with(name, 'paymentCustomer')
+    AND split_part(customer, ':', 1) <> ALL(%(processors)s)
+  )
 ORDER BY pending.requested_at LIMIT %(most)s
 """
 """Those that are paid on a processor's own page end there."""
@@ -182,9 +196,9 @@ class PaymentSettling(ProviderLooks):
         wanted = {
             "before": self._clock() - ENDS_AFTER, "but": self._waiting(), "processors": list(self._providers.names), "most": ENDED_AT_ONCE,
         }
-        due = [(read_payment(state), customer) for state, customer in conn.execute(EXPIRED, wanted).fetchall()]
-        for payment, customer in due:
-            ended = self._run(self._ended(payment, customer))
+        due = [(read_payment(state), customers) for state, customers in conn.execute(EXPIRED, wanted).fetchall()]
+        for payment, customers in due:
+            ended = self._run(self._ended(payment, customers))
             if ended is None or ended.status == "pending":
                 self._later(payment)
                 continue
@@ -197,23 +211,25 @@ class PaymentSettling(ProviderLooks):
             self.figures["ended"] += ended.status == "failed"
         return len(due)
 
-    async def _ended(self, payment: Payment, customer: str) -> Started | None:
+    async def _ended(self, payment: Payment, customers: Sequence[str]) -> Started | None:
         """How a payment stands at the processor that shall not be paid any more; None: it refuses.
 
         Of a payer whom it was told to forget it holds no card.
         """
-        processor, _, name = customer.partition(":")
-        if not name:
-            return Started(object_id="", status="failed")
-        provider = await self._providers.named(processor)
-        try:
-            return await provider.end_payment(payment.asked.payment_id, name, payment.requested_at)
-        except (DependencyUnavailable, ProviderMisconfigured):
-            raise
-        except PlatformError as error:
-            log.warning("payment_not_ended", payment=payment.asked.payment_id, reason=str(error))
-            self.figures["refused"] += 1
-            return None
+        ended = Started(object_id="", status="failed")
+        for processor, names in _by_processor(customers).items():
+            provider = await self._providers.named(processor)
+            try:
+                found = await provider.end_payment(payment.asked.payment_id, names, payment.requested_at)
+            except (DependencyUnavailable, ProviderMisconfigured):
+                raise
+            except PlatformError as error:
+                log.warning("payment_not_ended", payment=payment.asked.payment_id, reason=str(error))
+                self.figures["refused"] += 1
+                return None
+            if found.object_id:
+                ended = found
+        return ended
 
     async def _refunded(self, payment: Payment, request_id: str, amount_minor: int | None) -> Sequence[PaymentFact] | None:
         """What the processor says after a refund; None: it refuses."""
@@ -244,19 +260,20 @@ class PaymentSettling(ProviderLooks):
         ])
 
     def _forget_payers(self, conn: Connection) -> int:
-        """Cards and customer go at the processor; what was paid stays there, as the law wants.
+        """Cards and customers go at the processor; what was paid stays there, as the law wants.
 
         Those of a processor without keys here wait until it has some again.
         """
         due = conn.execute(ERASED, (list(self._providers.names), AT_ONCE)).fetchall()
-        for user_id, customer in due:
-            processor, _, name = customer.partition(":")
-            if name:
-                self._run(self._forget(processor, name))
+        for user_id, customers in due:
+            known = _by_processor(customers)
+            for processor, names in known.items():
+                for name in names:
+                    self._run(self._forget(processor, name))
             with conn.transaction():
                 conn.execute(NAMELESS, (user_id,))
                 conn.execute(FORGOTTEN, (user_id,))
-            self.figures["forgotten"] += bool(name)
+            self.figures["forgotten"] += bool(known)
         return len(due)
 
     async def _forget(self, processor: str, customer_id: str) -> None:
@@ -269,3 +286,13 @@ class PaymentSettling(ProviderLooks):
         except PlatformError as error:
             log.warning("payer_not_forgotten", processor=processor, reason=str(error))
             self.figures["refused"] += 1
+
+
+def _by_processor(customers: Sequence[str]) -> dict[str, list[str]]:
+    """Processor -> whom it knows the payer as."""
+    found: dict[str, list[str]] = {}
+    for customer in customers:
+        processor, _, name = customer.partition(":")
+        if name:
+            found.setdefault(processor, []).append(name)
+    return found

@@ -38,6 +38,7 @@ from configs.contracts.events import (
     WasActive,
 )
 from configs.contracts.ids import match_id
+from configs.contracts.parties import CUSTOMER
 from configs.contracts.read_model import (
     Credential,
     Listing,
@@ -73,7 +74,7 @@ _NOTIFYING: Final = (
 SECTIONS: Final[Mapping[type[Payload], Sequence[tuple[str, str]]]] = {
     ProfileChanged: _PROFILE, PreferencesChanged: _PREFERENCES, NotificationPreferencesChanged: _NOTIFYING,
     PaymentPartiesChanged: (
-        ("payment_customer", "paymentCustomer"), ("payment_account", "paymentAccount"), ("payment_method", "paymentMethod"),
+        ("payment_customer", CUSTOMER), ("payment_account", "paymentAccount"), ("payment_method", "paymentMethod"),
     ),
 }
 """Section of user.updated -> (its field, the record's name for it)."""
@@ -99,13 +100,18 @@ def appeared(user_id: str, role: Role, display_name: str, birth_date: str) -> tu
     )
 
 
+def sent(payload: Payload) -> dict[str, Any]:
+    """The record's name -> value of what a section of user.updated changes."""
+    fields = {name: value for field, name in SECTIONS[type(payload)] if (value := getattr(payload, field)) is not None}
+    if isinstance(payload, PaymentPartiesChanged):
+        fields |= {CUSTOMER + currency: value for currency, value in payload.currency_customers.items()}
+    return fields
+
+
 def recorded(payload: Payload, version: int) -> tuple[Operation, ...]:
     """What an account change does to records and relations; nothing for reports and notifications."""
-    names = SECTIONS.get(type(payload))
-    if names is not None and isinstance(
-        payload, ProfileChanged | PreferencesChanged | NotificationPreferencesChanged | PaymentPartiesChanged
-    ):
-        fields = {name: value for field, name in names if (value := getattr(payload, field)) is not None}
+    if isinstance(payload, ProfileChanged | PreferencesChanged | NotificationPreferencesChanged | PaymentPartiesChanged):
+        fields = sent(payload)
         return (put_record(payload.user_id, fields, version),) if fields else ()
     if isinstance(payload, LocationChanged):
         place = {"latitude": payload.latitude, "longitude": payload.longitude, "cell": payload.cell}

@@ -210,6 +210,10 @@ class PaymentProvider(Protocol):
         """Deletes what the provider holds of a payer, ending their subscriptions at once; payments stay, as the law wants."""
         ...
 
+    async def subscribed_in(self, customer_id: str) -> frozenset[str]:
+        """The currencies of a customer's subscriptions that run, or may yet begin."""
+        ...
+
     async def setup_payment_method(self, request_id: str, customer_id: str) -> Started:
         """Begins to save a card; the client finishes with the secret."""
         ...
@@ -247,8 +251,10 @@ class PaymentProvider(Protocol):
 
     async def pay(self, request: Pay) -> Started: ...
 
-    async def end_payment(self, request_id: str, customer_id: str, since: datetime) -> Started:
+    async def end_payment(self, request_id: str, customer_ids: Sequence[str], since: datetime) -> Started:
         """Takes care that a payment that was asked for since then, whether or not anybody heard how that went, is paid no more.
+
+        ``customer_ids``: all whom the payer is at the provider.
 
         ``failed``: it never will be. ``succeeded``: it was paid before, as ``facts`` say. ``pending``: the provider still tries.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Final
 
@@ -32,6 +32,7 @@ from serve_apps.identity import Deps, Person, RecentSignIn
 from serve_apps.limits import Rate
 from serve_apps.problems import SIGNED_IN, WITH_BODY, Refused, errors
 from serve_apps.recording import recorded, to_the_end
+from serve_apps.subscriptions.models import Currency
 
 router = APIRouter(prefix="/payments", tags=["payments"])
 
@@ -46,6 +47,12 @@ ReturnUrl = Annotated[
         examples=["https://app.example.com/payouts"],
     ),
 ]
+
+
+class SetupBody(Body):
+    """What the card shall pay: subscriptions in this currency, which a processor may keep apart from those in another one."""
+
+    currency: Currency | None = None
 
 
 class SetupView(Answer):
@@ -64,6 +71,8 @@ class MethodView(Answer):
     exp_year: int
     is_default: bool
     """What is paid with where a request names no payment method."""
+    currency: str | None = None
+    """Of the only subscriptions that it pays; null: of those that have no payment method of their own. Tips and posts it pays always."""
 
 
 class Methods(Answer):
@@ -109,48 +118,71 @@ async def parties_of(dependencies: Dependencies, user_id: str) -> Parties:
     return Parties() if value is None else read_parties(value)
 
 
-async def customer_of(dependencies: Dependencies, provider: PaymentProvider, user_id: str, *, gone: str | None = None) -> str:
+async def customer_of(
+    dependencies: Dependencies, provider: PaymentProvider, user_id: str, currency: str | None = None, *, gone: str | None = None
+) -> str:
     """The payer's name at the processor, made and remembered if there is none. Two requests at once get the same one.
+
+    ``currency``: of the subscriptions that it shall pay. It has a name of its own from when the first one, which pays all
+    else, pays subscriptions in another.
 
     ``gone``: a name that the processor does not know any more, and that counts as none.
     """
-    known = (await parties_of(dependencies, user_id)).customer(provider.name)
-    if known is not None and known != gone:
-        return known
-    after = "" if known is None else f" after {known}"
-    made = await provider.create_customer(derived_id(user_id, f"customer {provider.name}{after}"), user_id)
+    known = (await parties_of(dependencies, user_id)).customers(provider.name)
+    of = currency if currency in known or await in_the_way(provider, known.get(""), currency) else None
+    name = known.get(of or "")
+    if name is not None and name != gone:
+        return name
+    after = "" if name is None else f" after {name}"
+    made = await provider.create_customer(derived_id(user_id, f"customer {provider.name}{f' {of}' if of else ''}{after}"), user_id)
+    is_now = party(provider.name, made)
     await recorded(
-        dependencies, user_id, PaymentPartiesChanged(user_id=user_id, payment_customer=party(provider.name, made)),
+        dependencies, user_id,
+        PaymentPartiesChanged(user_id=user_id, currency_customers={of: is_now}) if of
+        else PaymentPartiesChanged(user_id=user_id, payment_customer=is_now),
         scope="customer", idempotency_key=None,
     )
     return made
 
 
-async def method_of(
-    dependencies: Dependencies, provider: PaymentProvider, user_id: str, method_id: str | None
-) -> tuple[str, PaymentMethod]:
-    """(customer, payment method). None: the one that they chose to pay with.
+async def in_the_way(provider: PaymentProvider, customer: str | None, currency: str | None) -> bool:
+    """Whether a customer subscribes in another currency, so that the processor may refuse them subscriptions in this one."""
+    if customer is None or currency is None:
+        return False
+    return bool(await provider.subscribed_in(customer) - {currency})
 
-    Raises Refused: it is not one of this payer's, or has expired; or they chose none.
+
+async def method_of(
+    dependencies: Dependencies, provider: PaymentProvider, user_id: str, method_id: str | None, currency: str | None = None
+) -> tuple[str, PaymentMethod]:
+    """(customer, payment method). None: the one that they chose to pay with. ``currency``: of a subscription that it shall pay.
+
+    Raises Refused: it is not one of this payer's, or has expired; or they chose none; or it pays no subscriptions in this currency.
     """
     parties = await parties_of(dependencies, user_id)
-    customer, method_id = parties.customer(provider.name), method_id or parties.method(provider.name)
-    methods: Sequence[PaymentMethod] = () if customer is None else await provider.payment_methods(customer)
-    found = next((method for method in methods if method.payment_method_id == method_id), None)
-    if customer is None or found is None or _expired(found):
-        raise Refused("payment_method_invalid")
-    return customer, found
+    method_id = method_id or parties.method(provider.name)
+    for customer in parties.customers(provider.name).values():
+        methods = await provider.payment_methods(customer)
+        found = next((method for method in methods if method.payment_method_id == method_id), None)
+        if found is None:
+            continue
+        if _expired(found):
+            break
+        if currency is not None and customer != parties.customer(provider.name, currency):
+            raise Refused("payment_method_currency", currency=currency)
+        return customer, found
+    raise Refused("payment_method_invalid")
 
 
 async def payer_at(
-    dependencies: Dependencies, provider: PaymentProvider, user_id: str, method_id: str | None
+    dependencies: Dependencies, provider: PaymentProvider, user_id: str, method_id: str | None, currency: str | None = None
 ) -> tuple[str, PaymentMethod | None]:
     """``method_of``; ("", None) where payers pay on the processor's own page, and nothing of theirs is saved.
 
     Raises Refused: as ``method_of``, or a method is named where there are none.
     """
     if not provider.capabilities.hosted_form:
-        return await method_of(dependencies, provider, user_id, method_id)
+        return await method_of(dependencies, provider, user_id, method_id, currency)
     if method_id is not None:
         raise Refused("payment_method_invalid")
     return "", None
@@ -186,18 +218,23 @@ def _expired(method: PaymentMethod) -> bool:
 
 
 @router.post(
-    "/methods/setup", operation_id="setUpPaymentMethod", response_model=SetupView, responses=errors(*SIGNED_IN, "payments_off", "payment_refused")
+    "/methods/setup", operation_id="setUpPaymentMethod", response_model=SetupView,
+    responses=errors(*SIGNED_IN, *WITH_BODY, "payments_off", "payment_refused"),
 )
-async def set_up(person: Person, dependencies: Deps) -> SetupView:
-    """Begins to save a card. Card numbers go from the client to the processor, never here."""
+async def set_up(person: Person, dependencies: Deps, body: SetupBody | None = None) -> SetupView:
+    """Begins to save a card. Card numbers go from the client to the processor, never here.
+
+    Who subscribes in two currencies needs a card for each, which may be the same one saved twice: `currency` says for which.
+    """
     provider = await provider_of(dependencies)
     limit = dependencies.settings.limits.cards_per_user_an_hour
     await dependencies.limits.take((Rate("cards", limit, HOUR_S), person.user_id))
-    customer = await to_the_end(customer_of(dependencies, provider, person.user_id))
+    currency = None if body is None else body.currency
+    customer = await to_the_end(customer_of(dependencies, provider, person.user_id, currency))
     try:
         started = await provider.setup_payment_method(new_id(), customer)
     except ObjectUnknown:  # removed at the processor, by hand perhaps
-        customer = await to_the_end(customer_of(dependencies, provider, person.user_id, gone=customer))
+        customer = await to_the_end(customer_of(dependencies, provider, person.user_id, currency, gone=customer))
         started = await provider.setup_payment_method(new_id(), customer)
     return SetupView(id=started.object_id, client_secret=started.client_secret or "", livemode=_live(dependencies))
 
@@ -207,14 +244,18 @@ async def list_methods(person: Person, dependencies: Deps) -> Methods:
     """One's saved cards, as the processor has them."""
     provider = await provider_of(dependencies)
     parties = await parties_of(dependencies, person.user_id)
-    customer, chosen = parties.customer(provider.name), parties.method(provider.name)
-    found = [] if customer is None else list(await provider.payment_methods(customer))[:METHODS]
+    chosen = parties.method(provider.name)
+    found = [
+        (currency, method)
+        for currency, customer in parties.customers(provider.name).items() for method in await provider.payment_methods(customer)
+    ]
     return Methods(payment_methods=[
         MethodView(
             payment_method_id=method.payment_method_id, brand=method.brand, last4=method.last4, exp_month=method.exp_month,
             exp_year=method.exp_year, is_default=method.payment_method_id == chosen,
+            currency=currency or None,
         )
-        for method in found
+        for currency, method in found[:METHODS]
     ])
 
 
@@ -241,14 +282,11 @@ async def choose_method(method_id: MethodIdPath, person: Person, dependencies: D
 async def remove_method(method_id: MethodIdPath, person: Person, dependencies: Deps) -> Success:
     """Forgets a card. What is subscribed with it fails at its next payment unless another is chosen."""
     provider = await provider_of(dependencies)
-    customer = (await parties_of(dependencies, person.user_id)).customer(provider.name)
-    if customer is None:
-        raise Refused("not_found")
-    try:
-        await provider.detach_payment_method(customer, method_id)
-    except ObjectUnknown as error:
-        raise Refused("not_found") from error
-    return Success()
+    for customer in (await parties_of(dependencies, person.user_id)).customers(provider.name).values():
+        with suppress(ObjectUnknown):  # not this one's
+            await provider.detach_payment_method(customer, method_id)
+            return Success()
+    raise Refused("not_found")
 
 
 @router.post(

@@ -211,11 +211,11 @@ def _as_before(payment: Payment) -> Payment:
 async def _ended(dependencies: Dependencies, provider: PaymentProvider, payment: Payment) -> Payment:
     """A payment whose time is over, so that nothing of what it was asked for with holds: paid before, or never any more."""
     asked = payment.asked
-    customer = (await parties_of(dependencies, asked.payer_id)).customer(provider.name)
-    if customer is None:
+    customers = (await parties_of(dependencies, asked.payer_id)).customers(provider.name)
+    if not customers:
         raise Refused("payment_refused")
     try:
-        ended = await provider.end_payment(asked.payment_id, customer, payment.requested_at)
+        ended = await provider.end_payment(asked.payment_id, list(customers.values()), payment.requested_at)
     except WRONG as error:
         raise Refused("payment_refused") from error
     payment = await _observed(dependencies, payment, ended)

@@ -43,6 +43,8 @@ from serve_apps.limits import Rate
 from serve_apps.payments.parties import (
     HOUR_S,
     form_of,
+    in_the_way,
+    parties_of,
     payee_of,
     payer_at,
     provider_of,
@@ -80,11 +82,11 @@ async def begin(
     if isinstance(found, SubscriptionStands):
         spare = timedelta(0) if provider.capabilities.hosted_form else LAST_CALL
         if found.subscription.status_at(datetime.now(UTC) + spare) != "incomplete":
-            _as_before(found.subscription)
+            await _as_before(dependencies, provider, found.subscription)
             return found.subscription, None
         same_kind(provider, found.subscription.payment_method_id)
-        customer, method = await payer_at(dependencies, provider, user_id, body.payment_method_id)
         subscription = found.subscription
+        customer, method = await payer_at(dependencies, provider, user_id, body.payment_method_id, subscription.terms.currency)
     else:
         await limited(dependencies, user_id)
         shop, tier, account_id = await for_sale(dependencies, provider, user_id, body.tier_id)
@@ -92,7 +94,7 @@ async def begin(
             # One trial an instrument cannot be kept where the instrument is never known.
             raise Refused("not_offered", offer="trial")
         terms = _terms(shop, tier, body, datetime.now(UTC))
-        customer, method = await payer_at(dependencies, provider, user_id, body.payment_method_id)
+        customer, method = await payer_at(dependencies, provider, user_id, body.payment_method_id, terms.currency)
         answer = await dependencies.subscriptions.subscribe(Subscribe(
             subscriber_id=user_id, request_id=request_id, body_digest=digest, creator_id=shop.creator_id,
             account_id=account_id, payment_method_id="" if method is None else method.payment_method_id, terms=terms,
@@ -114,10 +116,12 @@ async def limited(dependencies: Dependencies, user_id: str) -> None:
     await dependencies.limits.take((Rate("checkout", limit, HOUR_S), user_id))
 
 
-def _as_before(subscription: Subscription) -> None:
+async def _as_before(dependencies: Dependencies, provider: PaymentProvider, subscription: Subscription) -> None:
     """Raises Refused: the checkout was refused, and is again for the same reason."""
+    if subscription.status == "expired" and subscription.abandoned == "provider_refused":
+        raise await _refused(dependencies, provider, subscription)
     offer = "promo_code_exhausted" if subscription.terms.promo_id is not None else "trial_used"
-    codes = {"declined": "payment_declined", "provider_refused": "payment_refused", "offer_refused": offer}
+    codes = {"declined": "payment_declined", "offer_refused": offer}
     if subscription.status == "expired" and subscription.abandoned in codes:
         raise Refused(codes[subscription.abandoned])
 
@@ -213,7 +217,7 @@ async def _call(
         raise Refused("payment_declined") from error
     except WRONG as error:
         await _give_up(dependencies, subscription, "provider_refused")
-        raise Refused("payment_refused") from error
+        raise await _refused(dependencies, provider, subscription) from error
     after = await observed(dependencies, subscription, started)
     if started.status == "failed":
         # The processor keeps a subscription that waits for another card; this platform begins a new checkout instead.
@@ -223,6 +227,15 @@ async def _call(
         await _abandon(dependencies, subscription, "declined")
         raise Refused("payment_declined")
     return after, started
+
+
+async def _refused(dependencies: Dependencies, provider: PaymentProvider, subscription: Subscription) -> Refused:
+    """What the payer is told of a checkout that the processor refused: what they can do about it, as far as that is known."""
+    currency = subscription.terms.currency
+    customer = (await parties_of(dependencies, subscription.subscriber_id)).customer(provider.name, currency)
+    if await in_the_way(provider, customer, currency):
+        return Refused("payment_method_currency", currency=currency)
+    return Refused("payment_refused")
 
 
 async def observed(dependencies: Dependencies, subscription: Subscription, started: Started) -> Subscription:

@@ -61,7 +61,7 @@ Requested = Change | ChangeMethod | Cancel | Resume
     "", operation_id="subscribe", status_code=201, response_model=CheckoutView,
     responses=errors(
         *PAYING, *WITH_BODY, "self_target", "already_subscribed", "creator_not_payable", "payment_method_invalid", "not_offered",
-        "promo_code_invalid", "promo_code_exhausted", "trial_used",
+        "payment_method_currency", "promo_code_invalid", "promo_code_exhausted", "trial_used",
     ),
 )
 async def subscribe(body: SubscribeBody, person: Person, dependencies: Deps, idempotency_key: MoneyKey) -> CheckoutView:
@@ -201,7 +201,7 @@ def _change_digested(subscription_id: str, body: ChangeBody) -> str:
 
 @router.put(
     "/{id}/payment-method", operation_id="changeSubscriptionPaymentMethod", response_model=CheckoutView,
-    responses=errors(*PAYING, *WITH_BODY, "subscription_not_active", "payment_method_invalid"),
+    responses=errors(*PAYING, *WITH_BODY, "subscription_not_active", "payment_method_invalid", "payment_method_currency"),
 )
 async def change_method(
     subscription_id: SubscriptionIdPath, body: MethodBody, person: Person, dependencies: Deps, idempotency_key: MoneyKey
@@ -226,7 +226,10 @@ async def change_method(
         raise Refused("not_found")
     if subscription.observed is None or subscription.status_at(datetime.now(UTC)) not in ("trialing", "active", "past_due"):
         raise Refused("subscription_not_active")
-    await method_of(dependencies, await processor_of(dependencies, subscription), person.user_id, body.payment_method_id)
+    await method_of(
+        dependencies, await processor_of(dependencies, subscription), person.user_id, body.payment_method_id,
+        subscription.current_terms.currency,
+    )
     answer = await to_the_end(_asked(dependencies, ChangeMethod(
         subscriber_id=person.user_id, request_id=request_id, body_digest=digest, subscription_id=subscription_id,
         payment_method_id=body.payment_method_id,

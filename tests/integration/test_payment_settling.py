@@ -37,6 +37,8 @@ async def test_an_erased_payer_is_forgotten_by_the_processor_and_what_was_paid_s
 ) -> None:
     provider = sandbox.provider()
     pair = await sandbox.pair(provider)
+    other = await provider.create_customer(new_id(), pair.payer_id)
+    await sandbox.save_card(provider, other)
     paid = await provider.pay(pair.pay())
     now, payer = datetime.now(UTC), pair.payer_id
     with open_rows(servers, "settling-test") as conn:
@@ -45,7 +47,10 @@ async def test_an_erased_payer_is_forgotten_by_the_processor_and_what_was_paid_s
                 Fact(Event(new_id(), now, payer, PaymentPartiesChanged(
                     user_id=payer, payment_customer=party("stripe", pair.customer_id)
                 )), 1 << 40 | 1, 0),
-                Fact(Event(new_id(), now, payer, UserErased(user_id=payer, email_hash=new_id())), 1 << 40 | 2, 0),
+                Fact(Event(new_id(), now, payer, PaymentPartiesChanged(
+                    user_id=payer, currency_customers={"EUR": party("stripe", other)}
+                )), 1 << 40 | 2, 0),
+                Fact(Event(new_id(), now, payer, UserErased(user_id=payer, email_hash=new_id())), 1 << 40 | 3, 0),
             ])
         settling = PaymentSettling(sandbox.settings(servers), "test")
         forgotten = "SELECT payer_forgotten_at FROM erasures WHERE user_id = %s AND payer_forgotten_at IS NOT NULL"
@@ -57,8 +62,9 @@ async def test_an_erased_payer_is_forgotten_by_the_processor_and_what_was_paid_s
         finally:
             await asyncio.to_thread(settling.close)
         assert conn.execute("SELECT preferences FROM users WHERE id = %s", (payer,)).fetchone() == ({},)
-    assert pair.customer_id not in [item["id"] for item in await sandbox.objects("customer")]
-    assert list(await provider.payment_methods(pair.customer_id)) == []
+    for customer in (pair.customer_id, other):
+        assert customer not in [item["id"] for item in await sandbox.objects("customer")]
+        assert list(await provider.payment_methods(customer)) == []
     assert paid.object_id in [item["id"] for item in await sandbox.objects("payment_intent")]
     await provider.close()
 
@@ -68,13 +74,21 @@ async def test_payments_whose_time_is_over_are_ended_once_and_what_was_paid_is_t
 ) -> None:
     provider = sandbox.provider()
     pair = await sandbox.pair(provider)
-    slow = await sandbox.save_card(provider, pair.customer_id, "pm_card_authenticationRequired")
-    asked = {"waits": slow, "paid": pair.method_id, "never": pair.method_id, "young": slow}
+    other = await provider.create_customer(new_id(), pair.payer_id)
+    slow, apart = [
+        await sandbox.save_card(provider, customer, "pm_card_authenticationRequired") for customer in (pair.customer_id, other)
+    ]
+    asked = {"waits": slow, "apart": apart, "paid": pair.method_id, "never": pair.method_id, "young": slow}
     names = {kind: new_id() for kind in asked}
-    started = {kind: await provider.pay(pair.pay(request_id=names[kind], payment_method_id=asked[kind])) for kind in asked if kind != "never"}
+    started = {
+        kind: await provider.pay(pair.pay(
+            request_id=names[kind], payment_method_id=asked[kind], customer_id=other if kind == "apart" else pair.customer_id
+        ))
+        for kind in asked if kind != "never"
+    }
     payer, long_ago = pair.payer_id, datetime(2020, 1, 1, tzinfo=UTC)
     events = [Event(new_id(), long_ago, payer, PaymentPartiesChanged(
-        user_id=payer, payment_customer=party("stripe", pair.customer_id)
+        user_id=payer, payment_customer=party("stripe", pair.customer_id), currency_customers={"EUR": party("stripe", other)}
     ))]
     for kind, method in asked.items():
         events.append(Event(names[kind], long_ago, payer, PaymentRequested(
@@ -92,12 +106,12 @@ async def test_payments_whose_time_is_over_are_ended_once_and_what_was_paid_is_t
         await asyncio.to_thread(settling.close)
     told = [event.payload for event in await asyncio.to_thread(records_of, servers, "payment.completed", payer)]
     given_up = {payload.payment_id for payload in told if isinstance(payload, PaymentAbandoned)}
-    assert given_up == {names["waits"], names["never"]}
+    assert given_up == {names["waits"], names["apart"], names["never"]}
     paid = {payload.fact.request_id for payload in told if isinstance(payload, PaymentObserved) and isinstance(payload.fact, PaymentSucceeded)}
     assert paid == {names["paid"]}
     intents = {item["id"]: item["status"] for item in await sandbox.objects("payment_intent")}
     assert {kind: intents[made.object_id] for kind, made in started.items()} == {
-        "waits": "canceled", "paid": "succeeded", "young": "requires_action",
+        "waits": "canceled", "apart": "canceled", "paid": "succeeded", "young": "requires_action",
     }
     await provider.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import pytest_asyncio
+import stripe
 from payments_world import Pair, SandboxDriver, price, subscription_state
 
 from cluster.connections.payments.stripe import StripeProvider
@@ -42,6 +43,31 @@ class TestSubscriptions:
         assert isinstance(bill, InvoicePaid)
         assert (bill.amount_minor, bill.fee_minor, bill.reason, bill.tier_id) == (1_000, 200, "first", request.price.tier_id)
         assert (await stripe_provider.subscribe(request)).object_id == started.object_id, "repeated, one subscription"
+
+    async def test_a_customer_subscribes_in_one_currency_at_a_time(
+        self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair
+    ) -> None:
+        euros, dollars = price(1_000, currency="EUR"), price(1_000)
+        assert await stripe_provider.subscribed_in(pair.customer_id) == frozenset()
+        running = [await stripe_provider.subscribe(pair.subscribe(euros, trial_days=days)) for days in (0, 7)]
+        assert await stripe_provider.subscribed_in(pair.customer_id) == {"EUR"}
+        change = ChangeSubscription(request_id=new_id(), subscription_id=running[0].object_id, price=dollars, now=True)
+        for refusal in (lambda: stripe_provider.subscribe(pair.subscribe(dollars)), lambda: stripe_provider.change(change)):
+            with pytest.raises(ProviderRefused) as refused:
+                await refusal()
+            error = refused.value.__cause__
+            assert isinstance(error, stripe.InvalidRequestError)
+            assert (error.http_status, error.code, error.param, error.user_message) == (400, None, None, (
+                "You cannot combine currencies on a single customer. This customer has an active subscription, subscription "
+                "schedule, discount, quote, or invoice item with currency eur."
+            ))
+        subscribed = {item["id"] for item in await sandbox.objects("subscription") if item["customer"] == pair.customer_id}
+        assert subscribed == {made.object_id for made in running}
+        assert (await stripe_provider.pay(pair.pay())).status == "succeeded", "what is paid once may have any currency"
+        for made in running:
+            await stripe_provider.end_now(new_id(), made.object_id)
+        assert await stripe_provider.subscribed_in(pair.customer_id) == frozenset()
+        assert (await stripe_provider.subscribe(pair.subscribe(dollars))).status == "succeeded"
 
     async def test_a_repeated_request_tells_what_is_true_now(self, sandbox: SandboxDriver, stripe_provider: StripeProvider, pair: Pair) -> None:
         """Not what was true when it was answered first, which Stripe keeps and repeats."""

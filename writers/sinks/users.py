@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from configs.contracts.changes import SECTIONS
+from configs.contracts.changes import sent
 from configs.contracts.errors import InvalidEvent
 from configs.contracts.events import (
     AgeAssessed,
@@ -23,6 +23,7 @@ from configs.contracts.events import (
     UserErased,
     WasActive,
 )
+from configs.contracts.parties import CUSTOMER
 from writers import columns
 from writers.records import Fact
 from writers.sinks.base import Cursor, Sink, parsed_day, parsed_id
@@ -81,8 +82,8 @@ class Person:
         if self.values.get("status") == "deleted":
             return
         if isinstance(payload, UserErased):
-            # The payer's name at the processor stays until the processor has forgotten it.
-            self.preferences = {name: value for name, value in self.preferences.items() if name == "paymentCustomer"}
+            # The payer's names at the processor stay until the processor has forgotten them.
+            self.preferences = {name: value for name, value in self.preferences.items() if name.startswith(CUSTOMER)}
             self.values, self.versions = {"status": "deleted"}, {"status": version}
             self.version = self.match_version = max(self.version, version)
             self.updated_at, self.changed = event.occurred_at, True
@@ -101,9 +102,8 @@ class Person:
                     self._set(name, version, {name: value})
         elif isinstance(payload, PreferencesChanged | NotificationPreferencesChanged | PaymentPartiesChanged):
             # The preferences column has the read model's names.
-            for name, stored in SECTIONS[type(payload)]:
-                value = getattr(payload, name)
-                if value is not None and self._newer(stored, version):
+            for stored, value in sent(payload).items():
+                if self._newer(stored, version):
                     self.preferences[stored] = value
         elif isinstance(payload, LocationChanged):
             place = {"latitude": payload.latitude, "longitude": payload.longitude, "cell": _cell(payload.cell)}

@@ -154,6 +154,9 @@ class HostedFormProvider:
     async def forget_customer(self, customer_id: str) -> None:
         _cannot("forget customers: ask it by its console")
 
+    async def subscribed_in(self, customer_id: str) -> frozenset[str]:
+        _cannot("keep customers")
+
     async def setup_payment_method(self, request_id: str, customer_id: str) -> Started:
         _cannot("save payment methods")
 
@@ -184,7 +187,7 @@ class HostedFormProvider:
     async def pay(self, request: Pay) -> Started:
         _cannot("charge without its form")
 
-    async def end_payment(self, request_id: str, customer_id: str, since: datetime) -> Started:
+    async def end_payment(self, request_id: str, customer_ids: Sequence[str], since: datetime) -> Started:
         _cannot("end a payment: its form does, when its time is over")
 
     async def refund(self, request: Refund) -> Started:

@@ -89,6 +89,14 @@ class StripeProvider:
             # Forgotten before, perhaps by this very request.
             return
 
+    async def subscribed_in(self, customer_id: str) -> frozenset[str]:
+        # Stripe lets no customer have two currencies at once, so one page tells.
+        try:
+            listed = await self._ask(self._v1.subscriptions.list_async({"customer": customer_id, "limit": PAGE}))
+        except ObjectUnknown:  # the customer was removed at Stripe
+            return frozenset()
+        return frozenset(found["currency"].upper() for found in listed["data"] if found["status"] != "incomplete_expired")
+
     async def setup_payment_method(self, request_id: str, customer_id: str) -> Started:
         made = await self._ask(self._v1.setup_intents.create_async({
             "customer": customer_id, "usage": "off_session",
@@ -292,10 +300,12 @@ class StripeProvider:
             return Started(object_id=made["id"], status="failed", code=_code(made))
         return Started(object_id=made["id"], status="pending")
 
-    async def end_payment(self, request_id: str, customer_id: str, since: datetime) -> Started:
+    async def end_payment(self, request_id: str, customer_ids: Sequence[str], since: datetime) -> Started:
         # Nobody may know its name, and the key is forgotten after a day: the payer's list has it.
         ended = Started(object_id="", status="failed")
-        for payment_id in await self._payments_of(request_id, customer_id, since):
+        for payment_id in [
+            payment_id for customer_id in customer_ids for payment_id in await self._payments_of(request_id, customer_id, since)
+        ]:
             with suppress(ProviderRefused):  # it was paid, or given up, before
                 await self._ask(self._v1.payment_intents.cancel_async(payment_id))
             facts = tuple(await self._looking.facts(payment_id))

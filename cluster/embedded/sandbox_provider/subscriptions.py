@@ -46,6 +46,7 @@ class Subscriptions:
         if len(items) != 1 or "price" not in items[0]:
             raise ApiError("This sandbox takes exactly one item with a price.", param="items")
         price = self._catalog.price(items[0]["price"], "items[0][price]")
+        self._one_currency(customer["id"], price["currency"])
         method = self._payments.method(p["default_payment_method"], customer["id"], "default_payment_method") if "default_payment_method" in p else None
         if "transfer_data" in p:
             self._payments.destination(p["transfer_data"]["destination"])
@@ -130,6 +131,17 @@ class Subscriptions:
         self._end(subscription, "canceled")
         return self.get(object_id)
 
+    def _one_currency(self, customer_id: str, currency: str, *, but: str = "") -> None:
+        """Raises ApiError: the customer has another subscription that runs, or may yet begin, in another currency."""
+        for other in self._store.all("subscription"):
+            if (
+                other["customer"] == customer_id and other["id"] != but and other["status"] not in ENDED and other["currency"] != currency
+            ):
+                raise ApiError(
+                    "You cannot combine currencies on a single customer. This customer has an active subscription, subscription "
+                    f"schedule, discount, quote, or invoice item with currency {other['currency']}."
+                )
+
     # -- another price
 
     def _reprice(self, subscription: Document, p: Document, behavior: str) -> None:
@@ -140,6 +152,7 @@ class Subscriptions:
             if len(p["items"]) != 1 or wanted.get("id") != item["id"] or "price" not in wanted:
                 raise ApiError("This sandbox takes the subscription's one item with a price.", param="items")
             price = self._catalog.price(wanted["price"], "items[0][price]")
+            self._one_currency(subscription["customer"], price["currency"], but=subscription["id"])
             if price["currency"] != subscription["currency"]:
                 raise ApiError("The price has another currency than the subscription.", param="items[0][price]")
         trial_over = subscription["status"] == "trialing" and p.get("trial_end") == "now"

@@ -85,6 +85,8 @@ class PaymentPartiesChanged(Payload, frozen=True, kw_only=True):
     payment_account: str | None = None
     payment_method: str | None = None
     """What the person pays with unless they say otherwise."""
+    currency_customers: dict[str, str] = {}  # noqa: RUF012 - msgspec copies an empty default
+    """Currency -> who they are where they pay subscriptions in it apart from others; only those that were sent."""
     idempotency_key: str | None = None
     body_digest: str | None = None
 
