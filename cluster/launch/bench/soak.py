@@ -40,6 +40,11 @@ COUPLES: Final = 200
 PROBE_S: Final = 8.0
 CHUNK_S: Final = 15.0
 """Requests are made anew so often: tokens live for minutes. Memory and lag are looked at in between."""
+FAST_S: Final = 120.0
+FAST: Final = 1.8
+"""So many times the rate, at most a tenth of the run's length, comes before it: batches and buffers grow to what a crowded
+moment makes them, which at half the peak comes once in an hour and looks like a leak."""
+DRAINED_S: Final = 60.0
 WARM: Final = 0.5
 """Share of the run in which pools, caches and arenas fill; not judged. Each token that was checked is remembered, and they fill a
 replica's memory of them for 24 minutes of an hour."""
@@ -127,6 +132,11 @@ def soak(
     if not rate:
         rate = measure.generate(settings.port, load.take(int(4_000 * PROBE_S)), rate=0, seconds=PROBE_S, connections=connections).rate / 2
     console.print(f"{rate:.0f} requests a second for {minutes:g} minutes")
+    for _ in range(int(min(FAST_S, minutes * 60 / 10) / CHUNK_S)):
+        measure.generate(
+            settings.port, load.take(int(FAST * rate * CHUNK_S)), rate=FAST * rate, seconds=CHUNK_S, connections=connections
+        )
+    _drained(data_dir)
     run = Soak(rate, minutes, exempt=exempt(settings))
     began = time.monotonic()
     while (passed := time.monotonic() - began) < minutes * 60:
@@ -139,6 +149,13 @@ def soak(
     run.samples.append(_sample(settings, data_dir, time.monotonic() - began, load.swipes))
     if not _tell(run):
         raise typer.Exit(1)
+
+
+def _drained(data_dir: Path) -> None:
+    """Waits until the writers have taken in what came before the run, or for ``DRAINED_S``."""
+    until = time.monotonic() + DRAINED_S
+    while time.monotonic() < until and (read_report(data_dir) or Report()).behind > LAG_NOISE:
+        time.sleep(1)
 
 
 def judged(samples: Sequence[Sample]) -> list[Sample]:
