@@ -113,12 +113,3 @@ def test_what_grows_is_named_once_the_run_is_long_enough() -> None:
     run = [sample(minute, lag=100 * minute, replica=100 + minute) for minute in range(61)]
     assert soaked(run) == ["grows: replica/1, lag"]
     assert soaked(run, minutes=5) == []
-
-
-def test_a_lag_that_swings_does_not_grow_and_one_that_rises_under_its_swings_does() -> None:
-    swinging = [3_000 * (minute * 7 % 11) // 10 for minute in range(240)]
-    for rise, named in ((0, []), (10, ["grows: lag"])):  # records a look
-        run = [sample(minute, lag=swing + rise * minute, replica=100) for minute, swing in enumerate(swinging)]
-        assert soaked(run) == named
-    last_third_crowded = [sample(minute, lag=swing + 300 * (minute >= 160), replica=100) for minute, swing in enumerate(swinging)]
-    assert soaked(last_third_crowded) == [], "within what looks at moments differ by"

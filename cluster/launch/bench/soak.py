@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import variance
 from typing import Annotated, Any, Final
 
 import psutil
@@ -58,8 +56,6 @@ PARTS: Final = 4
 """Of a run, in which the cost of each component is told: what costs more each time will not hold for long."""
 LAG_NOISE: Final = 200.0
 """Records that may wait at any moment: a batch of each partition."""
-LAG_ERRORS: Final = 3.0
-"""Standard errors that a growth of the lag must exceed: one look sees whatever the writers' batches are at, thousands or none."""
 MOST_ERRORS: Final = 0.001
 """Share of the requests that may be without a good answer."""
 COME_AND_GO: Final = ("postgres", "ray system")
@@ -205,7 +201,7 @@ def failures(run: Soak) -> list[str]:
         found.append(f"replaced after the warm-up, and a leak would have gone with it: {', '.join(replaced)}")
     if run.minutes >= JUDGED_MINUTES:
         growing = [slope.process for slope in slopes(run.samples, run.exempt) if slope.judged and slope.percent_an_hour > MOST_PERCENT_AN_HOUR]
-        if lag_growth(run.samples) > max(LAG_NOISE, LAG_ERRORS * lag_error(run.samples)):
+        if lag_growth(run.samples) > LAG_NOISE:
             growing.append("lag")
         if growing:
             found.append(f"grows: {', '.join(growing)}")
@@ -216,14 +212,6 @@ def lag_growth(samples: Sequence[Sample]) -> float:
     """Records by which the lag of the last third exceeds that of the first, on average."""
     third = max(1, len(samples) // 3)
     return sum(sample.lag for sample in samples[-third:]) / third - sum(sample.lag for sample in samples[:third]) / third
-
-
-def lag_error(samples: Sequence[Sample]) -> float:
-    """The standard error of ``lag_growth``, as the lag varies within either third."""
-    third = max(1, len(samples) // 3)
-    if third < 2:
-        return 0.0
-    return math.sqrt(sum(variance([sample.lag for sample in part]) / third for part in (samples[:third], samples[-third:])))
 
 
 def cores(samples: Sequence[Sample]) -> dict[str, list[float]]:
