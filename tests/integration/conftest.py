@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -77,6 +78,14 @@ def one_writer(servers: Settings) -> Iterator[Writer]:
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxDriver]:
     """A payment processor of the module's own: others do not see its clock."""
     driver = SandboxDriver(tmp_path_factory.mktemp("sandbox"))
+    yield driver
+    driver.stop()
+
+
+@pytest.fixture
+def own_sandbox(tmp_path: Path) -> Iterator[SandboxDriver]:
+    """A test's own, whose clock it may set forward: what others saw of theirs would lie in the future."""
+    driver = SandboxDriver(tmp_path)
     yield driver
     driver.stop()
 

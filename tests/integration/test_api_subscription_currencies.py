@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
 from api_world import Person, World
@@ -15,18 +14,10 @@ from configs.settings import Settings
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[SandboxDriver]:
-    """Each test's own, whose clock it may set forward: what others saw of theirs would lie in the future."""
-    driver = SandboxDriver(tmp_path)
-    yield driver
-    driver.stop()
-
-
 async def test_who_subscribes_in_two_currencies_has_a_card_for_each_and_both_are_renewed(
-    make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
+    make_world: Callable[..., Awaitable[World]], servers: Settings, own_sandbox: SandboxDriver
 ) -> None:
-    world = await make_world(payments=paying(servers, sandbox))
+    world = await make_world(payments=paying(servers, own_sandbox))
 
     async def selling(currency: str, price: str) -> tuple[Person, str]:
         creator = await creator_of(world)
@@ -36,10 +27,10 @@ async def test_who_subscribes_in_two_currencies_has_a_card_for_each_and_both_are
     (euro_creator, euros), (_, more_euros), (_, dollars) = [
         await selling(*what) for what in (("EUR", "5.00"), ("EUR", "6.00"), ("USD", "9.00"))
     ]
-    fan, card = await payer_of(world, sandbox)
+    fan, card = await payer_of(world, own_sandbox)
 
     async def at_processor() -> dict[str, dict[str, str]]:
-        found = [item for item in await sandbox.objects("subscription") if item["metadata"]["subscriberId"] == fan.user_id]
+        found = [item for item in await own_sandbox.objects("subscription") if item["metadata"]["subscriberId"] == fan.user_id]
         return {item["metadata"]["tierId"]: item for item in found}
 
     first = await fan.ok("POST", "/subscriptions", json={"tierId": euros, "interval": "month", "paymentMethodId": card}, key="e")
@@ -56,11 +47,11 @@ async def test_who_subscribes_in_two_currencies_has_a_card_for_each_and_both_are
     ]
 
     # A card that is saved for it, as often as one likes, pays it; one for the first currency is saved as ever.
-    both = [*await asyncio.gather(*(saved_card(fan, sandbox, currency="USD") for _ in range(2)))]
-    spare = await saved_card(fan, sandbox, currency="EUR")
+    both = [*await asyncio.gather(*(saved_card(fan, own_sandbox, currency="USD") for _ in range(2)))]
+    spare = await saved_card(fan, own_sandbox, currency="EUR")
     methods = {item["paymentMethodId"]: item["currency"] for item in (await fan.ok("GET", "/payments/methods"))["paymentMethods"]}
     assert methods == {card: None, spare: None, both[0]: "USD", both[1]: "USD"}
-    assert len([item for item in await sandbox.objects("customer") if item["metadata"]["userId"] == fan.user_id]) == 2
+    assert len([item for item in await own_sandbox.objects("customer") if item["metadata"]["userId"] == fan.user_id]) == 2
     second = await fan.ok("POST", "/subscriptions", json=wanted | {"paymentMethodId": both[0]}, key="d2")
     assert second["status"] == "active"
 
@@ -80,43 +71,43 @@ async def test_who_subscribes_in_two_currencies_has_a_card_for_each_and_both_are
         await fan.ok("DELETE", f"/payments/methods/{method}")
     assert code(await fan.ask("DELETE", f"/payments/methods/{both[0]}")) == (404, "not_found")
 
-    await sandbox.advance(32)
+    await own_sandbox.advance(32)
     subscribed = await at_processor()
     assert {tier: item["status"] for tier, item in subscribed.items()} == {euros: "active", dollars: "active"}
     assert len({item["customer"] for item in subscribed.values()}) == 2
     for item in subscribed.values():
         await reported(world, fan, item["id"])
     assert [(await fan.ok("GET", f"/subscriptions/{made['id']}"))["status"] for made in (first, second)] == ["active", "active"]
-    assert sorted(await billed(sandbox, fan)) == [500, 500, 900, 900]
+    assert sorted(await billed(own_sandbox, fan)) == [500, 500, 900, 900]
 
     # Removed at the processor, by hand perhaps: whoever saves a card for that currency anew is somebody new there.
-    provider = sandbox.provider()
+    provider = own_sandbox.provider()
     await provider.forget_customer(subscribed[dollars]["customer"])
     await provider.close()
-    anew = await saved_card(fan, sandbox, currency="USD")
+    anew = await saved_card(fan, own_sandbox, currency="USD")
     methods = {item["paymentMethodId"]: item["currency"] for item in (await fan.ok("GET", "/payments/methods"))["paymentMethods"]}
     assert methods == {spare: None, anew: "USD"}
 
 
 async def test_a_card_for_a_currency_is_the_first_ones_while_that_pays_no_other(
-    make_world: Callable[..., Awaitable[World]], servers: Settings, sandbox: SandboxDriver
+    make_world: Callable[..., Awaitable[World]], servers: Settings, own_sandbox: SandboxDriver
 ) -> None:
     """An app may always say for which currency; only who needs a second customer at the processor has one."""
-    world = await make_world(payments=paying(servers, sandbox))
+    world = await make_world(payments=paying(servers, own_sandbox))
     creator, fan = await creator_of(world), await world.register("sugar_daddy")
     tier = await creator.ok("POST", "/subscriptions/tiers", json=TIER)
-    card = await saved_card(fan, sandbox, currency="USD")
+    card = await saved_card(fan, own_sandbox, currency="USD")
     made = await fan.ok("POST", "/subscriptions", json={"tierId": tier["tierId"], "interval": "month", "paymentMethodId": card}, key="s")
-    (object_id,) = [item["id"] for item in await sandbox.objects("subscription")]
-    await saved_card(fan, sandbox, currency="USD")
-    assert len(await sandbox.objects("customer")) == 1
+    (object_id,) = [item["id"] for item in await own_sandbox.objects("subscription")]
+    await saved_card(fan, own_sandbox, currency="USD")
+    assert len(await own_sandbox.objects("customer")) == 1
 
     # What has ended is in nobody's way.
     await fan.ok("DELETE", f"/subscriptions/{made['id']}", key="end")
-    await sandbox.advance(32)
+    await own_sandbox.advance(32)
     await reported(world, fan, object_id)
-    await saved_card(fan, sandbox, currency="EUR")
-    assert len(await sandbox.objects("customer")) == 1
+    await saved_card(fan, own_sandbox, currency="EUR")
+    assert len(await own_sandbox.objects("customer")) == 1
     methods = (await fan.ok("GET", "/payments/methods"))["paymentMethods"]
     assert [item["currency"] for item in methods] == [None] * 3
     await fan.ok("POST", "/payments/methods/setup", json={})
