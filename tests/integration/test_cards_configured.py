@@ -19,7 +19,7 @@ from cluster.connections.kafka import LogAppender, Record
 from configs.contracts.events import Event, RankingConfigured, encode
 from configs.contracts.ids import new_id, partition_of
 from configs.contracts.people import PositionInvalid, snap
-from configs.contracts.ranking import KEY, RankingConfiguration
+from configs.contracts.ranking import BASELINE, KEY, RankingConfiguration
 from configs.contracts.topics import RANKING_CONFIGURED
 from configs.settings import Settings
 from recommender import artifacts
@@ -30,6 +30,7 @@ from recommender.logistic import Logistic
 pytestmark = pytest.mark.servers
 
 HERE = snap(41.15, -8.6)
+LAST = 8
 
 
 class Run:
@@ -96,6 +97,8 @@ async def run(servers: Settings, tmp_path: Path) -> AsyncIterator[Run]:
     made = Run(settings, tmp_path, int(datetime.now(UTC).timestamp() * 1e3))
     await made.platform.ready()
     yield made
+    # A writer of a later test stores what is in the log: the last of it is the baseline, which every store has.
+    await made.configure(made.first + LAST, BASELINE)
     await asyncio.gather(*(shard.close() for shard in made.platform.shards))
     await asyncio.to_thread(made.appender.close)
 
