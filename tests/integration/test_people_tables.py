@@ -22,11 +22,30 @@ from recommender import artifacts, people_table
 from recommender.baseline import Baseline
 from recommender.exposure import Exposed
 from recommender.people_table import NOBODY
-from writers.connections import open_rows
+from writers.connections import Connection, open_rows
 from writers.export import PEOPLE, export
 from writers.loads.ranking import present
 
 pytestmark = pytest.mark.servers
+
+
+@pytest.fixture(autouse=True)
+def configured(servers: Settings) -> Iterator[RankingConfiguration]:
+    """The baseline serves, whatever a writer has stored of what other tests configured."""
+    with open_rows(servers, "test") as conn:
+        configuration = RankingConfiguration(present(conn).number + 1)
+        insert(conn, configuration, "deploy")
+    yield configuration
+    with open_rows(servers, "test") as conn:
+        conn.execute("DELETE FROM ranking_configurations WHERE number = %s", (configuration.number,))
+
+
+def insert(conn: Connection, configuration: RankingConfiguration, reason: str) -> None:
+    conn.execute(
+        "INSERT INTO ranking_configurations (number, document, event_id, reason, configured_at, version)"
+        " VALUES (%s, %s, %s, %s, now(), 1)",
+        (configuration.number, msgspec.json.encode(configuration).decode(), new_id(), reason),
+    )
 
 
 @pytest.fixture
@@ -78,7 +97,9 @@ def test_a_table_counts_old_swipes_though_none_is_exported(
     assert len(table) == rows["people"]
 
 
-def test_a_table_names_the_model_that_its_prices_are_of(servers: Settings, couple: tuple[str, str], tmp_path: Path) -> None:
+def test_a_table_names_the_model_that_its_prices_are_of(
+    servers: Settings, configured: RankingConfiguration, couple: tuple[str, str], tmp_path: Path
+) -> None:
     store = artifact_store(servers)
     asked = Exposed(Baseline(distance_scale_km=11.0), 1.0)
     arm = Exposed(Baseline(distance_scale_km=12.0), 1.0)
@@ -90,19 +111,13 @@ def test_a_table_names_the_model_that_its_prices_are_of(servers: Settings, coupl
         manifest = artifacts.read_manifest(store.fetch("people", job.make_table(servers, version)))
         return str(manifest["priced_for"])
 
-    with open_rows(servers, "test") as conn:
-        now = present(conn)
-    assert now.default_version == BASELINE, "other tests take theirs back"
     assert priced_for() == BASELINE
     assert priced_for(asked.version) == asked.version
     tested = RankingConfiguration(
-        now.number + 1, experiment=Experiment("prices", "user", (Arm("old", BASELINE, 0.5), Arm("new", arm.version, 0.5)))
+        configured.number + 1, experiment=Experiment("prices", "user", (Arm("old", BASELINE, 0.5), Arm("new", arm.version, 0.5)))
     )
     with open_rows(servers, "test") as conn:
-        conn.execute(
-            "INSERT INTO ranking_configurations (number, document, event_id, reason, configured_at, version)"
-            " VALUES (%s, %s, %s, 'experiment', now(), 1)", (tested.number, msgspec.json.encode(tested).decode(), new_id()),
-        )
+        insert(conn, tested, "experiment")
     try:
         assert priced_for() == arm.version, "the only one that serves and reads prices"
     finally:
