@@ -313,6 +313,7 @@ class Person:
         return len(self.own) + (0 if self.incoming is None else len(self.incoming))
 
     def fact_bytes(self) -> int:
+        """Bytes of the swipes and received likes that are remembered, spare room included."""
         return self.own.nbytes() + (0 if self.incoming is None else self.incoming.nbytes())
 
     def _load_received(self, rows: SwipeRows) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -46,8 +45,6 @@ MATCH_WAIT_S = 0.5
 """SPEC section 5: after it the answer is ``matched: false`` and the match arrives by notification."""
 UNDO_WAIT_S = 2.0
 """An undo is only acknowledged once the authority has recorded it; past this wait the answer is 503."""
-SAMPLE = 200
-"""People whose memory is measured for ``describe``."""
 
 Pending = Verdict | asyncio.Future[Verdict] | None
 SwipeReply = SwipeAnswer | LimitReached | IdempotencyConflict | PlatformError
@@ -197,17 +194,14 @@ class SwipeShards:
             self._outboxes[self._slot].put(Delivery(low, high, 0, 0))
 
     def describe(self) -> dict[str, Any]:
-        """Figures for status and metrics; the bytes are those of a sample of people."""
-        sample = list(islice(self.people, SAMPLE))
-        facts = sum(person.facts() for person in sample)
+        """Figures for status and metrics."""
         return {
             "entries": len(self.people),
             "swipes": self.swipes.describe(),
             "pairs": self.pairs.describe(),
             "undelivered": len(self.outgoing),
             "outboxes": [len(outbox) for outbox in self._outboxes],
-            "sampled_facts": facts,
-            "sampled_bytes": sum(person.fact_bytes() for person in sample),
+            "fact_bytes": self.people.fact_bytes(),
         }
 
     async def close(self) -> None:

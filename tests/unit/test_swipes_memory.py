@@ -16,7 +16,7 @@ from actors.swipes.people import People
 from actors.swipes.person import ACTIVE, BLOCKED, UNDONE, Pair, Person, Requests, swipe_request, undo_request
 from configs.contracts.errors import EpochFenced, ShardUnavailable
 from configs.contracts.events import Swiped
-from configs.contracts.ids import key64
+from configs.contracts.ids import key64, new_id
 from configs.contracts.positions import version_of
 from configs.contracts.topics import MATCHING_SWIPE
 
@@ -136,6 +136,18 @@ def test_a_person_is_forgotten_only_after_every_partition_of_their_facts_is_in_r
     for _ in range(2):
         people.turn_round(version)
     assert people.evict(0) == 1
+
+
+def test_everybodys_bytes_are_estimated_by_people_from_the_first_to_the_last_who_came() -> None:
+    people = People([0], 1)
+    for number in range(1_000):
+        user_id = new_id()
+        people.load(user_id, None)
+        person = people.changing(user_id, MATCHING_SWIPE, 0, number)
+        for _ in range(60 if number >= 300 else 1):
+            person.swiped(Swiped(swiper_id=user_id, swiped_id=new_id(), action="like"), NOW, number)
+    told = sum(person.fact_bytes() for person in people)
+    assert people.fact_bytes() == pytest.approx(told, rel=0.05)
 
 
 def test_the_delivery_position_stays_at_the_oldest_delivery_that_was_not_taken() -> None:

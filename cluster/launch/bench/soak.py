@@ -140,13 +140,13 @@ def soak(
     run = Soak(rate, minutes, exempt=exempt(settings))
     began = time.monotonic()
     while (passed := time.monotonic() - began) < minutes * 60:
-        run.samples.append(_sample(settings, data_dir, passed, load.swipes))
+        run.samples.append(_sample(settings, data_dir, passed))
         out = measure.generate(settings.port, load.take(int(rate * CHUNK_S)), rate=rate, seconds=CHUNK_S, connections=connections)
         run.offered += out.offered
         run.errors += round(out.errors * out.offered)
         run.max_ms = max(run.max_ms, out.max_ms)
         run.p99_ms.append(out.p99_ms)
-    run.samples.append(_sample(settings, data_dir, time.monotonic() - began, load.swipes))
+    run.samples.append(_sample(settings, data_dir, time.monotonic() - began))
     if not _tell(run):
         raise typer.Exit(1)
 
@@ -241,7 +241,6 @@ class Load:
         self._ids = ids
         self._begun = int(time.time())
         self._taken = 0
-        self.swipes = 0
         self._pairs = self._distinct(random.Random(self._begun))  # noqa: S311  only an order
         likes = requests.mutual_likes(requests.callers(settings, ids[: 2 * COUPLES]))
         for side in (likes[:COUPLES], likes[COUPLES:]):
@@ -272,7 +271,6 @@ class Load:
             else:
                 made.append(next(said if kind == "message" else shown))
         self._taken += count
-        self.swipes += kinds.count("swipe")
         return made
 
 
@@ -299,7 +297,7 @@ def _people(settings: Settings) -> list[str]:
     return ids
 
 
-def _sample(settings: Settings, data_dir: Path, at_s: float, swipes: int) -> Sample:
+def _sample(settings: Settings, data_dir: Path, at_s: float) -> Sample:
     report = read_report(data_dir) or Report()
     memory: dict[str, int] = {}
     resident: dict[str, int] = {}
@@ -312,17 +310,15 @@ def _sample(settings: Settings, data_dir: Path, at_s: float, swipes: int) -> Sam
             continue
         name = f"{names.get(process.pid, component)}/{process.pid}"
         memory[name], resident[name], cpu[name] = found.uss, found.rss, times.user + times.system
-    return Sample(at_s, memory, resident, _stored(settings, report, memory, swipes), _entries(report), report.behind, cpu)
+    return Sample(at_s, memory, resident, _stored(settings, report, memory), _entries(report), report.behind, cpu)
 
 
-def _stored(settings: Settings, report: Report, memory: Mapping[str, int], swipes: int) -> dict[str, int]:
+def _stored(settings: Settings, report: Report, memory: Mapping[str, int]) -> dict[str, int]:
     """Bytes by process of what people stored, as shards and Valkey count it."""
-    found: dict[str, int] = {}
-    hosts = [actor for actor in report.actors if actor.name.startswith("swipes-")]
-    for actor in hosts:
-        counted = actor.figures.get("services", {}).get("swipes", {})
-        if facts := counted.get("sampled_facts", 0):
-            found[f"{actor.name}/{actor.pid}"] = int(swipes / len(hosts) * counted["sampled_bytes"] / facts)
+    found = {
+        f"{actor.name}/{actor.pid}": actor.figures.get("services", {}).get("swipes", {}).get("fact_bytes", 0)
+        for actor in report.actors if actor.name.startswith("swipes-")
+    }
     servers = _held(settings)
     return found | {f"valkey/{pid}": held for pid, held in servers.items() if f"valkey/{pid}" in memory}
 
