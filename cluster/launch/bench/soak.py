@@ -1,4 +1,4 @@
-"""`sugar bench soak`: the design's mix of requests for an hour, and whether memory or lag grow with time.
+"""`sugar bench soak`: the design's mix of requests, an hour to fill and an hour judged, and whether memory or lag grow with time.
 
 Memory is what belongs to a process alone (unique set size): PostgreSQL's shared buffers fill once and are no leak. What was
 stored because somebody asked for it is subtracted where it is counted: swipes in their shards, keys in Valkey. The embedded
@@ -47,7 +47,8 @@ moment makes them, which at half the peak comes once in an hour and looks like a
 DRAINED_S: Final = 60.0
 WARM: Final = 0.5
 """Share of the run in which pools, caches and arenas fill; not judged. Each token that was checked is remembered, and they fill a
-replica's memory of them for 24 minutes of an hour."""
+replica's memory of them for 24 minutes; what the largest batch so far took stays with its process, and in the first hour there are
+larger ones now and then."""
 MOST_PERCENT_AN_HOUR: Final = 1.0
 JUDGED_MINUTES: Final = 30.0
 """A shorter run says little of an hour: a page of the allocator is a percent then."""
@@ -118,7 +119,7 @@ def exempt(settings: Settings) -> tuple[str, ...]:
 
 def soak(
     data_dir: Annotated[Path, typer.Option("--data-dir", envvar="SUGAR_DATA_DIR", help="Data directory of the platform.")] = Path(".sugar"),
-    minutes: Annotated[float, typer.Option(help="How long.", min=0.5, max=1_440)] = 60,
+    minutes: Annotated[float, typer.Option(help="How long; what grows is judged by the second half.", min=0.5, max=1_440)] = 120,
     rate: Annotated[float, typer.Option(help="Requests a second; 0: half of what a closed loop gets in some seconds.", min=0)] = 0,
     connections: Annotated[int, typer.Option(help="Connections of the generator.", min=1, max=2_000)] = 128,
 ) -> None:
