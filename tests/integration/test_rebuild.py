@@ -226,9 +226,11 @@ def snapshot(settings: Settings) -> dict[str, Any]:
             elif kind == b"set":
                 found[name] = sorted(redis.smembers(key))
             else:
+                order: list[bytes] = []
+                if ":h:" in name:
+                    order = redis.zrange(name.replace(":h:", ":z:"), 0, -1)  # before the hash: what comes in between is in that alone
                 found[name] = redis.hgetall(key)
                 if ":h:" in name:
-                    order = redis.zrange(name.replace(":h:", ":z:"), 0, -1)
                     found[name] = {entry: (found[name][entry][:16], json.loads(found[name][entry][16:])) for entry in order} | {
                         MARKER: redis.hexists(key, MARKER)
                     }
