@@ -131,22 +131,16 @@ def payment_after(before: Payment | None, event: Event, version: int) -> Payment
         return Payment(asked=payload, requested_at=event.occurred_at, version=version) if before is None else before
     if before is None:
         return None
+    # The version moves by an event that says nothing new too: a shard that takes two in the other order answers with the later one's.
+    before = msgspec.structs.replace(before, version=max(before.version, version))
     if isinstance(payload, PaymentAbandoned):
-        if before.abandoned is not None:
-            return before
-        return msgspec.structs.replace(before, abandoned=payload.reason, version=max(before.version, version))
+        return before if before.abandoned is not None else msgspec.structs.replace(before, abandoned=payload.reason)
     if isinstance(payload, RefundRequested | RefundAnswered):
-        refunds = _refunds_after(before.refunds, event)
-        if refunds == before.refunds:
-            return before
-        return msgspec.structs.replace(before, refunds=refunds, version=max(before.version, version))
+        return msgspec.structs.replace(before, refunds=_refunds_after(before.refunds, event))
     if isinstance(payload, PaymentObserved) and isinstance(payload.fact, SingleFact):
-        facts = with_fact(before.facts, payload.fact)
-        if facts == before.facts:
-            return before
         first = before.succeeded is None and isinstance(payload.fact, PaymentSucceeded)
         return msgspec.structs.replace(
-            before, facts=facts, version=max(before.version, version), paid_version=version if first else before.paid_version
+            before, facts=with_fact(before.facts, payload.fact), paid_version=version if first else before.paid_version
         )
     return before
 

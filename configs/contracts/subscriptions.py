@@ -301,29 +301,34 @@ def subscription_after(before: Subscription | None, event: Event, version: int) 
         )
     if version <= before.version:
         return before
+    # Also by an event that says nothing new: a shard that takes two of them in the other order answers with the later one's version.
+    return msgspec.structs.replace(_taken_in(before, event), version=version)
+
+
+def _taken_in(before: Subscription, event: Event) -> Subscription:
+    """The subscription by one more event of its own, of the old version."""
+    payload = event.payload
     replace = msgspec.structs.replace
     if isinstance(payload, SubscriptionAbandoned):
-        return replace(before, abandoned=payload.reason, version=version)
+        return replace(before, abandoned=payload.reason)
     if isinstance(payload, SubscriptionChangeRequested):
-        return replace(before, changes=(*before.changes, payload.terms)[-CHANGES:], version=version)
+        return replace(before, changes=(*before.changes, payload.terms)[-CHANGES:])
     if isinstance(payload, SubscriptionMethodRequested):
-        return replace(before, payment_method_id=payload.payment_method_id, version=version)
+        return replace(before, payment_method_id=payload.payment_method_id)
     if isinstance(payload, SubscriptionCancelled):
-        return replace(before, wish=_ended(before, payload.reason, event.occurred_at), version=version)
+        return replace(before, wish=_ended(before, payload.reason, event.occurred_at))
     if isinstance(payload, SubscriptionResumed):
         # What parted its people may stand in the log before a resumption that knew nothing of it.
-        return before if before.parted else replace(before, wish=Wish(False, event.occurred_at, "subscriber"), version=version)
+        return before if before.parted else replace(before, wish=Wish(False, event.occurred_at, "subscriber"))
     if isinstance(payload, BillRefundRequested):
-        return _refund_asked(before, payload, event.occurred_at, version)
+        return _refund_asked(before, payload, event.occurred_at)
     if isinstance(payload, BillRefundAnswered):
         known = before.refund(payload.refund_id)
         if known is None or known.made is not None:
             return before
-        answered = tuple(replace(item, made=payload.made) if item is known else item for item in before.refunds)
-        return replace(before, refunds=answered, version=version)
+        return replace(before, refunds=tuple(replace(item, made=payload.made) if item is known else item for item in before.refunds))
     if isinstance(payload, SubscriptionObserved):
-        facts = with_fact(before.facts, payload.fact)
-        return before if facts == before.facts else replace(before, facts=facts, version=version)
+        return replace(before, facts=with_fact(before.facts, payload.fact))
     return before
 
 
@@ -332,7 +337,7 @@ def _ended(before: Subscription, reason: str, at: datetime) -> Wish:
     return Wish(True, at, before.wish.reason if before.wish is not None and before.parted else reason)
 
 
-def _refund_asked(before: Subscription, payload: BillRefundRequested, at: datetime, version: int) -> Subscription:
+def _refund_asked(before: Subscription, payload: BillRefundRequested, at: datetime) -> Subscription:
     """A refund is asked for once. What stopped renewal before keeps its reason, and what was wished later stays."""
     if before.refund(payload.refund_id) is not None:
         return before
@@ -342,7 +347,13 @@ def _refund_asked(before: Subscription, payload: BillRefundRequested, at: dateti
     )
     settled = before.wish is not None and (before.wish.cancel or before.wish.at > at)
     wish = Wish(True, at, "refund") if payload.stops_renewal and not settled else before.wish
-    return msgspec.structs.replace(before, refunds=(*before.refunds, asked), wish=wish, version=version)
+    return msgspec.structs.replace(before, refunds=(*before.refunds, asked), wish=wish)
+
+
+OWN_EVENTS: Final = (
+    SubscriptionRequested, SubscriptionAbandoned, SubscriptionChangeRequested, SubscriptionMethodRequested, SubscriptionCancelled,
+    SubscriptionResumed, BillRefundRequested, BillRefundAnswered,
+)
 
 
 def subscription_of(event: Event) -> str | None:
@@ -350,8 +361,7 @@ def subscription_of(event: Event) -> str | None:
     payload = event.payload
     if isinstance(payload, SubscriptionObserved):
         return payload.fact.request_id
-    found: str | None = getattr(payload, "subscription_id", None)
-    return found
+    return payload.subscription_id if isinstance(payload, OWN_EVENTS) else None
 
 
 def with_fact(facts: tuple[SubscriptionFact, ...], fact: SubscriptionFact) -> tuple[SubscriptionFact, ...]:

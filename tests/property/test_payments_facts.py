@@ -80,6 +80,7 @@ def test_facts_in_any_order_and_number_end_in_the_same_payment(facts: list[Singl
     order.shuffle(again)
     other = folded(again)
     assert (other.facts, other.status) == (once.facts, once.status)
+    assert (once.version, other.version) == (1 + len(facts), 1 + len(again)), "the last one's, though it says nothing new"
 
 
 def test_what_a_payment_is_worth() -> None:

@@ -189,6 +189,19 @@ def test_a_look_that_was_on_its_way_does_not_take_a_cancellation_back(seen: Payl
     assert subscription(observed("active"), CANCELLED, seen).cancel_at_period_end is expected
 
 
+def test_two_reports_of_one_fact_end_in_one_version_in_whichever_order_they_are_taken_in() -> None:
+    """A shard has its own report as soon as it is durable, rows have one that stands before it first: what both tell must be as new."""
+    asked, seen = subscription(), observed("active")
+
+    def after(*versions: int) -> Subscription | None:
+        state: Subscription | None = asked
+        for version in versions:
+            state = subscription_after(state, Event(new_id(), BEGIN, FAN, seen), version)
+        return state
+
+    assert after(2, 3) == after(3) == after(3, 2)
+
+
 def test_an_unfinished_checkout_ends_and_gives_back_only_what_it_holds() -> None:
     item = subscription(promo_id=OTHER)
     held = Offer(subscription_id=SUBSCRIPTION, promo_id=OTHER, instrument="visa", released=False, version=7)
