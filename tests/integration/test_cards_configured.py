@@ -31,6 +31,7 @@ pytestmark = pytest.mark.servers
 
 HERE = snap(41.15, -8.6)
 LAST = 8
+"""Above every number that a test configures, counted from its first."""
 
 
 class Run:
