@@ -120,7 +120,7 @@ class SubscriptionSettling(ProviderLooks):
         started = None
         try:
             started = await provider.refund(
-                Refund(request_id=refund.refund_id, payment_id=payment_id, amount_minor=refund.amount_minor)
+                Refund(request_id=refund.refund_id, payment_id=payment_id, amount_minor=refund.wanted_minor)
             )
         except (DependencyUnavailable, ProviderMisconfigured):
             raise

@@ -129,7 +129,7 @@ class PaymentSettling(ProviderLooks):
         for payment in due:
             for refund in payment.refunds:
                 if refund.made is None:
-                    facts = self._run(self._refunded(payment, refund.refund_id, refund.amount_minor))
+                    facts = self._run(self._refunded(payment, refund.refund_id, refund.wanted_minor))
                     answered = RefundAnswered(
                         refund_id=refund.refund_id, payment_id=payment.asked.payment_id, payer_id=payment.asked.payer_id,
                         made=facts is not None,

@@ -39,13 +39,19 @@ _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Refunding(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
-    """A refund that staff asked for. ``made``: None until the provider has answered."""
+    """A refund that staff or the platform asked for. ``made``: None until the provider has answered."""
 
     refund_id: str
     amount_minor: int
     body_digest: str
     asked_at: Instant
     made: bool | None = None
+    all_left: bool = False
+
+    @property
+    def wanted_minor(self) -> int | None:
+        """What the provider is asked for; None: all that is left."""
+        return None if self.all_left else self.amount_minor
 
 
 class Payment(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True, gc=False):
@@ -154,6 +160,7 @@ def _refunds_after(before: tuple[Refunding, ...], event: Event) -> tuple[Refundi
             return before
         return (*before, Refunding(
             refund_id=payload.refund_id, amount_minor=payload.amount_minor, body_digest=payload.body_digest, asked_at=event.occurred_at,
+            all_left=payload.all_left,
         ))
     if known is None or known.made is not None:
         return before

@@ -59,7 +59,7 @@ class Wish(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class BillRefund(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit_defaults=True):
-    """A refund that staff asked for. ``made``: None until the provider has answered."""
+    """A refund that staff or the platform asked for. ``made``: None until the provider has answered."""
 
     refund_id: str
     bill_id: str
@@ -67,6 +67,12 @@ class BillRefund(msgspec.Struct, frozen=True, rename="camel", kw_only=True, omit
     body_digest: str
     asked_at: datetime
     made: bool | None = None
+    all_left: bool = False
+
+    @property
+    def wanted_minor(self) -> int | None:
+        """What the provider is asked for; None: all that is left."""
+        return None if self.all_left else self.amount_minor
 
 
 class Subscription(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
@@ -343,7 +349,7 @@ def _refund_asked(before: Subscription, payload: BillRefundRequested, at: dateti
         return before
     asked = BillRefund(
         refund_id=payload.refund_id, bill_id=payload.bill_id, amount_minor=payload.amount_minor,
-        body_digest=payload.body_digest, asked_at=at,
+        body_digest=payload.body_digest, asked_at=at, all_left=payload.all_left,
     )
     settled = before.wish is not None and (before.wish.cancel or before.wish.at > at)
     wish = Wish(True, at, "refund") if payload.stops_renewal and not settled else before.wish

@@ -11,16 +11,17 @@ import httpx
 import pytest
 import pytest_asyncio
 from api_world import Person, World
+from log_writing import append, record
 from payments_world import TIER, SandboxDriver, code, consumed, creator_of, in_rows, payer_of, paying
 
 from actors.subscriptions.commands import RefundBill, SubscriptionStands
 from cluster.connections.kafka import Record
 from configs.contracts.entitlements import Content, Viewer, access
-from configs.contracts.events import Event, PaymentObserved, encode
+from configs.contracts.events import BillRefundRequested, Event, PaymentObserved, encode
 from configs.contracts.ids import derived_id, new_id, partition_of
 from configs.contracts.payment_facts import PaymentFact
 from configs.contracts.selling import holdings_command, read_holdings
-from configs.contracts.topics import PAYMENT_COMPLETED
+from configs.contracts.topics import PAYMENT_COMPLETED, SUBSCRIPTION_CREATED
 from configs.settings import Settings
 from writers import settling
 from writers.connections import open_rows
@@ -192,3 +193,22 @@ async def test_a_refund_of_a_bill_that_nobody_came_back_to_make_is_made_once(
     with open_rows(subscribed.world.settings, "test") as conn:
         conn.execute("DELETE FROM subscriptions WHERE id = %s", (ahead,))
     assert [item["amount"] for item in await sandbox.objects("refund") if item["metadata"]["requestId"] == refund_id] == [150]
+
+
+async def test_what_the_platform_gives_back_of_a_bill_is_what_is_left_then(subscribed: Subscribed, sandbox: SandboxDriver) -> None:
+    """The rows that it saw may not have told yet of a refund by staff."""
+    assert (await subscribed.ask("some", "2.00")).status_code == 201
+    refund_id, settings = new_id(), subscribed.world.settings
+    await append(settings, record(settings, SUBSCRIPTION_CREATED, subscribed.fan.user_id, BillRefundRequested(
+        refund_id=refund_id, subscription_id=subscribed.subscription_id, subscriber_id=subscribed.fan.user_id,
+        bill_id=subscribed.bill["id"], amount_minor=999, reason="there is another subscription to the same creator",
+        requested_by="platform", stops_renewal=True, body_digest="", all_left=True,
+    )))
+    due = "SELECT 1 FROM subscriptions WHERE id = %s AND unsettled AND jsonb_array_length(state -> 'refunds') = 2"
+    await asyncio.to_thread(in_rows, settings, due, subscribed.subscription_id)
+    await subscribed.settle(later=timedelta(minutes=1))
+    done = "SELECT 1 FROM subscriptions WHERE id = %s AND NOT unsettled AND state -> 'refunds' -> 1 ->> 'made' = 'true'"
+    await asyncio.to_thread(in_rows, settings, done, subscribed.subscription_id)
+    await subscribed.settle(later=timedelta(minutes=1))
+    assert [item["amount"] for item in await sandbox.objects("refund") if item["metadata"]["requestId"] == refund_id] == [799]
+    assert code(await subscribed.ask("rest")) == (409, "not_refundable")

@@ -11,15 +11,19 @@ import httpx
 import pytest
 import pytest_asyncio
 from api_world import Person, World
+from log_writing import append
 from payments_world import SandboxDriver, assured, code, consumed, creator_of, in_rows, payer_of, paying, saved_card
 
 from actors.payments.commands import Abandon, Observe, PaymentStands, RequestPayment, RequestRefund
 from actors.posts.commands import RemovePost
-from configs.contracts.ids import derived_id, new_id
+from cluster.connections.kafka import Record
+from configs.contracts.events import ContentRemoved, Event, encode
+from configs.contracts.ids import derived_id, new_id, partition_of
 from configs.contracts.payments import Pay, Refund
 from configs.contracts.purchases import SingleFact
 from configs.settings import Settings
 from writers.connections import open_rows
+from writers.consumers.derive_refunds import Buyers, Owed, refunds
 from writers.settling_payments import PaymentSettling
 
 pytestmark = pytest.mark.servers
@@ -288,6 +292,27 @@ async def test_what_the_moderation_takes_away_is_given_back_to_everybody_who_pai
     await settle(world, later=soon)
     await asyncio.to_thread(in_rows, world.settings, done, waiting["id"])
     assert [item["amount"] for item in await refunds_of(sandbox, intent)] == [500]
+    assert sum(amount for kind, amount in await ledger_of(world, refunding.payer) if kind == "refund") == 500
+
+
+async def test_what_is_taken_away_before_rows_know_of_another_refund_gives_back_what_is_left(
+    refunding: Refunding, sandbox: SandboxDriver
+) -> None:
+    """A removal and a refund stand in two topics: rows may tell of the whole payment when some of it is back already."""
+    world = refunding.world
+    assert (await refunding.ask("some", "1.00")).status_code == 201
+    gone = ContentRemoved(post_id=refunding.post_id, creator_id=refunding.creator.user_id, reason="moderation")
+    removed = Event(new_id(), datetime.now(UTC), refunding.creator.user_id, gone)
+    owed = Owed(refunding.payer.user_id, refunding.payment_id, 500)
+    ((topic, asked),) = refunds(removed, Buyers({refunding.post_id: [owed]}))
+    await append(world.settings, Record(topic.name, partition_of(asked.key, world.settings.log.partitions), asked.key, encode(asked)))
+    due = "SELECT 1 FROM post_purchases WHERE id = %s AND refund_due IS NOT NULL AND jsonb_array_length(state -> 'refunds') = 2"
+    await asyncio.to_thread(in_rows, world.settings, due, refunding.payment_id)
+    await settle(world, later=timedelta(minutes=1))
+    done = "SELECT 1 FROM post_purchases WHERE id = %s AND status = 'refunded' AND refund_due IS NULL"
+    await asyncio.to_thread(in_rows, world.settings, done, refunding.payment_id)
+    await settle(world, later=timedelta(minutes=1))
+    assert sorted(item["amount"] for item in await refunds_of(sandbox, refunding.object_id)) == [100, 400]
     assert sum(amount for kind, amount in await ledger_of(world, refunding.payer) if kind == "refund") == 500
 
 

@@ -108,5 +108,5 @@ def _name(payment_id: str) -> str:
 def _refund(event: Event, name: str, owed: Owed) -> tuple[Topic, Event]:
     return topics.PAYMENT_COMPLETED, Event(name, event.occurred_at, owed.payer_id, RefundRequested(
         refund_id=name, payment_id=owed.payment_id, payer_id=owed.payer_id, amount_minor=owed.amount_minor,
-        reason="the post was removed by the moderation", requested_by="platform", body_digest="",
+        reason="the post was removed by the moderation", requested_by="platform", body_digest="", all_left=True,
     ))

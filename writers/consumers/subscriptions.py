@@ -109,5 +109,5 @@ def _stopped(event: Event, item: Subscription) -> Iterator[Event]:
         yield Event(refund_id, event.occurred_at, item.subscriber_id, BillRefundRequested(
             refund_id=refund_id, subscription_id=item.subscription_id, subscriber_id=item.subscriber_id, bill_id=bill.object_id,
             amount_minor=left, reason="there is another subscription to the same creator", requested_by="platform",
-            stops_renewal=True, body_digest="",
+            stops_renewal=True, body_digest="", all_left=True,
         ))

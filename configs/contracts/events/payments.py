@@ -42,7 +42,11 @@ class PaymentAbandoned(Payload, frozen=True, kw_only=True):
 
 
 class RefundRequested(Payload, frozen=True, kw_only=True):
-    """Staff wants some or all of a payment given back. ``refund_id`` comes from the request's Idempotency-Key, which it holds for good."""
+    """Staff wants some or all of a payment given back. ``refund_id`` comes from the request's Idempotency-Key, which it holds for good.
+
+    ``all_left``: the platform itself wants back whatever is left when the processor is asked; ``amount_minor`` is what its rows
+    told then, which know nothing yet of a refund of the same moment.
+    """
 
     TYPE: ClassVar[str] = "refund_requested"
     refund_id: Id
@@ -52,6 +56,7 @@ class RefundRequested(Payload, frozen=True, kw_only=True):
     reason: str
     requested_by: str
     body_digest: str
+    all_left: bool = False
 
 
 class RefundAnswered(Payload, frozen=True, kw_only=True):

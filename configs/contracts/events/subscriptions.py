@@ -107,7 +107,8 @@ class SubscriptionMethodRequested(Payload, frozen=True, kw_only=True):
 class BillRefundRequested(Payload, frozen=True, kw_only=True):
     """Staff wants some or all of a paid bill given back. ``refund_id`` comes from the request's Idempotency-Key.
 
-    ``stops_renewal``: all of the newest bill is to go back, so nothing more is to be charged either.
+    ``stops_renewal``: all of the newest bill is to go back, so nothing more is to be charged either. ``all_left``: as in
+    ``RefundRequested``.
     """
 
     TYPE: ClassVar[str] = "bill_refund_requested"
@@ -120,6 +121,7 @@ class BillRefundRequested(Payload, frozen=True, kw_only=True):
     requested_by: str
     stops_renewal: bool
     body_digest: str
+    all_left: bool = False
 
 
 class BillRefundAnswered(Payload, frozen=True, kw_only=True):
