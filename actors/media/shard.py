@@ -27,5 +27,5 @@ class MediaService(LogService[MediaCommand, MediaAnswer]):
 
         super().__init__(
             SERVICE, MEDIA_UPLOADED, AlbumMemory(settings.media), load_rows,
-            settings=settings, shards=shards, appender=appender, loader=loader, die=die,
+            settings=settings, shards=shards, appender=appender, loader=loader, die=die, in_order=True,
         )

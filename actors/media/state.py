@@ -44,6 +44,8 @@ from configs.settings import Media
 MediaCommand = RequestUpload | FindMedia | CompleteUpload | ReviewMedia | RemoveMedia | ArrangePhotos
 MediaAnswer = Found | Arranged | MediaUnknown | UploadExpired | UploadLimit | IdempotencyConflict
 
+AboutMedia = MediaRequested | MediaUploaded | MediaReviewed | MediaRemoved
+
 GRACE_S: Final = 300
 """An upload that was begun in time may still be completed for so long."""
 SCOPE: Final = "arrangePhotos"
@@ -94,11 +96,11 @@ class AlbumMemory:
                 return _answer(MediaUnknown(command.media_id))
             if row.decision_id == command.decision_id:
                 return _answer(_found(album, row))
-            return _decided(album, MediaReviewed(
+            return self._decided(album, MediaReviewed(
                 media_id=command.media_id, owner_id=command.owner_id, verdict=command.verdict,
                 decision_id=command.decision_id,
             ), derived_id(command.decision_id, "media"), now)
-        return _decided(album, MediaRemoved(
+        return self._decided(album, MediaRemoved(
             media_id=command.media_id, owner_id=command.owner_id, reason=command.reason, block=command.block
         ), new_id(), now)
 
@@ -118,7 +120,7 @@ class AlbumMemory:
         limit = self._exceeded(album, command.size, now)
         if limit is not None:
             return _answer(limit)
-        return _decided(album, MediaRequested(
+        return self._decided(album, MediaRequested(
             media_id=command.media_id, owner_id=command.owner_id, kind=command.kind, content_type=command.content_type,
             size=command.size, sha256=command.sha256, multipart=command.multipart,
         ), new_id(), now)
@@ -140,7 +142,7 @@ class AlbumMemory:
             return _answer(_found(album, row))
         if now - row.requested_at > timedelta(seconds=self._limits.upload_ttl_s + GRACE_S):
             return _answer(UploadExpired())
-        return _decided(
+        return self._decided(
             album, MediaUploaded(media_id=row.record.media_id, owner_id=album.owner_id), new_id(), now
         )
 
@@ -166,8 +168,32 @@ class AlbumMemory:
         event = Event(new_id(), now, album.owner_id, payload)
         return Decision(
             (Append(MEDIA_UPLOADED, event.key, event),),
-            lambda versions: _arranged(album, command.media_ids, versions[0]),
+            lambda versions: _arranged(after := self._now(command.owner_id), after.photos, after.version),
         )
+
+    def _now(self, owner_id: str) -> Album:
+        """The album as it is: what others appended before an answer's event is in memory by then."""
+        folded = self._albums.get(owner_id)
+        assert folded is not None
+        assert folded.row is not None
+        return folded.row
+
+    def _decided(self, album: Album, payload: AboutMedia, event_id: str, now: datetime) -> Decision[MediaAnswer]:
+        """Appends one event about one media; the answer is what the fold makes of it."""
+        event = Event(event_id, now, album.owner_id, payload)
+
+        def answer(versions: tuple[int, ...]) -> MediaAnswer:
+            after = self._now(album.owner_id)
+            row = after.media.get(payload.media_id) or after.withheld.get(payload.media_id)
+            if row is not None:
+                return _found(after, row, row.version)
+            if not isinstance(payload, MediaRemoved):
+                return MediaUnknown(payload.media_id)
+            # Gone from the album, told once more.
+            record = msgspec.structs.replace(album.media[payload.media_id].record, state="removed", reason=payload.reason)
+            return Found(record, versions[0], None, after.shown(), after.version)
+
+        return Decision((Append(MEDIA_UPLOADED, event.key, event),), answer)
 
     def apply(self, event: Event, version: int) -> None:
         if isinstance(event.payload, Payload) and hasattr(event.payload, "owner_id"):
@@ -193,22 +219,3 @@ def _arranged(album: Album, photos: tuple[str, ...], version: int) -> Arranged:
     return Arranged(
         tuple(records[media_id] for media_id in photos if media_id in records), shown_photos(photos, records), version
     )
-
-
-def _decided(album: Album, payload: Payload, event_id: str, now: datetime) -> Decision[MediaAnswer]:
-    """Appends one event about one media; the answer is what the fold makes of it."""
-    event = Event(event_id, now, album.owner_id, payload)
-
-    def answer(versions: tuple[int, ...]) -> MediaAnswer:
-        after = album_after(album, event, versions[0])
-        assert after is not None
-        media_id: str = payload.media_id  # type: ignore[attr-defined]
-        row = after.media.get(media_id)
-        if row is None:  # removed: gone from the album, told once more
-            before = album.media[media_id]
-            assert isinstance(payload, MediaRemoved)
-            record = msgspec.structs.replace(before.record, state="removed", reason=payload.reason)
-            return Found(record, versions[0], None, after.shown(), after.version)
-        return _found(after, row, versions[0])
-
-    return Decision((Append(MEDIA_UPLOADED, event.key, event),), answer)

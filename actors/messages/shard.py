@@ -92,7 +92,7 @@ class MessageService:
         self.group: ShardGroup[Command, Answer] = ShardGroup(
             self.memory, appender, load_rows, partitions=settings.log.partitions,
             append_deadline_s=settings.log.append_deadline_ms / 1_000, die=die, clock=clock,
-            sole=(MESSAGING_MESSAGE_SENT.name, MESSAGING_MESSAGE_READ.name), hurry=lambda: self._tail.hurry(),
+            in_order=(MESSAGING_MESSAGE_SENT.name, MESSAGING_MESSAGE_READ.name), hurry=lambda: self._tail.hurry(),
         )
         self._preparing = Preparing(
             self.memory, loader, self.group.ensure_loaded, admit=admit, unknown=unknown, clock=clock,

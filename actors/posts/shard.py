@@ -27,5 +27,5 @@ class PostService(LogService[PostCommand, PostAnswer]):
 
         super().__init__(
             SERVICE, CONTENT_PUBLISHED, PostMemory(), load_rows,
-            settings=settings, shards=shards, appender=appender, loader=loader, die=die,
+            settings=settings, shards=shards, appender=appender, loader=loader, die=die, in_order=True,
         )

@@ -95,7 +95,7 @@ class PostMemory:
             return _answer(PostRefused(missing))
         if row is not None and _same(row, after):
             return _answer(Written(row, recorded=False))
-        return _decided(event, row)
+        return self._decided(event)
 
     def _remove(self, command: RemovePost, row: PostRecord | None, now: datetime) -> Decision[PostAnswer]:
         if row is None or row.state == "removed":
@@ -104,12 +104,26 @@ class PostMemory:
             if row.state == "unlisted":
                 return _answer(Written(row, recorded=False))
             unlisted = ContentUpdated(post_id=row.post_id, creator_id=row.creator_id, state="unlisted")
-            return _decided(Event(new_id(), now, row.creator_id, unlisted), row)
+            return self._decided(Event(new_id(), now, row.creator_id, unlisted))
         event_id = new_id() if command.decision_id is None else derived_id(command.decision_id, f"remove:{row.post_id}")
         removed = ContentRemoved(
             post_id=row.post_id, creator_id=row.creator_id, reason=command.reason, decision_id=command.decision_id
         )
-        return _decided(Event(event_id, now, row.creator_id, removed), row)
+        return self._decided(Event(event_id, now, row.creator_id, removed))
+
+    def _decided(self, event: Event) -> Decision[PostAnswer]:
+        """The answer is the post as it is then: what others appended before the event is in memory by now."""
+        payload = event.payload
+        assert isinstance(payload, ContentUpdated | ContentPublished | ContentRemoved)
+        name = name_of(payload.creator_id, payload.post_id)
+
+        def answer(versions: tuple[int, ...]) -> PostAnswer:
+            post = self._posts.get(name)
+            assert post is not None
+            assert post.row is not None
+            return Written(post.row, recorded=True)
+
+        return Decision((Append(CONTENT_PUBLISHED, event.key, event),), answer)
 
     def apply(self, event: Event, version: int) -> None:
         payload = event.payload
@@ -148,14 +162,3 @@ def _same(before: PostRecord, after: PostRecord) -> bool:
 
 def _answer(answer: PostAnswer) -> Decision[PostAnswer]:
     return Decision((), lambda versions: answer)
-
-
-def _decided(event: Event, row: PostRecord | None) -> Decision[PostAnswer]:
-    def answer(versions: tuple[int, ...]) -> PostAnswer:
-        after = post_after(row, event, versions[0])
-        assert after is not None
-        return Written(after, recorded=True)
-
-    return Decision((Append(CONTENT_PUBLISHED, event.key, event),), answer)
-
-

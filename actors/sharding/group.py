@@ -88,20 +88,20 @@ class ShardGroup(Generic[C, A]):
         append_deadline_s: float,
         die: Callable[[str], None],
         clock: Callable[[], datetime] = utc_now,
-        sole: Collection[str] = (),
+        in_order: Collection[str] = (),
         hurry: Callable[[], None] = lambda: None,
         joined: bool = True,
     ) -> None:
         """``joined``: whether commands of several calls share a round.
 
-        ``sole``: topics in whose followed partitions nobody else appends but barriers and a later life of this shard.
+        ``in_order``: topics in whose followed partitions others append seldom, and what they do decides what follows it.
 
-        There its own records stand side by side as long as it is the only life. With something unknown between them it
-        acknowledges nothing before the tail (which ``hurry`` wakes) has shown what that is: behind the barrier of a
-        later life its records may not count, and ``take`` is not given them.
+        There its own records mostly stand side by side. With something unknown between them it acknowledges nothing before
+        the tail (which ``hurry`` wakes) has shown what that is and memory holds it: behind the barrier of a later life its
+        records may not count (``take`` is not given them), and behind a removal they change nothing.
         """
         self.memory = memory
-        self._sole = frozenset(sole)
+        self._in_order = frozenset(in_order)
         self._hurry = hurry
         self._appended_to: dict[tuple[str, int], int] = {}
         self._moved: asyncio.Future[None] | None = None
@@ -268,7 +268,7 @@ class ShardGroup(Generic[C, A]):
         for record, offset in zip(records, offsets, strict=True):
             place = (record.topic, record.partition)
             tailed = self._tailed.get(place)
-            if tailed is None or record.topic not in self._sole:
+            if tailed is None or record.topic not in self._in_order:
                 continue
             if offset > max(tailed, self._appended_to.get(place, -1)) + 1:
                 unseen[place] = offset

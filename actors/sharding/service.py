@@ -40,7 +40,9 @@ class LogService(Generic[C, A]):
     def __init__(
         self, kind: str, topic: Topic, memory: Memory[C, A], load_rows: LoadRows, *,
         settings: Settings, shards: Sequence[int], appender: LogAppender, loader: RowLoader, die: Callable[[str], None],
+        in_order: bool = False,
     ) -> None:
+        """``in_order``: an answer waits until everything that others appended before it is in memory (``ShardGroup``)."""
         self._kind = kind
         self._topic = topic
         self._shards = tuple(shards)
@@ -50,6 +52,7 @@ class LogService(Generic[C, A]):
         self.group: ShardGroup[C, A] = ShardGroup(
             memory, appender, load_rows,
             partitions=settings.log.partitions, append_deadline_s=settings.log.append_deadline_ms / 1_000, die=die,
+            in_order=(topic.name,) if in_order else (), hurry=lambda: self._tail.hurry(),
         )
         self._tail = LogTail(
             settings, f"{kind}-{self._shards[0] if self._shards else 'none'}", appender,

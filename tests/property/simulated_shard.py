@@ -63,7 +63,7 @@ class SimulatedShard:
             versions.append(self.log[-1][1])
             if not crash:
                 self.memory.apply(append.event, versions[-1])
-        return decision.answer(tuple(versions))
+        return None if crash else decision.answer(tuple(versions))
 
     def restart(self) -> None:
         """A new process replays what the rows do not hold yet."""

@@ -323,3 +323,18 @@ def test_events_in_any_order_and_number_restore_the_same_album(seed: int) -> Non
 def test_hashes_are_found_in_lines_of_any_kind() -> None:
     one, two = "ab" * 32, "CD" * 32
     assert hashes_of(f"# a list\n{one}\n3,{two},100,note\nnothing here\n") == [one, two.lower()]
+
+
+def test_an_answer_knows_what_others_appended_before_its_event() -> None:
+    shard = Shard()
+    for media in (ONE, TWO):
+        shard(request(media))
+        shard(complete(media))
+        shard.outcome(processed(media, review="approved"))
+    arranged = shard.memory.decide(arrange(ONE, TWO), NOW)
+    looked = shard.memory.decide(review(verdict="rejected"), NOW)
+    shard.outcome(MediaRemoved(media_id=ONE, owner_id=OWNER, reason="moderation"))
+    answer = arranged.answer(tuple(shard.append(append.event) for append in arranged.appends))
+    assert isinstance(answer, Arranged)
+    assert (answer.shown, answer.version) == ((TWO,), shard.album().version)
+    assert isinstance(looked.answer(tuple(shard.append(append.event) for append in looked.appends)), MediaUnknown)

@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 
 import pytest
 
+from actors.posts.commands import NoPost, WritePost, Written
+from actors.posts.state import PostAnswer, PostCommand, PostMemory
 from actors.sharding.group import ShardGroup
 from actors.sharding.memory import Append, Decision
 from cluster.connections.kafka import Record
 from configs.contracts.errors import AppendUnconfirmed, DependencyUnavailable, LogUnavailable, ShardUnavailable
-from configs.contracts.events import Barrier, Event, NotificationRead, encode
+from configs.contracts.events import Barrier, ContentRemoved, Event, NotificationRead, PostAccess, encode
 from configs.contracts.ids import new_id, partition_of
 from configs.contracts.positions import version_of
-from configs.contracts.topics import NOTIFICATION_SEND
+from configs.contracts.topics import CONTENT_PUBLISHED, NOTIFICATION_SEND
 
 TOPIC = NOTIFICATION_SEND
 PARTITIONS = 4
@@ -287,16 +289,16 @@ async def test_an_empty_batch_is_answered(batch: int) -> None:
     assert len(await group(HeldLog()).record([Claim("a")] * batch)) == batch
 
 
-def sole_group(log: HeldLog, hurried: list[int], deadline_s: float) -> ShardGroup[Claim, str]:
+def ordered_group(log: HeldLog, hurried: list[int], deadline_s: float) -> ShardGroup[Claim, str]:
     return ShardGroup(
         ClaimMemory(), log, no_rows, partitions=PARTITIONS, append_deadline_s=deadline_s, die=lambda reason: None,
-        sole=(TOPIC.name,), hurry=lambda: hurried.append(1),
+        in_order=(TOPIC.name,), hurry=lambda: hurried.append(1),
     )
 
 
 async def test_behind_a_record_that_it_does_not_know_nothing_is_acknowledged_before_the_tail_showed_it() -> None:
     log, hurried = HeldLog(), list[int]()
-    shard = sole_group(log, hurried, SOON_S)
+    shard = ordered_group(log, hurried, SOON_S)
     partition = partition_of("a", PARTITIONS)
     shard.follow(TOPIC.name, partition, 0)
     barrier = encode(Event(new_id(), datetime.now(UTC), "x", Barrier(nonce="x")))
@@ -314,7 +316,7 @@ async def test_behind_a_record_that_it_does_not_know_nothing_is_acknowledged_bef
 
 async def test_a_tail_that_shows_it_in_time_delays_the_answer_only() -> None:
     log = HeldLog()
-    shard = sole_group(log, [], LATE_S)
+    shard = ordered_group(log, [], LATE_S)
     partition = partition_of("a", PARTITIONS)
     shard.follow(TOPIC.name, partition, 0)
     barrier = encode(Event(new_id(), datetime.now(UTC), "x", Barrier(nonce="x")))
@@ -323,3 +325,29 @@ async def test_a_tail_that_shows_it_in_time_delays_the_answer_only() -> None:
     assert (await shard.record([Claim("a")]))[0] == f"claimed {version_of(1, 1)}"
     same = next(name for name in map(str, range(100)) if partition_of(name, PARTITIONS) == partition)
     assert (await shard.record([Claim(same)]))[0] == f"claimed {version_of(1, 2)}", "its own records stand side by side"
+
+
+async def test_an_edit_that_stands_behind_a_removal_answers_with_the_removed_post() -> None:
+    """Its answer is written into the read model: one that knew nothing of the removal would show the post for good."""
+    log, creator, post = HeldLog(), new_id(), new_id()
+    shard: ShardGroup[PostCommand, PostAnswer] = ShardGroup(
+        PostMemory(), log, no_rows, partitions=PARTITIONS, append_deadline_s=LATE_S, die=lambda reason: None,
+        in_order=(CONTENT_PUBLISHED.name,),
+    )
+    partition = partition_of(creator, PARTITIONS)
+    shard.follow(CONTENT_PUBLISHED.name, partition, 0)
+    public = PostAccess(visibility="public")
+    made = WritePost(
+        creator_id=creator, post_id=post, create=True, content_type="text", caption="words", access=public, state="published",
+    )
+    (published,) = await shard.record([made])
+    assert isinstance(published, Written)
+    assert published.record.state == "published"
+    gone = ContentRemoved(post_id=post, creator_id=creator, reason="moderation", decision_id=new_id())
+    removal = encode(Event(new_id(), datetime.now(UTC), creator, gone))
+    log.records.append(Record(CONTENT_PUBLISHED.name, partition, creator, removal))
+    asyncio.get_running_loop().call_later(0.005, shard.take, CONTENT_PUBLISHED.name, partition, [(1, removal)])
+    (edited,) = await shard.record([WritePost(creator_id=creator, post_id=post, create=False, caption="other words")])
+    assert isinstance(edited, Written)
+    assert (edited.record.state, edited.record.version) == ("removed", version_of(1, 1))
+    assert isinstance((await shard.record([WritePost(creator_id=creator, post_id=post, create=False, caption="again")]))[0], NoPost)
