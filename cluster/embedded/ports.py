@@ -37,6 +37,13 @@ def free_port(preferred: int = 0) -> int:
     raise DependencyUnavailable("no free port on loopback", tried=TRIES)
 
 
+def keep(port: int) -> int:
+    """The port, which something that does not run yet had before and wants again: this process gives it to nothing else."""
+    claim(port)
+    _given.add(port)
+    return port
+
+
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether the port can be bound now, also beside connections that are only waiting to end."""
     with socket.socket() as probe:

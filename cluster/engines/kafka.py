@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from cluster.embedded.ports import LOOPBACK, free_port
+from cluster.embedded.ports import LOOPBACK, free_port, keep
 from cluster.embedded.process import ServerProcess, accepts
 from configs.contracts.errors import ConfigurationError, DependencyUnavailable
 
@@ -251,5 +251,5 @@ def _ports(directory: Path) -> tuple[int, int]:
     if not files:
         return free_port(), free_port()
     listeners = next(line for line in files[0].read_text().splitlines() if line.startswith("listeners="))
-    clients, controllers = (int(part.rsplit(":", 1)[1]) for part in listeners.split(","))
+    clients, controllers = (keep(int(part.rsplit(":", 1)[1])) for part in listeners.split(","))
     return clients, controllers

@@ -46,15 +46,16 @@ class EmbeddedServers:
         self.assurance: EmbeddedAssurance | None = None
         if not settings.database_url.get_secret_value():
             self.postgres = EmbeddedPostgres(data / "postgres", run, port=ports.get("postgres", 0))
-        if not settings.redis_url.get_secret_value():
-            self.valkey = (
-                ValkeyCluster(data / "valkey", run, max_memory_bytes=(settings.redis_memory_mib << 20) // PRIMARIES) if settings.redis == "cluster"
-                else EmbeddedValkey(run, port=ports.get("valkey", 0), max_memory_bytes=settings.redis_memory_mib << 20)
-            )
+        # Before what asks for any free port: brokers want those that they had.
         if not settings.kafka_brokers:
             self.broker = (
                 KafkaCluster(data / "kafka", run) if settings.broker == "kafka"
                 else EmbeddedBroker(run, port=ports.get("broker", 0))
+            )
+        if not settings.redis_url.get_secret_value():
+            self.valkey = (
+                ValkeyCluster(data / "valkey", run, max_memory_bytes=(settings.redis_memory_mib << 20) // PRIMARIES) if settings.redis == "cluster"
+                else EmbeddedValkey(run, port=ports.get("valkey", 0), max_memory_bytes=settings.redis_memory_mib << 20)
             )
         if not settings.smtp_url.get_secret_value():
             self.mailbox = EmbeddedMailbox(mail_dir(settings.data_dir), run, port=ports.get("mailbox", 0))

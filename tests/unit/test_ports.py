@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from cluster.embedded.pids import began
-from cluster.embedded.ports import PORTS, claim, free_port
+from cluster.embedded.ports import PORTS, _given, claim, free_port
+from cluster.engines.kafka import PROPERTIES, KafkaCluster
+from cluster.engines.valkey import ValkeyCluster
 from cluster.launch.ports import choose_ports
+from cluster.launch.servers import EmbeddedServers
 from configs.settings import load_settings
 
 OTHER = "import sys; from cluster.embedded.ports import free_port; print(free_port(), flush=True); sys.stdin.read()"
@@ -51,3 +54,20 @@ def test_no_port_is_given_twice_though_nobody_has_bound_it_yet() -> None:
     given = [free_port() for _ in range(400)]
     assert len(set(given)) == len(given)
     assert free_port(given[0]) == given[0], "unless it is asked for"
+
+
+def test_what_a_stopped_broker_wants_again_is_given_to_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_settings("test", data_dir=tmp_path, port=free_port()).model_copy(update={"broker": "kafka", "redis": "cluster"})
+    wanted = [free_port() for _ in range(6)]
+    for number in range(3):
+        broker = tmp_path / "kafka" / str(number + 1)
+        broker.mkdir(parents=True)
+        clients, controllers = wanted[2 * number : 2 * number + 2]
+        (broker / PROPERTIES).write_text(f"listeners=CLIENTS://127.0.0.1:{clients},CONTROLLER://127.0.0.1:{controllers}\n")
+    _given.difference_update(wanted)  # a process of today did not choose them
+    monkeypatch.setattr("random.sample", lambda ports, tries: [*wanted, *ports])
+    servers = EmbeddedServers(settings)
+    assert isinstance(servers.broker, KafkaCluster)
+    assert isinstance(servers.valkey, ValkeyCluster)
+    assert [port for broker in servers.broker.brokers for port in (broker.port, broker.controller_port)] == wanted
+    assert not set(wanted) & {port for node in servers.valkey.nodes for port in (node.port, node.bus_port)}
