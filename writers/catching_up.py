@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from cluster.connections.kafka import barrier
@@ -50,8 +50,15 @@ def catch_up(
     )
 
 
+def taken_in(settings: Settings, readers: Mapping[str, Sequence[Topic]], stopping: threading.Event) -> bool:
+    """Returns True once these consumers have everything of their topics that was appended before the call, but for topics of which
+    too many records could not be applied; False: ``stopping`` was set. Raises DependencyUnavailable: a server does not answer.
+    """
+    return _pass_barriers(settings, TOPICS, readers, stopping, None, without_stopped=True)
+
+
 def _pass_barriers(
-    settings: Settings, into: Sequence[Topic], readers: dict[str, Sequence[Topic]], stopping: threading.Event,
+    settings: Settings, into: Sequence[Topic], readers: Mapping[str, Sequence[Topic]], stopping: threading.Event,
     progress: Progress | None, without_stopped: bool,
 ) -> bool:
     """Appends a barrier to each partition of some topics and waits until their readers are behind it."""

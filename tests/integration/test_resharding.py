@@ -6,22 +6,24 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from log_writing import append, eventually, record
+from log_writing import append, record
 
 from cluster.connections.kafka import barrier
+from cluster.launch.drain import drained
 from cluster.launch.prepare import prepare
 from cluster.launch.resharding import check_taken, reshard
 from cluster.launch.servers import EmbeddedServers
 from configs.contracts import topics
 from configs.contracts.errors import ConfigurationError, RecordsWaiting
-from configs.contracts.events import UserCreated
+from configs.contracts.events import ContentPublished, PostAccess, UserCreated
 from configs.contracts.ids import new_id, partition_of
 from configs.settings import Settings
 from writers.buckets import rewrite
-from writers.catching_up import catch_up
 from writers.connections import open_rows
+from writers.consumers.feeds import Feeds
 from writers.loads.log import claim_epochs
 from writers.worker import Writer
 
@@ -35,16 +37,8 @@ def at(settings: Settings, partitions: int) -> Settings:
     return settings.model_copy(update={"log": settings.log.model_copy(update={"partitions": partitions})})
 
 
-def waiting(settings: Settings) -> bool:
-    try:
-        check_taken(settings, NAMES)
-    except RecordsWaiting:
-        return True
-    return False
-
-
 async def test_a_record_that_nobody_took_in_keeps_the_topics_and_a_barrier_does_not(
-    fresh_servers: Callable[[], EmbeddedServers]
+    fresh_servers: Callable[[], EmbeddedServers], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = prepare(fresh_servers().settings())
     await append(settings, *(barrier(name, 0) for name in NAMES))
@@ -66,12 +60,22 @@ async def test_a_record_that_nobody_took_in_keeps_the_topics_and_a_barrier_does_
                 await asyncio.sleep(0.05)
         with pytest.raises(ConfigurationError, match="stop it first"):
             await asyncio.to_thread(reshard, settings, print)
-        stopping = threading.Event()
-        assert await asyncio.to_thread(catch_up, settings, stopping, likes=True)
-        await eventually(lambda: not waiting(settings))
+        # One of the consumers is slower than the rows.
+        slow, handle = threading.Event(), Feeds.handle
+
+        def handle_late(*given: Any) -> None:
+            slow.wait(60)
+            handle(*given)
+
+        monkeypatch.setattr(Feeds, "handle", handle_late)
+        await append(settings, record(settings, topics.CONTENT_PUBLISHED, user, ContentPublished(
+            post_id=new_id(), creator_id=user, content_type="text", caption="words", access=PostAccess(visibility="public")
+        )))
+        asyncio.get_running_loop().call_later(3, slow.set)
+        assert await drained(settings)
+        await asyncio.to_thread(check_taken, settings, NAMES)
     finally:
         writer.stop()
-    await asyncio.to_thread(check_taken, settings, NAMES)
 
 
 def test_buckets_follow_the_number_of_partitions(servers: Settings) -> None:
