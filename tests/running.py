@@ -114,7 +114,11 @@ class Platform:
     def start(cls, data_dir: Path, *, port: int = 0, demo_users: int = 0, profile: str = "test") -> Platform:
         """Starts one in the background and returns once it answers."""
         platform = cls(data_dir, port or free_port(), profile=profile)
-        platform.up(demo_users=demo_users)
+        try:
+            platform.up(demo_users=demo_users)
+        except BaseException:  # a test's time may be over as well; what is detached would go on
+            platform.stop()
+            raise
         return platform
 
     def up(self, *, demo_users: int = 0) -> None:

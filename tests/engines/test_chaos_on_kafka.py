@@ -6,18 +6,21 @@ import json
 from pathlib import Path
 
 import pytest
-from running import sugar
+from running import STOP_TIMEOUT_S, sugar
 
 from cluster.launch.chaos.history import read_history
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(700), pytest.mark.usefixtures("heavy")]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900), pytest.mark.usefixtures("heavy")]
 
 SEED = 3
 MINUTES = "1"
 
 
 def test_a_short_run_of_faults_contradicts_nothing(tmp_path: Path) -> None:
-    done = sugar("chaos", "--minutes", MINUTES, "--seed", str(SEED), "--data-dir", str(tmp_path), timeout_s=660, check=False)
+    try:
+        done = sugar("chaos", "--minutes", MINUTES, "--seed", str(SEED), "--data-dir", str(tmp_path), timeout_s=660, check=False)
+    finally:
+        sugar("down", "--data-dir", str(tmp_path), timeout_s=STOP_TIMEOUT_S, check=False)  # one that was cut off leaves its platform
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"every invariant holds: seed {SEED}" in " ".join(done.stdout.split())

@@ -10,7 +10,7 @@ import pytest
 from chaos.chatting import Chatting
 from running import Platform
 
-pytestmark = [pytest.mark.chaos, pytest.mark.platform, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.chaos, pytest.mark.platform, pytest.mark.timeout(900)]
 
 PAIRS = 40
 KILLS = 2

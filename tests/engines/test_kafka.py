@@ -16,7 +16,7 @@ from cluster.connections.topics import admin
 from configs.contracts.topics import DEAD_LETTER_RETENTION_MS, TOPICS
 from configs.settings import Settings
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
 
 BROKERS = (1, 2, 3)
 STOPPED_S = 20.0

@@ -34,7 +34,7 @@ from cluster.launch.secrets import with_keys
 from cluster.launch.servers import EmbeddedServers
 from configs.settings import SETTINGS_VARIABLE, Payments, Settings, load_settings
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(400), pytest.mark.usefixtures("heavy")]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(900), pytest.mark.usefixtures("heavy")]
 
 WORKERS = 2
 IN_ORDER = True

@@ -19,7 +19,7 @@ from configs.contracts.read_model import GENERATION
 from configs.settings import Settings
 from writers import parts
 
-pytestmark = [pytest.mark.platform, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.platform, pytest.mark.timeout(900)]
 
 
 def whole(settings: Settings) -> bytes | None:

@@ -13,7 +13,7 @@ from running import Platform, eventually, sugar
 from cluster.connections.topics import partition_counts
 from configs.contracts.topics import TOPICS
 
-pytestmark = [pytest.mark.platform, pytest.mark.proved_elsewhere, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.platform, pytest.mark.proved_elsewhere, pytest.mark.timeout(1_200)]
 
 PASSWORD = "correct horse battery"
 PATIENCE_S = 30.0

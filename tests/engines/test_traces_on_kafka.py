@@ -11,7 +11,7 @@ import pytest
 from otlp_collector import collecting, tree
 from running import Platform, eventually
 
-pytestmark = [pytest.mark.platform, pytest.mark.proved_elsewhere, pytest.mark.timeout(400), pytest.mark.usefixtures("heavy")]
+pytestmark = [pytest.mark.platform, pytest.mark.proved_elsewhere, pytest.mark.timeout(900), pytest.mark.usefixtures("heavy")]
 
 
 def test_replica_shard_log_and_writer_tell_one_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

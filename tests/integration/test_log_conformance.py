@@ -19,7 +19,7 @@ from actors.sharding.group import Appender
 from actors.sharding.tail import Feed, LogTail
 from actors.swipes.delivered import Delivered, GroupOffsets
 from cluster.connections.following import Pace
-from cluster.connections.kafka import LogAppender, Record, assign, reader
+from cluster.connections.kafka import UNHURRIED_S, LogAppender, Record, assign, reader
 from cluster.connections.topics import ensure_topics
 from configs.contracts.events import Barrier, Event, NotificationRead, decode, encode
 from configs.contracts.ids import new_id
@@ -200,7 +200,10 @@ async def test_partitions_that_rest_lose_and_repeat_nothing(log: Settings) -> No
 
     following = asyncio.create_task(asyncio.to_thread(follow))
     for number in range(rounds):
-        await appender.append([record(topic, partition, str(number)) for partition in range(partitions) for _ in range(2)])
+        # A producer's first append may take a second and more where brokers have just begun.
+        await appender.append(
+            [record(topic, partition, str(number)) for partition in range(partitions) for _ in range(2)], deadline_s=UNHURRIED_S
+        )
     await following
     consumer.close()
     assert appender.close() == 0
