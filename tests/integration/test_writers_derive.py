@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +17,7 @@ from configs.contracts import events, topics
 from configs.contracts.ids import email_hash, match_id, new_id, pair, partition_of
 from configs.contracts.read_model import REVOKED, Credential, credential_key, put_credential, record_key
 from configs.settings import Settings
+from writers.catching_up import catch_up
 from writers.connections import open_rows
 from writers.dead_letters import list_letters
 from writers.pruning import prune
@@ -122,6 +124,28 @@ async def test_a_block_ends_the_match_although_nobody_asked_the_pairs_authority(
     with sync_client(servers) as client:
         await eventually(lambda: client.zcard(f"match:z:{{{low}}}") == 0)
     await eventually(lambda: query("SELECT status, generation FROM matches WHERE member_id = %s", stranger) == [("blocked", 0)])
+
+
+async def test_a_ban_that_was_derived_before_its_account_was_in_rows_reaches_the_account(
+    servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]
+) -> None:
+    """A decision and an account stand in two topics, of which one may be behind."""
+    banned, reinstated = new_id(), new_id()
+    for person, actions in ((banned, ("suspend", "ban")), (reinstated, ("ban", "reinstate"))):
+        await append(servers, *(
+            record(servers, topics.MODERATION_DECIDED, person, events.CaseDecided(
+                decision_id=new_id(), target_type="user", target_id=person, subject_id=person, action=action, category="spam",
+                statement="said", decided_by="service:test", number=number,
+            ))
+            for number, action in enumerate(actions, 1)
+        ))
+    assert await asyncio.to_thread(catch_up, servers, threading.Event())
+    for person in (banned, reinstated):
+        address = email_hash(f"{person}@example.com")
+        await append(servers, record(servers, topics.AUTH_ACCOUNTS, address, registered(person, address)))
+    standing = "SELECT status, standing_number FROM credentials WHERE user_id = %s AND standing_number > 0"
+    assert await eventually(lambda: query(standing, banned)) == [("banned", 2)]
+    assert await eventually(lambda: query(standing, reinstated)) == [("active", 2)]
 
 
 def test_pruning_forgets_what_is_due_and_nothing_else(servers: Settings, query: Callable[..., list[Any]]) -> None:

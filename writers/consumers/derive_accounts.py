@@ -39,6 +39,7 @@ from configs.contracts.events import (
     UserErased,
 )
 from configs.contracts.ids import derived_id
+from configs.contracts.moderation import STANDINGS
 from configs.contracts.tokens import refresh_token, token_hash
 from configs.contracts.topics import Topic
 from writers.connections import Connection
@@ -58,6 +59,14 @@ WITH_DEVICES = """
 SELECT DISTINCT family_id FROM device_tokens WHERE user_id = ANY(%s::uuid[]) AND removed_at IS NULL AND family_id IS NOT NULL
 """
 """Sessions whose devices go with them, also when they expired: at most ten a person. Apart from FAMILIES: sessions lie by family."""
+DECIDED: Final = """
+SELECT DISTINCT ON (target_id) target_id::text, decisions.id::text, action, number FROM decisions
+WHERE target_id = ANY(%s::uuid[]) AND target_type = 'user' AND action = ANY(%s) AND NOT EXISTS (
+    SELECT FROM appeals WHERE appeals.target_id = decisions.target_id AND decision_id = decisions.id AND outcome = 'reversed'
+)
+ORDER BY target_id, number DESC
+"""
+"""A decision and the account that it is about stand in two topics: whichever is derived later finds the other in the rows."""
 
 
 class Holder(NamedTuple):
@@ -78,6 +87,8 @@ class Holders:
     """User -> (family, its sessions_from) of sessions that stand, or whose devices do, of people whose sessions were ended."""
     left: dict[str, Left] = field(default_factory=dict)
     """What people who were erased left behind."""
+    standings: dict[str, StandingSet] = field(default_factory=dict)
+    """Person who registers -> what was decided about them before their account was in rows."""
 
 
 def holders_of(conn: Connection, facts: Sequence[Fact]) -> Holders:
@@ -101,6 +112,11 @@ def holders_of(conn: Connection, facts: Sequence[Fact]) -> Holders:
     erased = [payload.user_id for payload in payloads if isinstance(payload, StandingSet) and payload.status == "deleted"]
     if erased:
         found.left.update(left_by(conn, erased))
+    registering = {payload.user_id: payload.email_hash for payload in payloads if isinstance(payload, AccountRegistered)}
+    for user_id, decision_id, action, number in conn.execute(DECIDED, (sorted(registering), list(STANDINGS))) if registering else ():
+        found.standings[user_id] = StandingSet(
+            email_hash=registering[user_id], user_id=user_id, status=STANDINGS[action], number=number, cause_id=decision_id,
+        )
     return found
 
 
@@ -131,6 +147,10 @@ def follows_account(
             yield from _displaced(event, payload.displaces, holders)
         if payload.verification_expires_at is not None:
             yield _mail(event, holder, "verify_address", with_token=True)
+        standing = holders.standings.get(payload.user_id)
+        if standing is not None:
+            name = derived_id(event.event_id, f"standing:{standing.number}")
+            yield topics.AUTH_ACCOUNTS, Event(name, event.occurred_at, payload.email_hash, standing)
     elif isinstance(payload, AddressClaimed):
         yield from changed(event, payload, holder.security)
         if payload.displaces is not None:
