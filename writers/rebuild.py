@@ -181,9 +181,7 @@ def clear(settings: Settings) -> int:
     """
     removed = 0
     with sync_client(settings) as client, answering():
-        client.delete(GENERATION, TOKENS)
-        if isinstance(client, ClusterRedis):
-            parts.cleared(client)
+        _incomplete(client)
         for pattern in _PATTERNS:
             batch: list[bytes] = []
             for key in client.scan_iter(match=pattern, count=1_000):
@@ -193,7 +191,16 @@ def clear(settings: Settings) -> int:
                     batch.clear()
             if batch:
                 removed += client.unlink(*batch)
+        # What the keeper wrote meanwhile may be gone again.
+        _incomplete(client)
     return removed
+
+
+def _incomplete(client: redis.Redis | ClusterRedis) -> None:
+    """Declares the read model incomplete, also to rebuilds under way."""
+    client.delete(GENERATION, TOKENS)
+    if isinstance(client, ClusterRedis):
+        parts.cleared(client)
 
 
 def server_run(client: redis.Redis) -> str:
