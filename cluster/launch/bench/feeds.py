@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 import redis
 
-from cluster.connections.kafka import LogAppender, Record
+from cluster.connections.kafka import UNHURRIED_S, LogAppender, Record
 from cluster.connections.postgres import connect
 from cluster.connections.redis import apply, sync_client
 from cluster.launch.bench.requests import Caller, raw
@@ -111,9 +111,9 @@ async def _append(settings: Settings, facts: Iterator[Fact], now: datetime) -> i
             partition = ids.partition_of(key, settings.log.partitions)
             batch.append(Record(events.TOPIC_OF[type(payload)].name, partition, key, events.encode(event)))
             if len(batch) >= CHUNK:
-                count += len(await appender.append(batch))
+                count += len(await appender.append(batch, deadline_s=UNHURRIED_S))
                 batch.clear()
-        return count + len(await appender.append(batch)) if batch else count
+        return count + len(await appender.append(batch, deadline_s=UNHURRIED_S)) if batch else count
     finally:
         appender.close()
 
