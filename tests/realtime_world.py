@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import websockets
-from api_world import Person, World
+from api_world import Person, World, patient_redis
 from websockets.asyncio.client import ClientConnection
 
 from actors.messages.client import ConversationsClient
@@ -33,9 +33,10 @@ class RunningGateway:
         self._settings = settings
         listening = listen(LOOPBACK, 0)
         self.url = f"ws://{LOOPBACK}:{listening.getsockname()[1]}{PATH}"
-        self.gateway = Gateway(
-            settings, name, self.url, tickets=SessionsClient(pool), conversations=ConversationsClient(pool), die=died.append
-        )
+        with patient_redis("actors.realtime.gateway.Reads"):
+            self.gateway = Gateway(
+                settings, name, self.url, tickets=SessionsClient(pool), conversations=ConversationsClient(pool), die=died.append
+            )
         self.server = GatewayServer(self.gateway, settings.realtime, listening)
 
     async def start(self) -> Self:
@@ -47,7 +48,7 @@ class RunningGateway:
 
     async def _complete(self) -> None:
         """Revocations are only known of a complete read model."""
-        client = async_client(self._settings)
+        client = async_client(self._settings, timeout_s=WITHIN_S)
         await client.set(GENERATION, "test", nx=True)
         await client.aclose(close_connection_pool=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from api_world import Person, World, forged
+from api_world import PATIENCE_S, Person, World, forged
 
 from cluster.connections.redis import apply_async
 from configs.contracts.conversations import (
@@ -343,7 +343,9 @@ async def test_what_was_missed_comes_in_pages(world: World) -> None:
     assert seen == [1, 2, 3, 4, 5, 6, 7]
 
 
-async def test_a_message_that_is_not_in_its_conversation_yet_is_not_passed_by(world: World) -> None:
+async def test_a_message_that_is_not_in_its_conversation_yet_is_not_passed_by(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On a cluster a person's changes and a conversation's messages are on two nodes, of which one may be slower."""
     one, other, conversation = await couple(world)
     await say(one, conversation, "before")
@@ -354,6 +356,7 @@ async def test_a_message_that_is_not_in_its_conversation_yet_is_not_passed_by(wo
     after = await redis.hmget(head, "last", "top")
     await redis.hset(head, mapping=dict(zip(("last", "top"), before, strict=True)))
     await refused(other, "GET", "/messaging/sync", 503, "read_model_unknown", params={"since": position})
+    monkeypatch.setattr("serve_apps.messaging.sync.GAP_S", PATIENCE_S)
     waiting = asyncio.create_task(catch_up(other, position))
     await asyncio.sleep(0.1)
     await redis.hset(head, mapping=dict(zip(("last", "top"), after, strict=True)))

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from api_world import Person, World
+from log_writing import append, record
 from payments_world import SandboxDriver, code, consumed, creator_of, in_rows, payer_of, paying
 
 from actors.payments.payouts import PayoutStands, RequestPayout
-from cluster.connections.kafka import LogAppender, Record
 from cluster.connections.reading import Warming
-from configs.contracts.events import Event, PaymentObserved, encode
-from configs.contracts.ids import new_id, partition_of
+from configs.contracts.events import PaymentObserved
+from configs.contracts.ids import new_id
 from configs.contracts.payment_facts import PaymentFact, PaymentSucceeded
 from configs.contracts.topics import PAYMENT_COMPLETED
 from configs.settings import Settings
@@ -70,13 +70,9 @@ class Earning:
 
     async def told(self, facts: Sequence[Any], owner_id: str | None = None) -> None:
         """As the consumer of webhooks appends facts about the creator, or a payer."""
-        key, appender = owner_id or self.creator.user_id, LogAppender(self.world.settings, "test-facts")
+        key, settings = owner_id or self.creator.user_id, self.world.settings
         for fact in facts:
-            event = Event(new_id(), datetime.now(UTC), key, PaymentObserved(owner_id=key, fact=fact))
-            await appender.append([Record(
-                PAYMENT_COMPLETED.name, partition_of(key, self.world.settings.log.partitions), key, encode(event)
-            )])
-        await asyncio.to_thread(appender.close)
+            await append(settings, record(settings, PAYMENT_COMPLETED, key, PaymentObserved(owner_id=key, fact=fact)))
 
     async def arrived(self, payout: dict[str, Any], status: str) -> None:
         """The bank has it, or sends it back, and everybody knows."""
@@ -186,16 +182,7 @@ async def test_an_open_dispute_freezes_its_share_until_the_bank_decides(earning:
 
     async def told() -> None:
         facts = [fact for fact in await provider.observe(dispute["id"]) if isinstance(fact, PaymentFact)]
-        key = earning.payer.user_id
-        appender = LogAppender(earning.world.settings, "test-facts")
-        await appender.append([
-            Record(
-                PAYMENT_COMPLETED.name, partition_of(key, earning.world.settings.log.partitions), key,
-                encode(Event(new_id(), datetime.now(UTC), key, PaymentObserved(owner_id=key, fact=fact))),
-            )
-            for fact in facts
-        ])
-        await asyncio.to_thread(appender.close)
+        await earning.told(facts, earning.payer.user_id)
 
     async def becomes(available: str) -> None:
         async with asyncio.timeout(20):

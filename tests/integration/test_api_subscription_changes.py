@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import pytest_asyncio
 from api_world import Person, World
-from payments_world import TIER, SandboxDriver, billed, code, consumed, creator_of, payer_of, paying
+from payments_world import PATIENCE_S, TIER, SandboxDriver, billed, code, consumed, creator_of, payer_of, paying
 
 from actors.subscriptions.commands import Change, Find, NotPossible, SubscriptionStands
 from cluster.connections.redis import apply_async
@@ -78,7 +78,7 @@ async def test_a_change_that_was_cut_short_is_not_finished_after_a_block(world: 
     assert isinstance(await shard.ask(change("up")), SubscriptionStands)
     with consumed(world.settings, derived_from=("user.updated",)):
         await shop.creator.ok("POST", f"/users/{fan}/block")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not await _parted(world, shop, digest):
                 await asyncio.sleep(0.05)
     assert await shop.upgraded("up") == (409, "subscription_not_active")

@@ -59,7 +59,7 @@ class Run:
         event = Event(new_id(), datetime.now(UTC), KEY, RankingConfigured(
             configuration=RankingConfiguration(number, version), reason="deploy"
         ))
-        await self.appender.append([Record(
+        await self.appender.submit([Record(
             RANKING_CONFIGURED.name, partition_of(KEY, self.settings.log.partitions), KEY, encode(event)
         )])
 

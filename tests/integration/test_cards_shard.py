@@ -130,10 +130,10 @@ class Log:
             topic = events.TOPIC_OF[type(payload)]
             event = events.Event(new_id(), datetime.now(UTC), key, payload)
             records.append(Record(topic.name, partition_of(key, self._partitions), key, events.encode(event)))
-        return [version_of(1, offset) for offset in await self.appender.append(records)]
+        return [version_of(1, offset) for offset in await self.appender.submit(records)]
 
     async def raw(self, topic: str, key: str, value: bytes) -> None:
-        await self.appender.append([Record(topic, partition_of(key, self._partitions), key, value)])
+        await self.appender.submit([Record(topic, partition_of(key, self._partitions), key, value)])
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +303,7 @@ async def test_a_position_outside_the_log_stops_the_restore(settings: Settings, 
 
 async def test_a_deck_is_whole_or_refused_when_an_actor_is_missing(settings: Settings, start: Start, place: Place) -> None:
     async with start() as platform:
-        platform.hosts.pop("cards-1")
+        await platform.hosts.pop("cards-1").close()
         pool = ActorPool(settings, resolve=lambda name: RemoteActor(Handle(found)) if (found := platform.hosts.get(name)) else _gone(name))
         client = CardsClient(pool)  # type: ignore[arg-type]
         query = DeckQuery(

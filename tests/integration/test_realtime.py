@@ -212,6 +212,7 @@ async def test_after_a_block_neither_side_tells_the_other_anything(pair: Any) ->
     second = await Device.open(hers.person, one.url)
     await hers.close()
     await second.close()
+    await his.got("match", status="ended")
     await asyncio.sleep(1.5)
     await his.settled()
     told = his.frames[before:]

@@ -199,7 +199,9 @@ async def test_while_revocations_are_unknown_nobody_does_or_hears_anything_and_t
     refused = await hers.got("error", ref="r")
     assert (refused["code"], refused["clientMessageId"]) == ("dependency_unavailable", "m")
     await world.dependencies.redis.execute_command("SPUBLISH", frames_channel(ben.user_id), b'{"type":"told"}')
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(30):
+        while not any(socket.missed for socket in gateway.gateway._hub):
+            await asyncio.sleep(0.02)
     async with websockets.connect(gateway.url) as stranger:
         await stranger.send(json.dumps({"type": "authenticate", "accessToken": ada.access_token}))
         await asyncio.wait_for(stranger.wait_closed(), 30)

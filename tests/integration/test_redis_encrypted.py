@@ -71,7 +71,7 @@ async def test_all_three_clients_speak_tls_with_a_server_they_trust(servers: Set
     lane = RedisLane(front.trusted, timeout_s=30.0)
     assert await lane.ask([("PING",)]) == [b"PONG"]
     await lane.close()
-    client = async_client(settings)
+    client = async_client(settings, timeout_s=30.0)
     assert await client.ping()
     await client.aclose()
     await client.connection_pool.disconnect()
@@ -83,7 +83,7 @@ async def test_all_three_clients_speak_tls_with_a_server_they_trust(servers: Set
 async def test_none_speaks_to_a_server_that_nobody_vouches_for(servers: Settings, front: Front) -> None:
     with pytest.raises(DependencyUnavailable):
         await RedisLane(front.url).ask([("PING",)])
-    client = async_client(told(servers, front.url))
+    client = async_client(told(servers, front.url), timeout_s=30.0)
     with pytest.raises(Exception, match="certificate verify failed"):
         await client.ping()
     await client.aclose()
