@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.launch.bench.soak import Sample, Soak, cores, exempt, failures, lag_growth, restarted, slopes
+from cluster.launch.bench.soak import Sample, Soak, _lasts, cores, exempt, failures, lag_growth, restarted, slopes
+from configs.contracts.errors import ConfigurationError
 from configs.settings import load_settings
 
 MIB = 2**20
@@ -113,3 +114,11 @@ def test_what_grows_is_named_once_the_run_is_long_enough() -> None:
     run = [sample(minute, lag=100 * minute, replica=100 + minute) for minute in range(61)]
     assert soaked(run) == ["grows: replica/1, lag"]
     assert soaked(run, minutes=5) == []
+
+
+def test_a_load_that_would_change_on_the_way_is_refused_before_it_begins() -> None:
+    with pytest.raises(ConfigurationError, match="too few people") as raised:
+        _lasts(2_000, 583, 120)
+    assert 80 < int(raised.value.details["minutes"].split()[0]) < 100  # where one was seen to change
+    _lasts(4_000, 583, 120)
+    _lasts(2_000, 583, 60)

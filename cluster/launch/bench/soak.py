@@ -132,6 +132,7 @@ def soak(
     load = Load(settings, _people(settings))
     if not rate:
         rate = measure.generate(settings.port, load.take(int(4_000 * PROBE_S)), rate=0, seconds=PROBE_S, connections=connections).rate / 2
+    _lasts(len(load.ids), rate, minutes)
     console.print(f"{rate:.0f} requests a second for {minutes:g} minutes")
     for _ in range(int(min(FAST_S, minutes * 60 / 10) / CHUNK_S)):
         measure.generate(
@@ -150,6 +151,17 @@ def soak(
     run.samples.append(_sample(settings, data_dir, time.monotonic() - began))
     if not _tell(run):
         raise typer.Exit(1)
+
+
+def _lasts(people: int, rate: float, minutes: float) -> None:
+    """Raises ConfigurationError: half way through people would like those who have liked them, and matches begin."""
+    pairs = (people - 2 * COUPLES) * (people - 2 * COUPLES - 1) // 2
+    swipes = MIX.count("swipe") / len(MIX) * rate * (minutes * 60 + FAST * FAST_S)
+    if swipes > pairs:
+        raise ConfigurationError(
+            "there are too few people for a load that stays the same; start with more, `--demo-users 4000`, or run for less",
+            people=people, minutes=f"{minutes * pairs / swipes:.0f} at most",
+        )
 
 
 def _drained(data_dir: Path) -> None:
@@ -239,7 +251,7 @@ class Load:
 
     def __init__(self, settings: Settings, ids: Sequence[str]) -> None:
         self._settings = settings
-        self._ids = ids
+        self.ids = ids
         self._begun = int(time.time())
         self._taken = 0
         self._pairs = self._distinct(random.Random(self._begun))  # noqa: S311  only an order
@@ -248,15 +260,18 @@ class Load:
             measure.generate(settings.port, side, rate=200, seconds=COUPLES / 200, connections=16)
 
     def _distinct(self, chooser: random.Random) -> Iterator[tuple[int, int]]:
-        """Places of (swiper, swiped); the swiper changes each time. Couples do not swipe: a pass would end their match."""
-        order = list(range(2 * COUPLES, len(self._ids)))
+        """Places of (swiper, swiped); the swiper changes each time. Couples do not swipe: a pass would end their match.
+
+        In the second half of all pairs each is the reverse of one before, so that likes begin to be mutual.
+        """
+        order = list(range(2 * COUPLES, len(self.ids)))
         chooser.shuffle(order)
         for step in itertools.count():
             for place, swiper in enumerate(order):
                 yield swiper, order[(place + 1 + step % (len(order) - 1)) % len(order)]
 
     def take(self, count: int) -> list[bytes]:
-        people = requests.callers(self._settings, self._ids)
+        people = requests.callers(self._settings, self.ids)
         kinds = [MIX[(number * 10) % len(MIX)] for number in range(self._taken, self._taken + count)]
         said = iter(requests.messages(people[: 2 * COUPLES], kinds.count("message"), seed=self._begun + self._taken))
         shown = iter(requests.cards(people, kinds.count("cards"), kind="warm"))
