@@ -52,7 +52,7 @@ class LogService(Generic[C, A]):
         self.group: ShardGroup[C, A] = ShardGroup(
             memory, appender, load_rows,
             partitions=settings.log.partitions, append_deadline_s=settings.log.append_deadline_ms / 1_000, die=die,
-            in_order=(topic.name,) if in_order else (), hurry=lambda: self._tail.hurry(),
+            in_order=(topic.name,) if in_order else (),  # its tail never rests, so nobody needs to hurry it
         )
         self._tail = LogTail(
             settings, f"{kind}-{self._shards[0] if self._shards else 'none'}", appender,
