@@ -27,6 +27,7 @@ from configs.contracts.events import (
     StandingAfter,
     TargetType,
 )
+from configs.contracts.ids import derived_id
 
 RANKS: Final[dict[PermissionRole, int]] = {"user": 0, "moderator": 1, "admin": 2}
 DECISIONS: Final = 32
@@ -76,6 +77,12 @@ def standing_of(payload: CaseDecided | AppealDecided) -> Standing | None:
     if payload.outcome != "reversed" or payload.standing == "unchanged":
         return None
     return payload.standing or ("active" if payload.action in STANDINGS else None)
+
+
+def standing_id(event_id: str) -> str:
+    """The id of the account's change that follows from a decision's event, whoever carries it out; a ``CaseDecided`` has the
+    decision's id."""
+    return derived_id(event_id, "standing")
 
 
 def appeal_token(key: bytes, decision_id: str, target_id: str, subject_id: str) -> str:

@@ -21,8 +21,8 @@ from actors.moderation.commands import (
 )
 from configs.contracts.errors import DependencyUnavailable
 from configs.contracts.events import Standing, TargetType
-from configs.contracts.ids import derived_id, email_hash
-from configs.contracts.moderation import actions_on
+from configs.contracts.ids import email_hash
+from configs.contracts.moderation import actions_on, standing_id
 from configs.contracts.moderation_views import CaseView
 from serve_apps.auth.sessions import all_ended
 from serve_apps.dependencies import Dependencies
@@ -131,7 +131,7 @@ async def _at_once(dependencies: Dependencies, made: DecisionMade, user_id: str,
                 return
             changed = await dependencies.accounts.set_standing(SetStanding(
                 email_hash=address, user_id=user_id, status=standing, number=made.number, cause_id=made.decision_id,
-                event_id=derived_id(made.event_id, "standing"),
+                event_id=standing_id(made.event_id),
             ))
         if isinstance(changed, AccountChanged) and standing != "active":
             await all_ended(dependencies, changed, None)

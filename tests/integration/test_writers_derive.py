@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,6 +14,7 @@ from log_writing import append, eventually, record
 from cluster.connections.kafka import Record
 from cluster.connections.redis import sync_client
 from configs.contracts import events, topics
+from configs.contracts.events import Event, encode
 from configs.contracts.ids import email_hash, match_id, new_id, pair, partition_of
 from configs.contracts.read_model import REVOKED, Credential, credential_key, put_credential, record_key
 from configs.settings import Settings
@@ -146,6 +147,107 @@ async def test_a_ban_that_was_derived_before_its_account_was_in_rows_reaches_the
     standing = "SELECT status, standing_number FROM credentials WHERE user_id = %s AND standing_number > 0"
     assert await eventually(lambda: query(standing, banned)) == [("banned", 2)]
     assert await eventually(lambda: query(standing, reinstated)) == [("active", 2)]
+
+
+async def test_a_ban_that_is_derived_with_its_account_as_well_is_audited_once(
+    servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]
+) -> None:
+    """By the time that the registration was derived, the ban was in rows and had reached the account."""
+    person, decision = new_id(), new_id()
+    address = email_hash(f"{person}@example.com")
+    registration = record(servers, topics.AUTH_ACCOUNTS, address, registered(person, address))
+    await append(servers, registration)
+    assert await asyncio.to_thread(catch_up, servers, threading.Event())
+    ban = Event(decision, datetime.now(UTC), person, events.CaseDecided(
+        decision_id=decision, target_type="user", target_id=person, subject_id=person, action="ban", category="spam",
+        statement="said", decided_by="service:test", number=1,
+    ))
+    await append(servers, Record(topics.MODERATION_DECIDED.name, partition_of(person, servers.log.partitions), person, encode(ban)))
+    assert await asyncio.to_thread(catch_up, servers, threading.Event())
+    await append(servers, registration)
+    assert await asyncio.to_thread(catch_up, servers, threading.Event())
+    acts = query("SELECT action, details ->> 'causeId' FROM audit_log WHERE target_id = %s ORDER BY id", person)
+    assert sorted(acts) == [("account banned", decision), ("ban", None)]
+
+
+async def test_a_session_that_began_just_before_the_password_was_changed_ends_with_those_that_were_there(
+    servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]
+) -> None:
+    """The person signed in, then all sessions ended, and only then the session stood in the log. One that has expired is left alone."""
+    user, late, kept, since, expired, somebody_elses = (new_id() for _ in range(6))
+    address, now, hour = email_hash(f"{user}@example.com"), datetime.now(UTC), timedelta(hours=1)
+    await append(servers, record(servers, topics.AUTH_ACCOUNTS, address, registered(user, address)))
+    await append(servers, record(servers, topics.AUTH_ACCOUNTS, address, events.PasswordSet(
+        user_id=user, email_hash=address, password_hash="another", kept_family_id=kept,
+    )))
+    assert await asyncio.to_thread(catch_up, servers, threading.Event())
+    ((changed,),) = query("SELECT sessions_from FROM credentials WHERE user_id = %s AND sessions_from > 0", user)
+    await append(servers, *(
+        record(servers, topics.AUTH_SESSIONS, family, events.SessionStarted(
+            family_id=family, user_id=owner, token_hash="ab" * 32, expires_at=now + lasts, email_hash=address,
+            sessions_from=began, signed_in_at=now,
+        ))
+        for family, owner, began, lasts in (
+            (late, user, changed - 1, hour), (kept, user, 0, hour), (since, user, changed, hour), (expired, user, 0, -hour),
+            (somebody_elses, new_id(), 0, hour),
+        )
+    ))
+    assert await asyncio.to_thread(catch_up, servers, threading.Event())
+    rows = query(
+        "SELECT family_id::text, revoked_at IS NOT NULL FROM sessions WHERE family_id = ANY(%s::uuid[])",
+        [late, kept, since, expired, somebody_elses],
+    )
+    assert dict(rows) == {late: True, kept: False, since: False, expired: False, somebody_elses: False}
+    with sync_client(servers) as client:
+        await eventually(lambda: client.zscore(REVOKED, late))
+
+
+async def test_a_post_that_was_published_while_what_it_shows_was_being_removed_is_taken_away(
+    servers: Settings, one_writer: Writer, query: Callable[..., list[Any]]
+) -> None:
+    """A decision on a media and a post that shows it stand in two topics, of which one may be behind."""
+    creator = new_id()
+    decisions: dict[str, str] = {new_id(): new_id() for _ in range(3)}
+    nude, blocked, reversed_ = decisions
+    await append(servers, *(
+        record(servers, topics.MODERATION_DECIDED, media, events.CaseDecided(
+            decision_id=decision, target_type="media", target_id=media, subject_id=creator, action="remove",
+            category="child_abuse" if media == blocked else "nudity", statement="said", decided_by="service:test", number=1,
+        ))
+        for media, decision in decisions.items()
+    ))
+    appeal = new_id()
+    await append(servers, record(servers, topics.MODERATION_DECIDED, reversed_, events.DecisionAppealed(
+        appeal_id=appeal, decision_id=decisions[reversed_], target_id=reversed_, appellant_id=creator, text="no",
+    )), record(servers, topics.MODERATION_DECIDED, reversed_, events.AppealDecided(
+        appeal_id=appeal, decision_id=decisions[reversed_], target_type="media", target_id=reversed_, subject_id=creator,
+        action="remove", outcome="reversed", statement="said", decided_by="service:other", number=2,
+    )))
+    assert await asyncio.to_thread(catch_up, servers, threading.Event())
+    price = events.PostAccess(visibility="ppv", price_minor=500, currency="usd")
+    sold, never, free, back, fine, later = (new_id() for _ in range(6))
+    await append(servers, *(
+        record(servers, topics.CONTENT_PUBLISHED, creator, events.ContentPublished(
+            post_id=post, creator_id=creator, content_type="image", media_ids=(new_id(), media), access=access,
+        ))
+        for post, media, access in (
+            (sold, nude, price), (never, blocked, price), (back, reversed_, price), (fine, new_id(), price), (later, nude, None),
+            (free, nude, None),
+        )
+    ), record(servers, topics.CONTENT_PUBLISHED, creator, events.ContentUpdated(post_id=later, creator_id=creator, access=price)))
+
+    def states() -> dict[str, tuple[str, str | None]]:
+        return {post: (state, by) for post, state, by in query(
+            "SELECT id::text, state, removed_by::text FROM posts WHERE creator_id = %s", creator
+        )}
+
+    removed = ("removed", decisions[nude])
+    await eventually(lambda: [state for state, _ in states().values()].count("removed") == 3)
+    assert await asyncio.to_thread(catch_up, servers, threading.Event())
+    assert states() == {
+        sold: removed, later: removed, never: ("removed", None), back: ("published", None), fine: ("published", None),
+        free: ("published", None),
+    }
 
 
 def test_pruning_forgets_what_is_due_and_nothing_else(servers: Settings, query: Callable[..., list[Any]]) -> None:

@@ -14,8 +14,10 @@ from configs.contracts.events import (
     CaseDecided,
     CommentDeleted,
     CommentRestored,
+    ContentPublished,
     ContentRemoved,
     ContentRestored,
+    ContentUpdated,
     Event,
     MediaRemoved,
     MediaRestored,
@@ -28,7 +30,7 @@ from configs.contracts.events import (
 from configs.contracts.ids import new_id
 from configs.contracts.moderation import appeal_token, parse_appeal_token
 from configs.contracts.topics import Topic
-from writers.consumers.derive_moderation import Sides, follows_decision
+from writers.consumers.derive_moderation import Sides, follows_decision, follows_post
 
 KEY = b"k" * 32
 AT = datetime(2026, 3, 1, tzinfo=UTC)
@@ -117,6 +119,18 @@ def test_removed_media_takes_away_what_was_sold_with_it_and_a_reversal_brings_th
         (post, SUBJECT, DECISION) for post in taken[DECISION]
     ]
     assert payloads(follows(reversal, new_id(), taken=taken, gone=True), ContentRestored) == []
+
+
+def test_a_post_that_came_into_rows_after_the_decision_goes_under_the_name_that_the_decision_gives_it() -> None:
+    for category in ("nudity", "intimate_image", "child_abuse"):
+        of_decision = follows(decided("remove", "media", TARGET, category=category), sold={TARGET: [POST]})
+        there = [(topic, event.event_id, event.payload) for topic, event in of_decision if isinstance(event.payload, ContentRemoved)]
+        sides = Sides(removals={POST: [(DECISION, category)], new_id(): [(new_id(), category)]})
+        for told in (ContentPublished, ContentUpdated):
+            made = follows_post(Event(new_id(), AT, SUBJECT, told(post_id=POST, creator_id=SUBJECT)), sides)
+            assert [(topic, event.event_id, event.payload) for topic, event in made] == there != [], category
+            other = follows_post(Event(new_id(), AT, SUBJECT, told(post_id=new_id(), creator_id=SUBJECT)), sides)
+            assert list(other) == []
 
 
 def test_media_without_fault_is_approved_and_posts_are_removed() -> None:

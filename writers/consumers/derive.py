@@ -12,6 +12,7 @@ from configs.contracts.events import (
     TOPIC_OF,
     ContentPublished,
     ContentRemoved,
+    ContentUpdated,
     DeviceRegistered,
     Event,
     Followed,
@@ -19,6 +20,7 @@ from configs.contracts.events import (
     PaymentObserved,
     PaymentRequested,
     SessionRevoked,
+    SessionStarted,
     SubscriptionObserved,
     SubscriptionRequested,
     Unmatched,
@@ -32,9 +34,9 @@ from configs.settings import Settings
 from writers.connections import Connection
 from writers.consumers import audience, subscriptions
 from writers.consumers.audience import Registration, Wishes
-from writers.consumers.derive_accounts import Holders, follows_account, holders_of
+from writers.consumers.derive_accounts import Holders, follows_account, follows_session, holders_of, outlived
 from writers.consumers.derive_commerce import Commerce, commerce_of, notices
-from writers.consumers.derive_moderation import Sides, follows_decision, sides_of
+from writers.consumers.derive_moderation import Sides, follows_decision, follows_post, sides_of
 from writers.consumers.derive_refunds import Buyers, buyers_of, refunds
 from writers.consumers.deriving import Appending, wait_for_rows
 from writers.dead_letters import without_dead
@@ -120,6 +122,8 @@ class Known:
     of_sessions: Mapping[str, tuple[Registration, ...]] = field(default_factory=dict)
     """Ended session -> devices that it had registered. A registration and the end of its session are in two topics: which
     of them is derived later finds the other in the rows."""
+    outlived: frozenset[str] = frozenset()
+    """Sessions that began although their account had ended all from before."""
 
 
 def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
@@ -145,6 +149,7 @@ def known_of(conn: Connection, facts: Sequence[Fact]) -> Known:
         buyers_of(conn, facts),
         commerce_of(conn, facts),
         devices_of_sessions(conn, ended) if ended else {},
+        outlived(conn, facts),
     )
 
 
@@ -155,6 +160,8 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
         yield topics.SUBSCRIPTION_CREATED, cancelled
     for undone in subscriptions.second(event, known.twice):
         yield topics.SUBSCRIPTION_CREATED, undone
+    if isinstance(payload, ContentPublished | ContentUpdated):
+        yield from follows_post(event, known.sides)
     if TOPIC_OF[type(payload)] is topics.AUTH_ACCOUNTS:
         yield from follows_account(event, version, known.holders, keys.refresh)
     elif TOPIC_OF[type(payload)] is topics.MODERATION_DECIDED:
@@ -179,6 +186,8 @@ def follows(event: Event, version: int, known: Known, keys: Keys) -> Iterator[tu
             yield topics.NOTIFICATION_DEVICES, removed
         for removed in audience.signed_out(event, known.of_sessions.get(payload.family_id or "", ())):
             yield topics.NOTIFICATION_DEVICES, removed
+    elif isinstance(payload, SessionStarted):
+        yield from follows_session(event, known.outlived)
     elif isinstance(payload, SessionRevoked):
         for removed in audience.signed_out(event, known.of_sessions.get(payload.family_id, ())):
             yield topics.NOTIFICATION_DEVICES, removed

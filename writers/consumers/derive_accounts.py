@@ -1,9 +1,10 @@
-"""What follows from events of an address: the person and the first session, mails, the end of sessions."""
+"""What follows from events of an address, and from a session that begins: the person and the first session, mails, the end of sessions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -39,7 +40,7 @@ from configs.contracts.events import (
     UserErased,
 )
 from configs.contracts.ids import derived_id
-from configs.contracts.moderation import STANDINGS
+from configs.contracts.moderation import STANDINGS, standing_id
 from configs.contracts.tokens import refresh_token, token_hash
 from configs.contracts.topics import Topic
 from writers.connections import Connection
@@ -59,6 +60,9 @@ WITH_DEVICES = """
 SELECT DISTINCT family_id FROM device_tokens WHERE user_id = ANY(%s::uuid[]) AND removed_at IS NULL AND family_id IS NOT NULL
 """
 """Sessions whose devices go with them, also when they expired: at most ten a person. Apart from FAMILIES: sessions lie by family."""
+CREDENTIALS: Final = """
+SELECT email_hash, user_id::text, sessions_from, kept_family::text FROM credentials WHERE email_hash = ANY(%s::uuid[])
+"""
 DECIDED: Final = """
 SELECT DISTINCT ON (target_id) target_id::text, decisions.id::text, action, number FROM decisions
 WHERE target_id = ANY(%s::uuid[]) AND target_type = 'user' AND action = ANY(%s) AND NOT EXISTS (
@@ -120,6 +124,34 @@ def holders_of(conn: Connection, facts: Sequence[Fact]) -> Holders:
     return found
 
 
+def outlived(conn: Connection, facts: Sequence[Fact]) -> frozenset[str]:
+    """The sessions that these facts begin although their account has ended all from before: somebody signed in just before the
+    password was changed. The end and the beginning stand in two topics: whichever is derived later finds the other in the rows.
+    A session that has expired is left alone.
+    """
+    now = datetime.now(UTC)
+    begun = [
+        payload for payload in (fact.event.payload for fact in facts) if isinstance(payload, SessionStarted) and payload.expires_at > now
+    ]
+    named = sorted({payload.email_hash for payload in begun if payload.email_hash is not None})
+    if not named:
+        return frozenset()
+    accounts = {email_hash.hex: rest for email_hash, *rest in conn.execute(CREDENTIALS, (named,)).fetchall()}
+    found = set()
+    for payload in begun:
+        user_id, sessions_from, kept = accounts.get(payload.email_hash or "", (None, 0, None))
+        if user_id == payload.user_id and payload.sessions_from < sessions_from and payload.family_id != kept:
+            found.add(payload.family_id)
+    return frozenset(found)
+
+
+def follows_session(event: Event, ended: Collection[str]) -> Iterator[tuple[Topic, Event]]:
+    """The end of a session that is ``outlived``, as the event that ended all would have ended it."""
+    payload: SessionStarted = event.payload
+    if payload.family_id in ended:
+        yield _revoked(event, payload.user_id, payload.family_id, "password_changed")
+
+
 def follows_account(
     event: Event, version: int, holders: Holders, refresh_key: bytes
 ) -> Iterator[tuple[Topic, Event]]:
@@ -149,7 +181,7 @@ def follows_account(
             yield _mail(event, holder, "verify_address", with_token=True)
         standing = holders.standings.get(payload.user_id)
         if standing is not None:
-            name = derived_id(event.event_id, f"standing:{standing.number}")
+            name = standing_id(standing.cause_id)
             yield topics.AUTH_ACCOUNTS, Event(name, event.occurred_at, payload.email_hash, standing)
     elif isinstance(payload, AddressClaimed):
         yield from changed(event, payload, holder.security)

@@ -1,4 +1,4 @@
-"""What follows from moderators' decisions: the account's standing, the person's, and what both sides are told."""
+"""What follows from moderators' decisions: the account's standing, the person's, the end of content, and what both sides are told."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from configs.contracts.events import (
     CaseDecided,
     CommentDeleted,
     CommentRestored,
+    ContentPublished,
     ContentRemoved,
     ContentRestored,
+    ContentUpdated,
     Event,
     MediaRemoved,
     MediaRestored,
@@ -24,7 +26,7 @@ from configs.contracts.events import (
     StandingSet,
 )
 from configs.contracts.ids import derived_id
-from configs.contracts.moderation import appeal_token, appealable, standing_of
+from configs.contracts.moderation import appeal_token, appealable, standing_id, standing_of
 from configs.contracts.topics import Topic
 from writers.connections import Connection
 from writers.loads.moderation import addresses
@@ -53,6 +55,19 @@ SELECT decision.id::text, posts.id::text FROM unnest(%s::uuid[], %s::uuid[]) AS 
 JOIN posts ON posts.creator_id = decision.creator
  AND (posts.removed_by = decision.id OR decision.id = ANY(posts.also_removed_by))
 """
+SHOWING: Final = """
+SELECT posts.id::text, posts.media_ids::text[] FROM unnest(%s::uuid[], %s::uuid[]) AS told (creator, id)
+JOIN posts ON posts.creator_id = told.creator AND posts.id = told.id
+WHERE posts.sold AND (posts.state <> 'removed' OR posts.removed_by IS NOT NULL)
+"""
+REMOVALS: Final = """
+SELECT target_id::text, decisions.id::text, category FROM decisions
+WHERE target_id = ANY(%s::uuid[]) AND target_type = 'media' AND action = 'remove' AND NOT EXISTS (
+    SELECT FROM appeals WHERE appeals.target_id = decisions.target_id AND decision_id = decisions.id AND outcome = 'reversed'
+)
+ORDER BY target_id, number
+"""
+"""A decision about a media and a post that shows it stand in two topics: whichever is derived later finds the other in the rows."""
 _WORDS: Final[Mapping[Action, str]] = {
     "dismiss": "no rule was broken", "warn": "a warning", "remove": "it was removed", "suspend": "the account is suspended",
     "ban": "the account is closed", "reinstate": "the account is active again",
@@ -73,13 +88,16 @@ class Sides:
     """Media that is to be removed -> posts that were on sale and show it."""
     taken: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Decision about a media that is reversed -> posts that it took away."""
+    removals: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    """Post that was changed and is on sale -> (decision, category) of removals of what it shows."""
 
 
 def sides_of(conn: Connection, facts: Sequence[Fact]) -> Sides:
-    """What ``follows_decision`` needs of the rows for these facts."""
+    """What ``follows_decision`` and ``follows_post`` need of the rows for these facts."""
     payloads = [fact.event.payload for fact in facts if isinstance(fact.event.payload, CaseDecided | AppealDecided)]
+    removals = _removals(conn, facts)
     if not payloads:
-        return Sides()
+        return Sides(removals=removals)
     subjects = sorted({payload.subject_id for payload in payloads if payload.subject_id is not None})
     reporters: dict[str, list[str]] = {}
     names = ([payload.target_id for payload in payloads], [payload.decision_id for payload in payloads])
@@ -93,8 +111,21 @@ def sides_of(conn: Connection, facts: Sequence[Fact]) -> Sides:
     return Sides(
         addresses(conn, subjects), {target: sorted(found)[:TOLD] for target, found in reporters.items()},
         {target: (post, creator) for target, post, creator in comments},
-        _posts(conn, SOLD, removed), _posts(conn, TAKEN, decisions),
+        _posts(conn, SOLD, removed), _posts(conn, TAKEN, decisions), removals,
     )
+
+
+def _removals(conn: Connection, facts: Sequence[Fact]) -> Mapping[str, Sequence[tuple[str, str]]]:
+    """See ``Sides.removals``."""
+    changed = [fact.event.payload for fact in facts if isinstance(fact.event.payload, ContentPublished | ContentUpdated)]
+    asked = ([payload.creator_id for payload in changed], [payload.post_id for payload in changed])
+    shown = dict(conn.execute(SHOWING, asked).fetchall()) if changed else {}
+    media = sorted({media_id for media_ids in shown.values() for media_id in media_ids})
+    decided: dict[str, list[tuple[str, str]]] = {}
+    for media_id, decision_id, category in conn.execute(REMOVALS, (media,)) if media else ():
+        decided.setdefault(media_id, []).append((decision_id, category))
+    found = {post_id: [one for media_id in media_ids for one in decided.get(media_id, ())] for post_id, media_ids in shown.items()}
+    return {post_id: removals for post_id, removals in found.items() if removals}
 
 
 def _posts(conn: Connection, statement: str, asked: Sequence[tuple[str | None, str]]) -> Mapping[str, Sequence[str]]:
@@ -143,16 +174,12 @@ def _content(event: Event, payload: CaseDecided, sides: Sides) -> Iterator[tuple
         return
     name = derived_id(event.event_id, "content")
     if payload.target_type == "media" and payload.action == "remove":
-        reason: Literal["intimate_image", "moderation"] = "intimate_image" if payload.category == "intimate_image" else "moderation"
-        block = payload.category in BLOCKED
+        reason, block = _why(payload.category), payload.category in BLOCKED
         yield topics.MEDIA_UPLOADED, Event(name, event.occurred_at, owner, MediaRemoved(
             media_id=target, owner_id=owner, reason=reason, block=block, decision_id=payload.decision_id,
         ))
-        # Whoever bought what shows it gets their money back. What is blocked comes back by no reversal, nor do its posts.
         for post_id in sides.sold.get(target, ()):
-            yield topics.CONTENT_PUBLISHED, Event(_of_post(event, post_id), event.occurred_at, owner, ContentRemoved(
-                post_id=post_id, creator_id=owner, reason=reason, decision_id=None if block else payload.decision_id,
-            ))
+            yield _taken_away(event, payload.decision_id, payload.category, owner, post_id)
     elif payload.target_type == "media" and payload.action == "dismiss":
         yield topics.MEDIA_UPLOADED, Event(name, event.occurred_at, owner, MediaReviewed(
             media_id=target, owner_id=owner, verdict="approved", decision_id=payload.decision_id,
@@ -168,9 +195,28 @@ def _content(event: Event, payload: CaseDecided, sides: Sides) -> Iterator[tuple
         ))
 
 
-def _of_post(event: Event, post_id: str) -> str:
-    """The id of what happens to one of the posts that show a media that is decided about."""
-    return derived_id(event.event_id, f"content:{post_id}")
+def follows_post(event: Event, sides: Sides) -> Iterator[tuple[Topic, Event]]:
+    """The removal of a post on sale of whose media one was being removed while it was published or changed."""
+    payload: ContentPublished | ContentUpdated = event.payload
+    for decision_id, category in sides.removals.get(payload.post_id, ()):
+        yield _taken_away(event, decision_id, category, payload.creator_id, payload.post_id)
+
+
+def _taken_away(cause: Event, decision_id: str, category: str, owner: str, post_id: str) -> tuple[Topic, Event]:
+    """A post goes with what it shows, so that whoever bought it gets their money back. What is blocked comes back by no reversal,
+    nor do its posts. A decision's event has the decision's id."""
+    return topics.CONTENT_PUBLISHED, Event(_of_post(decision_id, post_id), cause.occurred_at, owner, ContentRemoved(
+        post_id=post_id, creator_id=owner, reason=_why(category), decision_id=None if category in BLOCKED else decision_id,
+    ))
+
+
+def _why(category: str) -> Literal["intimate_image", "moderation"]:
+    return "intimate_image" if category == "intimate_image" else "moderation"
+
+
+def _of_post(event_id: str, post_id: str) -> str:
+    """The id of what happens to one of the posts that show a media that is decided about, by that decision's event."""
+    return derived_id(event_id, f"content:{post_id}")
 
 
 def _restored(event: Event, payload: AppealDecided, sides: Sides) -> Iterator[tuple[Topic, Event]]:
@@ -186,7 +232,7 @@ def _restored(event: Event, payload: AppealDecided, sides: Sides) -> Iterator[tu
             name, event.occurred_at, owner, MediaRestored(media_id=target, owner_id=owner, decision_id=decision_id)
         )
         for post_id in sides.taken.get(decision_id, ()):
-            yield topics.CONTENT_PUBLISHED, Event(_of_post(event, post_id), event.occurred_at, owner, ContentRestored(
+            yield topics.CONTENT_PUBLISHED, Event(_of_post(event.event_id, post_id), event.occurred_at, owner, ContentRestored(
                 post_id=post_id, creator_id=owner, decision_id=decision_id,
             ))
     elif payload.target_type == "comment" and target in sides.comments:
@@ -194,11 +240,6 @@ def _restored(event: Event, payload: AppealDecided, sides: Sides) -> Iterator[tu
         yield topics.CONTENT_COMMENTED, Event(name, event.occurred_at, post_id, CommentRestored(
             comment_id=target, post_id=post_id, creator_id=creator_id, decision_id=decision_id,
         ))
-
-
-def standing_id(event_id: str) -> str:
-    """The id of the account's change that follows from a decision, whoever carries it out."""
-    return derived_id(event_id, "standing")
 
 
 def _told(event: Event, sides: Sides, account_key: bytes) -> Iterator[tuple[Topic, Event]]:
