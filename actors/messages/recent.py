@@ -13,6 +13,7 @@ from configs.contracts.loading import RECENT_ENTRY, RECENT_MESSAGES
 
 _ENTRY: Final = struct.Struct(RECENT_ENTRY)
 _SIZE: Final = _ENTRY.size
+_KEPT: Final = RECENT_MESSAGES * _SIZE
 _SLACK: Final = 64
 """Entries beyond the bound after which the oldest are cut off together."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -114,8 +115,8 @@ class Recent:
         if last is not None and message.seq == last.seq + 1 and message.epoch >= last.epoch:
             self._entries += message.packed()
             if len(self._entries) > (RECENT_MESSAGES + _SLACK) * _SIZE:
-                self._let_go(self._at(place) for place in range(0, len(self._entries) - RECENT_MESSAGES * _SIZE, _SIZE))
-                del self._entries[: -RECENT_MESSAGES * _SIZE]
+                self._let_go(self._at(place) for place in range(0, len(self._entries) - _KEPT, _SIZE))
+                self._cut()
             return
         if last is None:
             self._entries += message.packed()
@@ -148,11 +149,20 @@ class Recent:
         self._let_go(standing[:-RECENT_MESSAGES])
         self._entries = bytearray().join(message.packed() for message in standing[-RECENT_MESSAGES:])
 
+    def _cut(self) -> None:
+        """Keeps the newest entries, in the buffer that is there: a deletion at its front would make the next entries ask for
+        another one, and those of thousands of conversations leave holes in the heap."""
+        self._entries[:_KEPT] = self._entries[-_KEPT:]
+        del self._entries[_KEPT:]
+
     def _let_go(self, messages: Iterable[Numbered]) -> None:
         for message in messages:
             self.forgot += 1
             if self.older is not None:
                 self.older.add(message.request)
+
+    def __sizeof__(self) -> int:
+        return self._entries.__sizeof__()
 
     def _at(self, place: int) -> Numbered:
         return Numbered.unpacked(self._entries, place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,12 +29,12 @@ from actors.messages.commands import (
 )
 from actors.messages.conversation import Conversation
 from actors.messages.older import BITS, Older
-from actors.messages.recent import Numbered, content_digest, request_digest
+from actors.messages.recent import Numbered, Recent, content_digest, request_digest
 from actors.messages.shard import MessageService
 from actors.messages.state import message_id
 from configs.contracts.errors import DependencyUnavailable, ShardUnavailable
 from configs.contracts.ids import match_id, new_id, pair, partition_of
-from configs.contracts.loading import ConversationRow
+from configs.contracts.loading import RECENT_MESSAGES, ConversationRow
 
 
 @pytest.fixture
@@ -291,6 +291,22 @@ def test_a_conversation_without_forgotten_messages_has_no_filter_of_requests() -
     older.add(request_digest(LOW, "r"))
     assert request_digest(LOW, "r") in older
     assert older.__sizeof__() == BITS // 8
+
+
+def test_a_long_conversation_keeps_its_newest_messages_in_one_buffer() -> None:
+    """One of another size every minute left holes in the heap, so that a shard's memory grew with its messages."""
+    recent, at, sizes = Recent(), datetime(2026, 1, 1, tzinfo=UTC), set()
+    for seq in range(1, 8 * RECENT_MESSAGES):
+        recent.add(Numbered(seq.to_bytes(8), bytes(8), seq, seq, False, 1, at))
+        if seq > 2 * RECENT_MESSAGES:
+            sizes.add(recent.__sizeof__())
+    assert len(sizes) == 1
+    assert len(recent) >= RECENT_MESSAGES
+    for place in range(len(recent)):
+        seq = recent.first_seq + place
+        assert (found := recent.number(seq)) is not None
+        assert (found.seq, found.request) == (seq, seq.to_bytes(8))
+    assert recent.forgot == recent.first_seq - 1
 
 
 async def test_ids_of_no_conversation_take_bounded_memory_and_displace_nobody(world: World) -> None:
