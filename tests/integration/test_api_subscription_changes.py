@@ -76,7 +76,7 @@ async def test_a_change_that_was_cut_short_is_not_finished_after_a_block(world: 
         )
 
     assert isinstance(await shard.ask(change("up")), SubscriptionStands)
-    with consumed(world.settings, derived_from=("user.updated",)):
+    with consumed(world.settings, derived_from=("user.updated", "subscription.created")):
         await shop.creator.ok("POST", f"/users/{fan}/block")
         async with asyncio.timeout(PATIENCE_S):
             while not await _parted(world, shop, digest):
