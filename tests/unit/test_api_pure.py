@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from actors.cards.commands import Deck
 from cluster.launch.secrets import _signing_key
+from configs.contracts import access_tokens
 from configs.contracts.access_tokens import AccessTokens
 from configs.contracts.errors import DependencyUnavailable, EpochFenced, PlatformError, ReadModelRebuilding
 from configs.contracts.ids import new_id
@@ -58,6 +59,20 @@ def test_a_token_is_verified_once_and_known_until_it_expires() -> None:
     assert tokens.verified == 1
     clock.now += AUTH.access_ttl_s
     assert tokens.verify(text) is None
+
+
+def test_a_replica_remembers_so_many_tokens_and_forgets_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access_tokens, "CACHED_TOKENS", 2 * access_tokens.PARTS)
+    tokens = AccessTokens(AUTH)
+    texts = [tokens.issue(new_id(), new_id()) for _ in range(10 * access_tokens.PARTS)]
+    for text in texts:
+        assert tokens.verify(text) == tokens.verify(text)
+    assert tokens.verified == len(texts), "each is read once"
+    assert tokens.verify(texts[-1]) is not None
+    assert tokens.verified == len(texts)
+    for text in texts:
+        tokens.verify(text)
+    assert tokens.verified > 2 * len(texts) - 2 * access_tokens.PARTS - 1, "as many as the limit are remembered at most"
 
 
 def test_a_token_of_another_platform_is_not_accepted() -> None:
