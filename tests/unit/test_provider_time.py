@@ -73,3 +73,20 @@ def test_whatever_the_clocks_differ_order_within_a_process_is_exact_and_between_
     again = read_at(often, clock)
     assert abs(first - again) < 1.02
     assert abs(again - (asked_at + ahead_s)) < 0.05
+
+
+def test_a_clock_that_is_set_ahead_by_a_month_leaves_the_order_between_processes_exact(clock: Clock) -> None:
+    often, seldom = stripe_calls.Calls(), stripe_calls.Calls()
+    for step in range(200):
+        clock.now = NOON + step * 0.0137
+        read_at(often, clock)
+    read_at(seldom, clock)
+    clock.ahead_s = 32 * 86_400.0
+    for step in range(200):
+        clock.now = NOON + 5.0 + step * 0.0137
+        read_at(often, clock)
+    clock.now = NOON + 10.5
+    earlier = read_at(often, clock)
+    clock.now = NOON + 10.8
+    later = read_at(seldom, clock)
+    assert later - earlier == pytest.approx(0.3, abs=0.02)

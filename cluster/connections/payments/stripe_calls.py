@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable
 from datetime import UTC, datetime
@@ -75,17 +76,23 @@ class Calls:
     def _provider_time(self, asked_at: float, response: Any) -> datetime:
         """When the call began, on the provider's clock.
 
-        Its Date header has whole seconds and our clock has not. While the headers allow that both clocks agree, they do: order
-        between processes is exact then. Else the least difference that the headers allow is added: order within this
-        process is exact, between processes within a second.
+        Its Date header has whole seconds and our clock has not. While the headers allow that both clocks agree, they do, and
+        while they allow that one was set ahead by whole seconds, as the sandbox's is, it was: order between processes is exact
+        then. Else the least difference that the headers allow is added: order within this process is exact, between processes
+        within a second.
         """
         stamp = response.headers.get("date") if response is not None else None
         if not stamp:
             return datetime.fromtimestamp(asked_at, UTC)
         second = parsedate_to_datetime(stamp).timestamp()
-        least, most = self._ahead_s
-        self._ahead_s = least, most = max(least, second - time.time()), min(most, second + 1.0 - asked_at)
-        return datetime.fromtimestamp(asked_at + max(least, min(0.0, most)), UTC)
+        told = second - time.time(), second + 1.0 - asked_at
+        least, most = max(self._ahead_s[0], told[0]), min(self._ahead_s[1], told[1])
+        if least > most:
+            # A clock was set: what was learnt before is of no use.
+            least, most = told
+        self._ahead_s = least, most
+        ahead_s = float(math.ceil(least)) if least >= 1.0 and math.ceil(least) <= most else max(least, min(0.0, most))
+        return datetime.fromtimestamp(asked_at + ahead_s, UTC)
 
 
 def translated(error: Any) -> Exception:
