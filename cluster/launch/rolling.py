@@ -51,7 +51,7 @@ def roll(settings: Settings, announce: Callable[[str], None], *, again: bool, ti
                 "this code asks shards otherwise than the shards that run: start the platform anew (`sugar down` and `up`; "
                 "in a cluster `sugar cluster remove` and `deploy`)"
             )
-        before = {replica.replica for replica in serving.replicas()}
+        before = {replica.replica for replica in serving.replicas(serving.details())}
         serving.deploy(settings, wanted)
         _wait_replaced(before, announce, time.monotonic() + timeout_s)
     except (RayError, RayServeException) as error:
@@ -62,11 +62,12 @@ def roll(settings: Settings, announce: Callable[[str], None], *, again: bool, ti
 def _wait_replaced(before: set[str], announce: Callable[[str], None], deadline: float) -> None:
     shown = -1
     while time.monotonic() < deadline:
-        old = len(before & {replica.replica for replica in serving.replicas()})
+        told = serving.details()
+        old = len(before & {replica.replica for replica in serving.replicas(told)})
         if shown != old:
             shown = old
             announce(f"{len(before) - old} of {len(before)} replicas replaced")
-        if not old and serving.running():
+        if not old and serving.running(told):
             return
         if problem := serving.failure():
             raise DependencyUnavailable("new replicas do not start; the old ones serve", replicas_left=old, tail=problem)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import httpx
 import ray
@@ -61,6 +62,9 @@ class Runtime:
         self._stopping = asyncio.Event()
         self._serving = False
         self._serve_answered_s = time.monotonic()
+        # Kept until the next answer: its keys are interned, and each that is gone when it comes again takes another place in
+        # Python's table of them, which is made anew, 3 MiB greater, once it is full of such places.
+        self._serve_told: dict[str, Any] = {}
         self._metrics = RayMetrics()
         # Kept: a client reads the certificates of the whole world when it is made, which takes more than the request.
         self._client = httpx.Client(timeout=READY_DEADLINE_S, limits=httpx.Limits(max_keepalive_connections=0))
@@ -134,14 +138,14 @@ class Runtime:
 
     async def _look_at_serve(self) -> None:
         try:
-            self._report.replicas = await asyncio.to_thread(serving.replicas)
-            up = await asyncio.to_thread(serving.running)
+            self._serve_told = await asyncio.to_thread(serving.details)
         except (RayError, RayServeException) as error:
             log.warning("serve_silent", kind=type(error).__name__)
             if time.monotonic() - self._serve_answered_s > SERVE_SILENT_LIMIT_S:
                 raise
             return
         self._serve_answered_s = time.monotonic()
+        self._report.replicas, up = serving.replicas(self._serve_told), serving.running(self._serve_told)
         self._report.api = await asyncio.to_thread(_ask_api, self._client, self._settings) if up else "not every replica runs"
         if self._keeper.ready and self._report.api == READY:
             self._report.ready = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,7 @@ def carried() -> str:
 
 
 def _told(argument: str) -> Any:
-    from ray.serve.context import _get_global_client
-
-    application = _get_global_client().get_serve_details()["applications"].get(APPLICATION) or {}
+    application = details()["applications"].get(APPLICATION) or {}
     return ((application.get("deployed_app_config") or {}).get("args") or {}).get(argument, "")
 
 
@@ -110,37 +109,39 @@ def api_url(settings: Settings) -> str:
 
     Raises RayServeException, RayError: the controller does not answer.
     """
-    from ray.serve.context import _get_global_client
-
     host = settings.bind
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        proxies = _get_global_client().get_serve_details()["proxies"].values()
+        proxies = details()["proxies"].values()
         host = next((proxy["node_ip"] for proxy in proxies if proxy["status"] == "HEALTHY"), LOOPBACK)
     return f"http://{host}:{settings.port}"
 
 
-def replicas() -> list[ReplicaReport]:
-    """Every replica that Serve knows now. Raises RayServeException, RayError: the controller does not answer."""
+def details() -> dict[str, Any]:
+    """What Serve knows of itself now. Raises RayServeException, RayError: the controller does not answer."""
     from ray.serve.context import _get_global_client
 
-    details = _get_global_client().get_serve_details()
+    told: dict[str, Any] = _get_global_client().get_serve_details()
+    return told
+
+
+def replicas(told: Mapping[str, Any]) -> list[ReplicaReport]:
+    """Every replica in Serve's ``details``."""
     return [
         ReplicaReport(
             deployment=deployment, replica=replica["replica_id"], state=str(replica["state"]), pid=replica.get("pid") or 0
         )
-        for application in details["applications"].values()
+        for application in told["applications"].values()
         for deployment, facts in application["deployments"].items()
         for replica in facts["replicas"]
     ]
 
 
-def running() -> bool:
-    """Whether the application serves with all its replicas."""
-    from ray import serve
+def running(told: Mapping[str, Any]) -> bool:
+    """Whether the application serves with all its replicas, by Serve's ``details``."""
     from ray.serve.schema import ApplicationStatus
 
-    application = serve.status().applications.get(APPLICATION)
-    return application is not None and application.status == ApplicationStatus.RUNNING
+    application = told["applications"].get(APPLICATION)
+    return application is not None and bool(application["status"] == ApplicationStatus.RUNNING)
 
 
 def failure() -> str:

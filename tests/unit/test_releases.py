@@ -67,8 +67,7 @@ def test_replicas_whose_calls_the_running_shards_would_not_understand_are_not_be
     deployed: list[str] = []
     monkeypatch.setattr(serving, "release", lambda: "old")
     monkeypatch.setattr(serving, "deploy", lambda settings, wanted: deployed.append(wanted))
-    monkeypatch.setattr(serving, "replicas", list)
-    monkeypatch.setattr(serving, "running", lambda: True)
+    monkeypatch.setattr(serving, "details", lambda: {"applications": {serving.APPLICATION: {"status": "RUNNING", "deployments": {}}}})
     for others in ("", "another"):
         monkeypatch.setattr(serving, "carried", lambda others=others: others)
         with pytest.raises(ConfigurationError, match="sugar down"):
