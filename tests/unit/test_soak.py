@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import mmap
+import os
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 
-from cluster.launch.bench.soak import Sample, Soak, _lasts, cores, exempt, failures, lag_growth, restarted, slopes
+from cluster.launch.bench.soak import (
+    Sample,
+    Soak,
+    _lasts,
+    cores,
+    exempt,
+    failures,
+    lag_growth,
+    of_its_own,
+    restarted,
+    slopes,
+)
 from configs.contracts.errors import ConfigurationError
 from configs.settings import load_settings
 
@@ -39,6 +54,40 @@ def test_the_allocators_share_of_what_is_stored_is_no_leak_and_more_than_that_is
         ]
         (slope,) = slopes(run)
         assert slope.percent_an_hour == pytest.approx(percent, abs=0.1)
+
+
+def test_pages_of_a_mapped_file_are_the_systems_and_what_was_allocated_is_the_processes(tmp_path: Path) -> None:
+    size = 32 * MIB
+    path = tmp_path / "index"
+    path.write_bytes(b"x" * size)
+    os.sync()
+    process = psutil.Process()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        before, resident = of_its_own(process), process.memory_info().rss
+        assert sum(mapped[at] for at in range(0, size, mmap.PAGESIZE)) > 0
+        assert process.memory_info().rss - resident > size / 2, "its pages are in memory"
+        assert of_its_own(process) - before < size / 2
+        # Asked of the system: an allocation could be given what an earlier test has left free.
+        with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as taken:
+            taken.write(b"x" * size)
+            assert of_its_own(process) - before > size / 2
+
+
+def test_shared_memory_is_nobodys_own_although_only_one_process_has_touched_it() -> None:
+    process, size = psutil.Process(), 32 * MIB
+    with mmap.mmap(-1, size) as shared:  # as PostgreSQL's buffers, MAP_SHARED
+        before, resident = of_its_own(process), process.memory_info().rss
+        shared.write(b"x" * size)
+        assert process.memory_info().rss - resident > size / 2
+        assert of_its_own(process) - before < size / 2
+
+
+def test_what_grows_in_steps_is_a_leak_and_the_largest_step_is_told() -> None:
+    for every in (1, 5, 15):
+        run = [sample(minute, replica=100 + every * (minute // every) / 30) for minute in range(121)]
+        (slope,) = slopes(run)
+        assert slope.percent_an_hour == pytest.approx(2, rel=0.1), every
+        assert slope.step_mib == pytest.approx(every / 30, rel=1e-3)
 
 
 def test_warming_up_and_noise_are_no_leak() -> None:

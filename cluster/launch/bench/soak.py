@@ -1,17 +1,20 @@
 """`sugar bench soak`: the design's mix of requests, an hour to fill and an hour judged, and whether memory or lag grow with time.
 
-Memory is what belongs to a process alone (unique set size): PostgreSQL's shared buffers fill once and are no leak. What was
-stored because somebody asked for it is subtracted where it is counted: swipes in their shards, keys in Valkey. The embedded
-broker keeps its log in memory by design and is not judged; Kafka keeps it on disk.
+Memory is what belongs to a process alone and to no file (its part of the unique set size that is not the same on disk):
+PostgreSQL's shared buffers fill once and are no leak, whoever touched them last, and pages of mapped files (programs, the indexes
+of Kafka's log, which grow with it) are the system's cache. What was stored because somebody asked for it is subtracted where it is
+counted: swipes in their shards, keys in Valkey. The embedded broker keeps its log in memory by design and is not judged; Kafka
+keeps it on disk.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import random
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -24,8 +27,9 @@ from rich.table import Table
 from cluster.connections.postgres import connect
 from cluster.connections.redis import sync_client
 from cluster.connections.redis_cluster import ClusterRedis
-from cluster.launch.bench import measure, requests
+from cluster.launch.bench import measure
 from cluster.launch.bench.accounting import processes
+from cluster.launch.bench.soak_load import COUPLES, MIX, Load
 from cluster.launch.report import Report, read_report
 from cluster.launch.state import running_settings
 from configs.contracts.errors import ConfigurationError
@@ -33,17 +37,22 @@ from configs.settings import Settings
 
 console = Console(highlight=False)
 RESULTS: Final = Path("bench-results")
-MIX: Final = ("swipe",) * 10 + ("cards",) * 5 + ("message",) * 8 + ("feed",) * 4
-"""The design's requests a second with 100,000 people online, in thousands."""
 PEOPLE: Final = 4_000
-COUPLES: Final = 200
 PROBE_S: Final = 8.0
 CHUNK_S: Final = 15.0
-"""Requests are made anew so often: tokens live for minutes. Memory and lag are looked at in between."""
+"""Requests are made anew so often: tokens live for minutes. Memory is looked at in between."""
+LAG_EVERY_S: Final = 1.0
+"""Between two looks at the lag, of which the platform tells a new figure every 3 s or so: its readers rest for seconds, so one in 15 s is
+little to go by."""
+PREPARED: Final = int(4_000 * PROBE_S)
+"""Requests that are made for that long of asking as fast as they are answered: more than any machine of this size takes."""
 FAST_S: Final = 120.0
 FAST: Final = 1.8
 """So many times the rate, at most a tenth of the run's length, comes before it: batches and buffers grow to what a crowded
 moment makes them, which at half the peak comes once in an hour and looks like a leak."""
+CROWD: Final = 512
+"""Connections that ask as fast as they are answered before that, for twice ``PROBE_S``: HAProxy keeps what its most crowded moment took. At 128
+connections that is nearly a MiB more once it was held up for a third of a second, a quarter of one after such a crowd. Only where growth is judged."""
 DRAINED_S: Final = 60.0
 WARM: Final = 0.5
 """Share of the run in which pools, caches and arenas fill; not judged. Each token that was checked is remembered, and they fill a
@@ -70,8 +79,8 @@ MESSAGES_A_MINUTE: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was seen at one moment, by component/pid. ``memory``: bytes of its own; ``resident``: shared ones too; ``stored``: of what may grow;
-    ``cpu``: seconds so far."""
+    """What was seen at one moment, by component/pid. ``memory``: bytes ``of_its_own``; ``resident``: shared ones too; ``stored``: of what may grow;
+    ``lag``: records that waited, on average since the moment before; ``cpu``: seconds so far."""
 
     at_s: float
     memory: Mapping[str, int]
@@ -94,6 +103,8 @@ class Slope:
     """Of its resident memory."""
     stored_mib: float
     new_entries: int
+    step_mib: float = 0.0
+    """The most that was taken between two moments."""
     judged: bool = True
 
 
@@ -131,9 +142,11 @@ def soak(
     _check(settings)
     load = Load(settings, _people(settings))
     if not rate:
-        rate = measure.generate(settings.port, load.take(int(4_000 * PROBE_S)), rate=0, seconds=PROBE_S, connections=connections).rate / 2
+        rate = measure.generate(settings.port, load.take(PREPARED), rate=0, seconds=PROBE_S, connections=connections).rate / 2
     _lasts(len(load.ids), rate, minutes)
     console.print(f"{rate:.0f} requests a second for {minutes:g} minutes")
+    for _ in range(2 if minutes >= JUDGED_MINUTES else 0):
+        measure.generate(settings.port, load.take(PREPARED), rate=0, seconds=PROBE_S, connections=max(CROWD, connections))
     for _ in range(int(min(FAST_S, minutes * 60 / 10) / CHUNK_S)):
         measure.generate(
             settings.port, load.take(int(FAST * rate * CHUNK_S)), rate=FAST * rate, seconds=CHUNK_S, connections=connections
@@ -141,14 +154,16 @@ def soak(
     _drained(data_dir)
     run = Soak(rate, minutes, exempt=exempt(settings))
     began = time.monotonic()
+    waiting: list[int] = []
     while (passed := time.monotonic() - began) < minutes * 60:
-        run.samples.append(_sample(settings, data_dir, passed))
-        out = measure.generate(settings.port, load.take(int(rate * CHUNK_S)), rate=rate, seconds=CHUNK_S, connections=connections)
+        run.samples.append(_sample(settings, data_dir, passed, waiting))
+        with _lags(data_dir) as waiting:
+            out = measure.generate(settings.port, load.take(int(rate * CHUNK_S)), rate=rate, seconds=CHUNK_S, connections=connections)
         run.offered += out.offered
         run.errors += round(out.errors * out.offered)
         run.max_ms = max(run.max_ms, out.max_ms)
         run.p99_ms.append(out.p99_ms)
-    run.samples.append(_sample(settings, data_dir, time.monotonic() - began))
+    run.samples.append(_sample(settings, data_dir, time.monotonic() - began, waiting))
     if not _tell(run):
         raise typer.Exit(1)
 
@@ -156,7 +171,7 @@ def soak(
 def _lasts(people: int, rate: float, minutes: float) -> None:
     """Raises ConfigurationError: half way through people would like those who have liked them, and matches begin."""
     pairs = (people - 2 * COUPLES) * (people - 2 * COUPLES - 1) // 2
-    swipes = MIX.count("swipe") / len(MIX) * rate * (minutes * 60 + FAST * FAST_S)
+    swipes = MIX.count("swipe") / len(MIX) * (rate * (minutes * 60 + FAST * FAST_S) + 3 * PREPARED)
     if swipes > pairs:
         raise ConfigurationError(
             "there are too few people for a load that stays the same; start with more, `--demo-users 4000`, or run for less",
@@ -169,6 +184,26 @@ def _drained(data_dir: Path) -> None:
     until = time.monotonic() + DRAINED_S
     while time.monotonic() < until and (read_report(data_dir) or Report()).behind > LAG_NOISE:
         time.sleep(1)
+
+
+@contextmanager
+def _lags(data_dir: Path) -> Iterator[list[int]]:
+    """The lag at every look in the meantime."""
+    seen: list[int] = []
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(LAG_EVERY_S):
+            if (report := read_report(data_dir)) is not None:
+                seen.append(report.behind)
+
+    looking = threading.Thread(target=look, name="lags", daemon=True)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        looking.join()
 
 
 def judged(samples: Sequence[Sample]) -> list[Sample]:
@@ -187,13 +222,15 @@ def slopes(samples: Sequence[Sample], exempt: Sequence[str] = ()) -> list[Slope]
         # The allocator's share is taken to be what it was after the warm-up.
         bare = process.split("/")[0] in COUNTED_BARE and late[0].stored.get(process, 0)
         share = max(1.0, late[0].memory[process] / late[0].stored[process]) if bare else 1.0
-        grown = [sample.memory[process] - share * sample.stored.get(process, 0) for sample in late]
-        an_hour = _slope([sample.at_s for sample in late], grown) * 3_600
+        times, grown = [sample.at_s for sample in late], [sample.memory[process] - share * sample.stored.get(process, 0) for sample in late]
         first, last = late[0], late[-1]
+        an_hour = _slope(times, grown) * 3_600
         found.append(Slope(
             process, last.memory[process] / 2**20, an_hour / 2**20, 100 * an_hour / max(first.resident[process], 1),
             (last.stored.get(process, 0) - first.stored.get(process, 0)) / 2**20,
-            last.entries.get(process, 0) - first.entries.get(process, 0), process.split("/")[0] not in exempt,
+            last.entries.get(process, 0) - first.entries.get(process, 0),
+            max((after - before for before, after in itertools.pairwise(grown)), default=0.0) / 2**20,
+            process.split("/")[0] not in exempt,
         ))
     return sorted(found, key=lambda slope: -slope.percent_an_hour)
 
@@ -246,50 +283,6 @@ def _slope(times: Sequence[float], values: Sequence[float]) -> float:
     return sum((at - middle) * (value - mean) for at, value in zip(times, values, strict=True)) / spread if spread else 0.0
 
 
-class Load:
-    """Requests of the mix, of new pairs and messages each time, under tokens that are made when they are asked for."""
-
-    def __init__(self, settings: Settings, ids: Sequence[str]) -> None:
-        self._settings = settings
-        self.ids = ids
-        self._begun = int(time.time())
-        self._taken = 0
-        self._pairs = self._distinct(random.Random(self._begun))  # noqa: S311  only an order
-        likes = requests.mutual_likes(requests.callers(settings, ids[: 2 * COUPLES]))
-        for side in (likes[:COUPLES], likes[COUPLES:]):
-            measure.generate(settings.port, side, rate=200, seconds=COUPLES / 200, connections=16)
-
-    def _distinct(self, chooser: random.Random) -> Iterator[tuple[int, int]]:
-        """Places of (swiper, swiped); the swiper changes each time. Couples do not swipe: a pass would end their match.
-
-        In the second half of all pairs each is the reverse of one before, so that likes begin to be mutual.
-        """
-        order = list(range(2 * COUPLES, len(self.ids)))
-        chooser.shuffle(order)
-        for step in itertools.count():
-            for place, swiper in enumerate(order):
-                yield swiper, order[(place + 1 + step % (len(order) - 1)) % len(order)]
-
-    def take(self, count: int) -> list[bytes]:
-        people = requests.callers(self._settings, self.ids)
-        kinds = [MIX[(number * 10) % len(MIX)] for number in range(self._taken, self._taken + count)]
-        said = iter(requests.messages(people[: 2 * COUPLES], kinds.count("message"), seed=self._begun + self._taken))
-        shown = iter(requests.cards(people, kinds.count("cards"), kind="warm"))
-        made = []
-        for number, kind in enumerate(kinds):
-            if kind == "swipe":
-                swiper, swiped = next(self._pairs)
-                made.append(requests.raw("POST", "/api/v1/matching/swipe", token=people[swiper].token, body={
-                    "targetUserId": people[swiped].user_id, "action": "like" if number % 2 else "pass",
-                }))
-            elif kind == "feed":
-                made.append(requests.raw("GET", "/api/v1/content/feed", token=people[number % len(people)].token))
-            else:
-                made.append(next(said if kind == "message" else shown))
-        self._taken += count
-        return made
-
-
 def _check(settings: Settings) -> None:
     limits = settings.limits
     if limits.likes_a_day < LIKES_A_DAY or min(
@@ -313,7 +306,8 @@ def _people(settings: Settings) -> list[str]:
     return ids
 
 
-def _sample(settings: Settings, data_dir: Path, at_s: float) -> Sample:
+def _sample(settings: Settings, data_dir: Path, at_s: float, waiting: Sequence[int] = ()) -> Sample:
+    """``waiting``: what the lag was since the moment before."""
     report = read_report(data_dir) or Report()
     memory: dict[str, int] = {}
     resident: dict[str, int] = {}
@@ -321,12 +315,22 @@ def _sample(settings: Settings, data_dir: Path, at_s: float) -> Sample:
     names: dict[int, str] = {actor.pid: actor.name for actor in report.actors}
     for component, process in processes(data_dir):
         try:
-            found, times = process.memory_full_info(), process.cpu_times()
+            own, rss, times = of_its_own(process), process.memory_info().rss, process.cpu_times()
         except psutil.Error:
             continue
         name = f"{names.get(process.pid, component)}/{process.pid}"
-        memory[name], resident[name], cpu[name] = found.uss, found.rss, times.user + times.system
-    return Sample(at_s, memory, resident, _stored(settings, report, memory), _entries(report), report.behind, cpu)
+        memory[name], resident[name], cpu[name] = own, rss, times.user + times.system
+    lag = round(sum(waiting) / len(waiting)) if waiting else report.behind
+    return Sample(at_s, memory, resident, _stored(settings, report, memory), _entries(report), lag, cpu)
+
+
+def of_its_own(process: psutil.Process) -> int:
+    """Bytes of a process that no other one shares or could share, and that no file holds. Raises psutil.Error: it has ended, or is
+    somebody else's.
+
+    A page of shared memory that only one process has touched lately counts as its private one in the kernel's figures.
+    """
+    return sum(part.private_dirty + part.swap for part in process.memory_maps(grouped=False) if not part.perms.endswith("s"))
 
 
 def _stored(settings: Settings, report: Report, memory: Mapping[str, int]) -> dict[str, int]:
@@ -359,13 +363,13 @@ def _entries(report: Report) -> dict[str, int]:
 
 def _tell(run: Soak) -> bool:
     """Prints and writes the report; whether the run ended well, as far as so short a one can tell."""
-    table = Table("process", "MiB", "stored MiB", "new entries", "MiB an hour", "% an hour", title="Memory of their own after the warm-up, what was stored subtracted; the steepest")
+    table = Table("process", "MiB", "stored MiB", "new entries", "MiB an hour", "% an hour", "largest step, MiB", title="Memory of their own after the warm-up, what was stored subtracted; the steepest")
     found, growth, replaced = slopes(run.samples, run.exempt), lag_growth(run.samples), restarted(run.samples)
     failed = failures(run)
     for slope in found[:SHOWN]:
         table.add_row(
             slope.process, f"{slope.mib:.1f}", f"{slope.stored_mib:.1f}", str(slope.new_entries), f"{slope.mib_an_hour:+.2f}",
-            f"{slope.percent_an_hour:+.2f}" if slope.judged else "not judged",
+            f"{slope.percent_an_hour:+.2f}" if slope.judged else "not judged", f"{slope.step_mib:.1f}",
         )
     console.print(table)
     spent = Table("component", *(f"{part + 1} of {PARTS}" for part in range(PARTS)), title="Cores taken over the run")
