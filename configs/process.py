@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import os
+import threading
+import time
 from pathlib import Path
+
+GIVE_BACK_EVERY_S = 60.0
 
 
 def quieten_collector() -> None:
@@ -16,6 +21,25 @@ def quieten_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+
+
+@functools.cache
+def give_back_memory(every_s: float = GIVE_BACK_EVERY_S) -> None:
+    """Lets a thread give free memory of the C library back to the system now and then, as long as the process lives. Repeated, it does nothing.
+
+    Left alone it keeps what the largest batch took (``MALLOC_TRIM_THRESHOLD_``, and whatever lies below what is in use): 2 to 16 MiB
+    of a shard, a writer or a replica after an hour. Nothing happens where the library has no ``malloc_trim``.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is None:
+        return
+
+    def run() -> None:
+        while True:
+            time.sleep(every_s)
+            trim(0)
+
+    threading.Thread(target=run, name="give-back-memory", daemon=True).start()
 
 
 def resident_bytes() -> int:

@@ -34,7 +34,7 @@ from cluster.connections.redis import async_client
 from cluster.connections.spans import Spans, spans_of
 from configs.contracts import changes
 from configs.contracts.access_tokens import AccessTokens
-from configs.process import quieten_collector
+from configs.process import give_back_memory, quieten_collector
 from configs.settings import Settings
 from serve_apps.activity import Activity
 from serve_apps.auth.id_tokens import IdTokens
@@ -260,6 +260,7 @@ class Dependencies:
             self.exporting.start()
         await self.pool.reach()
         quieten_collector()
+        give_back_memory()
 
     async def close(self) -> None:
         """Stops the background work and closes the connections."""

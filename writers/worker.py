@@ -11,7 +11,7 @@ import structlog
 
 from cluster.connections.spans import spans_of
 from configs.contracts.topics import TOPICS
-from configs.process import process_space, quieten_collector, resident_bytes
+from configs.process import give_back_memory, process_space, quieten_collector, resident_bytes
 from configs.settings import Settings, load_settings
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
@@ -224,6 +224,7 @@ def remote_writer() -> Any:
             self._writer = Writer(load_settings(), int(name.rpartition("-")[2]))
             self._writer.start()
             quieten_collector()
+            give_back_memory()
 
         async def ping(self) -> dict[str, Any]:
             """Liveness and figures for the keeper and status."""

@@ -15,7 +15,7 @@ from actors.sharding.lines import Address, Door
 from actors.sharding.tenure import Tenure
 from cluster.connections.spans import Span, Spans, spans_of
 from configs.contracts.errors import DependencyUnavailable, PlatformError, ShardUnavailable
-from configs.process import process_space, quieten_collector, resident_bytes
+from configs.process import give_back_memory, process_space, quieten_collector, resident_bytes
 from configs.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
@@ -89,6 +89,7 @@ class ShardHost:
         self._restore_s = time.monotonic() - began
         self._ready = True
         quieten_collector()
+        give_back_memory()
         log.info("restored", actor=self._name, seconds=round(self._restore_s, 3))
 
     async def _restore(self, name: str, service: Service) -> None:

