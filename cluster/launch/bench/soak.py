@@ -53,8 +53,8 @@ moment makes them, which at half the peak comes once in an hour and looks like a
 DRAINED_S: Final = 60.0
 WARM: Final = 0.5
 """Share of the run in which pools, caches and arenas fill; not judged. Each token that was checked is remembered, and they fill a
-replica's memory of them for 24 minutes; what the largest batch so far took of libpq's and Python's own pools stays with its process, and in
-the first hour there are larger ones now and then."""
+replica's memory of them for 24 minutes; pools of Python and of libraries keep what the largest batch so far took, and in the first hour
+there are larger ones now and then."""
 MOST_PERCENT_AN_HOUR: Final = 1.0
 JUDGED_MINUTES: Final = 30.0
 """A shorter run says little of an hour: a page of the allocator is a percent then."""
