@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 GIVE_BACK_EVERY_S = 60.0
+LARGE_BYTES = 128 * 1024
+_M_MMAP_THRESHOLD = -3
 
 
 def quieten_collector() -> None:
@@ -23,11 +25,24 @@ def quieten_collector() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def map_large_buffers(from_bytes: int = LARGE_BYTES) -> None:
+    """Takes buffers from ``from_bytes`` on from the system, each for itself, and gives them back when they are free.
+
+    For processes that work in batches, where a page fault more costs nobody an answer: between what stays, buffers of a megabyte leave
+    holes of ever other sizes. Nothing happens where the C library has no ``mallopt``.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, from_bytes)
+
+
 @functools.cache
-def give_back_memory(every_s: float = GIVE_BACK_EVERY_S) -> None:
+def give_back_memory(every_s: float = GIVE_BACK_EVERY_S, *, cycles: bool = False) -> None:
     """Lets a thread give free memory of the C library back to the system now and then, as long as the process lives. Repeated, it does nothing.
 
-    Left alone it keeps what the largest batch took (``MALLOC_TRIM_THRESHOLD_``, and whatever lies below what is in use): 2 to 16 MiB
+    ``cycles``: collects garbage before, as the collector that ``quieten_collector`` made rare will not for hours; for processes with
+    little that lives, since all of it is looked at.
+    Left alone the library keeps what the largest batch took (``MALLOC_TRIM_THRESHOLD_``, and whatever lies below what is in use): 2 to 16 MiB
     of a shard, a writer or a replica after an hour. Nothing happens where the library has no ``malloc_trim``.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -37,6 +52,8 @@ def give_back_memory(every_s: float = GIVE_BACK_EVERY_S) -> None:
     def run() -> None:
         while True:
             time.sleep(every_s)
+            if cycles:
+                gc.collect()
             trim(0)
 
     threading.Thread(target=run, name="give-back-memory", daemon=True).start()

@@ -11,7 +11,7 @@ import structlog
 
 from cluster.connections.spans import spans_of
 from configs.contracts.topics import TOPICS
-from configs.process import give_back_memory, process_space, quieten_collector, resident_bytes
+from configs.process import give_back_memory, map_large_buffers, process_space, quieten_collector, resident_bytes
 from configs.settings import Settings, load_settings
 from writers.consumers.derive import TOPICS as DERIVED_FROM
 from writers.consumers.derive import Derive
@@ -221,10 +221,12 @@ def remote_writer() -> Any:
         def __init__(self, name: str) -> None:
             self._name = name
             os.nice(NICENESS)
+            map_large_buffers()
             self._writer = Writer(load_settings(), int(name.rpartition("-")[2]))
             self._writer.start()
             quieten_collector()
-            give_back_memory()
+            # A look at the processor leaves its connection in a cycle, twice a minute.
+            give_back_memory(cycles=True)
 
         async def ping(self) -> dict[str, Any]:
             """Liveness and figures for the keeper and status."""

@@ -34,14 +34,62 @@ while (kept := of_its_own(process) - before) > 4 * 2**20 and time.monotonic() < 
 print(kept)
 """
 
+BUFFER = """
+import psutil
+from cluster.launch.bench.soak import of_its_own
+from configs.process import map_large_buffers
+
+{start}
+process = psutil.Process()
+before = of_its_own(process)
+buffers, stay = [], []
+for _ in range(16):
+    buffers.append(bytearray(2**20))
+    stay.append(bytearray(100_000))
+assert of_its_own(process) - before > 14 * 2**20
+del buffers
+print(of_its_own(process) - before)
+"""
+CYCLE = """
+import gc, time, weakref
+from configs.process import give_back_memory
+
+class Node: pass
+gc.disable()
+{start}
+node = Node()
+node.itself, gone = node, weakref.ref(node)
+del node
+until = time.monotonic() + {patience}
+while gone() is not None and time.monotonic() < until:
+    time.sleep(0.02)
+print(gone() is None)
+"""
+
 
 @pytest.mark.parametrize(("start", "patience", "given_back"), [("", 0.5, False), ("give_back_memory(0.1)", 30.0, True)])
 def test_what_a_batch_took_goes_back_although_something_newer_stays(start: str, patience: float, given_back: bool) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", BATCH.format(start=start, patience=patience)], capture_output=True, text=True, check=True, timeout=60,
-        env=os.environ | {name: value for name, value in ray_environment(load_settings("test"), PORTS).items() if name.startswith("MALLOC_")},
-    )
-    assert (int(ran.stdout) < 4 * 2**20) == given_back
+    assert (int(_run(BATCH.format(start=start, patience=patience))) < 4 * 2**20) == given_back
+
+
+@pytest.mark.parametrize(("start", "given_back"), [("", False), ("map_large_buffers()", True)])
+def test_large_buffers_go_back_at_once_although_something_newer_stays(start: str, given_back: bool) -> None:
+    assert (int(_run(BUFFER.format(start=start))) < 4 * 2**20) == given_back
+
+
+@pytest.mark.parametrize(
+    ("start", "patience", "collected"), [("give_back_memory(0.1)", 0.5, "False"), ("give_back_memory(0.1, cycles=True)", 30.0, "True")]
+)
+def test_garbage_in_cycles_is_collected_where_that_was_asked_for(start: str, patience: float, collected: str) -> None:
+    assert _run(CYCLE.format(start=start, patience=patience)).strip() == collected
+
+
+def _run(script: str) -> str:
+    """What it prints, in a process with the C library's settings of the platform's processes."""
+    ours = {name: value for name, value in ray_environment(load_settings("test"), PORTS).items() if name.startswith("MALLOC_")}
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60, env=os.environ | ours
+    ).stdout
 
 
 @pytest.mark.parametrize("allocator", [str(wheel("ray") / "core" / "libjemalloc.so"), ""])
