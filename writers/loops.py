@@ -151,9 +151,9 @@ class ConsumingThread:
     def _consume(self, conn: Connection, consumer: Consumer) -> None:
         self._assign(consumer)
         self.state = "running"
-        limit, pace = self._settings.writing.batch_rows, Pace(self._settings)
+        writing, pace = self._settings.writing, Pace(self._settings)
         while not self._stopping.is_set():
-            messages = pace.take(consumer, limit, self._transport_error)
+            messages = pace.take(consumer, writing.batch_rows, self._transport_error, size=writing.batch_bytes)
             if not messages:
                 continue
             records = [as_record(message) for message in messages]

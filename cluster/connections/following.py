@@ -28,6 +28,8 @@ class Pace:
 
     SECONDS_A_RECORD = 0.1
     """From 10 records a second on a partition rests for the longer interval."""
+    PORTION: Final = 64
+    """Records that are read before their bytes are counted."""
 
     def __init__(self, settings: Settings, *, most_ms: int | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """``most_ms``: the longer interval, if it is not ``log.busy_read_interval_ms``."""
@@ -37,20 +39,39 @@ class Pace:
         self._resting: dict[Place, float] = {}
         self._more = False
 
-    def take(self, consumer: Consumer, count: int, on_error: Callable[[KafkaError], None]) -> list[Message]:
+    def take(
+        self, consumer: Consumer, count: int, on_error: Callable[[KafkaError], None], *, size: int | None = None
+    ) -> list[Message]:
         """What came since the last call, after a pause, at most ``count`` good records; otherwise as ``consume``.
 
+        ``size``: bytes of values from which on no more records are read; at most ``PORTION`` records go past it.
         What rests is fetched no further, and comes in order with a later call.
         """
         if not self._more:
             time.sleep(self._least_s)
         if due := self.due():
             consumer.resume([TopicPartition(*place) for place in due])
-        messages = consume(consumer, count, 0.001, on_error)
-        self._more = len(messages) >= count
+        messages, self._more = self._read(consumer, count, size, on_error)
         if not self._more and (resting := self.rest(messages)):
             consumer.pause([TopicPartition(*place) for place in resting])
         return messages
+
+    def _read(
+        self, consumer: Consumer, count: int, size: int | None, on_error: Callable[[KafkaError], None]
+    ) -> tuple[list[Message], bool]:
+        """Good records, and whether more may be there."""
+        if size is None:
+            messages = consume(consumer, count, 0.001, on_error)
+            return messages, len(messages) >= count
+        messages, held = [], 0
+        while len(messages) < count and held < size:
+            asked = min(self.PORTION, count - len(messages))
+            portion = consume(consumer, asked, 0.001, on_error)
+            messages += portion
+            held += sum(map(len, portion))
+            if len(portion) < asked:
+                return messages, False
+        return messages, True
 
     def hurry(self) -> None:
         """Ends the rest of every partition with the next read."""

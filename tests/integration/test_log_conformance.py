@@ -209,3 +209,24 @@ async def test_partitions_that_rest_lose_and_repeat_nothing(log: Settings) -> No
     assert appender.close() == 0
     assert rests, "nothing rested, so nothing was tested"
     assert taken == {partition: list(range(2 * rounds)) for partition in range(partitions)}
+
+
+async def test_a_read_ends_once_it_has_its_bytes_and_the_next_goes_on_there(log: Settings) -> None:
+    (topic,) = made(log, "large")
+    appender, consumer = LogAppender(log, "large"), reader(log, "large")
+    records, value, size = 600, b"x" * 10_000, 200_000
+    for _ in range(records // 100):
+        await appender.append([Record(topic, 0, "large", value)] * 100, deadline_s=UNHURRIED_S)
+    assign(log, consumer, {topic: {0: 0}})
+    pace, reads = Pace(log), list[list[int]]()
+
+    def follow() -> None:
+        deadline = time.monotonic() + 120
+        while sum(map(len, reads)) < records and time.monotonic() < deadline:
+            reads.append([message.offset() for message in pace.take(consumer, 1_000, lambda error: pytest.fail(error.str()), size=size)])
+
+    await asyncio.to_thread(follow)
+    consumer.close()
+    assert appender.close() == 0
+    assert [offset for taken in reads for offset in taken] == list(range(records))
+    assert size // len(value) <= max(map(len, reads)) < size // len(value) + Pace.PORTION

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +20,9 @@ from configs.contracts.ids import email_hash, match_id, new_id, pair
 from configs.contracts.notifying import DEVICES_A_PERSON, device_id
 from configs.settings import Settings
 from writers.connections import open_rows
+from writers.consumers import audience
 from writers.consumers import likes as likes_module
+from writers.consumers.audience import Burst
 from writers.consumers.deriving import Appending
 from writers.worker import Writer
 
@@ -144,6 +148,53 @@ async def test_a_repetition_after_a_commit_that_was_cut_off_tells_the_same_once(
     told = await asyncio.to_thread(records_of, settings, "notification.send", liked)
     assert len({event.payload.notification_id for event in told}) == 1
     assert query("SELECT cardinality(likers), told FROM like_bursts WHERE user_id = %s", liked) == [(3, 3)]
+
+
+def remembered(bursts: dict[str, Burst], found: list[events.Event]) -> None:
+    """What the bursts are after a batch, for one who remembers everybody who liked."""
+    liked = set()
+    for event in found:
+        payload = event.payload
+        burst = bursts.get(payload.swiped_id, Burst(likes_module.BEGINNING))
+        if isinstance(payload, events.SwipeUndone):
+            burst = burst.withdrawn(payload.swiper_id)
+        elif payload.action == "like":
+            burst = burst.liked(payload.swiper_id, event.occurred_at)
+            liked.add(payload.swiped_id)
+        bursts[payload.swiped_id] = burst
+    for user_id in liked:
+        if bursts[user_id].is_news:
+            bursts[user_id] = replace(bursts[user_id], told=len(bursts[user_id].likers))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bursts_of_which_only_parts_are_read_are_those_of_one_who_remembers_everything(
+    settings: Settings, query: Query, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(audience, "LIKERS_KEPT", 12)
+    chance, now = random.Random(seed), datetime.now(UTC)
+    people, likers = [new_id() for _ in range(4)], [new_id() for _ in range(20)]
+    bursts: dict[str, Burst] = {}
+    counts = set()
+    with open_rows(settings, "bursts") as conn:
+        for _ in range(60):
+            now += timedelta(minutes=chance.choice((1, 1, 1, 1, 2, 9, 61)))
+            found = []
+            for _ in range(chance.randint(1, 10)):
+                swiper, swiped = chance.choice(likers), chance.choice(people)
+                undone = events.SwipeUndone(swiper_id=swiper, swiped_id=swiped, undone_action="like")
+                action = chance.choice(("like", "like", "like", "super_like"))
+                payload = undone if chance.random() < 0.2 else events.Swiped(swiper_id=swiper, swiped_id=swiped, action=action)
+                found.append(events.Event(new_id(), now, swiper, payload))
+            with conn.transaction(), conn.cursor() as cur:
+                likes_module._told(conn, cur, found)
+            remembered(bursts, found)
+            stored = query("SELECT user_id::text, opened_at, likers::text[], told FROM like_bursts WHERE user_id = ANY(%s::uuid[])", people)
+            assert {user: (opened_at, sorted(ids), told) for user, opened_at, ids, told in stored} == {
+                user: (burst.opened_at, sorted(burst.likers), burst.told) for user, burst in bursts.items()
+            }
+            counts.update(len(burst.likers) for burst in bursts.values())
+    assert {0, 1, 12} <= counts, "no burst was empty, or none was full"
 
 
 def registered(settings: Settings, user: str, token: str, family: str | None = None) -> Record:

@@ -53,7 +53,7 @@ def test_pauses_grow_until_a_batch_is_handled_although_each_attempt_begins_well(
     servers: dict[str, Any] = {
         "open_rows": lambda *args: contextlib.nullcontext(), "reader": lambda *args: SimpleNamespace(close=lambda: None),
         "claim": lambda *args: (Ownership("test", 1, {}), {PLACE: 0}), "regain": lambda *args: {PLACE: 0}, "assign": lambda *args: None,
-        "as_record": lambda message: message, "Pace": lambda settings: SimpleNamespace(take=lambda *args: [record]),
+        "as_record": lambda message: message, "Pace": lambda settings: SimpleNamespace(take=lambda *args, **named: [record]),
     }
     for name, made_up in servers.items():
         monkeypatch.setattr(loops, name, made_up)

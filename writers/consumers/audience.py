@@ -24,17 +24,21 @@ Wishes = Mapping[str, Preferences | None]
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """Likes that one person got since ``opened_at``, and the count that they were told last."""
+    """Likes that one person got since ``opened_at``, and the count that they were told last.
+
+    ``likers``: who liked, as far as they may be met again; ``others``: how many more there are.
+    """
 
     opened_at: datetime
     likers: tuple[str, ...] = ()
     told: int = 0
+    others: int = 0
 
     def liked(self, liker: str, at: datetime) -> Burst:
         """After a like; one that comes an hour after the burst opened begins the next."""
         if at - self.opened_at >= BURST:
             return Burst(at, (liker,))
-        if liker in self.likers or len(self.likers) >= LIKERS_KEPT:
+        if liker in self.likers or self.count >= LIKERS_KEPT:
             return self
         return replace(self, likers=(*self.likers, liker))
 
@@ -43,9 +47,14 @@ class Burst:
         return replace(self, likers=tuple(other for other in self.likers if other != liker))
 
     @property
+    def count(self) -> int:
+        """How many people like them, up to LIKERS_KEPT."""
+        return self.others + len(self.likers)
+
+    @property
     def is_news(self) -> bool:
         """Whether the count deserves to be told: it is higher than what was told, and not at every single like."""
-        count = len(self.likers)
+        count = self.count
         return count > self.told and (count <= EXACT or count % EXACT == 0)
 
 
@@ -53,7 +62,7 @@ def likes(user_id: str, burst: Burst, cause: Event, wishes: Wishes) -> Event | N
     """What tells a person how many people like them, never who; renews the notification that the burst began with."""
     wish = wishes.get(user_id, DEFAULTS)
     renews = burst.told > 0
-    count = len(burst.likers)
+    count = burst.count
     if wish is None or not burst.is_news or not _wanted(wish, "like", renews=renews):
         return None
     more = "+" if count > EXACT else ""

@@ -5,7 +5,9 @@ It reads in intervals of seconds, since nobody waits for it and a batch costs li
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -41,12 +43,19 @@ INSERT INTO like_bursts (user_id, opened_at, told, likers) SELECT id, %s, 0, '{}
 ON CONFLICT DO NOTHING
 """
 LOCK = """
-SELECT user_id::text, opened_at, likers::text[], told FROM like_bursts WHERE user_id = ANY(%s::uuid[])
-ORDER BY user_id FOR UPDATE
+SELECT user_id::text, opened_at, told, cardinality(likers),
+       ARRAY(SELECT one::text FROM unnest(likers) AS one WHERE one = ANY(batch.named::uuid[]))
+FROM like_bursts JOIN unnest(%s, %s) AS batch (id, named) ON user_id = batch.id
+ORDER BY user_id FOR UPDATE OF like_bursts
 """
+"""Of the people in a burst only those come along whom the batch names: a burst has up to a hundred, and a batch hundreds of bursts."""
 SAVE = """
-UPDATE like_bursts SET opened_at = batch.opened_at, told = batch.told, likers = batch.likers::uuid[]
-FROM unnest(%s, %s, %s, %s) AS batch (id, opened_at, told, likers) WHERE user_id = batch.id
+UPDATE like_bursts SET
+    opened_at = batch.opened_at, told = batch.told,
+    likers = CASE WHEN batch.opened_at = like_bursts.opened_at
+        THEN ARRAY(SELECT one FROM unnest(like_bursts.likers) AS one WHERE one <> ALL(batch.named::uuid[]))
+        ELSE '{}' END || batch.likers::uuid[]
+FROM unnest(%s, %s, %s, %s, %s) AS batch (id, named, opened_at, told, likers) WHERE user_id = batch.id
 """
 
 
@@ -103,13 +112,17 @@ def _unanswered(conn: Connection, events: Sequence[Event]) -> list[Event]:
 
 def _told(conn: Connection, cur: Cursor, events: Sequence[Event]) -> list[Event]:
     """What the liked people are told; their bursts are stored."""
-    liked = sorted({event.payload.swiped_id for event in events})
+    named: dict[str, set[str]] = defaultdict(set)
+    for event in events:
+        named[event.payload.swiped_id].add(event.payload.swiper_id)
+    liked = sorted(named)
     wishes = wishes_of(conn, liked)
     cur.execute(OPEN, (BEGINNING, liked))
-    bursts = {
-        user_id: Burst(opened_at, tuple(likers), told)
-        for user_id, opened_at, likers, told in cur.execute(LOCK, (liked,)).fetchall()
+    rows = cur.execute(LOCK, (columns.uuids(liked), columns.texts(_array(named[user_id]) for user_id in liked))).fetchall()
+    stored = {
+        user_id: Burst(opened_at, tuple(known), told, count - len(known)) for user_id, opened_at, told, count, known in rows
     }
+    bursts = dict(stored)
     told: list[Event] = []
     causes: dict[str, Event] = {}
     for event in events:
@@ -125,15 +138,23 @@ def _told(conn: Connection, cur: Cursor, events: Sequence[Event]) -> list[Event]
         burst = bursts[user_id]
         found = audience.likes(user_id, burst, cause, wishes)
         if burst.is_news:
-            bursts[user_id] = Burst(burst.opened_at, burst.likers, len(burst.likers))
+            bursts[user_id] = replace(burst, told=burst.count)
         told += [found] if found is not None else []
-    cur.execute(
-        SAVE,
-        (
-            columns.uuids(list(bursts)),
-            columns.timestamps([burst.opened_at for burst in bursts.values()]),
-            columns.integers([burst.told for burst in bursts.values()]),
-            columns.texts("{" + ",".join(burst.likers) + "}" for burst in bursts.values()),
-        ),
-    )
+    changed = {user_id: burst for user_id, burst in bursts.items() if burst != stored[user_id]}
+    if changed:
+        cur.execute(
+            SAVE,
+            (
+                columns.uuids(list(changed)),
+                columns.texts(_array(named[user_id]) for user_id in changed),
+                columns.timestamps([burst.opened_at for burst in changed.values()]),
+                columns.integers([burst.told for burst in changed.values()]),
+                columns.texts(_array(burst.likers) for burst in changed.values()),
+            ),
+        )
     return told
+
+
+def _array(ids: Iterable[str]) -> str:
+    """PostgreSQL's text of an array of ids."""
+    return "{" + ",".join(ids) + "}"

@@ -117,7 +117,7 @@ class ProjectionThread:
         self.state = "running"
         pace = Pace(self._settings)
         while not self._stopping.is_set():
-            messages = pace.take(consumer, RECORDS_A_BATCH, self._transport_error)
+            messages = pace.take(consumer, RECORDS_A_BATCH, self._transport_error, size=self._settings.writing.batch_bytes)
             if messages and self._wait_for_rows(messages):
                 self._check_rows(conn, messages)
                 self._apply(conn, client, messages, generation)
