@@ -171,20 +171,20 @@ def remembered(bursts: dict[str, Burst], found: list[events.Event]) -> None:
 def test_bursts_of_which_only_parts_are_read_are_those_of_one_who_remembers_everything(
     settings: Settings, query: Query, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    monkeypatch.setattr(audience, "LIKERS_KEPT", 12)
+    monkeypatch.setattr(audience, "LIKERS_KEPT", 8)
     chance, now = random.Random(seed), datetime.now(UTC)
-    people, likers = [new_id() for _ in range(4)], [new_id() for _ in range(20)]
+    people, likers = [new_id() for _ in range(8)], [new_id() for _ in range(16)]
     bursts: dict[str, Burst] = {}
     counts = set()
     with open_rows(settings, "bursts") as conn:
-        for _ in range(60):
-            now += timedelta(minutes=chance.choice((1, 1, 1, 1, 2, 9, 61)))
+        for _ in range(200):
+            now += timedelta(minutes=chance.choice((*[1] * 20, 9, 61)))
             found = []
             for _ in range(chance.randint(1, 10)):
                 swiper, swiped = chance.choice(likers), chance.choice(people)
                 undone = events.SwipeUndone(swiper_id=swiper, swiped_id=swiped, undone_action="like")
                 action = chance.choice(("like", "like", "like", "super_like"))
-                payload = undone if chance.random() < 0.2 else events.Swiped(swiper_id=swiper, swiped_id=swiped, action=action)
+                payload = undone if chance.random() < 0.3 else events.Swiped(swiper_id=swiper, swiped_id=swiped, action=action)
                 found.append(events.Event(new_id(), now, swiper, payload))
             with conn.transaction(), conn.cursor() as cur:
                 likes_module._told(conn, cur, found)
@@ -194,7 +194,7 @@ def test_bursts_of_which_only_parts_are_read_are_those_of_one_who_remembers_ever
                 user: (burst.opened_at, sorted(burst.likers), burst.told) for user, burst in bursts.items()
             }
             counts.update(len(burst.likers) for burst in bursts.values())
-    assert {0, 1, 12} <= counts, "no burst was empty, or none was full"
+    assert {0, 1, 8} <= counts, "no burst was empty, or none was full"
 
 
 def registered(settings: Settings, user: str, token: str, family: str | None = None) -> Record:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.embedded.process import wheel
+from cluster.embedded.valkey import EmbeddedValkey
 from cluster.launch import haproxy_wrapper
 from cluster.launch.ray_head import ray_environment
 from configs.settings import load_settings
@@ -104,3 +105,12 @@ def test_haproxy_gets_the_allocator_that_was_named(tmp_path: Path, allocator: st
     )
     assert ran.stdout.splitlines()[0] == allocator
     assert ("libjemalloc" in ran.stdout.split("\n", 1)[1]) == bool(allocator)
+
+
+def test_valkey_has_the_allocator_that_it_is_made_for(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path)
+    server.start()
+    try:
+        assert "libjemalloc" in Path(f"/proc/{server.pid}/maps").read_text()
+    finally:
+        server.stop()
