@@ -60,12 +60,10 @@ class Pace:
         self, consumer: Consumer, count: int, size: int | None, on_error: Callable[[KafkaError], None]
     ) -> tuple[list[Message], bool]:
         """Good records, and whether more may be there."""
-        if size is None:
-            messages = consume(consumer, count, 0.001, on_error)
-            return messages, len(messages) >= count
-        messages, held = [], 0
-        while len(messages) < count and held < size:
-            asked = min(self.PORTION, count - len(messages))
+        messages: list[Message] = []
+        held = 0
+        while len(messages) < count and (size is None or held < size):
+            asked = count if size is None else min(self.PORTION, count - len(messages))
             portion = consume(consumer, asked, 0.001, on_error)
             messages += portion
             held += sum(map(len, portion))

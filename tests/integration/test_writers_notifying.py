@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -195,6 +197,31 @@ def test_bursts_of_which_only_parts_are_read_are_those_of_one_who_remembers_ever
             }
             counts.update(len(burst.likers) for burst in bursts.values())
     assert {0, 1, 8} <= counts, "no burst was empty, or none was full"
+
+
+def test_a_like_counted_by_another_writer_meanwhile_is_counted_on(settings: Settings, query: Query) -> None:
+    before, first, second, liked, now = new_id(), new_id(), new_id(), new_id(), datetime.now(UTC)
+    given = [
+        events.Event(new_id(), now, liker, events.Swiped(swiper_id=liker, swiped_id=liked, action="like")) for liker in (before, first, second, first)
+    ]
+
+    def count(conn: Any, found: list[events.Event]) -> None:
+        with conn.transaction(), conn.cursor() as cur:
+            likes_module._told(conn, cur, found)
+
+    with open_rows(settings, "one") as one, open_rows(settings, "other") as other, ThreadPoolExecutor(1) as pool:
+        count(one, given[:1])
+        with one.transaction(), one.cursor() as cur:
+            likes_module._told(one, cur, given[1:2])
+            waiting = pool.submit(count, other, given[2:])
+            deadline = time.monotonic() + 30
+            while not query("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", other.info.backend_pid):
+                assert time.monotonic() < deadline, "the other writer did not wait"
+                time.sleep(0.01)
+        waiting.result(30)
+    assert query("SELECT likers @> %s::uuid[], cardinality(likers), told FROM like_bursts WHERE user_id = %s", [first, second], liked) == [
+        (True, 3, 3)
+    ]
 
 
 def registered(settings: Settings, user: str, token: str, family: str | None = None) -> Record:
