@@ -12,7 +12,7 @@ from pathlib import Path
 
 GIVE_BACK_EVERY_S = 60.0
 LARGE_BYTES = 128 * 1024
-_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def quieten_collector() -> None:
@@ -26,14 +26,17 @@ def quieten_collector() -> None:
 
 
 def map_large_buffers(from_bytes: int = LARGE_BYTES) -> None:
-    """Takes buffers from ``from_bytes`` on from the system, each for itself, and gives them back when they are free.
+    """Takes buffers from ``from_bytes`` on from the system, each for itself, and gives them back when they are free; also what is free at
+    the end of a heap, once it is as much.
 
     For processes that work in batches, where a page fault more costs nobody an answer: between what stays, buffers of a megabyte leave
-    holes of ever other sizes. Nothing happens where the C library has no ``mallopt``.
+    holes of ever other sizes, and the end of the heap that threads share grows to their largest batches, where no ``malloc_trim``
+    looks. Nothing happens where the C library has no ``mallopt``.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, from_bytes)
+        mallopt(_M_TRIM_THRESHOLD, from_bytes)
 
 
 @functools.cache

@@ -51,6 +51,27 @@ assert of_its_own(process) - before > 14 * 2**20
 del buffers
 print(of_its_own(process) - before)
 """
+IN_A_THREAD = """
+import threading
+import psutil
+from cluster.launch.bench.soak import of_its_own
+from configs.process import map_large_buffers
+from ctypes import CDLL
+
+{start}
+process = psutil.Process()
+def batch():
+    for _ in [bytearray(2_000) for _ in range(7_000)]:
+        pass
+of_its_own(process)
+before = of_its_own(process)
+for _ in range(2):
+    thread = threading.Thread(target=batch)
+    thread.start()
+    thread.join()
+CDLL(None).malloc_trim(0)
+print(of_its_own(process) - before)
+"""
 CYCLE = """
 import gc, time, weakref
 from configs.process import give_back_memory
@@ -76,6 +97,11 @@ def test_what_a_batch_took_goes_back_although_something_newer_stays(start: str, 
 @pytest.mark.parametrize(("start", "given_back"), [("", False), ("map_large_buffers()", True)])
 def test_large_buffers_go_back_at_once_although_something_newer_stays(start: str, given_back: bool) -> None:
     assert (int(_run(BUFFER.format(start=start))) < 4 * 2**20) == given_back
+
+
+@pytest.mark.parametrize(("start", "given_back"), [("", False), ("map_large_buffers()", True)])
+def test_the_end_of_the_heap_that_threads_share_goes_back_although_malloc_trim_does_not_look_there(start: str, given_back: bool) -> None:
+    assert (int(_run(IN_A_THREAD.format(start=start))) < 4 * 2**20) == given_back
 
 
 @pytest.mark.parametrize(
