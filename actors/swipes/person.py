@@ -135,15 +135,14 @@ class Requests:
         digest = _digest(request)
         if self._find(digest) >= 0:
             return
-        self._entries += digest + bytes((ACTION_CODES.get(action or "", 0),)) + key64(target_id).to_bytes(8, "big")
+        entry = digest + bytes((ACTION_CODES.get(action or "", 0),)) + key64(target_id).to_bytes(8, "big")
+        if len(self) == REMEMBERED_REQUESTS:
+            self._forget_oldest()
+        self._entries += entry
         if action is not None and request.startswith(UNDO_SCOPE):
             if self._undone is None:
                 self._undone = {}
             self._undone[digest] = (target_id, action)  # type: ignore[assignment]  # an action of the event's own
-        if len(self._entries) > REMEMBERED_REQUESTS * _REQUEST_BYTES:
-            if self._undone:
-                self._undone.pop(bytes(self._entries[:_DIGEST_BYTES]), None)
-            del self._entries[:_REQUEST_BYTES]
 
     def swiped(self, key: str) -> tuple[int, int] | None:
         """(``key64`` of whom the swipe under this key named, its action's code; 0: not known); None: the key is not known."""
@@ -156,6 +155,13 @@ class Requests:
     def undone(self, key: str) -> tuple[str, SwipeAction] | None:
         """What the undo under this key withdrew."""
         return None if self._undone is None else self._undone.get(_digest(f"{UNDO_SCOPE} {key}"))
+
+    def _forget_oldest(self) -> None:
+        """In the buffer that is there: a deletion at its front would make the next entries ask for another one."""
+        if self._undone:
+            self._undone.pop(bytes(self._entries[:_DIGEST_BYTES]), None)
+        self._entries[:-_REQUEST_BYTES] = self._entries[_REQUEST_BYTES:]
+        del self._entries[-_REQUEST_BYTES:]
 
     def _find(self, digest: bytes) -> int:
         place = self._entries.find(digest)

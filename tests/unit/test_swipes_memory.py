@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -49,6 +50,15 @@ def test_a_remembered_swipe_costs_at_most_16_bytes() -> None:
     for number in range(300):
         facts.put(number * 7_919 % 1_000_003, version_of(1, number) << 2 | 1)
     assert facts.nbytes() <= 16 * 300
+
+
+def test_requests_of_somebody_who_swipes_on_are_remembered_in_one_buffer() -> None:
+    requests, sizes = Requests(), set()
+    for number in range(500):
+        requests.remember(swipe_request("like", f"key {number}"), new_id())
+        if number > 64:
+            sizes.add(sys.getsizeof(requests._entries))
+    assert len(sizes) == 1
 
 
 def test_the_newest_64_requests_are_remembered_and_a_repeated_one_takes_no_place() -> None:
