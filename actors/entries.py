@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from itertools import islice
+from typing import Final, Generic, TypeVar
 
 E = TypeVar("E")
+SAMPLE: Final = 1_000
+"""Entries at least whose memory is measured to estimate that of all."""
 
 
 class Entries(Generic[E]):
@@ -32,6 +35,11 @@ class Entries(Generic[E]):
         else:
             self._by_key.move_to_end(key)
         return entry
+
+    def nbytes(self, of: Callable[[E], int]) -> int:
+        """Bytes of all, estimated by entries taken evenly from the least to the most recently used."""
+        sample = [of(entry) for entry in islice(self._by_key.values(), 0, None, max(1, len(self) // SAMPLE))]
+        return sum(sample) * len(self) // max(1, len(sample))
 
     def evict(self, limit: int, forgettable: Callable[[str, E], bool]) -> int:
         """Forgets the least recently used keys beyond ``limit`` that may be forgotten; returns how many."""

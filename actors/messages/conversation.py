@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -54,6 +55,12 @@ class Conversation:
         self.forgot_up_to = 0
         """Rows tell of messages that are not remembered once their last one has this version: before, they may lack some
         and hold what a replaced shard wrote last in their place."""
+
+    def nbytes(self) -> int:
+        """Bytes of what is remembered of the two, their messages and their requests, spare room included."""
+        recent = self.recent
+        own = (self, self.low_id, self.high_id, recent, recent.older, self.marks, *self.marks, *self.marks.values())
+        return sum(map(sys.getsizeof, own))
 
     def other(self, member_id: str) -> str | None:
         """The other member, if this one is a member of a conversation that is active."""

@@ -224,6 +224,7 @@ class MessageService:
     def describe(self) -> dict[str, Any]:
         return self.group.describe() | {
             "shards": list(self._shards), "restore_s": round(self._restore_s, 3), "replayed": self._replayed,
+            "stored_bytes": self.memory.nbytes(),
         }
 
     def _tell_all(self, publications: Sequence[Publication]) -> None:

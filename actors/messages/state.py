@@ -368,6 +368,10 @@ class MessageMemory:
     def entries(self) -> int:
         return len(self._conversations)
 
+    def nbytes(self) -> int:
+        """Bytes of the conversations that are remembered, about."""
+        return self._conversations.nbytes(Conversation.nbytes)
+
     def evict(self, limit: int, committed: Callable[[str], int]) -> int:
         """As ``Memory.evict``, for messages only; ``forget`` knows all three topics."""
         return self.forget(limit, lambda topic, key: committed(key))

@@ -201,7 +201,7 @@ class SwipeShards:
             "pairs": self.pairs.describe(),
             "undelivered": len(self.outgoing),
             "outboxes": [len(outbox) for outbox in self._outboxes],
-            "fact_bytes": self.people.fact_bytes(),
+            "stored_bytes": self.people.fact_bytes(),
         }
 
     async def close(self) -> None:

@@ -31,10 +31,11 @@ from actors.messages.conversation import Conversation
 from actors.messages.older import BITS, Older
 from actors.messages.recent import Numbered, Recent, content_digest, request_digest
 from actors.messages.shard import MessageService
-from actors.messages.state import message_id
+from actors.messages.state import MessageMemory, message_id
 from configs.contracts.errors import DependencyUnavailable, ShardUnavailable
 from configs.contracts.ids import match_id, new_id, pair, partition_of
 from configs.contracts.loading import RECENT_MESSAGES, ConversationRow
+from configs.settings import Limits
 
 
 @pytest.fixture
@@ -291,6 +292,27 @@ def test_a_conversation_without_forgotten_messages_has_no_filter_of_requests() -
     older.add(request_digest(LOW, "r"))
     assert request_digest(LOW, "r") in older
     assert older.__sizeof__() == BITS // 8
+
+
+def test_the_memory_that_conversations_take_is_told() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        memory = MessageMemory(Limits(), epoch_of=lambda key: 1)
+        taken = tracemalloc.get_traced_memory()[0] - before
+        for number in range(60):
+            low, high = pair(new_id(), new_id())
+            conversation = memory._use(match_id(low, high))
+            conversation.load(None)
+            conversation.joined(low, high)
+            for seq in range(1, 3 + number * 20):
+                conversation.recent.add(Numbered(seq.to_bytes(8), bytes(8), seq, seq, False, 1, at))
+        taken = tracemalloc.get_traced_memory()[0] - before - taken
+    finally:
+        tracemalloc.stop()
+    assert taken > 500_000
+    assert memory.nbytes() == pytest.approx(taken, rel=0.1)
 
 
 def test_a_long_conversation_keeps_its_newest_messages_in_one_buffer() -> None:

@@ -331,8 +331,9 @@ def of_its_own(process: psutil.Process) -> int:
 def _stored(settings: Settings, report: Report, memory: Mapping[str, int]) -> dict[str, int]:
     """Bytes by process of what people stored, as shards and Valkey count it."""
     found = {
-        f"{actor.name}/{actor.pid}": actor.figures.get("services", {}).get("swipes", {}).get("fact_bytes", 0)
-        for actor in report.actors if actor.name.startswith("swipes-")
+        f"{actor.name}/{actor.pid}": sum(
+            service.get("stored_bytes", 0) for service in actor.figures.get("services", {}).values() if isinstance(service, dict)
+        ) for actor in report.actors
     }
     servers = _held(settings)
     return found | {f"valkey/{pid}": held for pid, held in servers.items() if f"valkey/{pid}" in memory}
