@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster.launch.bench.soak import (
@@ -22,6 +25,7 @@ from cluster.launch.bench.soak import (
     restarted,
     slopes,
 )
+from cluster.launch.bench.soak_load import COUPLES, Load
 from configs.contracts.errors import ConfigurationError
 from configs.settings import load_settings
 
@@ -189,6 +193,21 @@ def test_a_load_that_would_change_on_the_way_is_refused_before_it_begins() -> No
     assert 80 < int(raised.value.details["minutes"].split()[0]) < 100  # where one was seen to change
     _lasts(4_000, 583, 120)
     _lasts(2_000, 583, 60)
+
+
+def test_people_swipe_each_other_once_those_who_do_most_most_and_only_then_back() -> None:
+    load = object.__new__(Load)
+    load.ids = [str(number) for number in range(2 * COUPLES + 300)]
+    pairs = 300 * 299 // 2
+    drawn = list(itertools.islice(load._distinct(np.random.default_rng(1)), 2 * pairs))
+    assert len(set(drawn)) == 2 * pairs
+    assert {(swiped, swiper) for swiper, swiped in drawn[:pairs]} == set(drawn[pairs:])
+    assert {place for pair in drawn for place in pair} == set(range(2 * COUPLES, len(load.ids)))
+    early = drawn[: pairs // 4]
+    for side in (0, 1):
+        least, *_, most = sorted(Counter(pair[side] for pair in early).values())
+        assert most > 4 * least, "nobody's lists grow when everybody's do"
+        assert most < 300 / 2 * 0.9, "and nobody has met all in half the time that is run"
 
 
 def _in_a_new_process(script: str) -> list[dict[str, int]]:
