@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
 E = TypeVar("E")
 SAMPLE: Final = 1_000
-"""Entries at least whose memory is measured to estimate that of all."""
+"""Objects at least whose memory is measured to estimate that of all."""
+
+
+def estimated_bytes(objects: Collection[E], of: Callable[[E], int]) -> int:
+    """Bytes of all, estimated by objects taken evenly from the first to the last."""
+    sample = [of(one) for one in islice(objects, 0, None, max(1, len(objects) // SAMPLE))]
+    return sum(sample) * len(objects) // max(1, len(sample))
 
 
 class Entries(Generic[E]):
@@ -37,9 +43,8 @@ class Entries(Generic[E]):
         return entry
 
     def nbytes(self, of: Callable[[E], int]) -> int:
-        """Bytes of all, estimated by entries taken evenly from the least to the most recently used."""
-        sample = [of(entry) for entry in islice(self._by_key.values(), 0, None, max(1, len(self) // SAMPLE))]
-        return sum(sample) * len(self) // max(1, len(sample))
+        """``estimated_bytes`` of all."""
+        return estimated_bytes(self._by_key.values(), of)
 
     def evict(self, limit: int, forgettable: Callable[[str, E], bool]) -> int:
         """Forgets the least recently used keys beyond ``limit`` that may be forgotten; returns how many."""

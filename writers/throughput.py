@@ -7,6 +7,7 @@ settings name, and leaves nothing in the tables.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import random
 import sys
@@ -26,7 +27,7 @@ from configs.contracts.errors import LogUnavailable
 from configs.contracts.events import Event, SwipeAction, Swiped, encode
 from configs.contracts.ids import new_id
 from configs.contracts.topics import Topic
-from configs.process import quieten_collector
+from configs.process import map_large_buffers, quieten_collector
 from configs.settings import Settings, load_settings
 from writers import columns
 from writers.commit import commit_batch
@@ -168,7 +169,10 @@ def _store_bare(conn: Connection, statement: LiteralString, events: Sequence[Eve
 
 def main() -> None:
     """Measures on the servers of the settings (``SUGAR_SETTINGS`` or the environment) and prints JSON."""
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="?", type=int, default=100_000)
+    rows = parser.parse_args().rows
+    map_large_buffers()  # as a writer does
     found = measure(load_settings(), rows)
     sys.stdout.buffer.write(msgspec.json.encode(asdict(found) | {"ratio": found.ratio}) + b"\n")
 

@@ -6,9 +6,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import islice
 from typing import cast
 
+from actors.entries import estimated_bytes
 from actors.swipes.person import Person
 from configs.contracts.ids import partition_of
 from configs.contracts.loading import Positions, SwipeRows
@@ -19,9 +19,6 @@ ROUNDS = 120
 """Rounds that may wait for the rows at once; past it a round lasts longer, so nothing is forgotten too early."""
 
 PARTITIONS_REMEMBERED = 8_192
-
-SAMPLE = 200
-"""People at least whose memory is measured to estimate everybody's."""
 
 Committed = Callable[[str, int], int]
 """(topic, partition) -> version below which the rows hold everything."""
@@ -52,10 +49,8 @@ class People:
         return iter(self._people.values())
 
     def fact_bytes(self) -> int:
-        """Bytes of everybody's swipes and received likes, spare room included; estimated by people taken evenly from the first who
-        came to the last."""
-        sample = [person.fact_bytes() for person in islice(self, 0, None, max(1, len(self) // SAMPLE))]
-        return sum(sample) * len(self) // max(1, len(sample))
+        """Bytes of everybody's swipes and received likes, spare room included; estimated."""
+        return estimated_bytes(self._people.values(), Person.fact_bytes)
 
     def owns(self, user_id: str) -> bool:
         """Whether this actor hosts the person's shard."""

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final
 import psutil
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from cluster.connections.postgres import connect
@@ -153,14 +154,20 @@ def soak(
     run = Soak(rate, minutes, exempt=exempt(settings))
     began = time.monotonic()
     waiting: list[int] = []
-    while (passed := time.monotonic() - began) < minutes * 60:
-        run.samples.append(_sample(settings, data_dir, passed, waiting))
-        with _lags(data_dir) as waiting:
-            out = measure.generate(settings.port, load.take(int(rate * CHUNK_S)), rate=rate, seconds=CHUNK_S, connections=connections)
-        run.offered += out.offered
-        run.errors += round(out.errors * out.offered)
-        run.max_ms = max(run.max_ms, out.max_ms)
-        run.p99_ms.append(out.p99_ms)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("soak", total=minutes * 60)
+        while (passed := time.monotonic() - began) < minutes * 60:
+            run.samples.append(_sample(settings, data_dir, passed, waiting))
+            with _lags(data_dir) as waiting:
+                out = measure.generate(settings.port, load.take(int(rate * CHUNK_S)), rate=rate, seconds=CHUNK_S, connections=connections)
+            run.offered += out.offered
+            run.errors += round(out.errors * out.offered)
+            run.max_ms = max(run.max_ms, out.max_ms)
+            run.p99_ms.append(out.p99_ms)
+            progress.update(
+                bar, completed=time.monotonic() - began, description=f"{run.offered} requests, {run.errors} without a good answer, p99 {out.p99_ms:.0f} ms"
+            )
     run.samples.append(_sample(settings, data_dir, time.monotonic() - began, waiting))
     if not _tell(run):
         raise typer.Exit(1)
