@@ -155,7 +155,7 @@ def soak(
     began = time.monotonic()
     waiting: list[int] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, refresh_per_second=1) as progress:
         bar = progress.add_task("soak", total=minutes * 60)
         while (passed := time.monotonic() - began) < minutes * 60:
             run.samples.append(_sample(settings, data_dir, passed, waiting))
