@@ -122,6 +122,8 @@ class World:
 
     def _block(self, me: str, other: str) -> None:
         kind = self._random.choice((events.UserBlocked, events.UserUnblocked))
+        if kind is events.UserBlocked and pair(me, other) not in self._generations:
+            self._blocked.add(pair(me, other))  # no authority matches them any more, and rows know of no match
         self.add(topics.USER_UPDATED, me, kind(user_id=me, blocked_id=other))
 
     def _swipe(self, me: str, other: str) -> None:
@@ -231,6 +233,7 @@ def snapshot(settings: Settings) -> dict[str, Any]:
                     order = redis.zrange(name.replace(":h:", ":z:"), 0, -1)  # before the hash: what comes in between is in that alone
                 found[name] = redis.hgetall(key)
                 if ":h:" in name:
+                    assert not set(order) - set(found[name]), f"{name} says nothing of what is listed"
                     found[name] = {entry: (found[name][entry][:16], json.loads(found[name][entry][16:])) for entry in order} | {
                         MARKER: redis.hexists(key, MARKER)
                     }

@@ -159,6 +159,33 @@ async def test_a_match_is_two_rows_a_conversation_and_two_notifications_however_
     assert query("SELECT count(*) FROM matches WHERE match_id = %s AND status = 'unmatched' AND matched_at IS NOT NULL", ident) == [(2,)]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_notification_that_is_derived_again_of_more_says_more(
+    servers: Settings, writer: list[str], query: Any, at_once: bool
+) -> None:
+    """A derivation that was cut off after its first append had counted one like; its repetition counts three."""
+    user, ident = new_id(), new_id()
+    told = [
+        event(topics.NOTIFICATION_SEND, user, events.NotificationSent(
+            notification_id=ident, user_id=user, kind="like", title=title, data={"count": count}
+        ), servers)
+        for title, count in (("Someone likes you", "1"), ("3 people like you", "3"), ("3 people like you", "3"))
+    ]
+    for records in [told] if at_once else [[record] for record in told[:2]]:
+        await append(servers, *records)
+        await until(lambda: query("SELECT 1 FROM notifications WHERE user_id = %s", user))
+    await until(lambda: query("SELECT title, data FROM notifications WHERE user_id = %s", user) == [("3 people like you", {"count": "3"})])
+    read = event(topics.NOTIFICATION_SEND, user, events.NotificationsRead(user_id=user), servers)
+    await append(servers, read)
+    await until(lambda: query("SELECT 1 FROM notifications WHERE user_id = %s AND read_at IS NOT NULL", user))
+    partition, [offset] = told[2].partition, await append(servers, told[2])
+    await until(lambda: query(
+        "SELECT 1 FROM writer_positions WHERE consumer = 'rows' AND topic = %s AND partition = %s AND next_offset > %s",
+        topics.NOTIFICATION_SEND.name, partition, offset,
+    ))
+    assert query("SELECT read_at IS NOT NULL FROM notifications WHERE user_id = %s", user) == [(True,)], "the same again is no news"
+
+
 async def test_poison_is_put_aside_with_its_bytes_and_its_neighbours_are_written(servers: Settings, writer: list[str], query: Any) -> None:
     user = new_id()
     partition = partition_of(user, servers.log.partitions)

@@ -15,7 +15,7 @@ from typer._click.exceptions import UsageError  # has no public name
 from typer.core import TyperGroup
 
 from cluster.launch.cli import app
-from configs.settings import Settings
+from configs.settings import SETTINGS_VARIABLE, Settings
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = "docs/runbook.md"
@@ -80,8 +80,8 @@ def test_commands_are_found_wherever_they_stand() -> None:
 
 
 SETTING = re.compile(r"\b(?:SUGAR_[A-Z0-9]\w*|(?:DATABASE|REDIS|SMTP)_\w*URLS?|KAFKA_BROKERS)\b")
-OTHER_VARIABLES: Final = frozenset({"SUGAR_SPEED_DATING", "SUGAR_URL", "SUGAR_NOTEBOOK_RAY", "SUGAR_NOTEBOOK_SIZE"})
-"""Of the notebooks, which read them themselves."""
+OTHER_VARIABLES: Final = frozenset({"SUGAR_SPEED_DATING", "SUGAR_URL", "SUGAR_NOTEBOOK_RAY", "SUGAR_NOTEBOOK_SIZE", SETTINGS_VARIABLE})
+"""Of the notebooks, which read them themselves, and the file that holds all settings of a running platform."""
 NAMED_FILE = re.compile(r"[\w.-]+(?:/[\w.*-]+)*/?")
 OWN = ("actors", "cluster", "configs", "docs", "notebooks", "recommender", "serve_apps", "tests", "writers", "pyproject.toml", "Makefile")
 MADE: Final = frozenset({"cluster/deploy/backups", "cluster/deploy/backups/wal", "cluster/deploy/secrets", "cluster/deploy/platform.env"})

@@ -25,7 +25,8 @@ FROM unnest(%s, %s, %s, %s, %s, %s, %s, %s) AS batch (user_id, id, kind, title, 
 WHERE stored.user_id = batch.user_id AND stored.id = batch.id AND stored.version < batch.version
   AND stored.title <> batch.title
 """
-"""Saying the same again, as a repeated derivation does, is nothing new."""
+"""Saying the same again, as a repeated derivation does, is nothing new. One that was cut off after it was appended may say more
+the next time, of a larger batch: so whatever comes under a known id counts, not only what was meant to renew it."""
 READ = """
 UPDATE notifications AS stored SET read_at = batch.read_at, version = batch.version
 FROM unnest(%s, %s, %s, %s) AS batch (user_id, id, read_at, version)
@@ -42,11 +43,6 @@ WHERE stored.user_id = batch.user_id AND stored.version < batch.version AND stor
 def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     """Sent first, then renewed, then read: versions tell what came later."""
     sent = [fact for fact in facts if isinstance(fact.event.payload, NotificationSent) and fact.event.payload.in_list]
-    renewing = {
-        (fact.event.payload.user_id, fact.event.payload.notification_id): fact
-        for fact in sent
-        if fact.event.payload.renews
-    }
     at_once = {fact.event.payload.user_id: fact for fact in facts if isinstance(fact.event.payload, NotificationsRead)}
     read = {
         (fact.event.payload.user_id, fact.event.payload.notification_id): fact
@@ -55,8 +51,9 @@ def write(cur: Cursor, facts: Sequence[Fact]) -> int:
     }
     if sent:
         cur.execute(INSERT, _rows(sent))
-    if renewing:
-        cur.execute(RENEW, _rows(list(renewing.values())))
+        if cur.rowcount < len(sent):
+            newest = {(fact.event.payload.user_id, fact.event.payload.notification_id): fact for fact in sent}
+            cur.execute(RENEW, _rows(list(newest.values())))
     if read:
         cur.execute(
             READ,
