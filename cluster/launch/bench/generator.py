@@ -4,7 +4,8 @@ Requests are due at fixed times whatever the answers do; latency is counted from
 stalled server cannot hide its stall (no coordinated omission). With rate 0 it is a closed loop: every connection sends
 its next request as soon as it has an answer. Traffic goes to loopback only, for a bounded time.
 
-SPEC is a JSON file: {host, port, rate, seconds, connections, requests: file of length-prefixed raw HTTP requests}.
+SPEC is a JSON file: {host, port, rate, seconds, connections, requests: file of length-prefixed raw HTTP requests,
+at: time.monotonic() of the first request, or 0}.
 Prints one JSON object: see ``Outcome``.
 """
 
@@ -105,11 +106,13 @@ class Load:
         self._offering = False
         self._in_time = 0
 
-    async def run(self) -> Outcome:
+    async def run(self, at: float = 0.0) -> Outcome:
+        """``at``: ``time.monotonic()`` before which nothing is sent."""
         loop = asyncio.get_running_loop()
         await asyncio.gather(*(
             loop.create_connection(lambda: _Connection(self), self._host, self._port) for _ in range(self._connections)
         ))
+        await asyncio.sleep(at - time.monotonic())
         began = time.perf_counter()
         end = began + self._seconds
         self._offering = True
@@ -217,7 +220,7 @@ def main() -> None:
         spec["host"], spec["port"], read_requests(Path(spec["requests"])), spec["rate"], spec["seconds"],
         spec["connections"],
     )
-    print(json.dumps(asdict(uvloop.run(load.run()))))
+    print(json.dumps(asdict(uvloop.run(load.run(spec["at"])))))
 
 
 if __name__ == "__main__":

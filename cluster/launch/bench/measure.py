@@ -51,21 +51,45 @@ def run(name: str, data_dir: Path, port: int, requests: Sequence[bytes], *, rate
     )
 
 
-def generate(port: int, requests: Sequence[bytes], *, rate: float, seconds: float, connections: int) -> Outcome:
-    """Runs the generator and returns what it saw."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "requests"
+class Generating:
+    """A generator that was started and tells what it saw; ``stop`` ends it before that."""
+
+    def __init__(self, port: int, requests: Sequence[bytes], *, rate: float, seconds: float, connections: int, at: float = 0.0) -> None:
+        """``at``: when the first request is due (``time.monotonic``); at once when that is over by the time it is ready."""
+        self._longest_s = max(0.0, at - time.monotonic()) + seconds + 120
+        self._folder = tempfile.TemporaryDirectory()
+        file, spec = Path(self._folder.name) / "requests", Path(self._folder.name) / "spec.json"
         write_requests(file, requests)
-        spec = Path(folder) / "spec.json"
         spec.write_text(json.dumps({
             "host": "127.0.0.1", "port": port, "rate": rate, "seconds": seconds, "connections": connections,
-            "requests": str(file),
+            "requests": str(file), "at": at,
         }))
-        done = subprocess.run(
-            [sys.executable, "-m", "cluster.launch.bench.generator", str(spec)], check=True, capture_output=True, text=True,
-            timeout=seconds + 120,
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cluster.launch.bench.generator", str(spec)], stdout=subprocess.PIPE, text=True
         )
-    return Outcome(**json.loads(done.stdout))
+
+    def outcome(self) -> Outcome:
+        """Waits for it. Raises CalledProcessError: it failed, and has said why; TimeoutExpired: it does not end."""
+        try:
+            told, _ = self._process.communicate(timeout=self._longest_s)
+        finally:
+            self.stop()
+        if self._process.returncode:
+            raise subprocess.CalledProcessError(self._process.returncode, "generator")
+        return Outcome(**json.loads(told))
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._folder.cleanup()
+
+
+def generate(port: int, requests: Sequence[bytes], *, rate: float, seconds: float, connections: int) -> Outcome:
+    """Runs the generator and returns what it saw."""
+    return Generating(port, requests, rate=rate, seconds=seconds, connections=connections).outcome()
 
 
 def bare_noop() -> float:

@@ -44,6 +44,8 @@ PROBES: Final = 3
 """The last one counts: a platform that has just begun answers half as many."""
 CHUNK_S: Final = 15.0
 """Requests are made anew so often: tokens live for minutes. Memory is looked at in between."""
+LEAD_S: Final = 4.0
+"""So long before a chunk is due its requests are made and its generator starts, so that there is no pause between two."""
 LAG_EVERY_S: Final = 1.0
 """Between two looks at the lag, of which the platform tells a new figure every 3 s or so: its readers rest for seconds, so one in 15 s is
 little to go by."""
@@ -152,25 +154,46 @@ def soak(
         )
     _drained(data_dir)
     run = Soak(rate, minutes, exempt=exempt(settings))
-    began = time.monotonic()
+    chunks = max(1, round(minutes * 60 / CHUNK_S))
+    began = time.monotonic() + LEAD_S
+
+    def start(number: int) -> measure.Generating:
+        return measure.Generating(
+            settings.port, load.take(int(rate * CHUNK_S)), rate=rate, seconds=CHUNK_S, connections=connections, at=began + number * CHUNK_S
+        )
+
     waiting: list[int] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, refresh_per_second=1) as progress:
-        bar = progress.add_task("soak", total=minutes * 60)
-        while (passed := time.monotonic() - began) < minutes * 60:
-            run.samples.append(_sample(settings, data_dir, passed, waiting))
-            with _lags(data_dir) as waiting:
-                out = measure.generate(settings.port, load.take(int(rate * CHUNK_S)), rate=rate, seconds=CHUNK_S, connections=connections)
-            run.offered += out.offered
-            run.errors += round(out.errors * out.offered)
-            run.max_ms = max(run.max_ms, out.max_ms)
-            run.p99_ms.append(out.p99_ms)
-            progress.update(
-                bar, completed=time.monotonic() - began, description=f"{run.offered} requests, {run.errors} without a good answer, p99 {out.p99_ms:.0f} ms"
-            )
+    running = [start(0)]
+    try:
+        with Progress(*columns, console=console, refresh_per_second=1) as progress:
+            bar = progress.add_task("soak", total=chunks)
+            for number in range(chunks):
+                _wait_until(began + number * CHUNK_S)
+                run.samples.append(_sample(settings, data_dir, time.monotonic() - began, waiting))
+                with _lags(data_dir) as waiting:
+                    _wait_until(began + (number + 1) * CHUNK_S - LEAD_S)
+                    if number + 1 < chunks:
+                        running.append(start(number + 1))
+                    out = running.pop(0).outcome()
+                run.offered += out.offered
+                run.errors += round(out.errors * out.offered)
+                run.max_ms = max(run.max_ms, out.max_ms)
+                run.p99_ms.append(out.p99_ms)
+                progress.update(
+                    bar, completed=number + 1,
+                    description=f"{run.offered} requests, {run.errors} without a good answer, p99 {out.p99_ms:.0f} ms",
+                )
+    finally:
+        for left in running:
+            left.stop()
     run.samples.append(_sample(settings, data_dir, time.monotonic() - began, waiting))
     if not _tell(run):
         raise typer.Exit(1)
+
+
+def _wait_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
 
 
 def _lasts(people: int, rate: float, minutes: float) -> None:
@@ -383,7 +406,7 @@ def _tell(run: Soak) -> bool:
         spent.add_row(component, *(f"{share:.3f}" for share in taken))
     console.print(spent)
     console.print(
-        f"{run.offered} requests, {run.errors} without a good answer, p99 {max(run.p99_ms):.0f} ms at worst, longest {run.max_ms:.0f} ms; "
+        f"{run.offered} requests, {run.offered / run.samples[-1].at_s:.0f} a second, {run.errors} without a good answer, p99 {max(run.p99_ms):.0f} ms at worst, longest {run.max_ms:.0f} ms; "
         f"lag {run.samples[0].lag} at first, {run.samples[-1].lag} at last, {growth:+.0f} on average; replaced: {', '.join(replaced) or 'none'}"
     )
     RESULTS.mkdir(exist_ok=True)
