@@ -65,7 +65,8 @@ class Generating:
             "requests": str(file), "at": at,
         }))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cluster.launch.bench.generator", str(spec)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "cluster.launch.bench.generator", str(spec)], stdout=subprocess.PIPE, text=True,
+            start_new_session=True,  # Ctrl-C is for whoever waits, who stops it
         )
 
     def outcome(self) -> Outcome:

@@ -43,7 +43,7 @@ PROBE_S: Final = 8.0
 PROBES: Final = 3
 """The last one counts: a platform that has just begun answers half as many."""
 CHUNK_S: Final = 15.0
-"""Requests are made anew so often: tokens live for minutes. Memory is looked at in between."""
+"""Requests are made anew so often: tokens live for minutes. Memory is looked at when one begins."""
 LEAD_S: Final = 4.0
 """So long before a chunk is due its requests are made and its generator starts, so that there is no pause between two."""
 LAG_EVERY_S: Final = 1.0
